@@ -75,6 +75,7 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     "unpublish": ("cubeport unpublish tas",),
     "serve": ("cubeport serve", "cubeport serve --port 9000 --read-only --public-url https://data.example.org"),
     "export stac": ("cubeport export stac public --url http://127.0.0.1:8000",),
+    "export zarr": ("cubeport export zarr sst --to public/sst.zarr", "cubeport export zarr sst@v1 --to s3://bucket/sst-v1 --check"),
     "export ro-crate": ("cubeport export ro-crate crate year=2018 --license https://creativecommons.org/licenses/by/4.0/",),
     "export intake": ("cubeport export intake catalog.yaml kind=dataset",),
     "export urls": ("cubeport export urls year=2018 > files.csv",),

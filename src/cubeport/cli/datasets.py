@@ -41,6 +41,7 @@ def register(app: typer.Typer) -> None:
     ):
         app.command(command.__name__)(command)
     group(app, "export").command("stac")(export_stac)
+    group(app, "export").command("zarr")(export_zarr)
 
 
 def datasets(
@@ -460,3 +461,18 @@ def export_stac(
     found = service.export_stac(folder, all_versions=all_versions, url=url)
     words = f"wrote {found.collections} collections with {found.items} items ({found.size_bytes} bytes of Zarr) to {folder}"
     session.result({"kind": "StacExport", **_output.plain(found)}, words)
+
+
+def export_zarr(
+    ctx: typer.Context,
+    ref: Annotated[str, typer.Argument(metavar="ID[@REF]", help="A published dataset, or one of its versions or tags.")],
+    to: Annotated[str, typer.Option("--to", help="A folder, or s3://bucket/prefix below a profile with use: [export].")],
+    check: Annotated[bool, typer.Option("--check", help="Read each object back and compare it.")] = False,
+) -> None:
+    """Write a version as plain Zarr v3 that any reader opens. An export that was stopped goes on where it was."""
+    session = current(ctx)
+    service: Service = session.service
+    found = service.export_zarr(ref, to, check=check)
+    words = f"{found.url}: wrote {found.written} of {found.objects} objects ({found.written_bytes} bytes) of {ref}"
+    words += ", all compared" if check else ""
+    session.result({"kind": "ZarrExport", **_output.plain(found)}, words)

@@ -288,7 +288,7 @@ def _parts(
         quarantine=inner / "quarantine",
         named_locks=opened.locks,
         keepers=partial(_keepers, root, backend, ports.journal, versions, opened.locks),
-        apart=frozenset({DATA} | {name for name, each in configured.items() if "data" in each.use}),
+        apart=frozenset({DATA} | {name for name, each in configured.items() if {"data", "export"} & set(each.use)}),
         fetcher=_LazyFetcher(root),
         protect=_protect,
         surroundings=partial(_surroundings, root, backend, opened.locks),

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from cubeport.documents.texts import PublishedView
     from cubeport.server.parts import Parts as AppParts
     from cubeport.service.engines import Engines
-    from cubeport.service.ports import Versions
+    from cubeport.service.ports import ExportTarget, Versions
     from cubeport.service.replicate import Elsewhere
     from cubeport.service.service import Service
     from cubeport.service.webhooks import Post
@@ -213,6 +213,7 @@ def _service(settings: Settings, catalog: Catalog, children: Children, *, public
         derivations=derivations,
         replicator=replicator,
         elsewhere=_elsewhere(settings),
+        export_target=partial(_export_target, settings.instance),
         zones=FolderZones(settings.instance, most_bytes=settings.zones.max_bytes, most_zones=settings.limits.table_zones),
         site=Site(public_url=url, id=settings.id, title=settings.title, description=settings.description),
         public_url=url,
@@ -274,6 +275,14 @@ def _elsewhere(settings: Settings) -> Callable[[str, str | None], Elsewhere]:
         return OtherInstance(Asker(settings.mirrors.origins, bounds, setting="mirrors.origins"), url, key=key)
 
     return find
+
+
+def _export_target(root: Path, address: str) -> tuple[ExportTarget, str]:
+    """Return where an export to *address* is written. Profiles are read for each export, so a new one needs no restart."""
+    from cubeport.adapters.exporting import target_of
+    from cubeport.adapters.storage.profiles import s3_places
+
+    return target_of(address, s3_places(root, os.environ, "export") if "://" in address else {})
 
 
 def _opened_versions(engines: Engines) -> Versions:

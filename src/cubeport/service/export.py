@@ -1,4 +1,4 @@
-"""Export: write published datasets to a folder for any file server, with STAC documents and Zarr stores."""
+"""Export: write published datasets to a folder or a bucket as plain Zarr, for readers without a server."""
 
 from __future__ import annotations
 
@@ -6,20 +6,31 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
 from cubeport.catalog.disk.durable import make_folders, replace_file, store_errors
 from cubeport.catalog.forms.canonical import dumps
 from cubeport.documents import static_stac
 from cubeport.documents.stac import Site
 from cubeport.documents.texts import PublishedView
-from cubeport.errors import Corrupt, TargetExists
+from cubeport.errors import Corrupt, HashMismatch, TargetExists
 from cubeport.service.datasets import Datasets
-from cubeport.service.ports import Reader
+from cubeport.service.ports import ExportTarget, Reader
 
 _PAGE = 100
+
+ZARR_JSON = "zarr.json"
+"""The key of metadata in Zarr v3; that of the root has the consolidated metadata of all arrays."""
+
+_THREADS = 16
+_AT_ONCE, _AT_ONCE_BYTES = 256, 128 << 20
+"""How many objects are written at once, and how many bytes of them are in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,17 +119,147 @@ def _store(engine: Reader, root: Path, dataset_id: str, version_id: str) -> int:
     manifest = engine.manifest(dataset_id, version_id)
     folder = root / static_stac.store_path(dataset_id, version_id)
     size = 0
-    for entry in json.loads(manifest)["entries"]:
-        stored = engine.read(dataset_id, version_id, entry["key"])
-        if stored is None:
-            raise Corrupt(f"{entry['key']} of {dataset_id}@{version_id} is missing.", next_step="cubeport fsck")
-        digest, target = hashlib.sha256(), folder / entry["key"]
+    for entry in _entries(manifest):
+        target = folder / entry.key
         make_folders(target.parent)
-        with stored.file as source, target.open("wb") as out:
-            while piece := source.read(1 << 20):
-                digest.update(piece)
-                size += out.write(piece)
-        if digest.hexdigest() != entry["sha256"]:
-            raise Corrupt(f"{entry['key']} of {dataset_id}@{version_id} is not what was written.", next_step="cubeport fsck")
+        body = _body(engine, dataset_id, version_id, entry)
+        target.write_bytes(body)
+        size += len(body)
     replace_file(root / static_stac.manifest_path(dataset_id, version_id), manifest)
     return size
+
+
+class _Entry(NamedTuple):
+    """An object of a version, as its manifest lists it."""
+
+    key: str
+    size: int
+    sha256: str
+
+
+def _entries(manifest: bytes) -> list[_Entry]:
+    return [_Entry(each["key"], each["size"], each["sha256"]) for each in json.loads(manifest)["entries"]]
+
+
+def _body(engine: Reader, dataset_id: str, version_id: str, entry: _Entry) -> bytes:
+    """Return an object that has the digest of the manifest. Raises Corrupt."""
+    stored = engine.read(dataset_id, version_id, entry.key)
+    if stored is None:
+        raise Corrupt(f"{entry.key} of {dataset_id}@{version_id} is missing.", next_step="cubeport fsck")
+    with stored.file as file:
+        body = b"".join(iter(partial(file.read, 1 << 24), b""))
+    if hashlib.sha256(body).hexdigest() != entry.sha256:
+        raise Corrupt(f"{entry.key} of {dataset_id}@{version_id} is not what was written.", next_step="cubeport fsck")
+    return body
+
+
+# --- one version as plain Zarr --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ZarrExport:
+    """The result of an export of one version."""
+
+    url: str
+    """The address of the Zarr store."""
+    dataset_id: str
+    version_id: str
+    objects: int
+    """How many objects the store has."""
+    written: int
+    """How many of them this run wrote; the others were there."""
+    written_bytes: int
+    checked: bool
+    """Whether each object was read back and compared."""
+
+
+def export_zarr(
+    engine: Reader, dataset_id: str, version_id: str, target: ExportTarget, name: str, *, check: bool = False
+) -> ZarrExport:
+    """Write a version to *name* in *target* as plain Zarr v3, with its consolidated metadata last.
+
+    Its manifest is written first, next to the store as ``{name}.manifest.json``. An export that was stopped is continued: only
+    missing objects are written. Until the last object is there, readers find no Zarr store.
+
+    Parameters
+    ----------
+    check
+        Whether to read each object back from the target and compare its sha256.
+
+    Raises
+    ------
+    TargetExists
+        If there is anything else at *name*: other objects, or another version.
+    Corrupt, SourceChanged
+        If stored bytes are damaged, or in a source that has changed.
+    HashMismatch
+        If the target gives other bytes than were written.
+    NoSpace, StoreUnavailable
+        If the target cannot be written or read.
+    """
+    url, manifest = f"{target.url}/{name}", engine.manifest(dataset_id, version_id)
+    entries = _entries(manifest)
+    there = _there(target, name, url, manifest, frozenset(each.key for each in entries))
+    target.clear(name)
+    missing = [each for each in entries if there.get(each.key) != each.size]
+    for batch in _batches(missing):
+        _each(batch, lambda entry: target.put(f"{name}/{entry.key}", _body(engine, dataset_id, version_id, entry)))
+    if check:
+        for batch in _batches(entries):
+            _each(batch, lambda entry: _compare(target, name, url, entry))
+    written = sum(each.size for each in missing)
+    return ZarrExport(url, dataset_id, version_id, len(entries), len(missing), written, check)
+
+
+def _there(target: ExportTarget, name: str, url: str, manifest: bytes, keys: frozenset[str]) -> Mapping[str, int]:
+    """Return what an earlier run of the same export wrote; write the manifest if this is the first run. Raises TargetExists."""
+    beside = f"{name}.manifest.json"
+    held = target.read(beside)
+    if held is None:
+        there = target.listed(name)
+        if there:
+            raise _exists(f"{url} already contains {min(there)}, which no export wrote.")
+        if target.create(beside, manifest):
+            return {}
+        held = target.read(beside)
+    if held != manifest:
+        raise _exists(f"{url} contains another version or another dataset.")
+    there = target.listed(name)
+    if others := there.keys() - keys:
+        raise _exists(f"{url} already contains {min(others)}, which does not belong to this version.")
+    return there
+
+
+def _exists(words: str) -> TargetExists:
+    return TargetExists(words, next_step="name another prefix or folder, for example with the version: …/ID@VERSION")
+
+
+def _compare(target: ExportTarget, name: str, url: str, entry: _Entry) -> None:
+    body = target.read(f"{name}/{entry.key}")
+    if body is None or hashlib.sha256(body).hexdigest() != entry.sha256:
+        raise HashMismatch(
+            f"{entry.key} at {url} is not what was written.", next_step=f"remove {entry.key} there, and export again"
+        )
+
+
+def _batches(entries: Iterable[_Entry]) -> Iterator[list[_Entry]]:
+    """Yield the entries in groups that are written at once: first values, then metadata, last the root, which makes it a store."""
+    for _, same in groupby(sorted(entries, key=_rank), _rank):
+        group: list[_Entry] = []
+        size = 0
+        for entry in same:
+            if group and (len(group) == _AT_ONCE or size + entry.size > _AT_ONCE_BYTES):
+                yield group
+                group, size = [], 0
+            group.append(entry)
+            size += entry.size
+        yield group
+
+
+def _rank(entry: _Entry) -> int:
+    return 2 if entry.key == ZARR_JSON else int(entry.key.endswith(f"/{ZARR_JSON}"))
+
+
+def _each(entries: Sequence[_Entry], act: Callable[[_Entry], None]) -> None:
+    with ThreadPoolExecutor(_THREADS) as threads:
+        list(threads.map(act, entries))

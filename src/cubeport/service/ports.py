@@ -39,6 +39,7 @@ __all__ = [
     "BringOrder",
     "Brought",
     "Encoders",
+    "ExportTarget",
     "Gate",
     "Listed",
     "Lister",
@@ -345,3 +346,26 @@ class ZoneStore(Protocol):
 
     def remove(self, zone_set_id: str) -> bool:
         """Remove a set; return whether it was there. Raises StoreUnavailable."""
+
+
+class ExportTarget(Protocol):
+    """Where exports are written. Keys are joined by ``/``; every object is whole, or not there."""
+
+    @property
+    def url(self) -> str:
+        """The address of the target."""
+
+    def listed(self, name: str) -> Mapping[str, int]:
+        """Return the size in bytes of each object below *name*, by its key there. Raises StoreUnavailable."""
+
+    def clear(self, name: str) -> None:
+        """Remove what a killed export left unfinished below *name*."""
+
+    def read(self, key: str) -> bytes | None:
+        """Return an object, or ``None`` if the store says that there is none. Raises StoreUnavailable."""
+
+    def create(self, key: str, body: bytes) -> bool:
+        """Write an object if there is none. Return whether it was written. Raises NoSpace, StoreUnavailable."""
+
+    def put(self, key: str, body: bytes) -> None:
+        """Write or replace an object. May be called from several threads. Raises NoSpace, StoreUnavailable."""

@@ -31,12 +31,12 @@ from cubeport.service.datasets import Dataset, Datasets, ShownPage
 from cubeport.service.derive import Derivations
 from cubeport.service.diff import Diff
 from cubeport.service.engines import Engines
-from cubeport.service.export import Exported
+from cubeport.service.export import Exported, ZarrExport
 from cubeport.service.ingest import Ingester
 from cubeport.service.ingestions import FileOptions, Ingestion, IngestionPlan, IngestionRequest
 from cubeport.service.items import ItemPage, ItemSearch
 from cubeport.service.jobs import Jobs, Listener
-from cubeport.service.ports import Receiving, Uploads, ZoneStore
+from cubeport.service.ports import ExportTarget, Receiving, Uploads, ZoneStore
 from cubeport.service.replicate import Arrived, Elsewhere, Replica, Replicator
 from cubeport.service.retain import DiskUsage, Retention, Retired
 from cubeport.service.schedules import Schedules
@@ -89,6 +89,7 @@ class Service:
         derivations: Derivations,
         replicator: Replicator,
         elsewhere: Callable[[str, str | None], Elsewhere],
+        export_target: Callable[[str], tuple[ExportTarget, str]],
         zones: ZoneStore,
         availability: Mapping[str, AvailabilityRule],
         scheduled: bool = True,
@@ -108,6 +109,7 @@ class Service:
         self._derivations = derivations
         self._replicator = replicator
         self._elsewhere = elsewhere
+        self._export_target = export_target
         self._zones = zones
         self._availability = availability
         self._telling: list[threading.Thread] = []
@@ -248,6 +250,31 @@ class Service:
         """
         site = replace(self._site, public_url=(url or "").rstrip("/"))
         return export.export_stac(self._datasets, self.engines, Path(folder), site, all_versions=all_versions)
+
+    def export_zarr(self, ref: str, to: str, *, check: bool = False) -> ZarrExport:
+        """Write a published version to a folder or a bucket as plain Zarr v3 that any reader opens.
+
+        ::
+
+            service.export_zarr("sst", "s3://bucket/public/sst")
+
+        Parameters
+        ----------
+        ref
+            ``id``, ``id@tag`` or ``id@version``.
+        to
+            A folder, or an address ``s3://bucket/prefix`` below the root of a profile with ``use: [export]``.
+        check
+            Whether to read each object back and compare its sha256.
+
+        Raises
+        ------
+        NotFound, VersionRemoved, TargetExists, UnknownProfile, Corrupt, SourceChanged, HashMismatch, NoSpace, StoreUnavailable
+            See :func:`cubeport.service.export.export_zarr`.
+        """
+        shown = self._datasets.shown(ref)
+        target, name = self._export_target(to)
+        return export.export_zarr(self.engines, shown.texts.dataset_id, shown.version.version_id, target, name, check=check)
 
     def extents(self) -> Mapping[str, Extent]:
         """Return the named areas, by id."""

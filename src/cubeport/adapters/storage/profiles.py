@@ -53,7 +53,7 @@ class ProfileSettings(BaseModel):
     """Whether requests may go unencrypted to another machine."""
     lifecycle: Literal["checked"] | None = None
     """``checked``: the bucket's lifecycle rules are read by ``init`` and ``doctor --try-stores``."""
-    use: tuple[Literal["data", "source"], ...] = ()
+    use: tuple[Literal["data", "export", "source"], ...] = ()
     directory: str | None = None
     filename: str | None = None
     collision: Literal["suffix", "error"] = "suffix"
@@ -84,11 +84,15 @@ class ProfileSettings(BaseModel):
         for name, wanted in (("force_path_style", s3), ("allow_http", s3), ("lifecycle", s3 and "data" in self.use)):
             if not wanted and name in self.model_fields_set:
                 raise ValueError(f"{name} is for {'profiles with use: [data]' if name == 'lifecycle' else 'protocol: s3'}")
-        if "data" in self.use:
+        if "data" in self.use and len(self.use) > 1:
+            raise ValueError("use: [data] excludes every other use, because cubeport alone may write below its root")
+        for use in {"data", "export"} & set(self.use):
             if not s3:
-                raise ValueError("use: [data] is for protocol: s3; data_dir is the folder of versions on this machine")
+                raise ValueError(f"use: [{use}] is for protocol: s3; data and exports on this machine are in folders")
             if self.storage_options_env:
-                raise ValueError("use: [data] needs key_env and secret_env instead of storage_options_env")
+                raise ValueError(f"use: [{use}] needs key_env and secret_env instead of storage_options_env")
+            if not self.writable:
+                raise ValueError(f"use: [{use}] writes, so writable: false excludes it")
         parts = urlsplit(self.endpoint_url or "https://aws")
         if s3 and parts.scheme == "http" and not self.allow_http and not is_loopback(parts.hostname or ""):
             raise ValueError("endpoint_url would send data unencrypted: use https, or write allow_http: true")
@@ -174,7 +178,7 @@ def s3_places(instance: Path, environment: Mapping[str, str], use: str | None = 
     Parameters
     ----------
     use
-        Only profiles with this use: ``data`` or ``source``.
+        Only profiles with this use: ``data``, ``export`` or ``source``.
 
     Raises
     ------
