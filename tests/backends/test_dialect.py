@@ -34,7 +34,7 @@ def _alone(dialect: Dialect, statement: ClauseElement) -> tuple[str, dict[str, o
 @pytest.mark.parametrize("queries", QUERIES, ids=["fields", "lists", "words", "times"])
 def test_a_statement_is_what_it_would_be_if_compiled_alone(dialect: Dialect, queries: list[Query]) -> None:
     for query in [*queries, *reversed(queries)]:
-        plan = SearchPlan.of(dialect, query)
+        plan = SearchPlan.of(dialect, query, {term.field: number for number, term in enumerate(query.terms, 1)})
         numbers = [each.numbers() for each in plan.candidates]
         statement = select(record.c.id).where(*plan.filters, *(record.c.n.in_(each) for each in numbers)).limit(len(queries))
         assert dialect.compiled(statement) == _alone(dialect, statement)

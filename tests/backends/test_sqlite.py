@@ -18,7 +18,8 @@ import pytest
 
 from cubeport.adapters.backends.sql import SqlBackend
 from cubeport.adapters.backends.sql.backend import migrate
-from cubeport.adapters.backends.sql.tables import SCHEMA
+from cubeport.adapters.backends.sql.sqlite import SQLITE
+from cubeport.adapters.backends.sql.tables import ORDERS, SCHEMA
 from cubeport.catalog.backend import Row
 from cubeport.catalog.disk.locks import FileLock
 from cubeport.catalog.models import CatalogRecord
@@ -227,7 +228,8 @@ def test_statements_per_page_are_few_and_do_not_grow(backend: SqlBackend) -> Non
             for count in (False, True):
                 with traced(backend) as said:
                     backend.search(replace(query, count=count, limit=5))
-                counts[name, count] = len([each for each in said if each.startswith("SELECT") or not count])
+                assert [said[0], said[-1]] == ["BEGIN", "ROLLBACK"]
+                counts[name, count] = len(said) - 2
         return counts
 
     fill(backend, 0, 10)
@@ -392,7 +394,17 @@ def test_a_catalog_of_the_first_release_is_migrated(path: Path, backend: SqlBack
     backend.close()
     with raw(path) as connection:
         connection.execute("DROP INDEX record_by_key")
-        connection.execute("DROP INDEX record_by_title")
+        for index in ORDERS.values():
+            connection.execute(f"DROP INDEX {index.name}")
+        for name in ("time_start", "time_end", "generation"):
+            connection.execute(f"CREATE INDEX record_{name} ON record ({name})")
+        connection.execute("DROP TABLE field_path")
+        connection.execute("DROP TABLE field")
+        connection.execute(
+            "CREATE TABLE field (path TEXT, type INTEGER, num FLOAT, text TEXT, n INTEGER REFERENCES record (n) ON DELETE CASCADE,"
+            " rank INTEGER, PRIMARY KEY (path, type, num, text, n)) WITHOUT ROWID"
+        )
+        connection.execute("INSERT INTO field SELECT 'metadata.n', 1, 5, '', n, 2 FROM record")
         connection.execute("UPDATE state SET schema = 1")
     with pytest.raises(CubeportError) as old:
         SqlBackend.open(path)
@@ -400,15 +412,30 @@ def test_a_catalog_of_the_first_release_is_migrated(path: Path, backend: SqlBack
     assert migrate(path) == (1, SCHEMA)
     with contextlib.closing(SqlBackend.open(path)) as opened:
         assert [each.key for each in opened.search(Query(order=["key"], limit=2))] == ["k0", "k1"]
-        assert len(opened.search(Query(order=["title"], limit=2))) == 2
+        for order in ORDERS:
+            assert len(opened.search(Query(order=[order], limit=2))) == 2
+        assert [each.key for each in opened.search(Query(where=["n=3"]))] == ["k3"]
+        assert opened.check(deep=True) == []
+    with raw(path) as connection, raw(path.with_name("new.db")) as fresh:
+        for statement in SQLITE.ddl():
+            fresh.execute(statement)
+        schemas = [
+            dict(each.execute("SELECT name, sql FROM sqlite_master WHERE type IN ('table', 'index')").fetchall())
+            for each in (connection, fresh)
+        ]
+    assert schemas[0] == schemas[1], "a migrated catalog has the tables and indexes of a new one"
 
 
-@pytest.mark.parametrize("order", ["key", "-key", "title"])
+@pytest.mark.parametrize("order", ["key", "-key", "title", "updated_at", "-updated_at", "time.start", "-time.end"])
 def test_pages_of_a_list_join_into_the_whole_and_cost_the_same_each(backend: SqlBackend, order: str) -> None:
     """Records without the value come last; each page is found along the index, wherever it begins."""
     for n in range(30):
         backend.add_record(
-            sample(n).replace(key=None if n % 3 == 0 else f"k{n * 7 % 30:02}", title=None if n % 4 == 0 else f"t{n}")
+            sample(n).replace(
+                key=None if n % 3 == 0 else f"k{n * 7 % 30:02}",
+                title=None if n % 4 == 0 else f"t{n}",
+                time=None if n % 5 == 0 else {"start": f"20{n * 11 % 17:02}-01-01T00:00:00Z", "end": f"20{30 + n}-01-01T00:00:00Z"},
+            )
         )
     whole = [each.id for each in backend.search(Query(order=[order], limit=100))]
     pages: list[str] = []
@@ -422,13 +449,26 @@ def test_pages_of_a_list_join_into_the_whole_and_cost_the_same_each(backend: Sql
     assert len(set(pages)) == 30
 
 
+@pytest.mark.parametrize("field", ORDERS)
+@pytest.mark.parametrize("sign", ["", "-"])
+def test_a_page_in_the_order_of_a_field_does_not_sort_all_records(backend: SqlBackend, field: str, sign: str) -> None:
+    fill(backend, 0, 20)
+    with traced(backend) as said:
+        backend.search(Query(order=[sign + field], limit=5))
+    with backend._store.reading() as connection:
+        reads = [each for each in said if each.startswith("SELECT")]
+        steps = [row[3] for each in reads for row in connection.execute(f"EXPLAIN QUERY PLAN {each}")]
+    assert any(f"USING INDEX {ORDERS[field].name}" in step for step in steps), steps
+    assert "USE TEMP B-TREE FOR ORDER BY" not in steps
+
+
 def test_derived_tables_are_checked_and_made_anew(path: Path, backend: SqlBackend) -> None:
     fill(backend, 0, 5)
     record = backend.get_by_key("k2")
     assert record is not None
     with raw(path) as connection:
         (n,) = connection.execute("SELECT n FROM record WHERE key = 'k2'").fetchone()
-        connection.execute("DELETE FROM field WHERE n = ? AND path = 'metadata.n'", (n,))
+        connection.execute("DELETE FROM field WHERE n = ? AND path = (SELECT id FROM field_path WHERE name = 'metadata.n')", (n,))
         connection.execute("UPDATE record_text SET words = 'wrong' WHERE rowid = ?", (n,))
         connection.execute("DELETE FROM record_box WHERE id = ?", (2 * n,))
     (finding,) = backend.check(deep=True)
@@ -439,6 +479,18 @@ def test_derived_tables_are_checked_and_made_anew(path: Path, backend: SqlBacken
     assert migrate(path) == (SCHEMA, SCHEMA)
     assert backend.check(deep=True) == []
     assert tuple(backend.search(Query(where=["n=2"], text="t2", bbox=(2, 2, 3, 3)))) == (record,)
+
+
+def test_rows_of_no_record_are_found_and_removed(path: Path, backend: SqlBackend) -> None:
+    fill(backend, 0, 2)
+    with raw(path) as connection:
+        connection.execute("INSERT INTO field SELECT path, type, num, text, 999, rank FROM field LIMIT 1")
+    (finding,) = backend.check(deep=True)
+    assert (finding.kind, finding.place) == ("index-differs", "field")
+    assert "record 999" in finding.message
+    assert finding.next_step == "cubeport migrate"
+    migrate(path)
+    assert backend.check(deep=True) == []
 
 
 def test_a_document_that_is_no_record_is_corrupt(path: Path, backend: SqlBackend) -> None:

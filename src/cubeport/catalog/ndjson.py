@@ -51,7 +51,13 @@ def read_records(text: str | Iterable[str]) -> Iterator[CatalogRecord]:
     begins = 0
     for number, line in enumerate(lines, 1):
         if not held:
-            begins = number
+            try:  # nearly every line is a whole document
+                document = from_json(line, allow_inf_nan=False)  # half the time of the standard library's
+            except ValueError:
+                begins = number
+            else:
+                yield _record(document, number)
+                continue
         held.append(line)
         # A document ends with its line or, if it is indented, with the first brace in the first column.
         if len(held) > 1 and not line.startswith("}"):
@@ -69,7 +75,7 @@ def _whole(text: str, line: int, *, more: bool) -> object:
     if not text.strip():
         return None
     with contextlib.suppress(ValueError):
-        return from_json(text, allow_inf_nan=False)  # half the time of the standard library's
+        return from_json(text, allow_inf_nan=False)
     try:
         return json.loads(text)
     except ValueError as exc:

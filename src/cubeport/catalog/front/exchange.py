@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -152,7 +154,7 @@ class Exchange(Searches, Upkeep):
         if on_exists not in ("error", "skip"):
             raise InvalidRequest(f"on_exists is error or skip, not {on_exists!r}.")
         skipped = added = 0
-        with self.unit_of_work("import", schema_policy=schema_policy) as work:
+        with _collector_paused(), self.unit_of_work("import", schema_policy=schema_policy) as work:
             for record in ndjson.read_records(text):
                 if on_exists == "skip" and self.backend.get_record(record.id) is not None:
                     skipped += 1
@@ -161,3 +163,17 @@ class Exchange(Searches, Upkeep):
                     added += 1
             work.commit()
         return ndjson.Imported(added, skipped)
+
+
+@contextlib.contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Pause Python's search for cycles. An import makes millions of objects without any, and visiting them again and again took a
+    seventh of its time.
+    """
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()

@@ -15,7 +15,7 @@ from typing import Any, Literal, Self
 from sqlalchemy import Index, bindparam, case, delete, func, insert, literal_column, or_, select, tuple_, update
 from sqlalchemy.schema import CreateIndex
 
-from cubeport.adapters.backends.sql import search
+from cubeport.adapters.backends.sql import paths, search
 from cubeport.adapters.backends.sql.dialect import Connection, Cursor
 from cubeport.adapters.backends.sql.places import held_boxes, same_boxes
 from cubeport.adapters.backends.sql.problems import corrupt, moved
@@ -26,14 +26,16 @@ from cubeport.adapters.backends.sql.store import Store
 from cubeport.adapters.backends.sql.tables import (
     BOX,
     BY_KEY,
-    BY_TITLE,
     DERIVED,
     KEY_IS_LIVE,
+    ORDERS,
+    ROW,
     SCHEMA,
     Derived,
     at_most,
     change,
     field,
+    field_path,
     lineage,
     operation,
     record,
@@ -55,9 +57,10 @@ from cubeport.errors import (
 )
 
 
-def _making(index: Index) -> Callable[[Connection], None]:
+def _making(*indexes: Index) -> Callable[[Connection], None]:
     def make(connection: Connection) -> None:
-        connection.execute(connection.dialect.text(CreateIndex(index)))
+        for index in indexes:
+            connection.execute(connection.dialect.text(CreateIndex(index)))
 
     return make
 
@@ -66,7 +69,21 @@ def _index_places(connection: Connection) -> None:
     """Do nothing: the tables of places are derived, and ``migrate`` rebuilds them."""
 
 
-MIGRATIONS: Mapping[int, Callable[[Connection], None]] = {1: _making(BY_KEY), 2: _index_places, 3: _making(BY_TITLE)}
+def _index_orders(connection: Connection) -> None:
+    """Make the indexes of sort orders, and drop those that no statement uses. Fields are derived, and get numbers when they are
+    rebuilt.
+    """
+    for name in ("record_time_start", "record_time_end", "record_generation"):
+        connection.execute(f"DROP INDEX IF EXISTS {name}")
+    _making(*(ORDERS[name] for name in ("key", "updated_at", "time.start", "time.end")))(connection)
+
+
+MIGRATIONS: Mapping[int, Callable[[Connection], None]] = {
+    1: _making(BY_KEY),
+    2: _index_places,
+    3: _making(ORDERS["title"]),
+    4: _index_orders,
+}
 """``{n: function}`` that convert tables of schema n to schema n + 1, each in one transaction."""
 
 _log = logging.getLogger(__name__)
@@ -81,7 +98,6 @@ _UPDATE = (
     .values({each.name: bindparam(each.name) for each in _R if each.name not in ("n", "id")})
     .where(_R.n == bindparam("number"), _R.version == bindparam("read"))
 )
-_COLUMNS = tuple(each.name for each in _R)
 _DELETE = delete(record).where(_R.n == bindparam("number"))
 _PREFIX = at_most(select(_R.id).where(_R.id >= bindparam("first"), _R.id < bindparam("last")).order_by(_R.id))
 _ALL = at_most(select(_R.id, _R.doc).where(_R.id > bindparam("last")).order_by(_R.id))
@@ -99,23 +115,20 @@ _STRAYS = (
     .select_from(record.outerjoin(change, change.c.id == _R.id))
     .where(or_(change.c.generation.is_distinct_from(_R.generation), change.c.removed.is_distinct_from(literal_column("0"))))
 )
+_WITHOUT_RECORD = select(field.c.n).where(field.c.n.not_in(select(_R.n))).distinct()
 _PUT_OPERATION = insert(operation).values({each.name: bindparam(each.name) for each in operation.c})
 _ALL_OPERATIONS = select(operation.c.doc).order_by(operation.c.operation_id)
 _GET_OPERATION = select(operation.c.doc).where(operation.c.operation_id == bindparam("id"))
 
 # Rows of the derived tables, by position. Hundreds of them are written and removed at a time.
-_IN = {
-    "fields": ("field", ("path", "type", "num", "text", "rank", "n")),
-    "artifacts": ("artifact", ("artifact_id", "role", "format", "status", "profile", "path", "size", "n")),
-    "edges": ("lineage", ("rel", "dst", "src", "n")),
+_TABLES: Mapping[str, tuple[tuple[str, ...], int]] = {
+    "field": (("path", "type", "num", "text", "n", "rank"), 5),
+    "artifact": (("n", "artifact_id", "role", "format", "status", "profile", "path", "size"), 2),
+    "lineage": (("n", "rel", "dst", "src"), 3),
 }
-_OUT = {
-    "fields": "DELETE FROM field WHERE path = ? AND type = ? AND num = ? AND text = ? AND n = ?",
-    "artifacts": "DELETE FROM artifact WHERE artifact_id = ? AND n = ?",
-    "edges": "DELETE FROM lineage WHERE rel = ? AND dst = ? AND n = ?",
-}
+"""Their columns, and how many of these are the key."""
 _BATCH = 200
-_BULK = 1_000
+_BULK = 2_000
 """How many records have their rows inserted together. A larger number would only use more memory."""
 
 
@@ -210,9 +223,9 @@ class SqlBackend:
             if transaction.execute(_GET, {"id": record.id}).fetchone() is not None:
                 # Looked up again, because the database may name the key first if both the id and the key exist.
                 raise RecordExists(f"A record with the id {record.id} already exists.")
-            values = record_row(document, text, transaction.generation)
+            values = dict(zip(ROW, record_row(document, text, transaction.generation), strict=True))
             number = _number(transaction.execute(_INSERT, values))
-            _write_derived(transaction.connection, number, record.id, None, Derived.of(document))
+            _write_derived(transaction.connection, transaction.paths, number, record.id, None, Derived.of(document))
             transaction.note(record.id)
         return record
 
@@ -223,7 +236,7 @@ class SqlBackend:
                 try:
                     with self._store.write(), self._store.translated:
                         transaction.enlarge()
-                        _insert_all(transaction.connection, batch, lambda _: transaction.generation)
+                        _insert_all(transaction.connection, transaction.paths, batch, lambda _: transaction.generation)
                         transaction.changed |= dict.fromkeys((each.id for each in batch), False)
                 except (RecordExists, KeyExists, TargetExists):
                     for record in batch:  # one by one, because the error must name the record
@@ -246,11 +259,12 @@ class SqlBackend:
         document, text = storable(stored)
         with self._store.write() as transaction, _naming(self._store, record):
             number, old = self._stored(transaction.connection, record.id, record.version)
-            values = record_row(document, text, transaction.generation) | {"number": number, "read": record.version}
+            values = dict(zip(ROW, record_row(document, text, transaction.generation), strict=True))
             del values["id"]
+            values |= {"number": number, "read": record.version}
             if transaction.execute(_UPDATE, values).rowcount != 1:
                 raise stale(f"Record {record.id[:8]}")
-            _write_derived(transaction.connection, number, record.id, Derived.of(old), Derived.of(document))
+            _write_derived(transaction.connection, transaction.paths, number, record.id, Derived.of(old), Derived.of(document))
             transaction.note(record.id)
         return stored
 
@@ -258,7 +272,7 @@ class SqlBackend:
         """Remove the row (purge)."""
         with self._store.write() as transaction:
             number, old = self._stored(transaction.connection, id, version)
-            _write_derived(transaction.connection, number, id, Derived.of(old), None)
+            _write_derived(transaction.connection, transaction.paths, number, id, Derived.of(old), None)
             transaction.execute(_DELETE, {"number": number})
             transaction.note(id, removed=True)
 
@@ -422,7 +436,7 @@ class SqlBackend:
             changed_in = {each: at for each, at, _ in log}
             connection.dialect.fill(connection, "change", ("id", "generation", "removed"), log)
             for batch in batched(records, _BULK):
-                _insert_all(connection, batch, lambda id_: changed_in.get(id_, generation))
+                _insert_all(connection, transaction.paths, batch, lambda id_: changed_in.get(id_, generation))
             for operation in operations:
                 self.put_operation(operation)
             for row in rows:
@@ -489,17 +503,17 @@ def _whole(connection: Connection, schema: int, act: Callable[[Connection], None
 # --- derived tables -------------------------------------------------------------------------------------------------
 
 
-def _write_derived(connection: Connection, number: int, record_id: str, old: Derived | None, new: Derived | None) -> None:
+def _write_derived(
+    connection: Connection, known: dict[str, int], number: int, record_id: str, old: Derived | None, new: Derived | None
+) -> None:
     """Replace the derived rows of *old* by those of *new*. Only rows that differ are written."""
-    for name in ("fields", "artifacts", "edges"):
-        before: frozenset[Any] = getattr(old, name) if old else frozenset()
-        after: frozenset[Any] = getattr(new, name) if new else frozenset()
-        width = {"fields": 4, "artifacts": 1, "edges": 2}[name]
-        own = (record_id, number) if name == "edges" else (number,)
-        if gone := before - after:
-            connection.executemany(_OUT[name], [(*row[:width], number) for row in gone])
-        if come := after - before:
-            connection.dialect.fill(connection, *_IN[name], [(*row, *own) for row in come])
+    before = {name: frozenset(rows) for name, rows in _rows(connection, known, [(number, record_id, old)] if old else []).items()}
+    after = {name: frozenset(rows) for name, rows in _rows(connection, known, [(number, record_id, new)] if new else []).items()}
+    for table, (columns, width) in _TABLES.items():
+        if gone := before[table] - after[table]:
+            same = " AND ".join(f"{each} = ?" for each in columns[:width])
+            connection.executemany(f"DELETE FROM {table} WHERE {same}", [row[:width] for row in gone])  # noqa: S608  # our own names
+        connection.dialect.fill(connection, table, columns, list(after[table] - before[table]))
     if (old.words if old else None) != (new.words if new else None):
         if old:
             connection.execute("DELETE FROM record_text WHERE rowid = ?", (number,))
@@ -512,32 +526,45 @@ def _write_derived(connection: Connection, number: int, record_id: str, old: Der
         connection.dialect.fill(connection, "record_box", BOX, boxes)
 
 
-def _insert_all(connection: Connection, records: Sequence[CatalogRecord], generation_of: Callable[[str], int]) -> None:
-    """Insert new records with all their derived rows, table by table.
+def _insert_all(
+    connection: Connection, known: dict[str, int], records: Sequence[CatalogRecord], generation_of: Callable[[str], int]
+) -> None:
+    """Insert new records with all their derived rows, table by table."""
+    rows, derived = [], []
+    for number, each in zip(connection.dialect.next_numbers(connection, len(records)), records, strict=True):
+        document, text = storable(each)
+        rows.append((number, *record_row(document, text, generation_of(each.id))))
+        derived.append((number, each.id, Derived.of(document)))
+    connection.dialect.fill(connection, "record", ("n", *ROW), rows)
+    _insert_derived(connection, known, derived)
+
+
+def _insert_derived(connection: Connection, known: dict[str, int], records: Sequence[tuple[int, str, Derived]]) -> None:
+    """Insert the derived rows of many records.
 
     Rows of fields come record by record, so that their index by record grows at its end. Sorted by the key of the table they took
     a third longer: the index was then written at random places, and the sorting came on top.
     """
     fill = connection.dialect.fill
-    rows: list[tuple[Any, ...]] = []
-    derived: dict[str, list[tuple[Any, ...]]] = {"fields": [], "artifacts": [], "edges": []}
-    words: list[tuple[Any, ...]] = []
-    boxes: list[tuple[Any, ...]] = []
-    for number, each in zip(connection.dialect.next_numbers(connection, len(records)), records, strict=True):
-        document, text = storable(each)
-        values = record_row(document, text, generation_of(each.id)) | {"n": number}
-        rows.append(tuple(values[name] for name in _COLUMNS))
-        of = Derived.of(document)
-        derived["fields"] += [(*row, number) for row in of.fields]
-        derived["artifacts"] += [(*row, number) for row in of.artifacts]
-        derived["edges"] += [(*row, each.id, number) for row in of.edges]
-        words.append((number, of.words))
-        boxes += [(2 * number + half, *box) for half, box in enumerate(of.boxes)]
-    fill(connection, "record", _COLUMNS, rows)
-    for name, found in derived.items():
-        fill(connection, *_IN[name], found)
-    fill(connection, "record_text", ("rowid", "words"), words)
+    for table, rows in _rows(connection, known, records).items():
+        fill(connection, table, _TABLES[table][0], rows)
+    fill(connection, "record_text", ("rowid", "words"), [(number, of.words) for number, _, of in records])
+    boxes = [(2 * number + half, *box) for number, _, of in records for half, box in enumerate(of.boxes)]
     fill(connection, "record_box", BOX, boxes)
+
+
+def _rows(
+    connection: Connection, known: dict[str, int], records: Sequence[tuple[int, str, Derived]]
+) -> dict[str, list[tuple[Any, ...]]]:
+    """Return the rows of the records in each of :data:`_TABLES`."""
+    paths.number_all(connection, known, {row[0] for _, _, of in records for row in of.fields})
+    return {
+        "field": [
+            (known[path], code, num, text, number, rank) for number, _, of in records for path, code, num, text, rank in of.fields
+        ],
+        "artifact": [(number, *row) for number, _, of in records for row in of.artifacts],
+        "lineage": [(number, *row, record_id) for number, record_id, of in records for row in of.edges],
+    }
 
 
 def _rebuild(connection: Connection) -> None:
@@ -545,8 +572,10 @@ def _rebuild(connection: Connection) -> None:
         connection.execute(f"DROP TABLE IF EXISTS {name}")
     for statement in connection.dialect.ddl(*DERIVED):
         connection.execute(statement)
-    for number, record_id, text in _numbered(connection):
-        _write_derived(connection, number, record_id, None, Derived.of(read_record(text).to_mapping()))
+    known: dict[str, int] = {}
+    for batch in batched(_numbered(connection), _BULK):
+        derived = [(number, record_id, Derived.of(read_record(text).to_mapping())) for number, record_id, text in batch]
+        _insert_derived(connection, known, derived)
     rebuild(connection)
 
 
@@ -566,14 +595,19 @@ def _differences(connection: Connection) -> Iterator[Finding]:
             yield Finding("document-differs", f"record {record_id}", exc.message, "restore a backup")
             continue
         found = _held(connection, number)
-        wrong = [name for name in ("fields", "artifacts", "edges", "words") if getattr(found, name) != getattr(derived, name)]
-        if _own_columns(connection, number) != {name: value for name, value in record_row(document, "", 0).items() if name in _OWN}:
+        wrong = [name for name in ("artifacts", "edges", "words") if getattr(found, name) != getattr(derived, name)]
+        if set(found.fields) != set(derived.fields):
+            wrong.insert(0, "fields")
+        own = dict(zip(ROW, record_row(document, "", 0), strict=True))
+        if _own_columns(connection, number) != {name: own[name] for name in _OWN}:
             wrong.append("columns")
         if not same_boxes(found.boxes, derived.boxes):
             wrong.append("boxes")
         if wrong:
             words = f"the record's {', '.join(wrong)} differ from its document"
             yield Finding("index-differs", record_id, words, "cubeport migrate")
+    for (number,) in search.run(connection, _WITHOUT_RECORD):
+        yield Finding("index-differs", "field", f"has rows of record {number}, which does not exist", "cubeport migrate")
     for row in differing(connection):
         yield Finding("index-differs", row, "the index of places differs from the document", "cubeport migrate")
 
@@ -615,7 +649,7 @@ def _held(connection: Connection, number: int) -> Derived:
     text = connection.execute("SELECT words FROM record_text WHERE rowid = ?", (number,)).fetchone()
     boxes = held_boxes(connection, "record_box", number)
     return Derived(
-        frozenset(rows("path, type, num, text, rank", "field")),
+        rows("name, type, num, text, rank", "field LEFT JOIN field_path ON id = path"),
         frozenset(rows("artifact_id, role, format, status, profile, path, size", "artifact")),
         frozenset(rows("rel, dst", "lineage")),
         text[0] if text else "",
@@ -624,32 +658,34 @@ def _held(connection: Connection, number: int) -> Derived:
 
 
 def _summaries(connection: Connection, numbers: Any | None) -> list[FieldSummary]:
-    c = field.c
-    ours = or_(c.path == "tags", (c.path > "metadata.") & (c.path < "metadata/"))
+    c, name = field.c, field_path.c.name
+    shown = select(name, field_path.c.id).where(or_(name == "tags", (name > "metadata.") & (name < "metadata/")))
+    names: dict[int, str] = {number: path for path, number in search.run(connection, shown)}
+    ours = c.path.in_(select(shown.subquery().c.id))
     among = [] if numbers is None else [c.n.in_(numbers)]
     counts = select(c.path, c.type, func.sum(case((c.rank >= 1, 1), else_=0)), func.sum(case((c.rank == 2, 1), else_=0))).where(
         ours, *among
     )
-    types: dict[str, dict[int, int]] = {}
-    records: dict[str, int] = {}
+    types: dict[int, dict[int, int]] = {}
+    records: dict[int, int] = {}
     for path, code, of_type, first in search.run(connection, counts.group_by(c.path, c.type)):
         types.setdefault(path, {})[code] = of_type
         records[path] = records.get(path, 0) + first
-    schemas: dict[str, set[str]] = {}
+    schemas: dict[int, set[str]] = {}
     own = select(c.path, _R.schema_name).distinct().join(record, _R.n == c.n).where(_R.schema_name.is_not(None), ours, *among)
     if search.run(connection, select(_R.n).where(_R.schema_name.is_not(None)).limit(1)):
         for path, schema in search.run(connection, own):
             schemas.setdefault(path, set()).add(schema)
     return sorted(
         (
-            field_summary(path, types[path], records[path], list(_smallest(connection, path, among)), schemas.get(path, ()))
+            field_summary(names[path], types[path], records[path], list(_smallest(connection, path, among)), schemas.get(path, ()))
             for path in types
         ),
         key=lambda each: each.field,
     )
 
 
-def _smallest(connection: Connection, path: str, among: list[Any]) -> Iterator[tuple[int, Any]]:
+def _smallest(connection: Connection, path: int, among: list[Any]) -> Iterator[tuple[int, Any]]:
     """Yield the five smallest values of a field, with one index lookup for each."""
     c = field.c
     behind = tuple_(c.type, c.num, c.text) > tuple_(bindparam("t", 0), bindparam("x", 0.0), bindparam("s", ""))

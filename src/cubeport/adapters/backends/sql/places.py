@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Column, ColumnElement, Text, and_, cast, false, func, literal, literal_column, or_, select, true, union_all
 
 from cubeport.adapters.backends.sql.dialect import Connection, Dialect, among
-from cubeport.adapters.backends.sql.search import SearchPlan, indexed, probe, run
+from cubeport.adapters.backends.sql.search import SearchPlan, indexed, path_numbers, probe, run
 from cubeport.adapters.backends.sql.tables import (
     BOX,
     BY_KEY,
@@ -162,9 +162,10 @@ def _owners(connection: Connection, owner: Query) -> list[str] | None:
     return [id_ for (id_,) in run(connection, indexed(statement, record, "INDEXED BY record_key" if live else ""))]
 
 
-def _fits(dialect: Dialect, owner: Query) -> list[ColumnElement[bool]]:
+def _fits(connection: Connection, owner: Query) -> list[ColumnElement[bool]]:
     """Return the conditions on the record."""
-    plan = SearchPlan.of(dialect, replace(owner, text=None, time=None, bbox=None))
+    query = replace(owner, text=None, time=None, bbox=None)
+    plan = SearchPlan.of(connection.dialect, query, path_numbers(connection, query))
     return [*plan.filters, *(each.probe for each in plan.candidates)]
 
 
@@ -195,12 +196,10 @@ def _page(
         index = "place_owner" if by_key or (owners is not None and len(owners) == 1) else _INDEXES.get(query.order[0][0])
         statement = indexed(statement, place, f"INDEXED BY {index}" if index else "")
     if of_owners:
-        statement = statement.select_from(record.join(place, record.c.id == _P.owner)).where(
-            *_fits(connection.dialect, query.owner)
-        )
+        statement = statement.select_from(record.join(place, record.c.id == _P.owner)).where(*_fits(connection, query.owner))
         statement = indexed(statement, record, f"INDEXED BY {BY_KEY.name}") if by_key else statement
     else:
-        owner = select(literal(1)).select_from(record).where(record.c.id == _P.owner, *_fits(connection.dialect, query.owner))
+        owner = select(literal(1)).select_from(record).where(record.c.id == _P.owner, *_fits(connection, query.owner))
         statement = statement.select_from(place).where(probe(indexed(owner, record, "INDEXED BY record_id")))
     found: list[Any] = []
     for conditions, order in _stretches(query, keys, by_key=by_key):

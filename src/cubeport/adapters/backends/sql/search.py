@@ -7,7 +7,7 @@ intersected and give the page. Conditions that match many are tested for each re
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -31,13 +31,15 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql import ClauseElement
 
+from cubeport.adapters.backends.sql import paths
 from cubeport.adapters.backends.sql.dialect import Connection, Dialect, among
 from cubeport.adapters.backends.sql.tables import (
     BY_KEY,
-    BY_TITLE,
     COLUMNS,
+    ORDERS,
     compared,
     field,
+    field_path,
     record,
     record_box,
     record_text,
@@ -64,6 +66,9 @@ LISTED = 6_000
 
 FEW = 1_000
 """Up to this many records are read and sorted. For more, scanning along the sort order finds a page sooner."""
+
+_NO_PATH = 0
+"""The number of no path: paths are numbered from 1."""
 
 _LONG = ("title", "key", "schema_version", "created_by", "updated_by")
 
@@ -107,8 +112,8 @@ class SearchPlan:
     """The statuses that do not match, if the status is all that the filters ask about."""
 
     @classmethod
-    def of(cls, dialect: Dialect, query: Query) -> SearchPlan:
-        """Return the plan of *query*, without paging."""
+    def of(cls, dialect: Dialect, query: Query, numbers: Mapping[str, int]) -> SearchPlan:
+        """Return the plan of *query*, without paging. The table of fields knows paths by the *numbers*."""
         filters: list[ColumnElement[bool]] = []
         candidates: list[Candidates] = []
         if query.statuses is not None:
@@ -131,7 +136,7 @@ class SearchPlan:
                 filters.append(own)
             if own is not None and not _names_records(term):
                 continue
-            found = _with_key(term) if own is not None else _with_field(term)
+            found = _with_key(term) if own is not None else _with_field(term, numbers.get(term.field))
             if term.negate:
                 filters.append(not_(found.probe))
             else:
@@ -202,19 +207,29 @@ def _with_key(term: Term) -> Candidates:
     )
 
 
-def _with_field(term: Term) -> Candidates:
-    conditions = _field_conditions(term)
+def path_numbers(connection: Connection, query: Query) -> Mapping[str, int]:
+    """Return the numbers of the fields that the query names."""
+    names = {each.field for each in query.terms} | {name for name, _ in query.orders}
+    names -= COLUMNS.keys()
+    return paths.numbers(connection, names) if names else {}
+
+
+def _with_field(term: Term, number: int | None) -> Candidates:
+    conditions = _field_conditions(term, number)
     # The table's own key begins with values that many records share, and SQLite would choose it.
     own = indexed(select(literal(1)).select_from(field), field, "INDEXED BY field_n")
     fits = probe(own.where(field.c.n == record.c.n, or_(*conditions)))
     return Candidates(tuple(select(field.c.n).where(each) for each in conditions), fits)
 
 
-def _field_conditions(term: Term) -> list[ColumnElement[bool]]:
+def _field_conditions(term: Term, number: int | None) -> list[ColumnElement[bool]]:
     """Return alternative conditions, one for each range of the table's key."""
     if term.op == "?":
-        below = and_(field.c.path > term.field + ".", field.c.path < term.field + "/")  # "/" follows "."
-        return [field.c.path == term.field, below]
+        name = field_path.c.name
+        below = select(field_path.c.id).where(name > term.field + ".", name < term.field + "/")  # "/" follows "."
+        return [*([field.c.path == number] if number is not None else []), field.c.path.in_(below)]
+    if number is None:  # no record has ever had the field
+        return [false()]
     conditions: list[ColumnElement[bool]] = []
     for code, own in ((1, field.c.num), (2, field.c.text), (3, field.c.num)):
         wanted = [each for each in term.wanted if comparable(each)[0] == code]
@@ -223,7 +238,7 @@ def _field_conditions(term: Term) -> list[ColumnElement[bool]]:
             continue
         equal = own.in_([comparable(each)[1] for each in wanted]) if op == "=" else None
         fit = equal if equal is not None else or_(*(_compared(own, op, each) for each in wanted))
-        key = [field.c.path == term.field, field.c.type == code]
+        key = [field.c.path == number, field.c.type == code]
         conditions.append(and_(*key, *([field.c.num == 0] if code == 2 else []), fit))
     return conditions or [false()]
 
@@ -294,7 +309,7 @@ class OrderKey:
         return later if self.missing is None else or_(self.missing, later)
 
 
-def _order_keys(query: Query) -> list[OrderKey]:
+def _order_keys(query: Query, numbers: Mapping[str, int]) -> list[OrderKey]:
     keys: list[OrderKey] = []
     for name, descends in query.orders:
         if name in COLUMNS:
@@ -304,7 +319,7 @@ def _order_keys(query: Query) -> list[OrderKey]:
         else:
             joined = field.alias(f"order_{len(keys)}")
             parts = (joined.c.type, joined.c.num, joined.c.text)
-            on = and_(joined.c.n == record.c.n, joined.c.path == name, joined.c.rank == 2)
+            on = and_(joined.c.n == record.c.n, joined.c.path == numbers.get(name, _NO_PATH), joined.c.rank == 2)
             keys.append(OrderKey(parts, joined.c.n.is_(None), descends, (joined, on)))
     return keys
 
@@ -377,20 +392,23 @@ class Start:
     """The numbers of the records that match all listed conditions; ``None`` if no condition was listed."""
     many: tuple[Candidates, ...]
     """The conditions that match too many records to list."""
+    numbers: Mapping[str, int]
+    """The numbers of the fields that the query names."""
 
     @classmethod
     def of(cls, connection: Connection, query: Query) -> Start:
         """Return the start of *query*. One statement lists the records that match each condition, up to a limit."""
-        plan = SearchPlan.of(connection.dialect, query)
+        numbered = path_numbers(connection, query)
+        plan = SearchPlan.of(connection.dialect, query, numbered)
         if not plan.candidates:
-            return cls(plan, None, ())
+            return cls(plan, None, (), numbered)
         lists = [each.numbers().limit(LISTED).subquery() for each in plan.candidates]
         # One text for each condition, because fetching thousands of rows would cost more than finding them.
         texts = [select(func.aggregate_strings(cast(numbers.c[0], Text), ",")).scalar_subquery() for numbers in lists]
         listed = [text.split(",") if text else [] for text in run(connection, select(*texts))[0]]
         few = [frozenset(numbers) for numbers in listed if len(numbers) < LISTED]
         many = (each for each, numbers in zip(plan.candidates, listed, strict=True) if len(numbers) >= LISTED)
-        return cls(plan, frozenset.intersection(*few) if few else None, tuple(many))
+        return cls(plan, frozenset.intersection(*few) if few else None, tuple(many), numbered)
 
     @property
     def nothing(self) -> bool:
@@ -434,7 +452,7 @@ def page_documents(connection: Connection, query: Query, start: Start, after: So
     """Return the ids and documents of up to *most* records after *after*."""
     if start.nothing:
         return []
-    keys = _order_keys(query)
+    keys = _order_keys(query, start.numbers)
     found: list[tuple[str, str]] = []
     if keys and keys[0].joined is not None and not start.sorts:
         if after is None or after[0][0] is not None:
@@ -498,8 +516,8 @@ def _order_index(query: Query) -> str:
             return "INDEXED BY record_kind" if single else BY_CREATION
         case (("key", False),) if single:
             return f"INDEXED BY {BY_KEY.name}"
-        case (("title", _),):
-            return f"INDEXED BY {BY_TITLE.name}"
+        case ((name, _),) if name in ORDERS:
+            return f"INDEXED BY {ORDERS[name].name}"
     return UNORDERED
 
 
@@ -519,7 +537,7 @@ def count_records(connection: Connection, start: Start) -> int:
 
 def matching_numbers(connection: Connection, query: Query) -> Any | None:
     """Return the select of the numbers of all matching records, or ``None`` if every record matches."""
-    plan = SearchPlan.of(connection.dialect, query)
+    plan = SearchPlan.of(connection.dialect, query, path_numbers(connection, query))
     fits = and_(true(), *plan.filters, *(record.c.n.in_(each.numbers()) for each in plan.candidates))
     if not plan.candidates and not run(connection, select(record.c.n).where(not_(func.coalesce(fits, false()))).limit(1)):
         return None
@@ -537,7 +555,8 @@ def distinct_values(connection: Connection, name: str, query: Query, most: int) 
         among = record.c.n
     else:
         c = field.c
-        statement = select(c.type, c.num, c.text, func.count()).where(c.path == path).group_by(c.type, c.num, c.text)
+        number = paths.numbers(connection, [path]).get(path, _NO_PATH)
+        statement = select(c.type, c.num, c.text, func.count()).where(c.path == number).group_by(c.type, c.num, c.text)
         among = c.n
     if numbers is not None:
         statement = statement.where(among.in_(numbers))

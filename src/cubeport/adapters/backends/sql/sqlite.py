@@ -240,6 +240,9 @@ class SqliteStore(Store):
         )
         try:
             configure(connection, wal=self._wal, read_only=self.read_only)
+        except UnicodeDecodeError as exc:  # Python's, of a message about a table whose name is damaged
+            connection.close()
+            raise corrupt("The catalog's database cannot be read: the names of its tables are damaged.") from exc
         except BaseException:
             connection.close()
             raise

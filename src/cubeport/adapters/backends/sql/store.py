@@ -30,7 +30,7 @@ _ALL: Callable[[Cursor], list[Any]] = methodcaller("fetchall")
 class Transaction:
     """A write transaction in progress. It belongs to the context that began it."""
 
-    __slots__ = ("changed", "connection", "generation", "large", "open")
+    __slots__ = ("changed", "connection", "generation", "large", "open", "paths")
 
     def __init__(self, connection: Connection, generation: int) -> None:
         self.connection = connection
@@ -38,6 +38,8 @@ class Transaction:
         """The generation that this transaction commits if it changes records."""
         self.changed: dict[str, bool] = {}
         """Ids of changed records, and whether they were removed."""
+        self.paths: dict[str, int] = {}
+        """The numbers of paths of fields that this transaction has asked for."""
         self.large = False
         self.open = True
 
@@ -196,6 +198,7 @@ class Store(ABC):
                     yield transaction
                 except BaseException:
                     transaction.changed = changed
+                    transaction.paths = {}  # some of them may be new
                     transaction.connection.execute("ROLLBACK TO step")
                     raise
                 finally:

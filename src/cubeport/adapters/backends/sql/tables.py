@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import (
@@ -36,7 +37,7 @@ from cubeport.adapters.backends.sql.seal import seal
 from cubeport.catalog.forms.boxes import boxes
 from cubeport.catalog.query import TEXT_COMPARED, Scalar, comparable, document_words, leaves
 
-SCHEMA = 4
+SCHEMA = 5
 """The version of the tables that this release writes."""
 
 
@@ -98,11 +99,16 @@ Index("record_kind", record.c.status, record.c.kind, record.c.created_at, record
 Index("record_created", record.c.created_at, record.c.id, record.c.status, record.c.kind)
 BY_KEY = Index("record_by_key", record.c.status, record.c.kind, record.c.key.is_(None), compared(record.c.key), record.c.id)
 """For lists of one kind in the order of their keys, which the service uses to list datasets."""
-BY_TITLE = Index("record_by_title", record.c.title.is_(None), compared(record.c.title), record.c.id, record.c.status, record.c.kind)
-"""All records in the order of their titles. It includes status and kind, so that skipping a record does not read it."""
-Index("record_time_start", record.c.time_start)
-Index("record_time_end", record.c.time_end)
-Index("record_generation", record.c.generation)
+_SKIPPED = (record.c.id, record.c.status, record.c.kind)
+ORDERS = {
+    "title": Index("record_by_title", record.c.title.is_(None), compared(record.c.title), *_SKIPPED),
+    "key": Index("record_in_key_order", record.c.key.is_(None), compared(record.c.key), *_SKIPPED),
+    "updated_at": Index("record_updated", record.c.updated_at, *_SKIPPED),
+    "time.start": Index("record_start", record.c.time_start.is_(None), record.c.time_start, *_SKIPPED),
+    "time.end": Index("record_end", record.c.time_end.is_(None), record.c.time_end, *_SKIPPED),
+}
+"""By field, the index of all records in the order of that field, missing values last. It includes status and kind, so that skipping
+a record does not read it."""
 
 COLUMNS: Mapping[str, tuple[Column[Any], int]] = {
     **{name: (record.c[name], 2) for name in ("id", "key", "kind", "status", "schema_name", "schema_version", "title")},
@@ -114,14 +120,22 @@ COLUMNS: Mapping[str, tuple[Column[Any], int]] = {
 }
 """The fields that are columns of ``record``, with their type code. Every other leaf is a row of ``field``."""
 
+# A field has about thirty rows a record, so its name is stored once and numbered: half the bytes, and faster comparisons.
+field_path = Table(
+    "field_path",
+    META,
+    Column("id", WHOLE, primary_key=True, autoincrement=False),
+    Column("name", TEXT, nullable=False, unique=True),
+)
+
 field = Table(
     "field",
     META,
-    Column("path", TEXT, primary_key=True),
-    Column("type", Integer, primary_key=True),
+    Column("path", WHOLE, primary_key=True, autoincrement=False),  # of field_path
+    Column("type", Integer, primary_key=True, autoincrement=False),
     Column("num", Float, primary_key=True),  # 0 for text and
     Column("text", TEXT, primary_key=True),  # empty for numbers, not null: all five are the key
-    Column("n", WHOLE, ForeignKey("record.n", ondelete="CASCADE"), primary_key=True),
+    Column("n", WHOLE, primary_key=True, autoincrement=False),  # of record; checking that for each row took a seventh of an import
     # 2: the record's smallest value of this path; 1: the smallest of its type; 0: neither. Sorting and summaries use it.
     Column("rank", Integer, nullable=False),
     sqlite_with_rowid=False,
@@ -244,15 +258,18 @@ place_box = table("place_box", *(column(each.name, each.type) for each in record
 _NOWHERE = (1000.0, 1000.0, 1000.0, 1000.0)
 _ALWAYS = 1e6
 
-DERIVED = ("field", "artifact", "lineage", "record_text", "record_box", "place", "place_box")
+DERIVED = ("field_path", "field", "artifact", "lineage", "record_text", "record_box", "place", "place_box")
 """Tables that are rebuilt from the documents."""
+
+
+type FieldRow = tuple[str, int, float, str, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Derived:
     """The rows of one document in each derived table, without the record's number."""
 
-    fields: frozenset[tuple[str, int, float, str, int]]
+    fields: Sequence[FieldRow]
     artifacts: frozenset[tuple[Any, ...]]
     edges: frozenset[tuple[str, str]]
     words: str
@@ -262,7 +279,7 @@ class Derived:
     def of(cls, document: Mapping[str, Any]) -> Derived:
         """Return the rows of a record's document."""
         return cls(
-            frozenset(_field_rows(document)),
+            field_rows(document),
             frozenset(_artifact_row(each) for each in document["artifacts"]),
             frozenset((edge["rel"], edge["target"]) for edge in document["lineage"]),
             " ".join(sorted(document_words(document))),
@@ -270,31 +287,42 @@ class Derived:
         )
 
 
-def record_row(document: Mapping[str, Any], doc: str, generation: int) -> dict[str, Any]:
-    """Return the values of the ``record`` table's columns, without the record's number."""
-    span = document["time"] or {"start": None, "end": None}
-    row = {each.name: document.get(each.name) for each in record.c if each.name != "n"}
-    return row | {"time_start": span["start"], "time_end": span["end"], "generation": generation, "doc": seal(doc)}
+def record_row(document: Mapping[str, Any], doc: str, generation: int) -> tuple[Any, ...]:
+    """Return the values of the ``record`` table's :data:`ROW`, of which the first is the record's id."""
+    span = document["time"]
+    times = (span["start"], span["end"]) if span else (None, None)
+    return (*_SAME(document), *times, generation, seal(doc))
 
 
-def _field_rows(document: Mapping[str, Any]) -> list[tuple[str, int, float, str, int]]:
-    single: dict[str, Scalar] = {}
+_SAME_NAMES = tuple(each.name for each in record.c if each.name not in ("n", "time_start", "time_end", "generation", "doc"))
+_SAME = itemgetter(*_SAME_NAMES)
+ROW = (*_SAME_NAMES, "time_start", "time_end", "generation", "doc")
+"""The columns of ``record`` except the number, in the order of :func:`record_row`."""
+
+_OF_COLUMNS = frozenset(name for name in COLUMNS if "." not in name) | {"time"}
+
+
+def field_rows(document: Mapping[str, Any]) -> list[FieldRow]:
+    """Return the path, type, number, text and rank of each leaf of a document that is not a column. No two are equal."""
+    values: dict[str, Any] = {}
     several: dict[str, list[Scalar]] = {}
-    for path, value in leaves(document):
-        if path in several:
-            several[path].append(value)
-        elif path in single:
-            several[path] = [single.pop(path), value]
-        elif path not in COLUMNS:
-            single[path] = value
-    rows: list[tuple[str, int, float, str, int]] = []
-    for path, value in single.items():  # nearly all: a record that is added waits for this
-        code, seen = comparable(value)
-        rows.append((path, 2, 0.0, seen, 2) if code == 2 else (path, code, seen, "", 2))  # type: ignore[arg-type]  # by its code
+    for path, value in leaves({name: each for name, each in document.items() if name not in _OF_COLUMNS}):
+        if path in values:
+            several.setdefault(path, [values[path]]).append(value)
+        values[path] = value
+    for path in several:
+        del values[path]
+    rows: list[FieldRow] = []
+    for path, value in values.items():  # nearly all: a record that is added waits for this
+        if type(value) is str:
+            rows.append((path, 2, 0.0, value[:TEXT_COMPARED], 2))
+        else:
+            code, seen = comparable(value)
+            rows.append((path, code, seen, "", 2))  # type: ignore[arg-type]  # only a text has a text
     for path, found in several.items():
         last = 0
-        values: list[tuple[int, Any]] = sorted(set(map(comparable, found)))
-        for code, seen in values:
+        every: list[tuple[int, Any]] = sorted(set(map(comparable, found)))
+        for code, seen in every:
             rank = 2 if last == 0 else 1 if code != last else 0
             last = code
             rows.append((path, 2, 0.0, seen, rank) if code == 2 else (path, code, seen, "", rank))
