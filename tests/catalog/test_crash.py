@@ -62,8 +62,8 @@ SAMPLE = [
     ("purge", "afterwards:before"),
     ("fail", "rollback_started:before"),
 ]
-ELSEWHERE = {*sides("lock", "begin", "fetch", "measure", "assemble", "trash")}
-"""Steps of an ingestion and of the service's gc, which the service's crash lane passes."""
+ELSEWHERE = {*sides("lock", "begin", "fetch", "measure", "assemble", "overviews", "trash"), "publish:half"}
+"""Steps of an ingestion, of overviews and of the service's gc, which tests of the service pass."""
 
 type Run = Callable[[str, str], int]
 

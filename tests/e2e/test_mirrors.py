@@ -98,7 +98,12 @@ class Two:
         for each in (self.there, self.here):
             prepare(each)
         with cubeport.connect(self.there) as service:
-            ingest(service, source(folder, range(10)), "tas", template={"title": "Air", "layout": {"chunks": {"time": 4}}})
+            ingest(
+                service,
+                source(folder, range(10)),
+                "tas",
+                template={"title": "Air", "layout": {"chunks": {"time": 4}, "pyramid": {"levels": 2}}},
+            )
             service.describe("tas", license="CC-BY-4.0", attribution="Somebody")
             self.key = Keys(service.catalog.backend).add("mirror", scope="ingest", datasets=["mine"]).text
         self.process, self.url = start(self.there)

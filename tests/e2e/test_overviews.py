@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from jsonschema import Draft7Validator
 import cubeport
 from cubeport.service.ingestions import FileOptions, IngestionRequest
 
-from .conftest import start, stop
+from .conftest import cli, start, stop
 
 SHAPE = (61, 90)
 """Odd, so that an edge is kept at each level: 61, 31, 16."""
@@ -76,6 +77,9 @@ def ingest(service: Any, dataset_id: str, file: Path, pyramid: dict[str, Any] | 
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     root = tmp_path_factory.mktemp("overviews") / "instance"
     cubeport.Catalog.create(root).close()
+    (root / "config").mkdir(exist_ok=True)
+    with (root / "config/service.yaml").open("a") as file:
+        file.write(f"sources:\n  roots: ['{root.parent}']\n")
     for name, data in (("plain", cube(10)), ("packed", cube(10, packed=True)), ("grown", cube(30))):
         data.to_netcdf(root.parent / f"{name}.nc")
     cube(34).isel(time=slice(30, 34)).to_netcdf(root.parent / "more.nc")
@@ -230,3 +234,60 @@ def test_geozarr_tells_of_all_levels(site: Site, schemas: Path) -> None:
         assert np.allclose(data.lat, north + down * (np.arange(data.lat.size) + 0.5))
         with xr.open_dataset(f"{site.url}/geozarr/plain/{each['asset']}", engine="zarr", zarr_format=3, chunks=None) as same:
             xr.testing.assert_equal(same.load(), data)
+
+
+TEMPLATE = """
+id: late
+title: Late
+period_type: daily
+source: {{kind: files, paths: {file}}}
+layout: {{chunks: {{time: 4, lat: 20, lon: 45}}{pyramid}}}
+"""
+
+
+def late(root: Path, file: Path, pyramid: str = "") -> None:
+    """Write the template of a dataset, with or without overviews."""
+    (root / "config/datasets").mkdir(parents=True, exist_ok=True)
+    (root / "config/datasets/late.yaml").write_text(TEMPLATE.format(file=file, pyramid=pyramid))
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_refresh_makes_missing_overviews_without_a_version(site: Site) -> None:
+    late(site.root, site.root.parent / "plain.nc")
+    done = cli("ingest", "late", "--start", "2000-01-01", "--instance", site.root)
+    assert done.returncode == 0, done.stderr
+    query = {"properties": "t", "datetime": "2000-01-03", "bbox": "-2,-90,358,90", "width": "9", "height": "6"}
+    whole, headers = drawn(site, "/ogcapi/collections/late/map", **query)
+    assert "cubeport-overview" not in headers
+    with cubeport.connect(site.root, read_only=True) as service:
+        before = service.shown("late")
+    nothing = cli("refresh", "late", "--overviews", "--instance", site.root)
+    assert (nothing.returncode, nothing.stdout) == (0, "Nothing changed.\n")
+
+    late(site.root, site.root.parent / "plain.nc", ", pyramid: {levels: 2}")
+    for point in ("overviews:after", "publish:half", "commit:before"):
+        environment = {**os.environ, "CUBEPORT_TESTING": "1", "CUBEPORT_FAIL_POINTS": point}
+        killed = cli("refresh", "late", "--overviews", "--instance", site.root, env=environment)
+        assert killed.returncode == -9, (point, killed.stdout, killed.stderr)
+        assert drawn(site, "/ogcapi/collections/late/map", **query)[1]["etag"] == headers["etag"], "nothing happened yet"
+    made = cli("refresh", "late", "--overviews", "--instance", site.root)
+    assert made.returncode == 0, made.stderr
+    assert f"late: overviews of {before.version.version_id}" in made.stdout
+
+    # The server, which was running all the time, draws from them at its next request.
+    found, after = drawn(site, "/ogcapi/collections/late/map", **query)
+    twin, _ = drawn(site, "/ogcapi/collections/plain/map", **query)
+    assert after["cubeport-overview"] == "2"
+    assert after["etag"] != headers["etag"]
+    assert np.array_equal(found, twin)
+    assert not np.array_equal(found, whole)
+    for number in (0, 1, 2):
+        xr.testing.assert_equal(level(site, "late", number), level(site, "plain", number))
+    document = httpx.get(f"{site.url}/geozarr/late/zarr.json", trust_env=False).json()
+    assert [each["asset"] for each in document["attributes"]["multiscales"]["layout"]] == ["0", "1", "2"]
+    with cubeport.connect(site.root) as service:
+        shown = service.shown("late")
+        assert (shown.version, shown.description.overview_levels) == (before.version, 2)
+        assert not service.catalog.fsck(data=True).findings
+        assert not list((site.root / "data/staging").iterdir())
+        assert service.make_overviews("late") == [], "it has them"

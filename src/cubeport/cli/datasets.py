@@ -206,14 +206,18 @@ def describe(
 def refresh(
     ctx: typer.Context,
     dataset_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="A dataset. Default: all datasets.")] = None,
+    overviews: Annotated[bool, typer.Option("--overviews", help="Also make missing overviews of published versions.")] = False,
 ) -> None:
-    """Update texts from the templates. Texts set by `describe` are kept."""
+    """Update texts from the templates. Texts set by `describe` are kept. Versions stay as they are."""
     session = current(ctx)
     service: Service = session.service
     names = [dataset_id] if dataset_id is not None else list(service.dataset_ids())
     before = {name: service.dataset(name).record.version for name in names}
     changed = [name for name in names if service.refresh(name).version != before[name]]
-    session.result({"refreshed": changed}, "\n".join(f"{name}: texts changed" for name in changed) or "Nothing changed.")
+    made = {name: versions for name in (names if overviews else ()) if (versions := service.make_overviews(name))}
+    lines = [f"{name}: texts changed" for name in changed]
+    lines += [f"{name}: overviews of {', '.join(versions)}" for name, versions in made.items()]
+    session.result({"refreshed": changed, "overviews": made}, "\n".join(lines) or "Nothing changed.")
 
 
 def publish(

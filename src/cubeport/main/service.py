@@ -108,6 +108,7 @@ def _service(settings: Settings, catalog: Catalog, children: Children, *, public
     from cubeport.service.engines import Engines
     from cubeport.service.ingest import Ingester
     from cubeport.service.jobs import Jobs
+    from cubeport.service.overview_making import OverviewMaking
     from cubeport.service.replicate import Replicator
     from cubeport.service.retain import Retention, Rule
     from cubeport.service.schedules import Schedules
@@ -212,6 +213,9 @@ def _service(settings: Settings, catalog: Catalog, children: Children, *, public
         webhooks=webhooks,
         derivations=derivations,
         replicator=replicator,
+        overviews=OverviewMaking(
+            catalog=catalog, datasets=datasets, configuration=configuration, gate=gate, writer=engines.writer, lock=lock
+        ),
         elsewhere=_elsewhere(settings),
         export_target=partial(_export_target, settings.instance),
         zones=FolderZones(settings.instance, most_bytes=settings.zones.max_bytes, most_zones=settings.limits.table_zones),

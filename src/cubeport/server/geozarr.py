@@ -48,7 +48,15 @@ class GeoZarrFace:
             document = view.documents[address.key.node]
         else:
             raise NotFound("There is no such object", what="path")
-        tag = replies.etag(shown.version.version_id, "geozarr", address.ref, address.path, replies.REVISION, self._url)
+        tag = replies.etag(
+            shown.version.version_id,
+            "geozarr",
+            address.ref,
+            address.path,
+            shown.description.overview_levels,
+            replies.REVISION,
+            self._url,
+        )
         await send_document(scope, send, tag, lambda: replies.dumps(document), shown.version.version_id)
 
     def _view(self, shown: PublishedView) -> View:

@@ -309,7 +309,9 @@ class GriddapFace:
         return replies.reply(asked.request, build, media_type=media_type, tag=tag, cache=cache, headers=headers)
 
     def _tag(self, asked: _Asked) -> str:
-        return replies.etag_of(asked.shown, asked.request, asked.form, self._url, fixed=asked.pinned)
+        return replies.etag_of(
+            asked.shown, asked.request, asked.form, self._url, asked.shown.description.overview_levels, fixed=asked.pinned
+        )
 
     def _headers(self, asked: _Asked) -> dict[str, str]:
         return {**replies.versioned(asked.shown), "Cache-Control": replies.IMMUTABLE if asked.pinned else replies.NO_CACHE}

@@ -150,7 +150,7 @@ class MapsFace:
         pinned = shown.pinned and f"@{shown.version.version_id}" in request.scope["path"]
         # Without a time, the newest step that is not in the future is drawn, so the picture can change every day.
         dated = "datetime" in request.query_params or shown.description.temporal is None
-        tag = replies.etag_of(shown, request, "png", self._url, None if dated else _today())
+        tag = replies.etag_of(shown, request, "png", self._url, shown.description.overview_levels, None if dated else _today())
         answer = partial(self._answer, request, shown, query, tag, replies.IMMUTABLE if pinned and dated else replies.NO_CACHE)
         return await to_thread.run_sync(answer, limiter=self._threads)
 

@@ -207,7 +207,7 @@ class WebMaps:
 
     def _drawn(self, request: Request, shown: PublishedView, query: PictureQuery) -> Response:
         dated = query.selection.datetime is not None or shown.description.temporal is None
-        tag = replies.etag_of(shown, request, "png", self._url, *([] if dated else [maps_day()]))
+        tag = replies.etag_of(shown, request, "png", self._url, shown.description.overview_levels, *([] if dated else [maps_day()]))
         pinned = shown.pinned and f"@{shown.version.version_id}" in request.scope["path"]
         cache = replies.IMMUTABLE if pinned and dated else replies.NO_CACHE
         return replies.reply(

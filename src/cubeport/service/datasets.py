@@ -191,7 +191,7 @@ class Datasets:
         return PublishedView(
             texts=state.texts,
             version=version.ref(),
-            description=cube.description,
+            description=version.described(cube.description),
             sealed=cube.documents,
             record_version=record.version,
             record_id=record.id,

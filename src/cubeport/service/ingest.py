@@ -44,7 +44,7 @@ from cubeport.service.datasets import Dataset, Datasets
 from cubeport.service.fetching import Asked, Taken, asked, runs, take
 from cubeport.service.ingestions import Action as PlannedAction
 from cubeport.service.ingestions import Ingestion, IngestionPlan, IngestionRequest, Scope
-from cubeport.service.overviews import with_overviews
+from cubeport.service.overviews import sparing, with_overviews
 from cubeport.service.ports import (
     Base,
     BringOrder,
@@ -64,7 +64,7 @@ from cubeport.service.ports import (
 from cubeport.service.publish import pointed, show, with_shown, with_state
 from cubeport.service.scope import TIMELESS, check_asked, check_kept, check_realised, check_said, holds, hull, spans
 from cubeport.service.state import GONE, KIND, VERSION, Cube, DatasetState, Publication, Reach, VersionKind, VersionState
-from cubeport.service.templates import Configuration, DatasetTemplate, Extent, Pyramid, SourceBlock, TemplateFields
+from cubeport.service.templates import Configuration, DatasetTemplate, Extent, SourceBlock, TemplateFields
 
 type DatasetLock = Callable[[str], AbstractContextManager[object]]
 """``lock(dataset_id)`` is held until the block ends or its owner dies. Raises DatasetBusy."""
@@ -850,10 +850,8 @@ class Ingester:
                 check_kept(head.coverage, measured.description, period_type)
             if head is None or head.digest != measured.digest:
                 progress("sealing", 0, 0)
-                held = None if staging.parent is None else self._datasets.cube(staging.parent).description
-                pyramid = wanted.fields.layout.pyramid
-                if pyramid == Pyramid() and _is_sampled(measured):
-                    pyramid = Pyramid(levels="off")  # they would read what nobody asked to be read
+                held = None if staging.parent is None or parent is None else self._described(parent)
+                pyramid = sparing(wanted.fields.layout.pyramid, measured.documents)
                 cube = with_overviews(measured.description, pyramid, held)
                 measured = replace(measured, description=cube)
                 self._seal(work, staging, measured)
@@ -918,6 +916,9 @@ class Ingester:
         work.join(lambda: complete(outcome))
         work.commit()
         return outcome
+
+    def _described(self, version: VersionState) -> CubeDescription:
+        return version.described(self._datasets.cube(version.version_id).description)
 
     def _parent(self, held: VersionState | None) -> str | None:
         """Return the version to update. Raises InvalidRequest if another engine stores it."""
@@ -1242,11 +1243,6 @@ def publishes(request: IngestionRequest, wanted: Wanted) -> bool:
 
 def _allow_gaps(ingestion: Ingestion, wanted: Wanted) -> bool:
     return ingestion.request.allow_gaps or wanted.fields.ingestion.allow_gaps
-
-
-def _is_sampled(measured: Measured) -> bool:
-    """Return whether most of the chunks were not decoded."""
-    return bool(measured.documents.get("storage", {}).get("verify") == "sample")
 
 
 def _warnings(written: Written, measured: Measured) -> tuple[dict[str, str], ...]:

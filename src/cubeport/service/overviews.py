@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 from cubeport.cubes import overviews
 from cubeport.cubes.description import CubeDescription
 from cubeport.service.templates import Pyramid
@@ -22,3 +25,17 @@ def with_overviews(cube: CubeDescription, pyramid: Pyramid, parent: CubeDescript
     fields = overviews.fields_of(cube) if levels else ()
     made = tuple((name, known.get(name) or overviews.method_of(cube.variable(name), pyramid.method)) for name in fields)
     return cube.model_copy(update={"overviews": made, "overview_levels": levels if made else 0})
+
+
+def with_those_of(cube: CubeDescription, levels: int, fields: Iterable[tuple[str, overviews.Method]]) -> CubeDescription:
+    """Return the description with the overviews that another instance has, as far as the grid can have them."""
+    known = dict(fields)
+    found = overviews.levels(cube, levels or "off")
+    made = tuple((name, known[name]) for name in (overviews.fields_of(cube) if found else ()) if name in known)
+    return cube.model_copy(update={"overviews": made, "overview_levels": found if made else 0})
+
+
+def sparing(pyramid: Pyramid, documents: Mapping[str, Any]) -> Pyramid:
+    """Return what to make of a version: nothing by default if most of its chunks were not decoded, because overviews read them."""
+    sampled = documents.get("storage", {}).get("verify") == "sample"
+    return Pyramid(levels="off") if sampled and pyramid == Pyramid() else pyramid

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 from cubeport.cubes.description import CubeDescription
 from cubeport.cubes.excerpt import Needs
@@ -117,10 +117,11 @@ class Gate(Protocol):
         says which of them to decode.
         """
 
-    def overviews(self, staging: Staging, digest: str, cube: CubeDescription) -> None:
+    def overviews(self, staging: Staging, digest: str, cube: CubeDescription, *, version: Path | None = None) -> None:
         """Let a child write the overviews that *cube* names into ``staging/<op>/new``, from the assembled cube in ``data``.
 
-        *digest* is that of the cube's manifest. What did not change since the parent is not written.
+        *digest* is that of the cube's manifest. What did not change since the parent is not written. With *version*, the cube is in
+        the folder of an existing version.
         """
 
     def close(self) -> None: ...
@@ -160,6 +161,20 @@ class Writer(Protocol):
 
     def clear(self, staging: Staging) -> None:
         """Remove ``staging/<op>``. Idempotent."""
+
+
+@runtime_checkable
+class AddsOverviews(Protocol):
+    """A writer that can give overviews to a version that is already in the store."""
+
+    def folder(self, dataset_id: str, version_id: str) -> Path:
+        """Return the folder of the version, which the gate's child reads."""
+
+    def beside(self, staging: Staging) -> Sequence[Mapping[str, Any]]:
+        """Return the compensations to record before :meth:`publish_overviews`."""
+
+    def publish_overviews(self, staging: Staging) -> None:
+        """Move the assembled overviews durably next to the cube of the version. Readers see them when the catalog names them."""
 
 
 class Reader(Protocol):

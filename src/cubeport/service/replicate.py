@@ -7,6 +7,7 @@ an ingestion.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -24,6 +25,7 @@ from cubeport.catalog.disk.failpoints import passing, step
 from cubeport.catalog.forms.canonical import now
 from cubeport.catalog.models import CatalogRecord, invalid
 from cubeport.catalog.work.undo import Compensation
+from cubeport.cubes.overviews import MOST, Method
 from cubeport.cubes.write_request import Measured, Staging, StoredObject, Written
 from cubeport.documents import native
 from cubeport.documents.texts import PublishedView, Texts
@@ -33,6 +35,7 @@ from cubeport.service.changes import announce, join_version
 from cubeport.service.datasets import Dataset, Datasets
 from cubeport.service.ingest import clearing
 from cubeport.service.ingestions import Scope
+from cubeport.service.overviews import with_those_of
 from cubeport.service.ports import Gate, Writer
 from cubeport.service.publish import pointed, with_shown, with_state
 from cubeport.service.state import GONE, KIND, VERSION, Cube, DatasetState, Reach, VersionKind, VersionState
@@ -60,6 +63,9 @@ class Replica(BaseModel):
     fields: Annotated[tuple[Annotated[str, Field(max_length=200)], ...], Field(max_length=10_000)] = ()
     """The data variables that faces offer together."""
     period_type: Annotated[str | None, Field(max_length=40)] = None
+    overview_levels: Annotated[int, Field(ge=0, le=MOST)] = 0
+    overviews: Annotated[tuple[tuple[Annotated[str, Field(max_length=200)], Method], ...], Field(max_length=10_000)] = ()
+    """The overviews. They are not sent: an instance makes those of the versions that it receives."""
     texts: dict[str, Any] = {}
     """The texts, in the format of ``describe``."""
     origin: Annotated[str, Field(max_length=2_000)]
@@ -191,6 +197,8 @@ class Replicator:
             release=version.release,
             fields=shown.description.fields,
             period_type=shown.texts.period_type,
+            overview_levels=shown.description.overview_levels,
+            overviews=shown.description.overviews,
             texts={name: value for name, value in said.items() if value not in (None, [], {})},
             origin=self._url,
         )
@@ -401,6 +409,12 @@ class Replicator:
             self.arriving.thin(staging)
             with step("assemble"):
                 self._writer.assemble(staging)
+            cube = with_those_of(measured.description, replica.overview_levels, replica.overviews)
+            measured = dataclasses.replace(measured, description=cube)
+            if cube.overview_levels:
+                with step("overviews"):
+                    self._gate.overviews(staging, measured.digest, cube)
+                    self._writer.assemble(staging, overviews=True)
             with step("fsync"):
                 self._writer.sync(staging)
             work.written(digest=measured.digest, files=measured.files, size_bytes=measured.size_bytes)

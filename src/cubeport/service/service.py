@@ -36,6 +36,7 @@ from cubeport.service.ingest import Ingester
 from cubeport.service.ingestions import FileOptions, Ingestion, IngestionPlan, IngestionRequest
 from cubeport.service.items import ItemPage, ItemSearch
 from cubeport.service.jobs import Jobs, Listener
+from cubeport.service.overview_making import OverviewMaking
 from cubeport.service.ports import ExportTarget, Receiving, Uploads, ZoneStore
 from cubeport.service.replicate import Arrived, Elsewhere, Replica, Replicator
 from cubeport.service.retain import DiskUsage, Retention, Retired
@@ -88,6 +89,7 @@ class Service:
         uploads: Uploads,
         derivations: Derivations,
         replicator: Replicator,
+        overviews: OverviewMaking,
         elsewhere: Callable[[str, str | None], Elsewhere],
         export_target: Callable[[str], tuple[ExportTarget, str]],
         zones: ZoneStore,
@@ -108,6 +110,7 @@ class Service:
         self._webhooks = webhooks
         self._derivations = derivations
         self._replicator = replicator
+        self._overviews = overviews
         self._elsewhere = elsewhere
         self._export_target = export_target
         self._zones = zones
@@ -569,6 +572,14 @@ class Service:
         self._writable()
         self._configuration.look_again()
         return describe.refresh(self.catalog, self._datasets, self._configuration, dataset_id)
+
+    def make_overviews(self, dataset_id: str) -> list[str]:
+        """Make the overviews that the published version of a dataset should have and does not; return the ids of the versions that
+        got some. No version is made. Raises NotFound, DatasetBusy, NoSpace, InvalidRequest.
+        """
+        self._writable()
+        self._configuration.look_again()
+        return self._overviews.add(dataset_id)
 
     def rollback(self, dataset_id: str, *, to: str) -> CatalogRecord:
         """Go back to a version, named by id or tag. Later versions stay listed. Raises NotFound, VersionRemoved."""

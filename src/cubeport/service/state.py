@@ -161,6 +161,14 @@ def protect(old: CatalogRecord, new: CatalogRecord) -> None:
         )
 
 
+class Overviews(_Value):
+    """The overviews that a version got after it was sealed."""
+
+    levels: int
+    fields: tuple[tuple[str, str], ...]
+    """Fields, with how their levels were made (``mean``, ``nearest``, ``max``)."""
+
+
 class VersionState(_Value):
     """The small part of a version, which lists read."""
 
@@ -196,6 +204,15 @@ class VersionState(_Value):
     """Its derivation, if it was derived."""
     reach: Reach | None = None
     """Its place and time; ``None`` in versions of cubeport 0.1.0, for which the cube contains them."""
+
+    overviews: Overviews | None = None
+    """Its overviews, if they were made later; otherwise the description names them."""
+
+    def described(self, cube: CubeDescription) -> CubeDescription:
+        """Return the sealed description with the overviews that were made later."""
+        if self.overviews is None:
+            return cube
+        return cube.model_copy(update={"overviews": self.overviews.fields, "overview_levels": self.overviews.levels})
 
     def ref(self) -> VersionRef:
         """Return the reference to it for documents."""

@@ -437,7 +437,7 @@ class OpenedVersions:
 
     def __init__(self, engine: ReadsObjects, *, handle_bytes: int = 256 * MIB, chunk_bytes: int = 256 * MIB) -> None:
         self._engine = engine
-        self._kept: Bounded[tuple[str, str, tuple[str, ...]], OpenedVersion] = Bounded(handle_bytes)
+        self._kept: Bounded[tuple[str, str, int, tuple[str, ...]], OpenedVersion] = Bounded(handle_bytes)
         self._chunks: Chunks = Bounded(chunk_bytes)
         self._opening = threading.Lock()
 
@@ -449,7 +449,8 @@ class OpenedVersions:
     def open(self, dataset_id: str, version_id: str, description: CubeDescription) -> OpenedVersion:
         """Return the opened version. *description* was measured when the version was sealed."""
         # Each grid of a store has its own axes; its fields identify it.
-        key = dataset_id, version_id, description.fields
+        # A version can get overviews later.
+        key = dataset_id, version_id, description.overview_levels, description.fields
         found = self._kept.get(key)
         if found is None:
             with self._opening:

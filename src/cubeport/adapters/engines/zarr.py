@@ -23,7 +23,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, cast
+from typing import Any, BinaryIO, NamedTuple, cast
 
 from cubeport.adapters.engines import parts
 from cubeport.adapters.engines.disk import FILE, FOLDER, Disk, beneath, descriptor, open_file, read, remove
@@ -240,6 +240,31 @@ class Writer(StagingArea):
             self.disk.rename(staging.root / "data", final)
             _sync_folder(self.disk, final.parent)
             _sync_folder(self.disk, staging.root)
+
+    def folder(self, dataset_id: str, version_id: str) -> Path:
+        """Return the folder of a version; see :class:`~cubeport.service.ports.AddsOverviews`."""
+        return self.version(dataset_id, version_id)
+
+    def beside(self, staging: Staging) -> Sequence[Mapping[str, Any]]:
+        """Return how to undo :meth:`publish_overviews`: the manifest first, so that no manifest is without its objects."""
+        final, made = self.version(staging.dataset_id, staging.version_id), staging.root / "data"
+        return [self.compensation(final / each, made / each) for each in (OVERVIEWS, OVERVIEWS_MANIFEST)]
+
+    def publish_overviews(self, staging: Staging) -> None:
+        """Move the assembled overviews next to the cube of the version, and sync its folder.
+
+        What a killed process left there is moved away first: the catalog does not name it.
+        """
+        final, made = self.version(staging.dataset_id, staging.version_id), staging.root / "data"
+        with store_errors("publish the overviews"):
+            for each in (OVERVIEWS_MANIFEST, OVERVIEWS):
+                if os.path.lexists(final / each):
+                    self.disk.rename(final / each, staging.root / f"left-{each}")
+            self.disk.rename(made / OVERVIEWS, final / OVERVIEWS)
+            passing("publish:half")
+            self.disk.rename(made / OVERVIEWS_MANIFEST, final / OVERVIEWS_MANIFEST)
+            _sync_folder(self.disk, final)
+            _sync_folder(self.disk, made)
 
 
 class _Held(NamedTuple):

@@ -117,16 +117,16 @@ class ConfinedGate:
             digest=answer.digest,
         )
 
-    def overviews(self, staging: Staging, digest: str, cube: CubeDescription) -> None:
+    def overviews(self, staging: Staging, digest: str, cube: CubeDescription, *, version: Path | None = None) -> None:
         """Let a child write the overviews of the assembled cube; see :class:`~cubeport.service.ports.Gate`."""
+        made = staging.root / "data" if version is None else version
         request = {
-            "folder": str(staging.root / "data"),
+            "folder": str(made),
             "digest": digest,
             "description": cube.model_dump(mode="json"),
             "base": None if staging.base is None else str(staging.base),
             "target": str(staging.new),
         }
-        made = staging.root / "data"
         read = [made, *_pointed(made), *([] if staging.base is None else [staging.base])]
         _believed(_Answer, self._children.run("overviews", request, read=read, write=[staging.new]))
 

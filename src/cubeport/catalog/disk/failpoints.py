@@ -45,6 +45,7 @@ STEPS = (
     "bytes",
     "measure",
     "assemble",
+    "overviews",
     "fsync",
     "publish",
     "commit",
@@ -55,7 +56,7 @@ STEPS = (
 )
 """The steps of an operation that are not states of its journal, and the steps of recovery and gc."""
 
-SINGLE = ("bytes:half", "fsync:half", "commit:unknown", "port")
+SINGLE = ("bytes:half", "fsync:half", "publish:half", "commit:unknown", "port")
 """Points without before and after: halfway points, a commit with an unknown outcome, and each call of a port."""
 
 NAMES = (*(f"{name}:{side}" for name in (*STATES, *STEPS) for side in ("before", "after")), *SINGLE)
