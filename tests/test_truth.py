@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from cubeport import errors
 from cubeport.catalog.forms.later import Later, waiting
-from cubeport.catalog.plugins import KINDS, WAITING
+from cubeport.catalog.plugins import KINDS
 from cubeport.service.ingestions import FileOptions, IngestionRequest
 from cubeport.service.templates import (
     DatasetTemplate,
@@ -173,7 +173,7 @@ def test_each_plugin_kind_is_asked_for_or_refused() -> None:
         and node.args
         and isinstance(node.args[0], ast.Constant)
     } | {"hook"}  # join_hooks of catalog/plugins.py asks for them
-    assert set(KINDS) - asked == set(WAITING)
+    assert set(KINDS) - asked == set()
 
 
 FIELDS: dict[type[BaseModel], tuple[str, ...]] = {

@@ -11,7 +11,7 @@ import pytest
 
 from cubeport.catalog.events import EventLog
 from cubeport.catalog.hooks import POINTS, HookManager
-from cubeport.catalog.plugins import GROUP, KINDS, RESERVED, WAITING, PluginRegistry, Plugins, discover, join_hooks
+from cubeport.catalog.plugins import GROUP, KINDS, RESERVED, PluginRegistry, Plugins, discover, join_hooks
 
 
 @pytest.fixture
@@ -54,6 +54,7 @@ def everything(registry: PluginRegistry) -> None:
     registry.formatter("bibtex", lambda records: "")
     registry.source("chirps", nothing)
     registry.recipe("smooth", nothing)
+    registry.transform("log", nothing)
     registry.availability("after-release", nothing)
 
 
@@ -61,18 +62,12 @@ def test_a_plugin_gives_one_of_each_kind(installed: Callable[..., EntryPoint]) -
     plugins = discover(entry_points=[installed("all", everything)])
     (plugin,) = plugins
     assert plugin.error is None
-    assert {each.kind for each in plugin.registrations} == set(KINDS) - WAITING
+    assert {each.kind for each in plugin.registrations} == set(KINDS)
     assert plugin.to_mapping()["gives"]["schema"] == ["paper"]
     assert plugins.values("formatter").keys() == {"bibtex"}
     hooks = HookManager()
     join_hooks(plugins, hooks)
     assert [(h.point, h.name, h.priority, h.plugin) for h in hooks] == [("before_record_commit", "stamp", 5, "all")]
-
-
-@pytest.mark.parametrize("kind", sorted(WAITING))
-def test_a_kind_that_nothing_asks_for_is_refused(installed: Callable[..., EntryPoint], kind: str) -> None:
-    plugins = discover(entry_points=[installed("early", lambda registry: getattr(registry, kind)("x", nothing))])
-    assert plugins.broken[0].error == f"early provides the {kind} x, and a {kind} is not in this version."
 
 
 def test_the_same_twice_is_nothing(installed: Callable[..., EntryPoint]) -> None:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
 import yaml
 from tests.e2e.conftest import cli, start, stop
+from tests.installed import lay_out
 from tests.objectstore import KEY, SECRET, ObjectStore
 from tests.pages import Follower, blocks
-from tests.provided.places import instance, name_of, netcdf
+from tests.provided.places import held, instance, name_of, netcdf
 from tests.provided.test_others import cube, item
 from tests.provider import Provider
+
+import cubeport
 
 # Each command is a process that imports everything: two pages are in the default lane, the others in the slow one. What they
 # show is tested without processes in this folder.
@@ -46,14 +51,11 @@ class Guest(Follower):
         """Do what ``pip install .`` and ``pytest`` of a page do, without an index."""
         site = self.folder / "site"
         if what == "install":
-            info = site / "cubeport_tide-0.1.dist-info"
-            info.mkdir(parents=True)
-            (site / "cubeport_tide.py").write_text((self.folder / "cubeport_tide.py").read_text())
-            (info / "METADATA").write_text("Metadata-Version: 2.1\nName: cubeport-tide\nVersion: 0.1\n")
-            (info / "entry_points.txt").write_text("[cubeport.plugins]\ntide = cubeport_tide:register\n")
+            lay_out(self.folder, site)
             self.environment["PYTHONPATH"] = str(site)
             return ""
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_tide.py"]
+        tests = [each.name for each in self.folder.glob("test_*.py")]
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
         done = subprocess.run(command, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout
         return done.stdout
@@ -114,6 +116,36 @@ def test_uploads(tmp_path: Path) -> None:
         assert json.loads(reader.outputs[-1])["status"] == "completed"
     finally:
         stop(process)
+
+
+class Installer(Guest):
+    """A reader with an environment of their own, because a confined child imports only what is installed."""
+
+    def of_package(self, what: str) -> str:
+        env = self.folder / "env"
+        if what == "install":
+            subprocess.run([sys.executable, "-m", "venv", "--without-pip", env], check=True)
+            [installed] = env.glob("lib/python*/site-packages")
+            # cubeport and its libraries are those of the tests.
+            (installed / "here.pth").write_text(f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n")
+            lay_out(self.folder, installed)
+            (env / "bin/cubeport").write_text(f'#!/bin/sh\nexec {env}/bin/python -m cubeport "$@"\n')
+            (env / "bin/cubeport").chmod(0o755)
+            self.environment["PATH"] = f"{env / 'bin'}{os.pathsep}{self.environment['PATH']}"
+            return ""
+        tests = [each.name for each in self.folder.glob("test_*.py")]
+        command = [env / "bin/python", "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
+        done = subprocess.run(command, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+
+@pytest.mark.slow
+def test_transform_plugin(tmp_path: Path) -> None:
+    (tmp_path / "warm.nc").write_bytes(netcdf(tmp_path, 0, 1, add=12.5))
+    assert Installer(tmp_path).follow("how-to/transform-plugin.md") == 1
+    with cubeport.connect(tmp_path / "farm") as service:
+        assert held(service, "warm") == {0: 2.5, 1: 3.5}
 
 
 def test_source_plugin(tmp_path: Path) -> None:

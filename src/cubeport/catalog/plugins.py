@@ -31,10 +31,6 @@ Kind = Literal[
 KINDS: tuple[Kind, ...] = get_args(Kind)
 """What a plugin can register; the last four are for the service."""
 
-WAITING: frozenset[Kind] = frozenset({"transform"})
-"""Kinds that this version does not use. A plugin that registers one is refused. To support a kind, remove it here."""
-
-
 RESERVED: Mapping[Kind, tuple[str, ...]] = {
     "extractor": ("file", "directory", "netcdf", "zarr"),
     "template_field": FIELDS,
@@ -160,7 +156,9 @@ class PluginRegistry:
         self._add("recipe", name, fn, inputs=tuple(inputs))
 
     def transform(self, name: str, fn: Callable[..., Any]) -> None:
-        """Register a transform of values."""
+        """Register a transform for ``transforms: [{plugin: {name: …}}]``: ``fn(values, *, parameter=default)`` returns the new
+        values, of which each depends on the value in its place only.
+        """
         self._add("transform", name, fn)
 
     def availability(self, name: str, fn: Callable[..., Any]) -> None:
@@ -177,8 +175,6 @@ class PluginRegistry:
             check_name(name)
         except ValueError as exc:
             raise InvalidRequest(f"{name!r} is not a name for a {kind}: it {exc}") from None
-        if kind in WAITING:
-            raise InvalidRequest(f"{self.plugin} provides the {kind} {name}, and a {kind} is not in this version.")
         given = Registration(kind, name, value, options)
         if given not in self._given:
             self._given.append(given)

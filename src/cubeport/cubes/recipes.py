@@ -7,28 +7,22 @@ defaults, and of the inputs by the digests of their versions. Equal keys mean eq
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from cubeport.cubes.functions import Parameters, bind, function_of
 from cubeport.cubes.periods import PERIOD_TYPES
-from cubeport.errors import InvalidRequest, Problem
+from cubeport.errors import InvalidRequest
 
 type Method = Literal["mean", "sum", "maximum", "minimum"]
 """How the values of a period are reduced to one value, by the names of CF's cell methods (7.3)."""
 
 METHODS: tuple[Method, ...] = ("mean", "sum", "maximum", "minimum")
-
-
-class Parameters(BaseModel):
-    """The parameters of a recipe."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Resampling(Parameters):
@@ -94,15 +88,7 @@ class Recipe:
         InvalidRequest
             With all parameters that are unknown, missing or wrong.
         """
-        try:
-            bound = self.parameters.model_validate(dict(given)).model_dump(mode="json")
-        except ValidationError as exc:
-            problems = [Problem(("params", *each["loc"]), each["type"], each["msg"]) for each in exc.errors()]
-            words = "; ".join(f"{'.'.join(map(str, each.loc[1:])) or 'parameters'}: {each.message}" for each in problems[:5])
-            raise InvalidRequest(
-                f"Recipe {self.name!r} cannot take these parameters: {words}", errors=problems, next_step="cubeport recipes"
-            ) from None
-        return {name: value for name, value in bound.items() if value is not None}
+        return bind(self.parameters, given, f"Recipe {self.name!r}", next_step="cubeport recipes")
 
     def named(self, inputs: Sequence[str] | Mapping[str, str]) -> dict[str, str]:
         """Return the inputs by the recipe's names for them. Raises InvalidRequest if there are too many or too few."""
@@ -196,23 +182,8 @@ def recipe_of(name: str, function: Callable[..., Any], inputs: Sequence[str] = (
     ValueError
         If the function has no name of the form ``module:name``, or its arguments do not fit.
     """
-    reference = f"{function.__module__}:{function.__qualname__}"
-    if "<" in reference or function.__module__ == "__main__":
-        raise ValueError("a recipe is a function of a module, which a child process can import")
-    fields: dict[str, Any] = {}
-    taken: list[str] = []
-    for each in inspect.signature(function, eval_str=True).parameters.values():
-        if each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD):
-            raise ValueError("a recipe names its parameters: *args and **kwargs cannot be part of a key")
-        if each.kind is not each.KEYWORD_ONLY:
-            taken.append(each.name)
-            continue
-        kind = Any if each.annotation is each.empty else each.annotation
-        fields[each.name] = (kind, ... if each.default is each.empty else each.default)
-    if tuple(taken) != tuple(inputs):
-        raise ValueError(f"a recipe takes its inputs by position: {', '.join(inputs)}; this one takes {', '.join(taken) or 'none'}")
-    says = " ".join((inspect.getdoc(function) or "").split("\n\n")[0].split())
-    return Recipe(name, create_model(name, __base__=Parameters, **fields), tuple(inputs), reference, says)
+    found = function_of(name, function, inputs, kind="recipe")
+    return Recipe(name, found.parameters, tuple(inputs), found.reference, found.says)
 
 
 RECIPES: Mapping[str, Recipe] = {

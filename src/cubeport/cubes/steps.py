@@ -161,6 +161,16 @@ class Deaccumulate(_Part):
     """Whether a sum that decreases has restarted; ``false`` keeps negative differences."""
 
 
+class PluginTransform(_Part):
+    """A function of a plugin that changes the values of some variables."""
+
+    name: Name
+    variables: Names
+    params: dict[str, Any] = {}
+    units: str | None = None
+    """The units of the result; without them, those that the variable has."""
+
+
 class TransformStep(_Step):
     """One step that changes values. The result is stored as floating-point numbers, with missing values as NaN."""
 
@@ -172,6 +182,7 @@ class TransformStep(_Step):
     """The new units of each variable."""
     mask: dict[Name, Mask] | None = None
     deaccumulate: Annotated[dict[Name, Deaccumulate] | None, BeforeValidator(lambda value: _sums(value))] = None
+    plugin: PluginTransform | None = None
 
 
 def _several(value: Any) -> Any:

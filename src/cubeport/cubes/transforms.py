@@ -16,14 +16,20 @@ from xarray.core import indexing
 from cubeport.cubes import units
 from cubeport.cubes.normalise import Unfit, need, unpacked
 from cubeport.cubes.raw import Values, computed, dataset, variables
-from cubeport.cubes.steps import Deaccumulate, Mask, Scale, TransformStep, parsed
-from cubeport.errors import InvalidRequest
+from cubeport.cubes.steps import Deaccumulate, Mask, PluginTransform, Scale, TransformStep, parsed
+from cubeport.errors import CubeportError, InvalidRequest, PluginFailed
 
 _RANGES = ("valid_min", "valid_max", "valid_range", "actual_range")
 
 
-def transform(raw: xr.Dataset, steps: Sequence[Mapping[str, Any]]) -> xr.Dataset:
-    """Apply *steps* to *raw* in order and return the result.
+type ValuesFunction = Callable[..., Values]
+"""``f(values, *, parameter=…)`` of a plugin: returns new values of floating-point *values*, of which the missing are NaN."""
+
+
+def transform(
+    raw: xr.Dataset, steps: Sequence[Mapping[str, Any]], functions: Mapping[str, ValuesFunction] | None = None
+) -> xr.Dataset:
+    """Apply *steps* to *raw* in order and return the result. *functions* are those of plugins, by name.
 
     Raises
     ------
@@ -32,7 +38,7 @@ def transform(raw: xr.Dataset, steps: Sequence[Mapping[str, Any]]) -> xr.Dataset
     """
     for number, (name, value) in enumerate(parsed(TransformStep, list(steps)), 1):
         try:
-            raw = _STEPS[name](raw, value)
+            raw = _plugin(raw, value, functions or {}) if name == "plugin" else _STEPS[name](raw, value)
         except Unfit as error:
             raise InvalidRequest(f"transforms, step {number} ({name}): {error}", next_step=error.next_step) from None
     return raw
@@ -130,6 +136,33 @@ def _deaccumulate(raw: xr.Dataset, wanted: Mapping[str, Deaccumulate]) -> xr.Dat
         attributes = {key: value for key, value in variable.attrs.items() if key not in _RANGES}
         changed[name] = xr.Variable(variable.dims, lazily, attributes, variable.encoding)
     return _replaced(raw, changed)
+
+
+def _plugin(raw: xr.Dataset, wanted: PluginTransform, functions: Mapping[str, ValuesFunction]) -> xr.Dataset:
+    function = functions[wanted.name]
+    step = "tell the author of the plugin"
+
+    def changed(values: Values) -> Values:
+        try:
+            found = np.asarray(function(values.copy(), **wanted.params))
+        except CubeportError:
+            raise
+        except Exception as error:
+            words = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            raise PluginFailed(f"The transform {wanted.name!r} failed: {words}", next_step=step) from error
+        if found.shape != values.shape or found.dtype.kind not in "iuf":
+            words = f"{found.dtype} of the shape {found.shape} for values of the shape {values.shape}"
+            raise PluginFailed(f"The transform {wanted.name!r} returned {words}.", next_step=step)
+        return found
+
+    done = {}
+    for name in wanted.variables:
+        variable = _numbers(raw, name)
+        attributes = {key: value for key, value in variable.attrs.items() if key not in _RANGES}
+        if wanted.units is not None:
+            attributes["units"] = wanted.units
+        done[name] = computed(variable, changed, variable.dtype, attributes)
+    return _replaced(raw, done)
 
 
 class _Differences(BackendArray):

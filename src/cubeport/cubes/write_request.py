@@ -98,6 +98,8 @@ class ReadRequest:
     """Steps that change the form of each source, as :meth:`~cubeport.cubes.steps.NormaliseStep.plain` returns them."""
     transforms: tuple[Mapping[str, Any], ...] = ()
     """Steps that change values, after the sources are joined."""
+    functions: Mapping[str, str] = field(default_factory=dict)
+    """The functions of plugins that ``transforms`` name, as ``module:name``."""
     skip_bad: bool = False
     """Whether to skip and report variables that cannot be published, instead of refusing the source."""
     on_overlap: OnOverlap = "error"

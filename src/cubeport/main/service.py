@@ -6,7 +6,7 @@ import gc
 import os
 import secrets
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from importlib import import_module
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from cubeport.adapters.gate.gate import ConfinedGate
     from cubeport.adapters.sandbox.children import Children
     from cubeport.catalog.artifacts.storage import Profile
+    from cubeport.catalog.plugins import Registration
     from cubeport.client.port import Port
     from cubeport.cubes.recipes import Derivation, Recipe
     from cubeport.documents.texts import PublishedView
@@ -99,6 +100,8 @@ def _service(settings: Settings, catalog: Catalog, children: Children, *, public
     from cubeport.adapters.gate.gate import ConfinedGate
     from cubeport.adapters.sources.places import absolute
     from cubeport.adapters.zones import FolderZones
+    from cubeport.cubes.functions import function_of
+    from cubeport.cubes.recipes import RECIPES, recipe_of
     from cubeport.documents.stac import Site
     from cubeport.errors import DatasetBusy, Locked
     from cubeport.service.changes import Changes
@@ -140,7 +143,9 @@ def _service(settings: Settings, catalog: Catalog, children: Children, *, public
     datasets = Datasets(catalog)
     configuration = FolderConfiguration(settings.instance, template=DatasetTemplate, extent=Extent, broken=Broken)
     gate = ConfinedGate(children)
-    derivations = Derivations(datasets, _recipes(catalog), partial(_computed, gate, settings.data_dir))
+    of_plugins = _functions(catalog.plugins.given("recipe"), lambda each: recipe_of(each.name, each.value, each.options["inputs"]))
+    recipes = {**RECIPES, **of_plugins}
+    derivations = Derivations(datasets, recipes, partial(_computed, gate, settings.data_dir))
     ingester = Ingester(
         catalog=catalog,
         datasets=datasets,
@@ -149,6 +154,9 @@ def _service(settings: Settings, catalog: Catalog, children: Children, *, public
         gate=gate,
         writer=engines.writer,
         lock=lock,
+        transforms=_functions(
+            catalog.plugins.given("transform"), lambda each: function_of(each.name, each.value, 1, kind="transform")
+        ),
     )
     retention = Retention(
         catalog=catalog,
@@ -239,18 +247,16 @@ def _poster(settings: Settings) -> Post:
     return post
 
 
-def _recipes(catalog: Catalog) -> dict[str, Recipe]:
-    """Return our recipes and those of plugins. An invalid recipe is logged and omitted."""
+def _functions[T](given: Iterable[tuple[Registration, str]], make: Callable[[Registration], T]) -> dict[str, T]:
+    """Return the functions that plugins provide, by name. An invalid one is logged and omitted."""
     import logging
 
-    from cubeport.cubes.recipes import RECIPES, recipe_of
-
-    found = dict(RECIPES)
-    for each, _ in catalog.plugins.given("recipe"):
+    found = {}
+    for each, _ in given:
         try:
-            found[each.name] = recipe_of(each.name, each.value, each.options["inputs"])
+            found[each.name] = make(each)
         except ValueError as exc:
-            logging.getLogger(__name__).warning("the recipe %s of a plugin is not used: %s", each.name, exc)
+            logging.getLogger(__name__).warning("the %s %s of a plugin is not used: %s", each.kind, each.name, exc)
     return found
 
 

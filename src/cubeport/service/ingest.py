@@ -20,10 +20,11 @@ from cubeport.catalog.work.undo import Action, Compensation
 from cubeport.catalog.work.unit_of_work import UnitOfWork
 from cubeport.cubes.calendars import canonical
 from cubeport.cubes.description import CubeDescription
+from cubeport.cubes.functions import PluginFunction
 from cubeport.cubes.recipes import Derivation
 from cubeport.cubes.sources import Area, Period, PeriodSource
 from cubeport.cubes.spread import Spread
-from cubeport.cubes.steps import plain
+from cubeport.cubes.steps import TransformStep, plain
 from cubeport.cubes.update import OnOverlap
 from cubeport.cubes.write_request import Choose
 from cubeport.documents import native
@@ -420,6 +421,7 @@ class Ingester:
         gate: Gate,
         writer: Writer,
         lock: DatasetLock,
+        transforms: Mapping[str, PluginFunction] | None = None,
     ) -> None:
         self._catalog = catalog
         self._datasets = datasets
@@ -428,10 +430,13 @@ class Ingester:
         self._gate = gate
         self._writer = writer
         self._lock = lock
+        self._transforms = transforms or {}
 
     def resolve(self, ingestion: Ingestion) -> Wanted:
         """Return the request with its names resolved; see :func:`resolve`."""
-        return resolve(ingestion, configuration=self._configuration, datasets=self._datasets, sources=self._sources)
+        wanted = resolve(ingestion, configuration=self._configuration, datasets=self._datasets, sources=self._sources)
+        bound(wanted.fields.transforms, self._transforms)
+        return wanted
 
     def plan(self, ingestion: Ingestion) -> IngestionPlan:
         """Return what :meth:`attempt` would do. Sources are hashed, but nothing is written."""
@@ -978,10 +983,10 @@ class Ingester:
             )
         return written, measured
 
-    @staticmethod
-    def _reading(ingestion: Ingestion, wanted: Wanted, scope: Scope) -> dict[str, Any]:
+    def _reading(self, ingestion: Ingestion, wanted: Wanted, scope: Scope) -> dict[str, Any]:
         """Return the fields of ``ReadRequest`` besides the sources."""
         fields = wanted.fields
+        transforms, functions = bound(fields.transforms, self._transforms)
         return {
             "window": SourceWindow(bbox=scope.bbox, start=scope.start, end=scope.end, clip=fields.ingestion.clip),
             "variables": tuple(v.name for v in fields.variables) or None,
@@ -990,10 +995,36 @@ class Ingester:
             "append_dim": ingestion.options.append_dim,
             "group": wanted.group,
             "normalise": tuple(plain(fields.normalise)),
-            "transforms": tuple(plain(fields.transforms)),
+            "transforms": transforms,
+            "functions": functions,
             "skip_bad": ingestion.request.skip_bad,
             "on_overlap": ingestion.request.on_overlap or fields.ingestion.on_overlap,
         }
+
+
+def bound(
+    steps: Sequence[TransformStep], installed: Mapping[str, PluginFunction]
+) -> tuple[tuple[Mapping[str, Any], ...], Mapping[str, str]]:
+    """Return *steps* as JSON values, with all parameters of the functions of plugins, and the references of these by name.
+
+    Raises
+    ------
+    InvalidRequest
+        If no plugin provides a transform, or it does not take its parameters.
+    """
+    found, functions = [], {}
+    for each, values in zip(steps, plain(tuple(steps)), strict=True):
+        if (wanted := each.plugin) is not None:
+            if wanted.name not in installed:
+                known = ", ".join(sorted(installed)) or "none"
+                raise InvalidRequest(
+                    f"No plugin provides a transform {wanted.name!r}; installed: {known}.", next_step="cubeport plugins"
+                )
+            function = installed[wanted.name]
+            values = {"plugin": values["plugin"] | {"params": function.bind(wanted.params)}}
+            functions[wanted.name] = function.reference
+        found.append(values)
+    return tuple(found), functions
 
 
 @dataclass(frozen=True, slots=True)

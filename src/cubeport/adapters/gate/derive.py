@@ -7,7 +7,6 @@ checks.
 
 from __future__ import annotations
 
-import importlib
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ import zarr
 
 from cubeport.adapters.engines.manifest import CUBE, sources_of
 from cubeport.adapters.engines.opened import VersionStore
+from cubeport.adapters.gate.functions import imported
 from cubeport.adapters.gate.parent import Parent
 from cubeport.adapters.sandbox import child
 from cubeport.cubes import periods, recipes
@@ -54,7 +54,7 @@ def derive(request: Mapping[str, Any], context: child.Context) -> dict[str, Any]
     target = Path(request["into"]) / RESULT
     opened = {name: _open(Path(each["folder"])) for name, each in request["inputs"].items()}
     if request["function"] is not None:
-        made = _function(request["function"])(*opened.values(), **request["params"])
+        made = imported(request["function"])(*opened.values(), **request["params"])
         if not isinstance(made, xr.Dataset):
             raise Configuration(f"The recipe {request['recipe']!r} returns {type(made).__name__}, not an xarray.Dataset.")
         made.to_zarr(target, zarr_format=3, consolidated=False, mode="w-")
@@ -88,14 +88,6 @@ def _open(folder: Path) -> xr.Dataset:
         create_default_indexes=False,
     )
     return opened
-
-
-def _function(reference: str) -> Any:
-    module, _, name = reference.partition(":")
-    found: Any = importlib.import_module(module)
-    for part in name.split("."):
-        found = getattr(found, part)
-    return found
 
 
 class _Work:

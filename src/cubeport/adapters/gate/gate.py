@@ -191,6 +191,7 @@ def _asked(order: ReadRequest) -> dict[str, Any]:
         "group": order.group,
         "normalise": [dict(step) for step in order.normalise],
         "transforms": [dict(step) for step in order.transforms],
+        "functions": dict(order.functions),
         "skip_bad": order.skip_bad,
         "on_overlap": order.on_overlap,
     }

@@ -24,6 +24,7 @@ from cubeport.adapters.engines import attributes, zarrv3
 from cubeport.adapters.engines.manifest import CUBE
 from cubeport.adapters.engines.zarrv3 import Grid
 from cubeport.adapters.gate import references
+from cubeport.adapters.gate.functions import imported
 from cubeport.adapters.gate.parent import Parent, is_shared, merge, shared
 from cubeport.adapters.sandbox import child
 from cubeport.adapters.sources.formats import format_of, scan, stored
@@ -141,6 +142,7 @@ def open_all(
 def prepare(request: Mapping[str, Any], opened: Sequence[OpenedSource]) -> Prepared:
     """Return the *opened* sources as the cube that *request* asks for."""
     steps = request.get("normalise", ())
+    functions = {name: imported(reference) for name, reference in request.get("functions", {}).items()}
     whole = join(
         opened,
         request["append_dim"],
@@ -153,7 +155,7 @@ def prepare(request: Mapping[str, Any], opened: Sequence[OpenedSource]) -> Prepa
     with decoding("coordinates"):  # they are read here
         raw, warnings = _checked(raw, skip_bad=request.get("skip_bad", False))
     left_out = (set(whole.raw.variables) - set(raw.variables)) | dropped_by(steps)
-    raw = _windowed(transform(raw, request.get("transforms", ())), SourceWindow(**request["window"]))
+    raw = _windowed(transform(raw, request.get("transforms", ()), functions), SourceWindow(**request["window"]))
     return Prepared(whole, raw, [*whole.warnings, *warnings], left_out)
 
 
