@@ -88,7 +88,7 @@ def some_cells(version: Version, count: int = 12) -> Iterator[tuple[dict[str, in
         for column in columns.tolist():
             lon, lat = float(x[column]), float(y[row])
             if spatial.family == "projected":
-                onto, factor = native_system(version.description, version.description.axis(spatial.x))
+                onto, factor = native_system(version.description)
                 lon, lat = onto.transform(lon * factor, lat * factor, direction="INVERSE")
             if np.isfinite(lon) and np.isfinite(lat):
                 yield {dimensions[0]: row, dimensions[1]: column}, lon, lat

@@ -17,7 +17,7 @@ WORLD = (-180.0, -90.0, 180.0, 90.0)
 # name, family, bbox, calendar or None, period type, first field
 ACCEPTED = [
     ("A1B-99999a-river-sep-2070-2099.nc", "none", None, "360_day", "irregular", "temp_dmax_tmean_abs"),
-    ("Arctic20_1to5Feb_2016.nc", "projected", (-11.339, 64.826, 52.794, 82.645), "standard", "daily", "aice"),
+    ("Arctic20_1to5Feb_2016.nc", "curvilinear", (-11.0, 64.731, 52.513, 82.478), "standard", "daily", "aice"),
     ("CMIP5_rcp8.5_PCP_pctl25_P1Y.nc", "rectilinear", (-150, 40, -45, 90), "noleap", "yearly", "pr"),
     ("NO_TS_MO_FINO1_202209.nc", "none", (6.58333, 54.0, 6.58333, 54.0), "standard", "irregular", "DEPH_QC"),
     ("PLANET_SCOPE_3D.nc", "projected", (-51.3175, -17.3231, -51.3172, -17.3229), "proleptic_gregorian", "irregular", "blue"),

@@ -73,3 +73,13 @@ def test_a_picture_has_the_colours_of_what_was_measured(dtype: str) -> None:
     assert (look.low, look.high) == (0.0, 100.0)
     assert [kind for kind, _ in found.warnings if kind == "outliers"] == (["outliers"] if dtype == "float32" else [])
     assert found.variable("t").valid_max == (9.96921e36 if dtype == "float32" else 99)
+
+
+def test_infinite_values_are_in_csv_and_reported_because_json_has_none() -> None:
+    values = np.arange(4.0).reshape(2, 2)
+    values[0] = np.inf, -np.inf
+    place = {"lat": ("lat", [1.0, 2.0], {"units": "degrees_north"}), "lon": ("lon", [1.0, 2.0], {"units": "degrees_east"})}
+    found = describe(xr.Dataset({"t": (("lat", "lon"), values), "u": (("lat", "lon"), np.ones((2, 2)))}, place))
+    (words,) = (text for kind, text in found.warnings if kind == "infinite")
+    assert words.startswith("'t' has infinite values; JSON has no number for them")
+    assert (found.variable("t").valid_min, found.variable("t").valid_max) == (2.0, 3.0)

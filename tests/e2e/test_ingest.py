@@ -26,7 +26,7 @@ def test_a_group_and_a_file_of_template_fields(tmp_path: Path) -> None:
     root = tmp_path / "instance"
     assert cli("init", root).returncode == 0
     at_root = cli("ingest", tmp_path / "grouped.nc", "--id", "grouped", "--instance", root, "--no-progress")
-    assert (at_root.returncode, "choose one with group, e.g. model" in at_root.stderr) == (5, True), at_root.stderr
+    assert (at_root.returncode, "choose one, for example --group model" in at_root.stderr) == (5, True), at_root.stderr
     made = cli(
         "ingest", tmp_path / "grouped.nc", "--id", "grouped", "--group", "model", "--template", tmp_path / "fields.yaml",
         "--title", "From a flag", "--instance", root, "--no-progress", "--json",

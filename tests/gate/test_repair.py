@@ -10,6 +10,7 @@ import netCDF4
 import numpy as np
 import pytest
 import xarray as xr
+import zarr
 
 from cubeport.catalog.forms import strictyaml
 from cubeport.cubes.steps import NormaliseStep, TransformStep, plain
@@ -311,3 +312,133 @@ def test_steps_are_lazy_and_equal_to_xarray(tmp_path: Path) -> None:
         expected = theirs["t"].sortby("time").sortby("lat", ascending=False).transpose("lat", "lon", "time")
         assert (ours["temperature"].values == expected.values).all()
         assert ours["temperature"].dims == expected.dims
+
+
+def test_five_faults_of_one_file_are_listed_and_cured_together(tmp_path: Path) -> None:
+    path = grid(
+        tmp_path / "a.nc",
+        time=(0, 1, 1),
+        lat=(("lat",), np.array([30.0, 20, 20]), {"units": "degrees_north", "standard_name": "latitude"}),
+        lon=(("lon",), np.array([0.0, 10, 5]), {"units": "degrees_east", "standard_name": "longitude"}),
+        t=(("time", "lat", "lon"), np.arange(27, dtype="f4").reshape(3, 3, 3), {}),
+        **{
+            "sea temp": (("time", "lat", "lon"), np.ones((3, 3, 3), "f4"), {}),
+            "p": (("time", "lat", "lon"), np.ones((3, 3, 3), "i2"), {"scale_factor": "0.5", "add_offset": "one"}),
+            "q": (("time",), np.zeros(3), {"units": "days since 2020-13-45"}),
+        },
+    )
+    with pytest.raises(SourceRejected) as caught:
+        written(tmp_path / "new", path)
+    listed = [(each.loc, each.kind) for each in caught.value.errors]
+    assert listed == [
+        (("variables", "sea temp"), "bad-text"),
+        (("variables", "p", "scale_factor"), "bad-coordinates"),
+        (("variables", "p", "add_offset"), "bad-coordinates"),
+        (("variables", "q"), "bad-time"),
+        (("variables", "time"), "bad-time"),
+        (("variables", "lat"), "bad-coordinates"),
+        (("variables", "lon"), "bad-coordinates"),
+    ]
+    words = {each.loc[1]: each.message for each in caught.value.errors}
+    assert "at index 1 and 2" in words["time"]
+    assert "same label at 1 and 2, 20" in words["lat"]
+    assert "index 2, from 10 to 5" in words["lon"]
+    written(tmp_path / "cured", path, normalise=pasted(caught.value))
+    with ours_of(tmp_path / "cured") as opened:
+        assert opened["lon"].values.tolist() == [0, 5, 10]
+        assert opened["t"][:, :, 0].values.tolist() == [[0, 6], [18, 24]]
+        assert opened["p"].values.max() == 0.5
+        assert "sea_temp" in opened
+
+
+def ragged(path: Path, **index: Any) -> Path:
+    """Make seven observations of three stations, in the order of the stations or not."""
+    ((name, (dims, values, attributes)),) = index.items()
+    return grid(
+        path,
+        time=None,
+        lat=(("station",), np.array([10.0, 20, 30]), {"units": "degrees_north", "standard_name": "latitude"}),
+        lon=(("station",), np.array([0.0, 10, 200]), {"units": "degrees_east", "standard_name": "longitude"}),
+        clock=(("obs",), np.array([0.0, 1, 0, 1, 2, 5, 6]), {"units": "days since 2000-01-01", "standard_name": "time"}),
+        t=(("obs",), np.arange(7, dtype="f4"), {"coordinates": "clock lat lon"}),
+        n=(("obs",), np.arange(7, dtype="i2"), {"coordinates": "clock lat lon"}),
+        **{name: (dims, np.array(values, "i4"), attributes)},
+    )
+
+
+@pytest.mark.parametrize(
+    ("index", "rows"),
+    [
+        ({"size": (("station",), [2, 3, 2], {"sample_dimension": "obs"})}, [0, 0, 1, 1, 1, 2, 2]),
+        ({"of": (("obs",), [0, 1, 1, 0, 2, 1, 2], {"instance_dimension": "station"})}, [0, 1, 1, 0, 2, 1, 2]),
+    ],
+    ids=["contiguous", "indexed"],
+)
+def test_a_ragged_array_is_rows_of_stations_when_the_step_is_pasted(tmp_path: Path, index: Any, rows: list[int]) -> None:
+    path = ragged(tmp_path / "a.nc", **index)
+    with pytest.raises(SourceRejected, match="several stations one after the other") as caught:
+        written(tmp_path / "new", path)
+    assert "--skip-bad" not in str(caught.value.next_step)  # nothing would be left
+    written(tmp_path / "cured", path, normalise=pasted(caught.value))
+    with ours_of(tmp_path / "cured", decode_times=False) as opened:
+        assert opened["t"].dims == ("station", "clock")
+        assert opened["clock"].values.tolist() == [0, 1, 2, 5, 6]
+        truth = {(row, day): value for value, (row, day) in enumerate(zip(rows, [0, 1, 0, 1, 2, 5, 6], strict=True))}
+        for field in ("t", "n"):
+            found = {
+                (row, int(opened["clock"][column])): int(value)
+                for (row, column), value in np.ndenumerate(opened[field].values)
+                if np.isfinite(value)
+            }
+            assert found == truth
+
+
+@pytest.mark.parametrize(
+    ("index", "words"),
+    [
+        ({"size": (("station",), [2, 3, 3], {"sample_dimension": "obs"})}, "does not count the 7 observations"),
+        ({"of": (("obs",), [0, 1, 1, 0, 2, 1, 9], {"instance_dimension": "station"})}, "does not give each observation"),
+        ({"of": (("obs",), [0, 1, 0, 0, 2, 1, 2], {"instance_dimension": "station"})}, "one time twice, at index 0 and 2"),
+        ({"other": (("station",), [2, 3, 2], {})}, "is not the sample dimension"),
+    ],
+)
+def test_a_ragged_array_that_contradicts_itself_is_refused(tmp_path: Path, index: Any, words: str) -> None:
+    with pytest.raises(CubeportError, match=words):
+        written(tmp_path / "new", ragged(tmp_path / "a.nc", **index), normalise=steps({"ragged": ["obs"]}))
+
+
+def test_dates_that_zarr_has_as_a_type_are_counted(tmp_path: Path) -> None:
+    path = tmp_path / "a.zarr"
+    group = zarr.open_group(path, mode="w", zarr_format=2)
+    for name, values, dims, attributes in (
+        ("time", np.array(["2020-01-01", "2020-01-02T06"], "M8[ns]"), ["time"], {}),
+        ("lat", np.array([10.0, 20]), ["lat"], {"units": "degrees_north"}),
+        ("lon", np.array([1.0, 2]), ["lon"], {"units": "degrees_east"}),
+        ("t", np.arange(8, dtype="f4").reshape(2, 2, 2), ["time", "lat", "lon"], {}),
+        ("z", np.ones((2, 2), "c8"), ["lat", "lon"], {}),
+    ):
+        array = group.create_array(name, shape=values.shape, dtype=values.dtype)
+        array.attrs.update({"_ARRAY_DIMENSIONS": dims, **attributes})
+        array[...] = values
+    zarr.consolidate_metadata(path)
+    said = written(tmp_path / "new", path)
+    assert {kind: text for kind, text in said["warnings"] if "'time'" in text or "complex" in text} == {
+        "time-repaired": "'time' has dates as a type of its own; it now counts them as CF does",
+        "variable-skipped": "z has a type that cannot be part of a cube: complex64",
+    }
+    with ours_of(tmp_path / "new") as opened:
+        assert [str(each)[:13] for each in opened["time"].values] == ["2020-01-01T00", "2020-01-02T06"]
+
+
+def test_texts_that_are_data_are_named(tmp_path: Path) -> None:
+    path = grid(
+        tmp_path / "a.nc",
+    )
+    with netCDF4.Dataset(path, "a") as file:
+        file.createVariable("kind", str, ("lat", "lon"))[...] = np.array([["a", "b", "c"], ["d", "e", "f"]], dtype=object)
+        file.createVariable("model", str, ("lat",))[...] = np.array(["x", "y"], dtype=object)
+        file["t"].coordinates = "model"
+    (text,) = (text for kind, text in written(tmp_path / "new", path)["warnings"] if kind == "texts")
+    assert (
+        text == "'kind': OGC and EDR queries return numbers, so only the Zarr store and NetCDF files of the whole have these texts"
+    )

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import netCDF4
 import numpy as np
 import pytest
 import xarray as xr
@@ -268,3 +269,40 @@ def test_griddap_has_the_source_whole_and_by_labels(client: httpx.Client, put: A
     cell = client.get(f"/griddap/{dataset}.{form}?{query}")
     assert cell.status_code == 200, cell.text
     assert GRIDDAP[form](cell) == of_source(truth, **{each: [at] for each, at in last.items()})
+
+
+def test_infinite_values_are_in_every_form_that_can_have_them(client: httpx.Client, stored: Any, tmp_path: Path) -> None:
+    data = cube(time=(0.0,), lat=(30.0,))
+    changed(data, "t", [[[np.inf, -np.inf, np.nan]]]).to_netcdf(path := tmp_path / "kind-infinite.nc", engine="netcdf4")
+    dataset = stored(str(path)).dataset_id
+    assert ask(client, dataset).json()["ranges"]["t"]["values"] == [None, None, None]
+    assert [row["t"] for row in csv.DictReader(io.StringIO(ask(client, dataset, f="csv").text))] == ["inf", "-inf", ""]
+    with xr.open_dataset(io.BytesIO(ask(client, dataset, f="netcdf").content), engine="h5netcdf") as found:
+        assert np.array_equal(found["t"].values.ravel(), [np.inf, -np.inf, np.nan], equal_nan=True)
+
+
+@pytest.mark.parametrize("form", ["json", "csv"])
+def test_positions_may_have_the_names_of_their_dimensions(client: httpx.Client, stored: Any, tmp_path: Path, form: str) -> None:
+    lon, lat = np.meshgrid([0.0, 10, 20], [30.0, 20])
+    path = tmp_path / "kind-named-as-dimensions.nc"
+    with netCDF4.Dataset(path, "w") as file:  # xarray cannot write it
+        file.createDimension("lat", 2)
+        file.createDimension("lon", 3)
+        for name, values, attributes in (("lat", lat + lon / 100, LAT), ("lon", lon, LON), ("t", np.arange(6.0).reshape(2, 3), {})):
+            variable = file.createVariable(name, "f8", ("lat", "lon"))
+            variable.setncatts(attributes)
+            variable[...] = values
+    dataset = stored(str(path)).dataset_id
+    answer = ask(client, dataset, f=form)
+    if form == "csv":
+        rows = list(csv.DictReader(io.StringIO(answer.text)))
+        found = {float(row["t"]): (float(row["lon"]), float(row["lat"])) for row in rows}
+    else:
+        coverage = answer.json()
+        cells = coverage["domain"]["axes"]["composite"]["values"]
+        found = dict(zip(coverage["ranges"]["t"]["values"], map(tuple, cells), strict=True))
+    assert found == {float(at): (x, y) for at, (x, y) in enumerate(zip(lon.ravel(), (lat + lon / 100).ravel(), strict=True))}
+    point = ask(client, dataset, "position", coords="POINT(20 30.2)", f="json").json()
+    assert point["ranges"]["t"]["values"] == [2.0]
+    first = ask(client, dataset, subset="lat_index(0)", f="csv").text
+    assert first.count("\r\n") == 4

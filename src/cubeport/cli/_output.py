@@ -23,6 +23,8 @@ EXIT_CODES: Mapping[type[CubeportError], int] = {
 """Exit codes by group of problems, found along the class's MRO. Others: 0 done, 1 findings, 130 interrupted."""
 
 INTERRUPTED = 130
+_MOST_PROBLEMS = 20
+
 BROKEN_PIPE = 141
 """The exit code in a shell of a process whose reader has closed the pipe."""
 
@@ -35,6 +37,10 @@ def exit_code(exc: CubeportError) -> int:
 def problem(exc: CubeportError) -> str:
     """Return the lines of a problem for people."""
     lines = [f"error[{exc.kind}]: {printable(exc.message, lines=True)}"]
+    more = [each for each in exc.errors if each.message not in exc.message]
+    lines += [f"  {printable('.'.join(map(str, each.loc)))}: {printable(each.message)}" for each in more[:_MOST_PROBLEMS]]
+    if len(more) > _MOST_PROBLEMS:
+        lines.append(f"  and {len(more) - _MOST_PROBLEMS} more, which --json lists")
     if exc.next_step is not None:
         lines.append(f"next: {printable(exc.next_step, lines=True)}")
     if exc.operation_id is not None:

@@ -89,11 +89,13 @@ class FoundAxis:
     kind: AxisKind
     bounds: str | None = None
     scalar: bool = False
+    apart: bool = False
+    """Whether a variable with more dimensions has the name of the dimension, such as the positions ``lat(lat, lon)``."""
 
     @property
     def name(self) -> str:
         """The coordinate variable, or the dimension if it has no coordinate variable."""
-        return self.labels or self.dimension
+        return self.labels or (f"{self.dimension}_index" if self.apart else self.dimension)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +155,7 @@ def find(raw: xr.Dataset, fields: Sequence[str] | None = None) -> CubeAxes:
     if fields is None:
         notes += [_beside(first, other) for other in others]
         notes += _nowhere(raw, (first, *others), roles)
+        notes += _texts(raw, (first, *others), named)
     return replace(first, notes=tuple(dict.fromkeys(notes)), others=tuple(others))
 
 
@@ -174,15 +177,15 @@ def _group(
     ordered = list(dict.fromkeys((*_dimensions(raw, chosen), *labels)))
     axes = [labels[d] if d in labels else _labels(raw, d, named, roles, notes) for d in ordered]
     own = set(_dimensions(raw, chosen))
-    mapping = _mapping(raw, chosen, roles)
+    stated = _mapping(raw, chosen, roles)
+    across = next((axis for axis in axes if axis.kind == "x" and axis.dimension in own and axis.labels), None)
+    mapping = stated if across is None else reference.in_metres(stated, raw.variables[across.name].attrs.get("units"))
     family, x, y = _grid(raw, chosen, [axis for axis in axes if axis.dimension in own], mapping, named, notes)
     if family in ("curvilinear", "unstructured"):
         cells = set(position_dims(raw, str(x)))
         # If positions give the place, a 1-D x or y along their dimensions is only a row or column number.
         axes = [
-            FoundAxis(axis.dimension, axis.labels, "index")
-            if axis.dimension in cells and axis.kind in ("x", "y", "other")
-            else axis
+            replace(axis, kind="index", bounds=None) if axis.dimension in cells and axis.kind in ("x", "y", "other") else axis
             for axis in axes
         ]
     times = _times(raw, chosen, roles, named)
@@ -228,7 +231,7 @@ def _group(
             return not elsewhere and _own_time(raw, name) in {None, *moments}
 
         beside = [name for name in data if name not in chosen and fits(name)]
-        chosen = (*chosen, *(name for name in beside if _is_beside(raw, name, placed, clocks, mapping, roles)))
+        chosen = (*chosen, *(name for name in beside if _is_beside(raw, name, placed, clocks, stated, roles)))
     axes = _shared(raw, chosen, axes, notes)
     return CubeAxes(
         roles=roles, axes=tuple(axes), fields=chosen, family=family, x=x, y=y, mapping=mapping, notes=tuple(notes), times=times
@@ -295,6 +298,24 @@ def _nowhere(raw: xr.Dataset, groups: Sequence[CubeAxes], roles: Mapping[str, Ro
         f"variables, but no OGC or EDR query has them; to query them, publish them as a separate dataset ({listed})"
     )
     return [("other-grids", words)]
+
+
+def _texts(raw: xr.Dataset, groups: Sequence[CubeAxes], named: Sequence[str]) -> list[tuple[str, str]]:
+    """Return a warning that names the variables of text that are data: they label no axis, no station and no field."""
+    labels = {axis.name for each in groups for axis in each.axes}
+    alone = {position_dims(raw, each.x) for each in groups if each.family == "unstructured" and each.x is not None}
+
+    def is_data(name: str, variable: Any) -> bool:
+        dims = text_dims(variable)
+        label = name in labels or name in named or name in raw.sizes or "cf_role" in variable.attrs or dims in alone
+        return is_text(variable) and bool(dims) and not label
+
+    left = [str(name) for name, variable in raw.variables.items() if is_data(str(name), variable)]
+    if not left:
+        return []
+    names = ", ".join(map(repr, left[:20])) + (f" and {len(left) - 20} more" if len(left) > 20 else "")
+    words = f"{names}: OGC and EDR queries return numbers, so only the Zarr store and NetCDF files of the whole have these texts"
+    return [("texts", words)]
 
 
 def _times(raw: xr.Dataset, fields: Sequence[str], roles: Mapping[str, Role], named: Sequence[str]) -> str | None:
@@ -578,7 +599,7 @@ def _roles(raw: xr.Dataset, named: Iterable[str]) -> dict[str, Role]:
             name in coordinates
             or variable.ndim == 0
             or variable.dtype.kind not in "iufb"
-            or "cf_role" in variable.attrs
+            or {"cf_role", "sample_dimension", "instance_dimension"} & variable.attrs.keys()
             or is_longitude(name, variable)
             or is_latitude(name, variable)
             or str(variable.attrs.get("standard_name", "")) in ("longitude", "latitude", "time", "grid_longitude", "grid_latitude")
@@ -620,7 +641,8 @@ def _labels(
         kind = kinds[name]
         if kind == "t" or _are_labels(raw.variables[name]):
             return FoundAxis(dimension, name, kind, _bounds(raw, raw.variables[name]))
-    return FoundAxis(dimension, None, "member" if _matches("member", dimension) else "index")
+    apart = own is not None and len(text_dims(own)) > 1
+    return FoundAxis(dimension, None, "member" if _matches("member", dimension) else "index", apart=apart)
 
 
 def _valid_time(raw: xr.Dataset, dimension: str, roles: Mapping[str, Role]) -> str | None:
@@ -753,14 +775,19 @@ def _grid(
     lon, lat = _positions(raw, fields, named)
     if x is not None and y is not None:
         x_name, y_name = x.name, y.name
-        if is_longitude(x_name, raw.variables[x_name]) and is_latitude(y_name, raw.variables[y_name]):
-            return "rectilinear", x_name, y_name
-        if mapping.get("grid_mapping_name") == "latitude_longitude":
+        geographic = is_longitude(x_name, raw.variables[x_name]) and is_latitude(y_name, raw.variables[y_name])
+        geographic |= mapping.get("grid_mapping_name") == "latitude_longitude"
+        if geographic and not reference.is_off_greenwich(mapping):
             return "rectilinear", x_name, y_name
         found = reference.from_attributes(mapping) if mapping else None
-        if found is not None:
-            if found.is_geographic and not found.is_derived:
-                return "rectilinear", x_name, y_name
+        if found is not None and found.is_geographic and not found.is_derived and not found.prime_meridian.longitude:
+            return "rectilinear", x_name, y_name
+        unknown = None if found is None else _unknown_units(raw, (x, y), found, mapping)
+        if unknown is not None:
+            notes.append(("no-crs", f"{unknown}, so the place is unknown"))
+            if lon is None:
+                return "none", None, None
+        elif found is not None:
             if lon is not None and lat is not None and (apart := _apart(raw, (x, y), (lon, lat), found, mapping)) is not None:
                 words = (
                     f"the grid mapping puts cells up to {apart:.3g}° from where {lon!r} and {lat!r} say; cubeport uses the latter"
@@ -768,7 +795,9 @@ def _grid(
                 notes.append(("two-places", words))
                 return "curvilinear", lon, lat
             return "projected", x_name, y_name
-        if lon is None:
+        elif geographic:
+            return "rectilinear", x_name, y_name
+        elif lon is None:
             notes.append(("no-crs", f"{x_name!r} and {y_name!r} have no known reference system, so the place is unknown"))
             return "none", None, None
     if lon is not None and lat is not None:
@@ -782,10 +811,29 @@ def _grid(
     return "none", None, None
 
 
+def _unknown_units(raw: xr.Dataset, axes: tuple[FoundAxis, FoundAxis], crs: Any, mapping: Mapping[str, Any]) -> str | None:
+    """Return what is wrong with the units of x and y, or ``None`` if both have the same units and the CRS can use them."""
+    import numpy as np
+
+    given = [str(raw.variables[axis.name].attrs.get("units", "")).strip() for axis in axes]
+    factors = []
+    for axis, units in zip(axes, given, strict=True):
+        largest = float(np.abs(np.asarray(decoded(raw.variables[axis.name]), dtype="float64")).max(initial=0.0))
+        factors.append(reference.unit_factor(crs, units, largest=largest, attributes=mapping))
+        if factors[-1] is None:
+            return f"{axis.name!r} has the units {units[:40]!r}, which are not those of a coordinate of {crs.name!r}"
+    if factors[0] != factors[1] and all(given):
+        return f"{axes[0].name!r} has the units {given[0][:40]!r} and {axes[1].name!r} {given[1][:40]!r}"
+    return None
+
+
 def _apart(
     raw: xr.Dataset, axes: tuple[FoundAxis, FoundAxis], positions: tuple[str, str], crs: Any, mapping: Mapping[str, Any]
 ) -> float | None:
-    """Return by how many degrees a grid mapping and 2-D positions differ, or ``None`` if it is less than a cell."""
+    """Return by how many degrees a grid mapping and 2-D positions differ, or ``None`` if it is less than half a cell.
+
+    From half a cell on, the cell at a position of the file would be its neighbour.
+    """
     import numpy as np
     import pyproj
 
@@ -796,6 +844,7 @@ def _apart(
     across, up = (np.asarray(decoded(raw.variables[axis.name]), dtype="float64") for axis in axes)
     largest = float(max(np.abs(across).max(), np.abs(up).max()))
     factor = reference.unit_factor(crs, raw.variables[x.name].attrs.get("units"), largest=largest, attributes=mapping)
+    assert factor is not None  # the caller looked
     onto = pyproj.Transformer.from_crs(crs, "OGC:CRS84", always_xy=True)
     rows, columns = (np.unique(np.linspace(0, size - 2, 4).astype(int)) for size in lon.shape)
     farthest, told = 0.0, 0
@@ -810,7 +859,7 @@ def _apart(
             step = np.hypot(((east - east[0, 0] + 180) % 360 - 180) * scale, north - north[0, 0]).max()
             off = np.hypot(((ours[0] - east[0, 0] + 180) % 360 - 180) * scale, ours[1] - north[0, 0])
             told += 1
-            farthest = max(farthest, float(off)) if off > step > 0 else farthest
+            farthest = max(farthest, float(off)) if off > step / 2 > 0 else farthest
     return farthest if told and farthest else None
 
 

@@ -17,7 +17,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from cubeport.cubes import keys, times
-from cubeport.cubes.axes import CubeAxes, FoundAxis, find, is_latitude, is_ragged, is_text
+from cubeport.cubes.axes import CubeAxes, FoundAxis, find, is_latitude, is_ragged, is_text, roles_of
 from cubeport.cubes.cells import degrees, exact, places
 from cubeport.cubes.decoding import decoded, opened, whole
 from cubeport.cubes.repairs import flag, repairable
@@ -56,7 +56,19 @@ def check(raw: xr.Dataset) -> tuple[tuple[str, str], ...]:
     _check_lengths(raw, problems)
     _check_packing(raw, problems)
     _check_dates(raw, problems)
+    try:
+        notes = _check_axes(raw, problems)
+    except Exception:
+        problems.refuse()  # what was found before can make the axes unreadable; without it, the error counts
+        raise
     problems.refuse()
+    _check_decodable(raw, problems)
+    problems.refuse()
+    return tuple(dict.fromkeys(notes))
+
+
+def _check_axes(raw: xr.Dataset, problems: _Problems) -> list[tuple[str, str]]:
+    """Check the axes and positions of the fields, and return the warnings about them."""
     found = find(raw)
     _check_cube(found)
     notes = list(found.notes)
@@ -71,10 +83,7 @@ def check(raw: xr.Dataset) -> tuple[tuple[str, str], ...]:
     elif found.family == "none" and not any(kind in ("no-place", "no-crs") for kind, _ in notes):
         names = ", ".join(found.fields[:5])
         notes.append(("no-place", f"it is unknown where {names} are: they have no place, so no box finds them"))
-    problems.refuse()
-    _check_decodable(raw, problems)
-    problems.refuse()
-    return tuple(dict.fromkeys(notes))
+    return notes
 
 
 class _Problems:
@@ -99,7 +108,7 @@ class _Problems:
         steps = list(dict.fromkeys(error.next_step for _, error in self._found if error.next_step))
         repairs = [step for _, error in self._found for step in error.members.get("repair", ())]
         if len(steps) > 1 and len(repairs) == len(self._found):
-            steps = [" ".join(flag(step) for step in _merged(repairs))]
+            steps = [f"repeat with {' '.join(flag(step) for step in _merged(repairs))}"]
         members = {**first.members, **({"repair": _merged(repairs)} if repairs else {})}
         more = f" (and {len(self._found) - 1} more)" if len(self._found) > 1 else ""
         raise SourceRejected(
@@ -115,17 +124,26 @@ _SHOWN = 5
 
 
 def _merged(steps: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return *steps* in order, with the mappings and lists of steps of the same name merged."""
+    """Return *steps* in order, with the mappings and lists of steps of the same name merged.
+
+    Names change last, because every other step refers to the names in the source.
+    """
     found: dict[str, Any] = {}
-    for step in steps:
+    for step in sorted(steps, key=lambda step: "rename" in step):
         for name, value in step.items():
             if isinstance(value, dict):
-                found[name] = {**found.get(name, {}), **value}
+                found[name] = _united(found.get(name, {}), value)
             elif isinstance(value, list):
                 found[name] = list(dict.fromkeys([*found.get(name, []), *value]))
             else:
                 found[name] = value
     return [{name: value} for name, value in found.items()]
+
+
+def _united(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """Return both mappings in one, and the mappings within them too, such as several attributes of one variable."""
+    inner = {key: _united(one[key], value) for key, value in other.items() if isinstance(value, dict) and key in one}
+    return {**one, **other, **inner}
 
 
 def droppable(raw: xr.Dataset, refusal: SourceRejected) -> dict[str, str]:
@@ -139,10 +157,12 @@ def droppable(raw: xr.Dataset, refusal: SourceRejected) -> dict[str, str]:
     if not parts or len(parts) != len({tuple(each.loc[:2]) for each in refusal.errors}):
         return {}
     for name in list(parts):
+        fields = {str(other) for other, each in raw.variables.items() if name in str(each.attrs.get("coordinates", "")).split()}
+        parts |= dict.fromkeys(fields - parts.keys(), f"its coordinate {name!r} is bad")
         if raw.variables[name].dims == (name,):
             parts |= {str(other): f"its dimension {name!r} is bad" for other, each in raw.variables.items() if name in each.dims}
-    kept = [name for name, each in raw.variables.items() if str(name) not in parts and each.ndim and each.dims != (name,)]
-    return parts if any(raw.variables[name].dtype.kind in "biuf" for name in kept) else {}
+    kept = [name for name, role in roles_of(raw).items() if role == "data" and name not in parts]
+    return parts if kept else {}
 
 
 def check_names(what: str, names: Iterable[str]) -> None:
@@ -268,12 +288,23 @@ def _check_packing(raw: xr.Dataset, problems: _Problems) -> None:
             except (TypeError, ValueError):
                 number = math.nan
             if not math.isfinite(number) or (key == "scale_factor" and number == 0):
+                meant = _number(value)
                 with problems.of("variables", str(name), key):
-                    raise SourceRejected(
+                    raise repairable(
                         f"{key!r} of {name!r} is {'0' if number == 0 else 'no finite number'}: its values cannot be unpacked",
                         reason="bad-coordinates",
-                        next_step=f"give it the right {key} with set_attributes of --normalise, or correct it in the source",
+                        repair={"set_attributes": {str(name): {key: meant}}},
+                        before="repeat with" if meant is not None else "to publish the stored numbers without it, repeat with",
                     )
+
+
+def _number(text: Any) -> float | None:
+    """Return the number that a text means, if it can be a scale or an offset."""
+    try:
+        number = float(text) if isinstance(text, str) else 0.0
+    except ValueError:
+        return None
+    return number if math.isfinite(number) and number else None
 
 
 def _check_dates(raw: xr.Dataset, problems: _Problems) -> None:
@@ -342,12 +373,12 @@ def _check_axis(raw: xr.Dataset, axis: FoundAxis, found: CubeAxes, notes: list[t
         return
     if axis.kind == "t":
         if is_ragged(raw, axis.dimension):
-            raise SourceRejected(
+            raise repairable(
                 f"{axis.dimension!r} has the observations of several stations one after the other (a ragged array, CF 9.3): "
                 "time would stand for all of them",
                 reason="not-a-cube",
-                next_step="write one row for each station, with the dimensions station and time; "
-                "or cubeport add, which catalogues files that are not cubes",
+                repair={"ragged": [axis.dimension]},
+                before="to place them by station and time, repeat with",
             )
         _check_time(variable, name, values)
         return

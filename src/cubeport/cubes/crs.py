@@ -41,6 +41,17 @@ def from_attributes(attributes: Mapping[str, Any]) -> Any | None:
     return None
 
 
+def is_off_greenwich(attributes: Mapping[str, Any]) -> bool:
+    """Return whether longitudes count from another meridian, such as that of Paris. Needs no PROJ."""
+    texts = (str(attributes[key]) for key in ("crs_wkt", "spatial_ref") if key in attributes)
+    found = [match[1] for text in texts for match in _MERIDIAN.finditer(text)] or [_plain(attributes.get(_MERIDIAN_KEY, 0))]
+    return any(isinstance(each, str | int | float) and abs(float(each)) > 1e-9 for each in found)
+
+
+_MERIDIAN_KEY = "longitude_of_prime_meridian"
+_MERIDIAN = re.compile(r'PRIMEM\["[^"]*",\s*(-?[0-9.]+)')
+
+
 def _is_bare(attributes: Mapping[str, Any]) -> bool:
     """Return whether a grid mapping names no ellipsoid. A PROJ text in the same attributes is then better than assuming WGS 84."""
     return not any(
@@ -95,8 +106,11 @@ def degrees_of_mercator(x: float, y: float) -> tuple[float, float]:
     return math.degrees(x / _EARTH_M), math.degrees(math.atan(math.sinh(y / _EARTH_M)))
 
 
-def unit_factor(crs: Any, units: str | None, *, largest: float, attributes: Mapping[str, Any]) -> float:
-    """Return the factor from stored x and y to the units of the CRS: km → m, and for geostationary grids angle × height."""
+def unit_factor(crs: Any, units: str | None, *, largest: float, attributes: Mapping[str, Any]) -> float | None:
+    """Return the factor from stored x and y to the units of the CRS: km → m, and for geostationary grids angle × height.
+
+    ``None`` if the units are not ones of x and y in this CRS, so the place of the cells is unknown.
+    """
     text = (units or "").strip().lower()
     if attributes.get("grid_mapping_name") == "geostationary" or "geostationary" in crs.to_wkt().lower():
         height = float(_plain(attributes.get("perspective_point_height", 1.0)))
@@ -107,10 +121,51 @@ def unit_factor(crs: Any, units: str | None, *, largest: float, attributes: Mapp
         if text in _DEGREES:
             return height / _DEGREES_OF_RADIAN
     if crs.is_geographic:
-        return _DEGREES_OF_RADIAN if text in ("rad", "radian", "radians") else 1.0
-    metres = 1000.0 if text in ("km", "kilometer", "kilometers", "kilometre", "kilometres") else 1.0
+        return degrees_of(units)
+    if text in ("", "1"):
+        return 1.0
+    metres = metres_of(text)
     axis = crs.axis_info[0].unit_conversion_factor if crs.axis_info else 1.0
-    return metres if axis in (0.0, 1.0) else metres if text == "" else metres / axis if text in _METRES else 1.0
+    return metres if metres is None else metres / (axis or 1.0)
+
+
+def metres_of(units: str | None) -> float | None:
+    """Return the factor from a length in *units* to metres, such as 100,000 for ``100 km``; ``None`` if it is not a length."""
+    found = _LENGTH.fullmatch((units or "").strip().lower())
+    length = _LENGTHS.get(found[2].replace("_", " ")) if found is not None else None
+    return None if found is None or length is None else float(found[1] or 1) * length
+
+
+def in_metres(attributes: Mapping[str, Any], units: str | None) -> Mapping[str, Any]:
+    """Return a grid mapping with ``false_easting`` and ``false_northing`` in metres, as PROJ reads them.
+
+    CF gives them in the units of x and y (Appendix F). Many writers give metres next to kilometres all the same: a number that
+    would lie beyond the Earth in the units of x is in metres.
+    """
+    length = metres_of(units)
+    if length in (None, 1.0) or any(key in attributes for key in ("crs_wkt", "spatial_ref")):
+        return attributes
+    found = {}
+    for key in ("false_easting", "false_northing"):
+        value = _plain(attributes.get(key))
+        if isinstance(value, int | float) and abs(value * length) <= _CIRCUMFERENCE_M:
+            found[key] = value * length
+    return {**attributes, **found}
+
+
+def in_units_of(crs: Any, factor: float, units: str) -> Any:
+    """Return the CRS in the units of labels: *factor* is that from the labels to the units of *crs*, *units* their name."""
+    import pyproj
+
+    document = crs.to_json_dict()
+    inner = document
+    while "source_crs" in inner:
+        inner = inner["source_crs"]
+    own = crs.axis_info[0].unit_conversion_factor or 1.0
+    kind = "LinearUnit" if crs.is_projected else "AngularUnit"
+    for axis in inner["coordinate_system"]["axis"]:
+        axis["unit"] = {"type": kind, "name": units, "conversion_factor": factor * own}
+    return pyproj.CRS.from_json_dict({key: value for key, value in document.items() if key != "id"})
 
 
 def degrees_of(units: str | None) -> float | None:
@@ -127,4 +182,11 @@ def degrees_of(units: str | None) -> float | None:
 
 _DEGREES_OF_RADIAN = 57.29577951308232
 _DEGREES = ("degree", "degrees", "deg")
-_METRES = ("m", "meter", "meters", "metre", "metres", "km", "kilometer", "kilometers", "kilometre", "kilometres")
+_CIRCUMFERENCE_M = 40_100_000.0
+_LENGTH = re.compile(r"([0-9.]+(?:e[+-]?[0-9]+)?)?\s*\*?\s*([a-z][a-z_ ]*)")
+_LENGTHS = {
+    **dict.fromkeys(("m", "meter", "meters", "metre", "metres"), 1.0),
+    **dict.fromkeys(("km", "kilometer", "kilometers", "kilometre", "kilometres"), 1000.0),
+    **dict.fromkeys(("ft", "foot", "feet", "international foot", "international feet"), 0.3048),
+    **dict.fromkeys(("us survey foot", "us survey feet", "ftus", "us ft", "foot us"), 1200 / 3937),
+}

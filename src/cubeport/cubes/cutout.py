@@ -80,6 +80,7 @@ def _straight(raw: xr.Dataset, found: CubeAxes, bbox: Box, *, centre: bool) -> d
         crs = reference.from_attributes(found.mapping)
         largest = float(max(abs(columns.labels).max(), abs(rows.labels).max()))
         factor = reference.unit_factor(crs, raw.variables[x.name].attrs.get("units"), largest=largest, attributes=found.mapping)
+        assert factor is not None  # with other units the family is not projected
         onto = pyproj.Transformer.from_crs("OGC:CRS84", crs, always_xy=True)
         native = columns.outer[0], rows.outer[0], columns.outer[1], rows.outer[1]
         view = found.mapping if found.mapping.get("grid_mapping_name") == "geostationary" else None

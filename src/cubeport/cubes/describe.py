@@ -25,7 +25,7 @@ from cubeport.cubes.axes import (
 from cubeport.cubes.calendars import CalendarName, gregorian
 from cubeport.cubes.cells import bounds, cells_of, degrees, exact, labels, places, steps
 from cubeport.cubes.decoding import decoded, opened
-from cubeport.cubes.description import Axis, BoundingBox, CubeDescription, Grid, Spatial, Temporal, Variable
+from cubeport.cubes.description import Axis, BoundingBox, Crs, CubeDescription, Grid, Spatial, Temporal, Variable
 from cubeport.cubes.spread import Sample, Spread
 from cubeport.cubes.stamps import Stamps
 from cubeport.errors import SourceRejected, VariablesMismatch
@@ -178,7 +178,7 @@ def _stamps(raw: xr.Dataset, axis: FoundAxis) -> tuple[CalendarName, Stamps]:
 def _axis(raw: xr.Dataset, cube: CubeAxes, found: FoundAxis, stamps: tuple[CalendarName, Stamps] | None) -> Axis:
     size = 1 if found.scalar else int(raw.sizes[found.dimension])
     if found.labels is None:
-        return Axis(name=found.dimension, dimension=found.dimension, kind=found.kind, size=size)
+        return Axis(name=found.name, dimension=found.dimension, kind=found.kind, size=size)
     variable = raw.variables[found.labels]
     positive = str(variable.attrs.get("positive", "")).strip().lower()
     common: dict[str, Any] = {
@@ -236,7 +236,10 @@ def _variable(
     notes += [("decoding", f"{name!r}: {words}") for words in said]
     spread = Spread()
     if role in ("data", "auxiliary") and not is_text(variable):
-        spread, far = (ranges[name], False) if name in ranges else _range(seen, own)
+        spread, far, endless = (ranges[name], False, False) if name in ranges else _range(seen, own)
+        if endless:
+            words = f"{name!r} has infinite values; JSON has no number for them, so CoverageJSON shows them as missing (null)"
+            notes.append(("infinite", f"{words}, while Zarr, NetCDF and CSV contain them"))
         if far:
             words = f"{name!r} has values far beyond all others, perhaps a fill value that is not declared; colours leave them out"
             notes.append(("outliers", words))
@@ -285,32 +288,33 @@ def value_range(variable: xr.Variable, name: str, chunks: tuple[int, ...]) -> Sp
     return _range(opened(variable, name=name)[0], own)[0]
 
 
-def _range(seen: Any, chunks: tuple[int, ...]) -> tuple[Spread, bool]:
-    """Return the ends of the finite values, and whether the shown ones leave some out. Whole chunks are read, a limited number at a
-    time.
+def _range(seen: Any, chunks: tuple[int, ...]) -> tuple[Spread, bool, bool]:
+    """Return the ends of the finite values, whether the shown ones leave some out, and whether there are infinite values. Whole
+    chunks are read, a limited number at a time.
     """
     import numpy as np
 
     least, greatest = math.inf, -math.inf
     if seen.dtype.kind not in "iufb":
-        return Spread(), False
+        return Spread(), False, False
+    endless = False
     sample = Sample(math.prod(seen.shape))
     for block in blocks(seen.shape, chunks, seen.dtype.itemsize):
         values = np.asarray(seen[block].values)
         # fmin skips NaN without making a copy. Infinities need a copy, but they are rare.
         low, high = np.fmin.reduce(values, axis=None), np.fmax.reduce(values, axis=None)
         if np.isinf(low) or np.isinf(high):
-            values = values[np.isfinite(values)]
+            values, endless = values[np.isfinite(values)], True
             low, high = (values.min(), values.max()) if values.size else (np.nan, np.nan)
         if not np.isnan(low):
             least, greatest = min(least, float(exact(low))), max(greatest, float(exact(high)))
             sample.add(values)
     if least > greatest:
-        return Spread(), False
+        return Spread(), False, endless
     shown_low, shown_high, far = sample.ends()
     if seen.dtype.kind != "f":
         shown_low, shown_high, far = least, greatest, False  # classes and counts: each may be the one that matters
-    return Spread(least, greatest, shown_low, shown_high), far
+    return Spread(least, greatest, shown_low, shown_high), far, endless
 
 
 def blocks(shape: Sequence[int], chunks: Sequence[int], item_bytes: int, limit: int = _BLOCK_BYTES) -> Iterator[tuple[slice, ...]]:
@@ -402,6 +406,7 @@ def _projected(found: CubeAxes, axes: Sequence[Axis]) -> Spatial:
         raise SourceRejected("the grid mapping is unknown", reason="bad-coordinates")
     largest = max(map(abs, native))
     factor = reference.unit_factor(crs, x.units, largest=largest, attributes=found.mapping)
+    assert factor is not None  # with other units the family is not projected
     view = found.mapping if found.mapping.get("grid_mapping_name") == "geostationary" else None
     bbox = footprint.projected(crs, native, factor=factor, geostationary=view)
     return Spatial(
@@ -412,7 +417,17 @@ def _projected(found: CubeAxes, axes: Sequence[Axis]) -> Spatial:
         y=y.name,
         crs=reference.describe(crs, found.mapping),
         to_crs=factor,
+        labels_crs=_of_labels(crs, factor, x.units, found.mapping),
     )
+
+
+def _of_labels(crs: Any, factor: float, units: str | None, mapping: Mapping[str, Any]) -> Crs | None:
+    """Return the reference system in the units of the labels; ``None`` if they are its own."""
+    if abs(factor - 1) < 1e-9:
+        return None
+    of_height = mapping.get("grid_mapping_name") == "geostationary" and reference.metres_of(units) is None
+    name = f"{units or 'radian'} at the height of the satellite" if of_height else str(units)
+    return reference.describe(reference.in_units_of(crs, factor, name), {})
 
 
 def _temporal(raw: xr.Dataset, found: CubeAxes, stamps: Mapping[str, tuple[CalendarName, Stamps]]) -> Temporal | None:

@@ -150,6 +150,10 @@ class Spatial(Value):
     """The factor from stored x and y to the units of ``crs``: 1000 for kilometres, the satellite's height for scan angles in
     radians, 57.3 for longitudes and latitudes in radians."""
 
+    labels_crs: Crs | None = None
+    """``crs`` in the units of the stored x and y, if these are not its own: kilometres, feet, scan angles. Documents that show the
+    labels next to a reference system need this one. ``None`` if both have the same units."""
+
     reach: float | None = None
     """For stations: how far from its position each is valid, in degrees on the sphere. ``None`` for grids with cells."""
 
@@ -160,6 +164,16 @@ class Spatial(Value):
         if isinstance(values, dict) and values.get("family") == "none" and list(values.get("bbox") or ()) == [-180, -90, 180, 90]:
             return {**values, "bbox": None}
         return values
+
+    @property
+    def system(self) -> Crs | None:
+        """The reference system of the labels as the axes give them."""
+        return self.labels_crs or self.crs
+
+    @property
+    def axis_factor(self) -> float:
+        """The factor from the numbers of the x and y axes to the units of ``crs``: the axes have degrees unless projected."""
+        return self.to_crs if self.family == "projected" else 1.0
 
 
 class Grid(Value):

@@ -17,6 +17,7 @@ from cubeport.cubes import axes
 from cubeport.cubes.companions import REFERENCES
 from cubeport.cubes.decoding import decoded
 from cubeport.cubes.mending import in_days
+from cubeport.cubes.ragged import NotRagged, by_station
 from cubeport.cubes.raw import computed, dataset, expanded, renamed, variables
 from cubeport.cubes.steps import NormaliseStep, Positions, SetTime, parsed
 from cubeport.errors import InvalidRequest, SourceRejected
@@ -482,6 +483,16 @@ def joined_by_scalar(raw: xr.Dataset, name: str) -> xr.Dataset:
     return dataset(held, raw.attrs)
 
 
+def _ragged(raw: xr.Dataset, names: Sequence[str], _: str) -> xr.Dataset:
+    for name in names:
+        need(raw, [name], dimensions=True)
+        try:
+            raw = by_station(raw, name)
+        except NotRagged as error:
+            raise Unfit(str(error)) from None
+    return raw
+
+
 def _unchanged(raw: xr.Dataset, _value: float, _: str) -> xr.Dataset:
     return raw
 
@@ -503,5 +514,6 @@ _STEPS: Mapping[str, Callable[[xr.Dataset, Any, str], xr.Dataset]] = {
     "coordinate_units": _coordinate_units,
     "positions": _positions,
     "join_scalar_time": _join_scalar_time,
+    "ragged": _ragged,
     "tolerance": _unchanged,  # used when files are joined
 }

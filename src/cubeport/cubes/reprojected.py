@@ -132,7 +132,7 @@ def _box(description: CubeDescription, labels: Labels, windows: Windows, selecti
         if spatial.family == "rectilinear":
             held = footprint.box(*native)
         else:
-            system, factor = native_system(description, x)
+            system, factor = native_system(description)
             held = footprint.projected(system.target_crs, native, factor=factor, geostationary=None) or held
     if flat is None:
         return held

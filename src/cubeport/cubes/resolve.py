@@ -321,7 +321,7 @@ class _Resolver:
             self._problem("bbox", "no-axis", "these data have no horizontal position: use subset with the names of its axes")
             return
         if family == "projected" and crs is None:
-            onto, factor = native_system(self.description, x)
+            onto, factor = native_system(self.description)
             columns, rows = self._cells(x), self._cells(y)
             outer = self.description.spatial.bbox
             across, up = boxes.through(onto, (west, south, east, north), columns, rows, factor=factor, outer=outer)

@@ -115,6 +115,8 @@ class NormaliseStep(_Step):
     positions: Positions | None = None
     join_scalar_time: Name | None = None
     """The scalar coordinate that becomes a dimension, so that files with one image each can be joined along it."""
+    ragged: Names | None = None
+    """Sample dimensions of ragged arrays of stations (CF 9.3.3, 9.3.4); the observations become rows of stations and times."""
     tolerance: Annotated[float, Field(gt=0, le=0.5)] | None = None
     """How much coordinates of two files may differ, as a share of a step. The default is 1e-5."""
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from cubeport.cubes.cells import Cells, exact
-from cubeport.cubes.crs import unit_factor
 from cubeport.cubes.description import Axis, CubeDescription
 
 if TYPE_CHECKING:
@@ -195,23 +194,21 @@ def storage_crs(description: CubeDescription) -> str:
 
     ``EPSG:4326`` is returned only for an answer that was requested in it, with the same longitudes and latitudes.
     """
-    crs = description.spatial.crs
+    crs = description.spatial.system
     if description.spatial.family != "projected" or crs is None:
         return LATITUDE_FIRST if crs is not None and crs.authority == LATITUDE_FIRST else "OGC:CRS84"
     return crs.authority or "native"
 
 
-def native_system(description: CubeDescription, x: Axis) -> tuple[Any, float]:
-    """Return the pyproj transformer from CRS84 to the native system (x before y), and the factor from stored labels to its
-    units.
+def native_system(description: CubeDescription) -> tuple[Any, float]:
+    """Return the pyproj transformer from CRS84 to the native system (x before y), and the factor from the labels of a projected
+    grid to its units.
     """
     from pyproj import CRS, Transformer
 
     crs = description.spatial.crs
     native = CRS.from_wkt(crs.wkt2) if crs is not None and crs.wkt2 else CRS.from_json_dict((crs and crs.projjson) or {})
-    largest = max(abs(x.first or 0), abs(x.last or 0))
-    factor = unit_factor(native, x.units, largest=largest, attributes=native.to_cf())
-    return Transformer.from_crs("OGC:CRS84", native, always_xy=True), factor
+    return Transformer.from_crs("OGC:CRS84", native, always_xy=True), description.spatial.axis_factor
 
 
 def turned_labels(values: Array, window: Window) -> Array:

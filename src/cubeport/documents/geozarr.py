@@ -119,7 +119,7 @@ def attributes(cube: CubeDescription, level: int = 0, *, whole: bool = False) ->
         return None
     found = _reference(cube)
     conventions = [PROJ] if found else []
-    affine = _affine(x, y, spatial.to_crs, level)
+    affine = _affine(x, y, spatial.axis_factor, level)
     if affine is not None:
         found |= affine
         conventions.append(SPATIAL)

@@ -164,7 +164,7 @@ def _tokens(values: Array) -> Array:
     import numpy as np
 
     if values.dtype.kind in "iufb":
-        return cell_texts(values, missing=b"null")
+        return cell_texts(values, missing=b"null", infinite=False)
     return np.array([json.dumps(each, ensure_ascii=False).encode() for each in plain(values)], dtype=object)
 
 

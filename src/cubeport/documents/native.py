@@ -470,7 +470,7 @@ def crs(cube: CubeDescription) -> str | None:
     """Return the authority and code of the reference system, otherwise its name; ``None`` without a horizontal position."""
     if cube.spatial.family == "none":
         return None
-    named = cube.spatial.crs
+    named = cube.spatial.system
     return CRS84 if named is None else (named.authority or named.name)
 
 

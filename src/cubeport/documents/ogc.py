@@ -239,7 +239,7 @@ def _data_queries(shown: PublishedView, base: str) -> dict[str, Any]:
     description: CubeDescription = shown.description
     if description.spatial.family == "none":
         return {}
-    crs = description.spatial.crs
+    crs = description.spatial.system
     native = description.spatial.family == "projected" and crs is not None and crs.wkt2
     systems = [{"crs": crs_uri(storage_crs(description)), "wkt": crs.wkt2}] if native and crs and crs.authority else []
     found: dict[str, Any] = {}

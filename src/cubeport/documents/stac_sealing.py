@@ -144,8 +144,8 @@ def _horizontal(cube: CubeDescription) -> tuple[Axis | None, Axis | None]:
 
 
 def _reference_system(cube: CubeDescription) -> int | dict[str, Any] | None:
-    """Return the EPSG code as a number, otherwise PROJJSON."""
-    crs = cube.spatial.crs
+    """Return the EPSG code as a number, otherwise PROJJSON. Its units are those of the labels that are shown with it."""
+    crs = cube.spatial.system
     if crs is None:
         return None
     if crs.authority == "OGC:CRS84":
@@ -268,7 +268,7 @@ def _variables(cube: CubeDescription, made: Mapping[str, Any]) -> dict[str, Any]
 def _projection(cube: CubeDescription) -> dict[str, Any]:
     """Return ``proj:*`` in the units of the CRS, rows first, as stored: south-up grids have a positive step of y."""
     x, y = (next((a for a in cube.axes if a.name == name), None) for name in (cube.spatial.x, cube.spatial.y))
-    crs, native, factor = cube.spatial.crs, cube.spatial.native_bbox, cube.spatial.to_crs
+    crs, native, factor = cube.spatial.crs, cube.spatial.native_bbox, cube.spatial.axis_factor
     if x is None or y is None or crs is None or native is None or x.scalar or y.scalar:
         return {}
     found: dict[str, Any] = {}

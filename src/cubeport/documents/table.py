@@ -1,4 +1,6 @@
-"""CSV (RFC 4180) from a cut of a cube: one row for each cell, with the axes first and then the fields. Missing values are empty."""
+"""CSV (RFC 4180) from a cut of a cube: one row for each cell, with the axes first and then the fields. Missing values are empty,
+infinite ones are ``inf`` and ``-inf``.
+"""
 
 from __future__ import annotations
 
@@ -108,14 +110,19 @@ def _inside(cut: Cut, dimensions: Sequence[str], shape: Sequence[int]) -> Array:
     return np.broadcast_to(mask.aligned(dimensions), shape).ravel()
 
 
-def cell_texts(values: Array, *, missing: bytes = b"") -> Array:
-    """Return each value as text: the shortest decimal of its type. Missing and infinite values are *missing*."""
+def cell_texts(values: Array, *, missing: bytes = b"", infinite: bool = True) -> Array:
+    """Return each value as text: the shortest decimal of its type. Missing values are *missing*, and infinite ones too unless they
+    can be written, as *infinite* says.
+    """
     import numpy as np
     import orjson
 
     if values.dtype.kind in "iufb":
         written = orjson.dumps(plain(values), option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")
-        return np.array([missing if each == b"null" else each for each in written] if values.size else [], dtype=object)
+        found = np.array([missing if each == b"null" else each for each in written] if values.size else [], dtype=object)
+        if infinite and values.dtype.kind == "f":
+            found[np.isposinf(values)], found[np.isneginf(values)] = b"inf", b"-inf"
+        return found
     return np.array([b"" if each is None else quoted(each) for each in plain(values)], dtype=object)
 
 

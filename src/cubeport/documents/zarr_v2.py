@@ -109,9 +109,12 @@ class View:
 
 def crs_of(cube: CubeDescription) -> Json | None:
     """Return the reference system of the grid for GDAL's Zarr driver (``_CRS``), or ``None`` if it is unknown."""
-    crs: Crs | None = cube.spatial.crs
-    if crs is None or cube.spatial.family not in ("rectilinear", "projected"):
+    spatial = cube.spatial
+    crs: Crs | None = spatial.system
+    if crs is None or spatial.family not in ("rectilinear", "projected"):
         return None
+    if spatial.family == "rectilinear" and spatial.to_crs != 1.0:
+        return None  # GDAL reads the stored labels, which are not degrees
     if crs.authority is not None and crs.authority.startswith("EPSG:"):
         return {"url": f"http://www.opengis.net/def/crs/EPSG/0/{crs.authority.removeprefix('EPSG:')}"}
     if crs.authority == "OGC:CRS84":

@@ -40,7 +40,7 @@ class _CoverageJSON(Encoder):
             for variable in group.fields:
                 values = math.prod(part.windows.shape(variable.dimensions))
                 size += values * value_length(part, variable.name) + copies * 100 + 300
-        crs = description.spatial.crs
+        crs = description.spatial.system
         size += len(orjson.dumps(crs.wkt2)) if crs is not None and crs.wkt2 and not crs.authority else 0
         return int(size)
 

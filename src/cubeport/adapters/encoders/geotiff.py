@@ -48,7 +48,7 @@ class _GeoTIFF(Encoder):
         bands = _bands(cut, x, y, (columns[1] < 0, rows[1] > 0))
         across, down = abs(columns[1]), abs(rows[1])
         west, north = float(columns[0].min()) - across / 2, float(rows[0].max()) + down / 2
-        factor = part.description.spatial.to_crs if part.description.spatial.family == "projected" else 1.0
+        factor = part.description.spatial.axis_factor
         tags = [
             (_PIXEL_SCALE, "d", 3, (across * factor, down * factor, 0.0), True),
             (_TIE_POINT, "d", 6, (0.0, 0.0, 0.0, west * factor, north * factor, 0.0), True),
@@ -143,6 +143,8 @@ def _bands(cut: Cut, x: Axis, y: Axis, turned: tuple[bool, bool]) -> Array:
 def _geo_keys(description: CubeDescription) -> tuple[tuple[int, ...], str]:
     """Return the GeoKeyDirectory and its texts. Raises NotAcceptable if GeoTIFF cannot express the reference system."""
     code, crs = storage_crs(description), description.spatial.crs
+    if description.spatial.family == "projected" and crs is not None and crs.authority is not None:
+        code = crs.authority  # pixels are in its units, whatever the units of the labels are
     authority, _, number = ("EPSG", "", "4326") if code == "OGC:CRS84" else code.partition(":")
     if authority == "EPSG" and number.isdigit() and int(number) < _USER_DEFINED:
         geographic = code == "OGC:CRS84" or (crs is not None and crs.geographic)

@@ -40,6 +40,9 @@ _PLACE = re.compile(r"(?:file://|(?<!\w))(?:/[^\s'\"/:,)]+){2,}/?")
 
 _LABEL_BYTES = 64 * 2**10
 
+ADD = "cubeport add catalogues files that are not cubes"
+"""The next step for a source without a cube."""
+
 _NUMBERS = "biuf"
 
 
@@ -111,8 +114,9 @@ def prepare(name: str, raw: xr.Dataset, wanted: Collection[str] = (), skipped: C
         ``not-a-cube``, if a wanted variable has such a type.
     """
     held: dict[str, xr.Variable] = {}
-    strange: list[str] = []
+    strange: dict[str, str] = {}
     latin: list[str] = []
+    dated: list[str] = []
     for key, variable in raw.variables.items():
         label = str(key)
         variable.attrs = _utf8(variable.attrs)
@@ -120,13 +124,47 @@ def prepare(name: str, raw: xr.Dataset, wanted: Collection[str] = (), skipped: C
             held[label] = _with_flags(variable)
         elif variable.dtype.kind in "SUOT" and (text := _as_text(label, variable, raw, latin)) is not None:
             held[label] = text
+        elif variable.dtype.kind == "M" and (counted := _counted(label, variable)) is not None:
+            held[label] = counted
+            dated.append(label)
         else:
-            strange.append(label)
+            strange[label] = variable.dtype.name
     if refused := [label for label in (*skipped, *strange) if label in wanted]:
-        raise SourceRejected(f"{name}: {', '.join(refused)}: their type cannot be part of a cube", reason="not-a-cube", source=name)
-    warnings = [("variable-skipped", f"{label} has a type that cannot be part of a cube") for label in strange]
+        raise SourceRejected(
+            f"{name}: {', '.join(refused)}: their type cannot be part of a cube",
+            reason="not-a-cube",
+            source=name,
+            next_step="choose other variables with --variables",
+        )
+    warnings = [("variable-skipped", f"{each} has a type that cannot be part of a cube: {kind}") for each, kind in strange.items()]
+    warnings += [("time-repaired", f"{label!r} has dates as a type of its own; it now counts them as CF does") for label in dated]
     warnings += [("text-repaired", f"the texts of {label!r} are not UTF-8; they were read as Windows-1252") for label in latin]
     return OpenedSource(name, dataset(held, _utf8(raw.attrs)), tuple(warnings), raw.close)
+
+
+def _counted(name: str, variable: xr.Variable) -> xr.Variable | None:
+    """Return dates that a Zarr store has as ``datetime64`` as CF numbers; ``None`` if they are too many to be labels."""
+    unit, length = np.datetime_data(variable.dtype)
+    if variable.nbytes > _LABEL_BYTES * 100 or unit not in _UNITS or "units" in variable.attrs:
+        return None
+    with decoding(name):
+        values = variable.values.astype("int64")
+    attributes = {"units": f"{_UNITS[unit]} since 1970-01-01", "calendar": "proleptic_gregorian", **variable.attrs}
+    missing = values == np.iinfo("int64").min  # how NumPy writes a date that is not there
+    if missing.any():
+        attributes["_FillValue"] = np.iinfo("int64").min
+    return xr.Variable(variable.dims, np.where(missing, values, values * length), attributes)
+
+
+_UNITS = {
+    "D": "days",
+    "h": "hours",
+    "m": "minutes",
+    "s": "seconds",
+    "ms": "milliseconds",
+    "us": "microseconds",
+    "ns": "nanoseconds",
+}
 
 
 def _utf8(attributes: Mapping[Any, Any]) -> dict[Any, Any]:
@@ -219,12 +257,12 @@ def opened(
         refused.callback(raw.close)
         source = prepare(name, raw, wanted, skipped)
         if all(variable.dims == (label,) for label, variable in source.raw.variables.items()):
-            raise _no_fields(name, groups())
+            raise _no_fields(name, groups(), [words for kind, words in source.warnings if kind == "variable-skipped"])
         others = groups() if group is None else []
         refused.pop_all()
     if not others:
         return source
-    told = f"{name}: only the root is read; its groups {', '.join(others[:20])} are skipped (choose one with group)"
+    told = f"{name}: only the root is read; its groups {', '.join(others[:20])} are skipped (choose one with --group)"
     return replace(source, warnings=(*source.warnings, ("groups-skipped", told)))
 
 
@@ -283,16 +321,17 @@ def check_group(name: str, group: str | None, groups: Callable[[], list[str]]) -
             + (f"; its groups are {', '.join(found[:20])}" if found else "; it has no groups"),
             reason="not-a-cube",
             source=name,
-            next_step=f"choose one with group, e.g. {found[0]}" if found else "leave group out",
+            next_step=f"choose one, for example --group {found[0]}" if found else "leave out --group",
             groups=found[:100],
         )
 
 
-def _no_fields(name: str, groups: list[str]) -> SourceRejected:
+def _no_fields(name: str, groups: list[str], skipped: Sequence[str]) -> SourceRejected:
+    why = f" ({'; '.join(skipped[:5])})" if skipped else ""
     return SourceRejected(
-        f"{name} has no data variables" + (f"; its groups are {', '.join(groups[:20])}" if groups else ""),
+        f"{name} has no data variables{why}" + (f"; its groups are {', '.join(groups[:20])}" if groups else ""),
         reason="not-a-cube",
         source=name,
-        next_step=f"choose one with group, e.g. {groups[0]}" if groups else None,
+        next_step=f"choose one, for example --group {groups[0]}" if groups else ADD,
         groups=groups[:100],
     )

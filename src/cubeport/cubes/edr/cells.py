@@ -27,7 +27,7 @@ def containing(description: CubeDescription, labels: Labels, selection: Selectio
         problem = Problem(("query", "coords"), "no-axis", "these data have no horizontal position")
         raise InvalidRequest("These data have no horizontal position.", errors=[problem])
     if description.spatial.family == "projected":
-        onto, factor = native_system(description, x)
+        onto, factor = native_system(description)
         native_x, native_y = onto.transform(lon, lat)
         if not (math.isfinite(native_x) and math.isfinite(native_y)):
             raise NotFound("There are no data for this request.", what="data")

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cubeport.cubes.cells import exact
-from cubeport.cubes.description import Axis, CubeDescription
+from cubeport.cubes.description import CubeDescription
 from cubeport.cubes.edr.cells import containing, masked
 from cubeport.cubes.edr.query import Place, Resolve, Settle
 from cubeport.cubes.part import Deadline
@@ -99,7 +99,7 @@ def inside(
         columns = exact(turned_labels(labels.values[x.name], windows.along[x.dimension]))
         rows = exact(turned_labels(labels.values[y.name], windows.along[y.dimension]))
         if spatial.family == "projected":
-            found = _projected(description, x, region, columns, rows, deadline)
+            found = _projected(description, region, columns, rows, deadline)
         else:
             found = region.on_axes(columns, rows, deadline)
     if not found.any():
@@ -117,13 +117,13 @@ def _cut_of(windows: Windows, dimensions: Sequence[str]) -> Any:
     return np.ix_(*(windows.along[each].indices() for each in dimensions))
 
 
-def _projected(description: CubeDescription, x: Axis, region: Region, columns: Array, rows: Array, deadline: Deadline) -> Array:
+def _projected(description: CubeDescription, region: Region, columns: Array, rows: Array, deadline: Deadline) -> Array:
     """Return which cells have their centre in the region, a few rows at a time, so that not all positions are in memory
     together.
     """
     import numpy as np
 
-    onto, factor = native_system(description, x)
+    onto, factor = native_system(description)
     found = np.zeros((rows.size, columns.size), dtype=bool)
     step = max(1, _STRIP // max(1, columns.size))
     for start in range(0, rows.size, step):

@@ -52,7 +52,7 @@ def _of_axes(description: CubeDescription, labels: Labels, line: Any) -> set[tup
         raise InvalidRequest("These data are at one place.", errors=[Problem(("query", "coords"), "no-axis", "ask for a position")])
     columns, rows = cells(description, x, labels), cells(description, y, labels)
     if description.spatial.family == "projected":
-        onto, factor = native_system(description, x)
+        onto, factor = native_system(description)
         dense = shapely.segmentize(line, _STEP)
 
         def carried(points: Array) -> Array:

@@ -134,7 +134,7 @@ def _straight(description: CubeDescription, labels: Labels, canvas: Canvas) -> P
         if canvas.crs == MERCATOR:
             columns, rows = _degrees(columns, rows)
         return Places((y.dimension, x.dimension), (_holding(along, rows), _holding(across, columns)), apart=True)
-    native_x, native_y = _between(canvas, _into(description, x, canvas.crs))
+    native_x, native_y = _between(canvas, _into(description, canvas.crs))
     return Places((y.dimension, x.dimension), (_holding(along, native_y), _holding(across, native_x)), apart=False)
 
 
@@ -160,11 +160,11 @@ def _holding(axis: Cells, values: Array) -> Array:
     return np.where(inside & np.isfinite(values), found, -1).astype("int32")
 
 
-def _into(description: CubeDescription, x: Any, crs: str) -> Any:
+def _into(description: CubeDescription, crs: str) -> Any:
     """Return the function that transforms points of *crs* to stored labels of the grid."""
     if description.spatial.family == "rectilinear":
         return _transform(crs, CRS84)
-    to_native, factor = native_system(description, x)
+    to_native, factor = native_system(description)
     if crs == CRS84:
         return lambda a, b: tuple(each / factor for each in to_native.transform(a, b))
     to_degrees = _transform(crs, CRS84)

@@ -47,7 +47,7 @@ def straight_grid(opened: Opened) -> StraightGrid:
     along_x, along_y = cells(description, x, labels), cells(description, y, labels)
     if family == "rectilinear":
         return StraightGrid(along_x, along_y, spherical=True)
-    onto, factor = native_system(description, x)
+    onto, factor = native_system(description)
     degrees = turns(description, x)
 
     def project(shape: Any) -> Any:
