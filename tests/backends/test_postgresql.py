@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import psycopg
 import pytest
+from tests.pages import blocks
 
 from cubeport.adapters.backends.sql import SqlBackend, postgresql
 from cubeport.adapters.backends.sql.postgresql import PostgresStore
@@ -17,7 +18,7 @@ from cubeport.catalog.backend import Row
 from cubeport.catalog.models import CatalogRecord
 from cubeport.catalog.query import Query, select
 from cubeport.catalog.testing.backend import sample
-from cubeport.errors import BackendUnavailable, CatalogExists, CatalogMoved, InvalidRequest, Locked, ReadOnly
+from cubeport.errors import BackendUnavailable, CatalogExists, CatalogMoved, Forbidden, InvalidRequest, Locked, ReadOnly
 
 ID = "c" * 32
 
@@ -190,3 +191,49 @@ def test_a_pooler_is_refused(backend: SqlBackend, database: str) -> None:
     with pooler(port) as other, pytest.raises(BackendUnavailable, match="pooler") as caught:
         SqlBackend.at(database.replace(f":{port}/", f":{other}/"), ID)
     assert caught.value.next_step == "name the server itself in catalog_url"
+
+
+def granted(name: str, role: str, schema: str) -> list[str]:
+    """Return the statements of a block of the page on PostgreSQL, for a role and a schema of this test."""
+    [block] = [each.text for each in blocks("operations/postgresql.md") if each.title == f"{name}.sql"]
+    return [each.replace("cubeport_0123abcd", schema).replace(name, role) for each in block.strip().rstrip(";").split(";")]
+
+
+def test_roles_read_and_write_one_catalog_each(database: str) -> None:
+    """Two catalogs in one database. A reader of the first writes nothing, and an editor of it does not see the second."""
+    other = "e" * 32
+    for each in (ID, other):
+        postgresql.create(database, each)
+    token = database.rpartition("/")[2]
+    reader, editor = f"{token}_r", f"{token}_e"
+    with psycopg.connect(database, autocommit=True) as connection:
+        for name, role in (("reader", reader), ("editor", editor)):
+            for statement in granted(name, role, "cubeport_cccccccc"):
+                connection.execute(statement)
+    try:
+        with contextlib.closing(SqlBackend.at(database.replace("cubeport@", f"{editor}@"), ID)) as backend:
+            record = backend.add_record(sample(1, key="k"))
+            backend.rows.put(Row("job", "a"))
+            record = backend.update_record(record.replace(title="edited"))
+            removed = backend.add_record(sample(2))
+            backend.delete_record(removed.id, removed.version)
+        with contextlib.closing(SqlBackend.at(database.replace("cubeport@", f"{reader}@"), ID)) as backend:
+            assert backend.search(Query(text="edited"))[0] == record
+            for write in (
+                lambda: backend.add_record(sample(3)),
+                lambda: backend.update_record(record.replace(title="mine")),
+                lambda: backend.rows.put(Row("job", "b")),
+                lambda: backend.rows.delete("job", "a"),
+            ):
+                with pytest.raises(ReadOnly, match=r"does not have the right .permission denied for table") as refused:
+                    write()
+                assert "ask the owner" in str(refused.value.next_step)
+            assert backend.get_record(record.id) == record
+        for role in (reader, editor):
+            with pytest.raises(Forbidden, match=f"The role {role} may not use the schema cubeport_eeeeeeee"):
+                SqlBackend.at(database.replace("cubeport@", f"{role}@"), other)
+    finally:
+        with psycopg.connect(database, autocommit=True) as connection:
+            for role in (reader, editor):
+                connection.execute(f"DROP OWNED BY {role}")
+                connection.execute(f"DROP ROLE {role}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
 import json
 import socket
 import tempfile
@@ -25,12 +26,25 @@ import xarray as xr
 
 from cubeport.adapters.fetching.uploads import UploadFolder
 from cubeport.catalog.forms.canonical import timestamp
+from cubeport.catalog.history import Edit
+from cubeport.catalog.lineage import LineageGraph
+from cubeport.catalog.models import Artifact, CatalogRecord, InlineLocator
+from cubeport.catalog.query import Page, Query, count_values, select
 from cubeport.cubes.description import Axis, Crs, CubeDescription, Spatial, Temporal, Variable
 from cubeport.cubes.difference import Compared, Difference
 from cubeport.cubes.write_request import StoredObject
 from cubeport.cubes.zones import ZoneSet, read_zone_set
 from cubeport.documents.texts import PublishedView, Texts, VersionRef
-from cubeport.errors import AlreadyFinished, CubeportError, DatasetExists, InvalidRequest, NotFound, SourceRejected, VersionRemoved
+from cubeport.errors import (
+    AlreadyFinished,
+    CubeportError,
+    DatasetExists,
+    InvalidRequest,
+    NotFound,
+    RecordNotFound,
+    SourceRejected,
+    VersionRemoved,
+)
 from cubeport.server.app import App
 from cubeport.server.auth import Gatekeeper, NoKeys
 from cubeport.server.edge import Edge
@@ -39,6 +53,7 @@ from cubeport.service import collections, items
 from cubeport.service.changes import Change, ChangePage
 from cubeport.service.ingestions import Ingestion, IngestionRequest
 from cubeport.service.ports import Receiving
+from cubeport.service.records import OpenedArtifact
 from cubeport.service.replicate import Arrived, Replica
 from cubeport.service.retain import DatasetUsage, DiskUsage, VersionUsage
 from cubeport.service.state import Cube, DatasetState, Reach, VersionState
@@ -259,6 +274,45 @@ class FakeFinds:
 RECORD = "r" * 32
 
 
+class FakeRecords:
+    """The record of the dataset ``sea``, searched as every backend does."""
+
+    every = (
+        CatalogRecord(
+            id="5" * 32,
+            key="sea",
+            kind="dataset",
+            title="Sea",
+            created_at=MADE,
+            updated_at=MADE,
+            artifacts=(
+                Artifact(artifact_id="0" * 8, locator=InlineLocator(text="a note"), original_name="note.txt", size_bytes=6),
+            ),
+        ),
+    )
+
+    def page(self, query: Query) -> Page:
+        return select(query, self.every)
+
+    def facets(self, query: Query, fields: tuple[str, ...]) -> dict[str, list[tuple[Any, int]]]:
+        return {each: count_values(query, each, self.every, 20) for each in fields}
+
+    def get(self, name: str, *, deleted: bool = False) -> CatalogRecord:
+        for each in self.every:
+            if name in (each.id, each.key):
+                return each
+        raise RecordNotFound(f"There is no record {name[:80]!r}.", what="record")
+
+    def edits(self, record: CatalogRecord) -> list[Edit]:
+        return [Edit(record.version, timestamp(record.updated_at), None, None)]
+
+    def lineage(self, record: CatalogRecord) -> LineageGraph:
+        return LineageGraph(record.id, (), {record.id: record})
+
+    def open(self, artifact: Artifact) -> OpenedArtifact:
+        return OpenedArtifact(io.BytesIO(b"a note"), 6, "note")
+
+
 @dataclass
 class FakeService:
     """One dataset ``sea`` of two versions, and what was asked of it."""
@@ -274,6 +328,12 @@ class FakeService:
     ingestions_: dict[str, Ingestion] = field(default_factory=dict)
     zone_sets_: dict[str, ZoneSet] = field(default_factory=dict)
     uploads: UploadFolder = field(default_factory=lambda: UploadFolder(Path(tempfile.mkdtemp()) / "uploads", max_bytes=100_000))
+
+    @property
+    def records(self) -> FakeRecords:
+        if self.busy is not None:
+            raise self.busy
+        return FakeRecords()
 
     def generation(self) -> int:
         if self.busy is not None:
@@ -345,6 +405,9 @@ class FakeService:
 
     def arrive(self, replica: Replica, *, publish: bool = True) -> Arrived:
         raise NotFound("No such version is on its way.", what="version")
+
+    def check_visible(self, dataset_id: str) -> None:
+        """Let every caller see every dataset."""
 
     def was_shown(self, ref: str) -> bool:
         dataset_id, _, name = ref.partition("@")

@@ -126,8 +126,8 @@ class RowSearch:
     state: str
     """The required state of a row."""
     owner: Query = field(default_factory=Query)
-    """The conditions on the record that owns the row: ``where``, ``kinds`` and ``statuses``. Other parts of the query are
-    ignored."""
+    """The conditions on the record that owns the row: ``where``, ``kinds``, ``statuses`` and ``audience``. Other parts of the
+    query are ignored."""
     box: Box | None = None
     interval: Interval | None = None
     ids: Sequence[str] | None = None

@@ -29,6 +29,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple, TypedDict, overload
 
+from cubeport.catalog.audience import Audience
 from cubeport.catalog.forms import cursors
 from cubeport.catalog.forms.boxes import Box, checked_box, meet
 from cubeport.catalog.forms.canonical import Json, dumps, json_value, timestamp
@@ -348,6 +349,8 @@ class Query:
         Sort fields, with ``-`` for descending. Missing values come last in both directions; ties are sorted by id.
     count
         Whether to return the total number of matches too.
+    audience
+        The readers who ask, if they do not see every record.
     """
 
     where: Sequence[Term | str] = ()
@@ -360,6 +363,7 @@ class Query:
     limit: int = 50
     cursor: str | None = None
     count: bool = False
+    audience: Audience | None = None
 
     def __post_init__(self) -> None:
         put = functools.partial(object.__setattr__, self)
@@ -409,7 +413,7 @@ class Query:
 
     def binding(self) -> str:
         """Return the digest of this query for its cursors. ``limit``, ``cursor`` and ``count`` can change between pages."""
-        said = {
+        said: dict[str, Any] = {
             "where": sorted(dumps([term.field, term.op, term.value, term.negate]) for term in self.terms),
             "text": None if self.text is None else self.words,
             "time": self.interval,
@@ -418,6 +422,8 @@ class Query:
             "statuses": None if self.statuses is None else sorted(self.statuses),
             "order": self.order,
         }
+        if (by := self.audience) is not None:
+            said["audience"] = [sorted(by.visibilities), by.unstated, by.name]
         return hashlib.sha256(dumps(said).encode()).hexdigest()[:16]
 
     def at(self, cursor: str | None) -> Query:
@@ -622,6 +628,8 @@ def document_matches(query: Query, document: Mapping[str, Any]) -> bool:
     if query.interval is not None and not in_time(query.interval, document["time"]):
         return False
     if query.box is not None and not in_space(query.box, document["bbox"]):
+        return False
+    if query.audience is not None and not query.audience.sees(document["visibility"], document["created_by"]):
         return False
     if query.matches_nothing:
         return False

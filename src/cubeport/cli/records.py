@@ -27,6 +27,10 @@ MetaText = Annotated[
 ]
 MetaJson = Annotated[list[str] | None, typer.Option("--meta-json", metavar="FIELD=JSON", help="Metadata as JSON.")]
 MetaFile = Annotated[Path | None, typer.Option("--meta-file", metavar="FILE", help="Metadata from a JSON or YAML file.")]
+Visibility = Annotated[
+    str | None,
+    typer.Option("--visibility", help="Who sees it over HTTP: public, project or private."),
+]
 ArtifactName = Annotated[str | None, typer.Option("--artifact", help="Its id, role or original name. Default: the primary one.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Show what would be done, and write nothing.")]
@@ -50,6 +54,7 @@ def add(
     title: Annotated[str | None, typer.Option("--title")] = None,
     description: Annotated[str | None, typer.Option("--description")] = None,
     tag: Annotated[list[str] | None, typer.Option("--tag", help="Repeatable.")] = None,
+    visibility: Visibility = None,
     kind: Annotated[str | None, typer.Option("--kind", help="Default: document.")] = None,
     id: Annotated[str | None, typer.Option("--id", help="32 hex digits; default: random.")] = None,
     key: Annotated[str | None, typer.Option("--key", help="A unique name that you choose.")] = None,
@@ -97,6 +102,7 @@ def add(
         "kind": kind,
         "id": id,
         "key": key,
+        "visibility": visibility,
         "time": _values.time_of(time),
         "bbox": _values.bbox_of(bbox),
         "lineage": _values.links_of(link or ()),
@@ -423,6 +429,7 @@ def edit(
     tag: Annotated[list[str] | None, typer.Option("--tag", help="Add it. Repeatable.")] = None,
     untag: Annotated[list[str] | None, typer.Option("--untag", help="Remove it. Repeatable.")] = None,
     status: Annotated[str | None, typer.Option("--status")] = None,
+    visibility: Visibility = None,
     time: Annotated[str | None, typer.Option("--time", metavar="A/B", help="2020-03, A/B, ../B.")] = None,
     bbox: Annotated[str | None, typer.Option("--bbox", metavar="W,S,E,N")] = None,
     link: Annotated[list[str] | None, typer.Option("--link", metavar="REL=ID", help="A lineage edge. Repeatable.")] = None,
@@ -437,6 +444,8 @@ def edit(
     record: dict[str, Any] = {"title": title} if title is not None else {}
     if status is not None:
         record["status"] = status
+    if visibility is not None:
+        record["visibility"] = visibility
     if time is not None:
         record["time"] = _values.time_of(time)
     if bbox is not None:

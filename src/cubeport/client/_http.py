@@ -150,9 +150,9 @@ class HttpSession:
         raise AssertionError("the last try returns or raises")
 
     def address(self, path: str, **query: object) -> str:
-        """Return the complete address of *path*, without parameters that are ``None``."""
+        """Return the complete address of *path*, without parameters that are ``None``. A list is repeated."""
         given = {name: value for name, value in query.items() if value is not None}
-        return f"{self.url}{quote(path, safe='/@')}" + (f"?{urlencode(given, safe=',/:')}" if given else "")
+        return f"{self.url}{quote(path, safe='/@')}" + (f"?{urlencode(given, doseq=True, safe=',/:')}" if given else "")
 
 
 def _problem(exc: HTTPError, address: str) -> CubeportError:

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 from cubeport.client.dataset import Dataset, Selection
+from cubeport.client.records import Record
 
 _DONE: Any = object()
 
@@ -77,6 +78,15 @@ class AsyncDataset(_Twin):
         return AsyncSelection(found)
 
 
+class AsyncRecords(_Twin):
+    """The records of a service; every method of :class:`cubeport.client.Records`, awaited."""
+
+    def search(self, *where: str, **options: Any) -> AsyncIterator[Record]:
+        """Yield the matching records; see :meth:`cubeport.client.Records.search`."""
+        found: Iterator[Record] = self._twin.search(*where, **options)
+        return _each(found, lambda record: record)
+
+
 class AsyncPort(_Twin):
     """A cubeport service at an address; every method of :class:`cubeport.client.Port`, awaited.
 
@@ -93,6 +103,11 @@ class AsyncPort(_Twin):
         """Yield the matching published datasets; see :meth:`cubeport.client.Port.search`."""
         found: Iterator[Dataset] = self._twin.search(*arguments, **options)
         return _each(found, AsyncDataset)
+
+    @property
+    def records(self) -> AsyncRecords:
+        """The records of the service's catalog, of any kind."""
+        return AsyncRecords(self._twin.records)
 
     def __aiter__(self) -> AsyncIterator[AsyncDataset]:
         return self.search()

@@ -13,6 +13,7 @@ from typing import Any
 
 from cubeport.client._http import HttpSession, Session
 from cubeport.client.dataset import Dataset
+from cubeport.client.records import Records
 from cubeport.errors import CubeportError, InvalidRequest, NotFound
 
 type Progress = Callable[[str, int, int], None]
@@ -79,6 +80,11 @@ class Port:
 
     def __iter__(self) -> Iterator[Dataset]:
         return self.search()
+
+    @property
+    def records(self) -> Records:
+        """The records of the service's catalog, of any kind."""
+        return Records(self._session)
 
     def __getitem__(self, ref: str) -> Dataset:
         """Return the dataset ``id``, or one state of it, ``id@tag`` or ``id@version``.

@@ -123,6 +123,9 @@ class PublishedView(BaseModel):
     """The version's number within its dataset."""
     request_scope: dict[str, Any] | None = None
     """The scope of its ingestion request."""
+    visibility: Literal["private", "project", "public"] | None = None
+    created_by: str | None = None
+    """Who may see it, and who made its record."""
     versions: tuple[VersionRef, ...] = ()
     """The newest retained versions that were ever published, newest first. Set only for documents that list them."""
     older: str | None = None

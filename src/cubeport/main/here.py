@@ -77,7 +77,7 @@ class AppSession:
 
     def address(self, path: str, **query: object) -> str:
         given = {name: value for name, value in query.items() if value is not None}
-        return f"{self.url}{quote(path, safe='/@:')}" + (f"?{urlencode(given, safe=',/:')}" if given else "")
+        return f"{self.url}{quote(path, safe='/@:')}" + (f"?{urlencode(given, doseq=True, safe=',/:')}" if given else "")
 
     def opened(self, asset: Mapping[str, Any], *, dataset_id: str, version_id: str) -> xr.Dataset:
         """Return the cube of a version lazily, from its store on the disk; *asset* says only how a reader elsewhere finds it."""

@@ -25,6 +25,7 @@ from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cubeport import errors
+from cubeport.catalog.audience import Audience
 from cubeport.documents.dap2 import MAX_CONSTRAINT
 from cubeport.errors import CubeportError, MethodNotAllowed, NotFound, Problem, UriTooLong
 from cubeport.server import (
@@ -37,13 +38,14 @@ from cubeport.server import (
     negotiation,
     pages,
     problems,
+    records,
     replicas,
     replies,
     stac,
     uploads,
     zones,
 )
-from cubeport.server.auth import OPEN, Connection, scope_of
+from cubeport.server.auth import OPEN, Connection, audience_of, scope_of
 from cubeport.server.freshness import Freshness
 from cubeport.server.geozarr import GeoZarrFace
 from cubeport.server.parts import Parts
@@ -51,6 +53,7 @@ from cubeport.server.probes import Probes
 from cubeport.server.traffic import Traffic, to_stderr
 from cubeport.server.zarr import Address, ZarrFace
 from cubeport.server.zarr_v2 import ZarrV2Face
+from cubeport.service import viewing
 
 log = logging.getLogger("cubeport.server")
 
@@ -99,7 +102,11 @@ class App:
             return
         began = time.perf_counter()
         request_id = os.urandom(8).hex()
-        out = _Outgoing(send, scope["method"], [*self._cors.headers(scope), *_COMMON, (b"x-request-id", request_id.encode())])
+        viewer = viewing.Viewer(partial(self._audience, scope))
+        token = viewing.CURRENT.set(viewer)
+        out = _Outgoing(
+            send, scope["method"], viewer, [*self._cors.headers(scope), *_COMMON, (b"x-request-id", request_id.encode())]
+        )
         try:
             await self._answer({**scope, "cubeport.request_id": request_id}, receive, out)
         except CubeportError as exc:
@@ -116,8 +123,13 @@ class App:
             log.exception("request %s failed: %s %s", request_id, scope["method"], scope["path"])
             await self._problem(CubeportError("unforeseen"), scope, request_id, out)
         finally:
+            viewing.CURRENT.reset(token)
             if "cubeport.caller" not in scope:  # our own probes are not counted as requests
                 self._note(scope, out, time.perf_counter() - began, request_id)
+
+    def _audience(self, scope: Scope) -> Audience | None:
+        caller = scope.get("cubeport.caller")
+        return audience_of(self._parts.gatekeeper.caller(Connection.of(scope)) if caller is None else caller)
 
     def _note(self, scope: Scope, out: _Outgoing, seconds: float, request_id: str) -> None:
         client, query = scope.get("client"), scope["query_string"]
@@ -170,6 +182,7 @@ class App:
             caller = check() if needed in OPEN else await asyncio.to_thread(check)
         if needed not in OPEN and asked["method"] != "GET" and "dataset_id" in asked["path_params"]:
             caller.check_dataset(asked["path_params"]["dataset_id"])
+            await asyncio.to_thread(self._parts.service.check_visible, asked["path_params"]["dataset_id"])
         asked |= {"cubeport.caller": caller, "cubeport.route": route}
         if asked["method"] == "GET" and browsing.has_values(route.path):
             await browsing.answer_values(self._parts, asked, receive, send, self._routed)
@@ -270,8 +283,9 @@ def _is_search(scope: Scope) -> bool:
 class _Outgoing:
     """Adds the common headers to the first message, and sends no body for HEAD."""
 
-    def __init__(self, send: Send, method: str, headers: list[tuple[bytes, bytes]]) -> None:
+    def __init__(self, send: Send, method: str, viewer: viewing.Viewer, headers: list[tuple[bytes, bytes]]) -> None:
         self._send = send
+        self._viewer = viewer
         self._head = method == "HEAD"
         self._headers = headers
         self.started = False
@@ -283,7 +297,12 @@ class _Outgoing:
         if message["type"] == "http.response.start":
             self.started = True
             self.status = message["status"]
-            await self._send({**message, "headers": [*message.get("headers", ()), *self._headers]})
+            headers = message.get("headers", ())
+            if self._viewer.restricted:
+                headers = [
+                    (name, value.replace(b"public", b"private") if name == b"cache-control" else value) for name, value in headers
+                ]
+            await self._send({**message, "headers": [*headers, *self._headers]})
         elif self._head and message["type"] == "http.response.body":
             await self._send({**message, "body": b""})
         else:
@@ -332,6 +351,7 @@ def _framework(parts: Parts, traffic: Traffic, probe: about.Probe) -> FastAPI:
 
 def _routers(parts: Parts, framework: FastAPI, traffic: Traffic, probe: about.Probe) -> Iterable[APIRouter]:
     yield datasets.routes(parts)
+    yield records.routes(parts)
     yield ingestions.routes(parts)
     yield uploads.routes(parts)
     yield replicas.routes(parts)

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from starlette.requests import Request
 from starlette.types import Scope as ASGIScope
 
+from cubeport.catalog.audience import Audience
 from cubeport.catalog.forms.addresses import is_loopback
 from cubeport.errors import Forbidden, InvalidConfiguration, ReadOnly, Unauthorized
 from cubeport.server import peers
@@ -60,6 +61,12 @@ RULES: Mapping[tuple[str, str], Scope] = {
     ("DELETE", "/zones/{zone_set_id}"): "ingest",
     ("GET", "/dataset-templates"): "read",
     ("GET", "/dataset-templates/{template_id}"): "read",
+    ("GET", "/records"): "read",
+    ("GET", "/records/{record_id}"): "read",
+    ("GET", "/records/{record_id}/history"): "read",
+    ("GET", "/records/{record_id}/lineage"): "read",
+    ("GET", "/records/{record_id}/artifacts"): "read",
+    ("GET", "/records/{record_id}/artifacts/{artifact_id}"): "read",
     ("GET", "/datasets"): "read",
     ("GET", "/datasets/{dataset_id}"): "read",
     ("GET", "/datasets/{dataset_id}/versions"): "read",
@@ -161,6 +168,17 @@ class Caller:
         """Raise Forbidden if the key is not valid for the dataset."""
         if not self.covers(dataset_id):
             raise Forbidden("The key is not for this dataset")
+
+
+def audience_of(caller: Caller) -> Audience | None:
+    """Return the records that a caller sees by their ``visibility``; ``None`` for all.
+
+    Everybody sees ``public``; each key sees ``project`` too, and what was created under its name; admin keys see everything, and so
+    does the own user on this machine.
+    """
+    if caller.may("admin") or caller.name == "loopback":
+        return None
+    return Audience() if caller.name is None else Audience(frozenset({"public", "project"}), name=caller.name)
 
 
 def caller_of(request: Request) -> Caller:

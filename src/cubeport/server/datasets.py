@@ -30,6 +30,7 @@ from cubeport.service.changes import Change, ChangePage
 from cubeport.service.describe import TextChanges
 from cubeport.service.queries import no_place
 from cubeport.service.state import VersionState
+from cubeport.service.viewing import sees
 
 _DIFFS = 2
 """How many differences are computed at the same time. Another one waits a little and is then refused."""
@@ -441,7 +442,7 @@ class _Datasets:
         while not found.items and time.monotonic() < until and not await request.is_disconnected():
             await asyncio.sleep(_CHANGES_POLL_S)
             found = await asyncio.to_thread(page)
-        items = [self._change(each) for each in found.items]
+        items = [self._change(each) for each in found.items if sees(each)]
         listing = replies.dumps({"kind": "ChangeList", "items": items, "next_cursor": found.next})
         return replies.fresh(listing, headers={"Vary": "Accept"})
 
@@ -458,7 +459,7 @@ class _Datasets:
         yield streams.COMMENT
         while not streams.STOPPING.is_set():
             for each in page.items:
-                if dataset_id in (None, each.dataset_id):
+                if dataset_id in (None, each.dataset_id) and sees(each):
                     yield streams.event("change", each.cursor, self._change(each))
                     spoke = time.monotonic()
             if not page.items:

@@ -70,8 +70,20 @@ def values(parts: Parts, path: str, query: str, price: Mapping[str, Any], rows: 
     )
 
 
-_LISTED = ("items", "collections", "features", "entries")
-_TITLES = ("title", "dataset_name", "name", "id", "dataset_id", "extent_id", "version_id", "ingestion_id", "kind")
+_LISTED = ("items", "collections", "features", "entries", "artifacts")
+_TITLES = (
+    "title",
+    "dataset_name",
+    "name",
+    "id",
+    "dataset_id",
+    "extent_id",
+    "version_id",
+    "ingestion_id",
+    "original_name",
+    "artifact_id",
+    "kind",
+)
 
 
 def _entry(value: Any) -> Mapping[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any, Literal
 from urllib.parse import unquote_to_bytes
@@ -81,8 +81,8 @@ class FormQuery(Model):
     f: Literal["json", "html"] | None = None
 
 
-def query[M: BaseModel](query_string: bytes, model: type[M]) -> M:
-    """Return the parameters as *model*. Each may be given at most once.
+def query[M: BaseModel](query_string: bytes, model: type[M], *, lists: Collection[str] = ()) -> M:
+    """Return the parameters as *model*. Each may be given at most once, except the *lists*.
 
     Raises
     ------
@@ -91,7 +91,8 @@ def query[M: BaseModel](query_string: bytes, model: type[M]) -> M:
     InvalidRequest
         With all unknown, repeated and malformed parameters.
     """
-    values, problems = parameters(query_string)
+    values: dict[str, Any]
+    values, problems = parameters(query_string, lists)
     try:
         checked = model.model_validate(values)
     except ValidationError as exc:
@@ -102,11 +103,14 @@ def query[M: BaseModel](query_string: bytes, model: type[M]) -> M:
     return checked
 
 
-def parameters(query_string: bytes) -> tuple[dict[str, str], list[Problem]]:
-    """Return the parameters by name, and encoding problems; see :func:`pairs`."""
+def parameters(query_string: bytes, lists: Collection[str] = ()) -> tuple[dict[str, Any], list[Problem]]:
+    """Return the parameters by name, and encoding problems; see :func:`pairs`. Those of *lists* are lists of texts."""
     found, problems = pairs(query_string)
-    values: dict[str, str] = {}
+    values: dict[str, Any] = {}
     for name, value in found:
+        if name in lists:
+            values.setdefault(name, []).append(value)
+            continue
         if name in values:
             problems.append(Problem(("query", name), "repeated", "is given more than once"))
         values[name] = value

@@ -149,6 +149,7 @@ class _Ingestions:
         incoming.query(request.scope["query_string"], incoming.NoParameters)
         asked = await incoming.body(request, IngestionRequest)
         caller_of(request).check_dataset(asked.dataset_id)
+        await asyncio.to_thread(self._service.check_visible, asked.dataset_id)
         if asked.source is not None and asked.source.kind == "derived":
             await asyncio.to_thread(self._check_inputs, request, asked.source.inputs)
         wait_s, applied = incoming.preferred_wait(request.headers.getlist("prefer"), self._parts.wait_s)

@@ -24,7 +24,7 @@ from cubeport import errors
 from cubeport.documents import native as documents
 from cubeport.documents.texts import PublishedView
 from cubeport.errors import NotFound
-from cubeport.server import html, incoming, negotiation, openapi, problems, replies
+from cubeport.server import html, incoming, negotiation, openapi, problems, records, replies
 from cubeport.server.bodies import SCHEMAS
 from cubeport.server.incoming import FormQuery
 from cubeport.server.openapi import READ, described
@@ -231,7 +231,7 @@ class _Pages:
         about = (shown.texts.dataset_id, shown.version.version_id) if shown is not None else None
         if self._openapi is None or about != self._about:
             self._about = about
-            models = (*SCHEMAS, LandingPage, ProblemKind, Search)
+            models = (*SCHEMAS, *records.SCHEMAS, LandingPage, ProblemKind, Search)
             examples = _examples(shown) | self._configured()
             made = openapi.document(self._framework, models, public_url=self._url, limits=self._parts.limits, examples=examples)
             self._openapi = replies.dumps(made)
@@ -310,6 +310,7 @@ def _faces(url: str) -> list[tuple[documents.Link, str]]:
         face("stac", "/stac", "STAC", "Collections and items for STAC clients and browsers."),
         face("ogc", "/ogcapi", "OGC API", "Coverages: select the part of a cube that you need by place, time and variable."),
         face("data", "/datasets", "Datasets", "The service's own list: every dataset with all its addresses."),
+        face("records", "/records", "Records", "All records of the catalog that you may see, of any kind."),
         face("service-doc", "/docs", "API", "Every route, to read and to try.", "text/html"),
         face("service-desc", "/openapi.json", "The API's description", "", OPENAPI),
         face("templates", "/dataset-templates", "Sources that can be ingested", ""),

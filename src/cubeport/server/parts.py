@@ -19,6 +19,7 @@ from cubeport.service.ingestions import Ingestion, IngestionRequest
 from cubeport.service.items import ItemPage, ItemSearch
 from cubeport.service.pictures import Choice
 from cubeport.service.ports import Reader, Receiving
+from cubeport.service.records import Records
 from cubeport.service.replicate import Arrived, Replica
 from cubeport.service.retain import DiskUsage
 from cubeport.service.state import VersionState
@@ -57,6 +58,8 @@ class Reads(Protocol):
     def shown(self, ref: str, *, unpublished: bool = False) -> PublishedView: ...
 
     def coverage(self, ref: str) -> PublishedView: ...
+
+    def check_visible(self, dataset_id: str) -> None: ...
 
 
 class Bytes(Reads, Protocol):
@@ -196,7 +199,14 @@ class Mirrors(Protocol):
     def arrive(self, replica: Replica, *, publish: bool = True) -> Arrived: ...
 
 
-class Service(Bytes, Keeps, KeepsZones, Ingests, Measures, Mirrors, Offers, Protocol):
+class ReadsRecords(Protocol):
+    """The records, for ``/records``."""
+
+    @property
+    def records(self) -> Records: ...
+
+
+class Service(ReadsRecords, Bytes, Keeps, KeepsZones, Ingests, Measures, Mirrors, Offers, Protocol):
     """The service for the server: :class:`cubeport.service.service.Service`."""
 
 

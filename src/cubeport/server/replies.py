@@ -68,9 +68,13 @@ def etag_at(shown: PublishedView, path: str, form: str, public_url: str, *more: 
 
 
 def etag_of_list(generation: int, request: Request, form: str, public_url: str) -> str:
-    """Return the ETag of a list. It is valid for one generation of the catalog."""
+    """Return the ETag of a list. It is valid for one generation of the catalog and, because callers see different records, for
+    one caller.
+    """
     query = request.scope.get("query_string", b"").decode("latin-1")
-    return etag(f"g{generation}", request.scope.get("path", ""), query, form, generation, REVISION, public_url)
+    caller = request.scope.get("cubeport.caller")
+    by = () if caller is None or caller.name is None else (caller.scope, caller.name)
+    return etag(f"g{generation}", request.scope.get("path", ""), query, form, generation, REVISION, public_url, *by)
 
 
 def fits(header: str | None, tag: str) -> bool:
@@ -159,10 +163,10 @@ def by_content(request: Request, document: Mapping[str, Any]) -> Response:
 
 def page_links(address: str, request: Request, following: str | None) -> list[Link]:
     """Return the links of one page of the list at *address*: to itself and, with the cursor *following*, to the next page."""
-    values = incoming.parameters(request.scope["query_string"])[0]
+    values = incoming.pairs(request.scope["query_string"])[0]
     query = f"?{urlencode(values)}" if values else ""
     links = [Link(href=f"{address}{query}", rel="self", title="This page", type=JSON)]
     if following is not None:
-        further = urlencode(values | {"cursor": following})
+        further = urlencode([*(each for each in values if each[0] != "cursor"), ("cursor", following)])
         links.append(Link(href=f"{address}?{further}", rel="next", title="The next page", type=JSON))
     return links

@@ -34,6 +34,7 @@ from cubeport.server.files import EXTENSION, FilePart, is_cached
 from cubeport.server.freshness import Freshness
 from cubeport.server.parts import Bytes
 from cubeport.service.ports import Reader, StoredObject
+from cubeport.service.viewing import sees
 
 PIECE = 4 << 20
 """How many bytes are read at a time, so that memory use does not depend on the size of an answer."""
@@ -139,6 +140,8 @@ class Known:
     record_version: int
     levels: int = 0
     """Overviews, as groups ``1``, ``2`` and so on; ``0`` is the cube itself."""
+    visibility: str | None = None
+    created_by: str | None = None
 
 
 class Address(NamedTuple):
@@ -244,9 +247,19 @@ class ZarrFace:
             shown = self._service.shown(name)
             version_id = shown.version.version_id
             immutable = name.partition("@")[2] == version_id
-            levels = shown.description.overview_levels
-            known = Known(shown.texts.dataset_id, version_id, self._tree(shown), immutable, shown.record_version, levels)
+            known = Known(
+                shown.texts.dataset_id,
+                version_id,
+                self._tree(shown),
+                immutable,
+                shown.record_version,
+                shown.description.overview_levels,
+                shown.visibility,
+                shown.created_by,
+            )
             self._known.put(name, known)
+        elif known.visibility is not None and not sees(known):
+            raise NotFound(f"There is no dataset {known.dataset_id!r}", what="dataset")
         return known
 
     def _tree(self, shown: PublishedView) -> Tree:
@@ -298,7 +311,7 @@ class ZarrFace:
                 headers.append((b"x-accel-redirect", f"{self._offload_prefix}{place}".encode()))
                 await _send(send, 200, headers)
                 return
-            await _send_object(scope, send, stored, headers, asked, tag)
+            await send_object(scope, send, stored, headers, tag)
 
     async def _absent(self, send: Send, known: Known, scope: Scope) -> None:
         """Answer for a chunk that the version never had. The client fills it, so this is not an error."""
@@ -441,15 +454,9 @@ def _asked(scope: Scope) -> dict[bytes, str]:
     return {name: value.decode("latin-1") for name, value in scope["headers"] if name in _ASKED}
 
 
-async def _send_object(
-    scope: Scope,
-    send: Send,
-    stored: StoredObject,
-    headers: list[tuple[bytes, bytes]],
-    query: Mapping[bytes, str],
-    tag: str,
-) -> None:
-    size = stored.size
+async def send_object(scope: Scope, send: Send, stored: StoredObject, headers: list[tuple[bytes, bytes]], tag: str) -> None:
+    """Answer GET and HEAD with an object, or with the part of it that ``Range`` names. The caller closes it."""
+    query, size = _asked(scope), stored.size
     status, begin, end = 200, 0, size
     if scope["method"] == "HEAD":
         await _send(send, 200, [*headers, (b"content-length", b"%d" % size)])
@@ -494,7 +501,7 @@ async def _send(send: Send, status: int, headers: list[tuple[bytes, bytes]], bod
 
 async def _part(file: BinaryIO, begin: int, count: int) -> FilePart | bytes | bytearray:
     """Return *count* bytes as a part of the file if the kernel has cached them, otherwise as :func:`_read`."""
-    if count >= _WORTH and not isinstance(file, io.BytesIO):
+    if count >= _WORTH and isinstance(file, io.FileIO | io.BufferedReader):
         part = FilePart(file.fileno(), begin, count)
         if is_cached(part):
             return part
@@ -515,8 +522,11 @@ async def _read(file: BinaryIO, begin: int, count: int) -> bytes | bytearray:
     if isinstance(file, io.BytesIO):
         file.seek(begin)
         return file.read(count)
+    try:
+        descriptor = file.fileno()
+    except io.UnsupportedOperation:
+        return await asyncio.to_thread(_read_elsewhere, file, begin, count)
     buffer = bytearray(count)
-    descriptor = file.fileno()
     try:
         got = _read_now(descriptor, buffer, begin) if count else 0
         if got < count:
@@ -526,6 +536,18 @@ async def _read(file: BinaryIO, begin: int, count: int) -> bytes | bytearray:
     if got < count:
         raise Corrupt("An object of this version is shorter than its manifest says", next_step="Tell the operator: cubeport fsck.")
     return buffer
+
+
+def _read_elsewhere(file: BinaryIO, begin: int, count: int) -> bytes:
+    """Return exactly *count* bytes of a file on another machine."""
+    try:
+        file.seek(begin)
+        content = file.read(count)
+    except OSError as exc:
+        raise StoreUnavailable("The bytes cannot be read now") from exc
+    if len(content) < count:
+        raise Corrupt("The bytes are shorter than the catalog says", next_step="Tell the operator: cubeport verify.")
+    return content
 
 
 def _read_now(descriptor: int, buffer: bytearray, begin: int) -> int:

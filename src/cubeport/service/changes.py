@@ -35,6 +35,9 @@ class Change:
     reason: Reason
     dataset_id: str
     version_id: str | None
+    visibility: str | None = None
+    created_by: str | None = None
+    """Of the dataset, when it changed."""
 
     @property
     def cursor(self) -> str:
@@ -63,6 +66,8 @@ def announce(work: UnitOfWork, backend: CatalogBackend, before: CatalogRecord | 
         "reason": reason,
         "dataset_id": shown.texts.dataset_id,
         "version_id": None if state is None else state.latest,
+        "visibility": after.visibility,
+        "created_by": after.created_by,
     }
     # The number is assigned in the transaction, under its lock, so that numbers have the order of commits, without gaps.
     work.join(lambda: backend.rows.put(Row(CHANGE, new_id(), document, seq=backend.rows.next_seq(CHANGE))))
@@ -158,4 +163,13 @@ def _read(cursor: str) -> int:
 def change(row: Row) -> Change:
     """Return the change in a row of the feed."""
     document: Any = row.document
-    return Change(row.seq, document["time"], document["type"], document["reason"], document["dataset_id"], document["version_id"])
+    return Change(
+        row.seq,
+        document["time"],
+        document["type"],
+        document["reason"],
+        document["dataset_id"],
+        document["version_id"],
+        document.get("visibility"),
+        document.get("created_by"),
+    )

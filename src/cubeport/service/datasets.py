@@ -24,6 +24,7 @@ from cubeport.errors import Corrupt, CorruptCatalog, NotFound, VersionRemoved
 from cubeport.service.items import Candidate, Look
 from cubeport.service.state import CUBE, GONE, KIND, RETAINED, VERSION, Cube, DatasetState, VersionState, shown_since
 from cubeport.service.templates import ID_PATTERN
+from cubeport.service.viewing import Restricted, sees
 
 CUBES_CACHED = 256
 """How many descriptions and sealed documents are cached. The least recently used are dropped first."""
@@ -73,6 +74,7 @@ class Datasets:
         self._counts: Bounded[tuple[int, str], int] = Bounded(COUNTS_CACHED)
         self._facets: Bounded[tuple[int, str], Mapping[str, tuple[tuple[str, int], ...]]] = Bounded(COUNTS_CACHED)
         self._states: Bounded[tuple[str, int], DatasetState] = Bounded(STATES_CACHED)
+        self._restricted = Restricted(catalog.backend)
 
     def generation(self) -> int:
         """Return the sequence number of the catalog's last commit. If it is the same, no list has changed."""
@@ -96,6 +98,12 @@ class Datasets:
             return found
         raise _no_dataset(dataset_id)
 
+    def check_visible(self, dataset_id: str) -> None:
+        """Refuse a dataset that exists and that the current viewer may not see, as if it did not exist. Raises NotFound."""
+        found = self.find(dataset_id)
+        if found is not None and not sees(found.record):
+            raise _no_dataset(dataset_id)
+
     def shown(self, ref: str, *, unpublished: bool = False) -> PublishedView:
         """Return the published view of ``{dataset_id}`` or ``{dataset_id}@{version id, tag or latest}``.
 
@@ -109,14 +117,14 @@ class Datasets:
         Raises
         ------
         NotFound
-            With ``what: dataset`` if it does not exist, is deleted, or (unless *unpublished*) is not published; with ``what:
-            version`` if no such version was ever published.
+            With ``what: dataset`` if it does not exist, is deleted, is not visible to the viewer, or (unless *unpublished*) is not
+            published; with ``what: version`` if no such version was ever published.
         VersionRemoved
             If retention removed this version.
         """
         dataset_id, at, name = ref.partition("@")
         found = self.find(dataset_id)
-        if found is None or not (found.state.published or unpublished):
+        if found is None or not (found.state.published or unpublished) or not sees(found.record):
             raise _no_dataset(dataset_id)
         version_id = self._version_id(found, name if at else "latest", unpublished=unpublished)
         if version_id is None:
@@ -147,14 +155,16 @@ class Datasets:
         if is_id(name):
             row = self._backend.rows.get(VERSION, name)
             owner = self._backend.get_record(row.owner) if row is not None else None
-            of_this = owner is None or DatasetState.of(owner).texts.dataset_id == dataset_id
+            of_this = owner is None or (DatasetState.of(owner).texts.dataset_id == dataset_id and sees(owner))
             return row is not None and row.document.get("shown_at") is not None and of_this
         if not _ID.fullmatch(dataset_id):
             return False
         found = self.find(dataset_id)
-        deleted = self.deleted(dataset_id) if found is None else None
-        state = found.state if found is not None else DatasetState.of(deleted) if deleted is not None else None
-        return state is not None and state.latest is not None and (name in ("", "latest") or name in state.tags)
+        record = found.record if found is not None else self.deleted(dataset_id)
+        if record is None or not sees(record):
+            return False
+        state = DatasetState.of(record)
+        return state.latest is not None and (name in ("", "latest") or name in state.tags)
 
     def deleted(self, dataset_id: str) -> CatalogRecord | None:
         """Return the most recently deleted dataset with this id, or ``None``."""
@@ -207,6 +217,8 @@ class Datasets:
             head=state.head,
             seq=version.seq,
             request_scope=version.request_scope.model_dump(mode="json"),
+            visibility=record.visibility,
+            created_by=record.created_by,
         )
 
     def cube(self, version_id: str) -> Cube:
@@ -280,6 +292,7 @@ class Datasets:
             limit=limit,
             cursor=cursor,
             count=count,
+            audience=self._restricted.audience(),
         )
         page, matched = self._counted(query)
         shown, damaged = self._shown_many(list(page))
@@ -309,7 +322,7 @@ class Datasets:
             FACETS["license"]: license,
         }
         where = tuple(Term(field, "=", value) for field, value in given.items() if value is not None)
-        query = Query(where=where, text=q, time=datetime, bbox=bbox, kinds=frozenset({KIND}))
+        query = Query(where=where, text=q, time=datetime, bbox=bbox, kinds=frozenset({KIND}), audience=self._restricted.audience())
         key = self._backend.generation(), f"{query.binding()} {most}"
         held = self._facets.get(key)
         if held is None:
@@ -379,7 +392,11 @@ class Datasets:
         search = RowSearch(
             VERSION,
             RETAINED,
-            Query(where=(Term("metadata.dataset.publication.status", "=", "published"), *named), kinds=frozenset({KIND})),
+            Query(
+                where=(Term("metadata.dataset.publication.status", "=", "published"), *named),
+                kinds=frozenset({KIND}),
+                audience=self._restricted.audience(),
+            ),
             box=query.box,
             interval=query.interval,
             ids=query.versions,

@@ -38,6 +38,7 @@ from cubeport.service.items import ItemPage, ItemSearch
 from cubeport.service.jobs import Jobs, Listener
 from cubeport.service.overview_making import OverviewMaking
 from cubeport.service.ports import ExportTarget, Receiving, Uploads, ZoneStore
+from cubeport.service.records import Records
 from cubeport.service.replicate import Arrived, Elsewhere, Replica, Replicator
 from cubeport.service.retain import DiskUsage, Retention, Retired
 from cubeport.service.schedules import Schedules
@@ -131,6 +132,8 @@ class Service:
         self.port: Callable[[], Any] | None = None
         """Makes the client of this service in this process, where there is one; ``main`` sets it."""
         self._own_port: Any = None
+        self.records = Records(catalog)
+        """The records of the catalog, as callers over HTTP see them."""
 
     def __getitem__(self, ref: str) -> Any:
         """Return the published dataset ``id``, ``id@tag`` or ``id@version`` as :class:`cubeport.client.Dataset`.
@@ -157,6 +160,10 @@ class Service:
     def shown(self, ref: str, *, unpublished: bool = False) -> PublishedView:
         """Return the published view of ``id`` or ``id@ref``; see :meth:`Datasets.shown`."""
         return self._datasets.shown(ref, unpublished=unpublished)
+
+    def check_visible(self, dataset_id: str) -> None:
+        """Refuse a dataset that the caller may not see; see :meth:`Datasets.check_visible`."""
+        self._datasets.check_visible(dataset_id)
 
     def coverage(self, ref: str) -> PublishedView:
         """Return the coverage at ``id[:grid][@ref]``; see :meth:`Datasets.coverage`."""

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cubeport.catalog.audience import Audience
 from cubeport.catalog.backend import CatalogBackend, Edge, Place, Placed, RecordChange, Row, RowSearch
 from cubeport.catalog.forms.canonical import new_id
 from cubeport.catalog.models import (
@@ -501,6 +502,34 @@ class BackendContract:
             for (a, a_id), (b, b_id) in pairwise(keys):
                 assert a < b or (a == b and (a_id > b_id if down else a_id < b_id)), (asked.order, a, b)
         assert backend.check(deep=True) == []
+
+    def test_an_audience_finds_only_what_it_sees(self, backend: CatalogBackend) -> None:
+        makers: tuple[str | None, ...] = (None, "anna", "ben")
+        with backend.transaction():
+            for n, (visibility, maker) in enumerate(product((None, "public", "project", "private"), makers)):
+                fields = {"visibility": visibility, "created_by": maker, "metadata": {"n": n}, "kind": "k"}
+                owner = backend.add_record(sample(n, **fields))
+                shown = {"created_at": "2020-01-01T00:00:00Z", "shown_at": "2020-01-02T00:00:00Z", "reach": None}
+                backend.rows.put(Row("v", f"row{n:02}", shown, owner.id, "there", n))
+        every = list(backend.iterate())
+        for audience in (
+            Audience(),
+            Audience(unstated=False),
+            Audience(frozenset({"public", "project"}), name="anna"),
+            Audience(frozenset(), unstated=False, name="ben"),
+        ):
+            for query in (Query(audience=audience), Query(audience=audience, where=["n>=3"], kinds=["k"], count=True, limit=2)):
+                found = backend.search(query)
+                assert found == select(query, every)
+                assert backend.count(query) == len([each for each in every if matches(query, each)])
+                assert backend.field_values("n", query) == count_values(query, "n", every, 1000)
+                assert backend.list_fields(query) == summarise(query, every)
+            seen = {each.id for each in every if audience.sees(each.visibility, each.created_by)}
+            assert 0 < len(seen) < len(every)
+            assert {each.owner.id for each in backend.rows.find(RowSearch("v", "there", Query(audience=audience)))} == seen
+        page = backend.search(Query(audience=Audience(), limit=1))
+        with pytest.raises(InvalidCursor):
+            backend.search(Query(audience=Audience(unstated=False), limit=1, cursor=page.next))
 
     def test_rows_are_found_where_they_are_now(self, backend: CatalogBackend) -> None:
         rows = backend.rows

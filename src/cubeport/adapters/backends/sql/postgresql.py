@@ -35,6 +35,7 @@ from cubeport.errors import (
     BackendUnavailable,
     CatalogExists,
     CubeportError,
+    Forbidden,
     InvalidRequest,
     KeyExists,
     Locked,
@@ -188,8 +189,13 @@ class Postgresql(Dialect):
                 return corrupt(f"The catalog's database cannot be read ({_said(exc)}).")
             case errors.UndefinedTable() | errors.UndefinedColumn() | errors.InvalidSchemaName():
                 return corrupt(f"A part of the catalog's database is missing ({_said(exc)}).")
-            case errors.ReadOnlySqlTransaction() | errors.InsufficientPrivilege():
+            case errors.ReadOnlySqlTransaction():
                 return ReadOnly(f"The catalog's database cannot be written ({_said(exc)}).")
+            case errors.InsufficientPrivilege():
+                return ReadOnly(
+                    f"The role of the database address does not have the right ({_said(exc)}).",
+                    next_step="ask the owner of the catalog for it, or use the address with another role",
+                )
             case errors.DiskFull():
                 return NoSpace("There is no space left for the catalog's database.", next_step="cubeport gc")
             case errors.ProgramLimitExceeded():
@@ -358,6 +364,7 @@ class PostgresStore(Store):
         with self.translated:
             connection = self.connect()
             refuse_pooler(connection)
+            demand_usage(connection, self.schema)
         self._idle.append(connection)
 
     @property
@@ -481,6 +488,18 @@ def refuse_pooler(connection: PostgresConnection) -> None:
         raise BackendUnavailable(
             "A connection pooler stands before the catalog's database. Locks belong to a session, so it cannot be used.",
             next_step="name the server itself in catalog_url",
+        )
+
+
+def demand_usage(connection: PostgresConnection, schema: str) -> None:
+    """Raise Forbidden if the role may not see the schema of the catalog: to it, all of its tables would seem to be missing."""
+    query = "SELECT current_user, coalesce(has_schema_privilege(to_regnamespace(%(schema)s), 'USAGE'), true)"
+    ((role, may),) = connection.execute(query, {"schema": schema}).fetchall()
+    if not may:
+        connection.close()
+        raise Forbidden(
+            f"The role {role} may not use the schema {schema}, in which the catalog is.",
+            next_step=f"ask its owner for GRANT USAGE ON SCHEMA {schema} TO {role}",
         )
 
 

@@ -45,6 +45,7 @@ from cubeport.adapters.backends.sql.tables import (
     record_text,
     years,
 )
+from cubeport.catalog.audience import Audience
 from cubeport.catalog.forms.boxes import Box, query_boxes
 from cubeport.catalog.models import RecordStatus
 from cubeport.catalog.query import (
@@ -124,6 +125,8 @@ class SearchPlan:
             filters.append(_in_time(query.interval))
         if query.interval is not None or query.box is not None:
             candidates.append(_in_box(dialect, query.interval, query.box))
+        if query.audience is not None:
+            filters.append(_seen_by(query.audience))
         if query.matches_nothing:
             filters.append(false())
         if query.words:
@@ -247,6 +250,14 @@ def _with_words(dialect: Dialect, texts: Sequence[Sequence[str]]) -> Candidates:
     found, held = dialect.with_words(texts)
     words = select(literal(1)).select_from(record_text).where(record_text.c.rowid == record.c.n, held)
     return Candidates((select(record_text.c.rowid).where(found),), probe(words))
+
+
+def _seen_by(audience: Audience) -> ColumnElement[bool]:
+    own = record.c.visibility
+    seen: ColumnElement[bool] = own.in_(sorted(audience.visibilities))
+    if audience.unstated:
+        seen = or_(seen, own.is_(None))
+    return seen if audience.name is None else or_(seen, record.c.created_by == audience.name)
 
 
 def _in_time(interval: Interval) -> ColumnElement[bool]:

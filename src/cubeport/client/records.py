@@ -1,0 +1,117 @@
+"""The records of a service: the rest of its catalog, of which datasets are one kind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from cubeport.client._http import Session
+from cubeport.errors import ArtifactMissing
+
+type Record = Mapping[str, Any]
+"""The document of a record: the fields that it has in the catalog, ``artifacts`` and ``links``."""
+
+
+class Records:
+    """The records that you may see, as mappings.
+
+    >>> records = cubeport.connect("https://data.example.org").records
+    >>> [each["title"] for each in records.search("year>=2018", kind="report")]
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def search(
+        self,
+        *where: str,
+        without: Sequence[str] = (),
+        text: str | None = None,
+        box: Sequence[float] | None = None,
+        time: str | None = None,
+        kind: str | None = None,
+        order: str = "-created_at",
+    ) -> Iterator[Record]:
+        """Yield the matching records in order. Further pages are requested when you need them.
+
+        Parameters
+        ----------
+        where, without
+            Terms that must match, and terms that must not: ``year>=2018``, ``site="Oslo"``, ``title:ice``, ``doi?``.
+        text
+            Words in title, description, tags or key.
+        box
+            West, south, east, north in degrees (CRS84).
+        time
+            An RFC 3339 instant, or an interval ``a/b`` with ``..`` for an open end.
+        kind
+            Kinds with commas between them.
+        order
+            Fields with commas between them; ``-`` before one for descending.
+        """
+        query = _query(where, without, text=text, bbox=box, datetime=time, kind=kind, sort=order)
+        cursor: str | None = None
+        while True:
+            page = self._session.json("/records", **query, cursor=cursor, limit=100)
+            yield from page["items"]
+            following = next((link["href"] for link in page["links"] if link["rel"] == "next"), None)
+            if following is None:
+                return
+            [cursor] = parse_qs(urlsplit(following).query)["cursor"]
+
+    def count(self, *where: str, without: Sequence[str] = (), text: str | None = None, kind: str | None = None) -> int:
+        """Return how many records match; see :meth:`search`."""
+        page = self._session.json("/records", **_query(where, without, text=text, kind=kind), count="true", limit=1)
+        return int(page["number_matched"])
+
+    def __iter__(self) -> Iterator[Record]:
+        return self.search()
+
+    def __getitem__(self, name: str) -> Record:
+        """Return the same as :meth:`get`."""
+        return self.get(name)
+
+    def get(self, name: str) -> Record:
+        """Return the record with this id or key, or whose id begins with it. Raises NotFound."""
+        found: Record = self._session.json(f"/records/{name}")
+        return found
+
+    def history(self, name: str) -> Sequence[Mapping[str, Any]]:
+        """Return the versions of a record, newest first, each with what changed."""
+        found: Sequence[Mapping[str, Any]] = self._session.json(f"/records/{name}/history")["items"]
+        return found
+
+    def read(self, name: str, artifact: str | None = None) -> bytes:
+        """Return the bytes of an artifact of a record.
+
+        Parameters
+        ----------
+        artifact
+            Its id, role or original name. Default: the first with the role ``primary``.
+
+        Raises
+        ------
+        ArtifactMissing
+            If the record has no such artifact, or the service does not have its bytes.
+        """
+        record = self[name]
+        wanted = artifact or "primary"
+        names = ("artifact_id", "role", "original_name")
+        found = [each for each in record["artifacts"] if wanted in (each[key] for key in names)]
+        if not found:
+            raise ArtifactMissing(f"Record {record['id']} has no artifact {wanted!r}.")
+        chosen = found[0]
+        if chosen["status"] == "external" or chosen["href"] is None:
+            raise ArtifactMissing(
+                f"The service does not have the bytes of artifact {chosen['artifact_id']}; it is {chosen['status']}.",
+                next_step=f"read {chosen['href']}" if chosen["href"] else None,
+            )
+        return self._session.get(f"/records/{record['id']}/artifacts/{chosen['artifact_id']}", {})
+
+
+def _query(where: Sequence[str], without: Sequence[str], **more: Any) -> Mapping[str, Any]:
+    box = more.get("bbox")
+    if box is not None:
+        more["bbox"] = ",".join(str(float(each)) for each in box)
+    return {"where": list(where), "not": list(without)} | {name: value for name, value in more.items() if value is not None}

@@ -1,0 +1,159 @@
+"""Read records of any kind for callers over HTTP. A record that the caller may not see does not exist for it.
+
+A record without ``visibility`` counts as ``project`` here: nobody has said that the world may read it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from stat import S_ISREG
+from typing import BinaryIO
+
+from cubeport.catalog import history
+from cubeport.catalog.audience import Audience
+from cubeport.catalog.catalog import Catalog
+from cubeport.catalog.forms.canonical import is_id
+from cubeport.catalog.history import Edit
+from cubeport.catalog.keeping import integrity
+from cubeport.catalog.lineage import LineageGraph
+from cubeport.catalog.models import Artifact, CatalogRecord
+from cubeport.catalog.query import Page, Query, Scalar
+from cubeport.errors import Corrupt, Gone, RecordNotFound, SourceChanged
+from cubeport.service import viewing
+
+FACET_VALUES = 20
+"""How many values of a field a facet lists, the most frequent first."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedArtifact:
+    """The bytes of an artifact, open for reading. The caller closes ``file``."""
+
+    file: BinaryIO
+    size: int | None
+    """``None`` if the store cannot tell, so that no part of it can be read on its own."""
+    tag: str | None
+    """What identifies these bytes; ``None`` if nothing does."""
+
+
+class Records:
+    """The records of a catalog as callers over HTTP see them."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._backend = catalog.backend
+
+    def page(self, query: Query) -> Page:
+        """Return the records that match and that the viewer sees. Raises InvalidFilter, InvalidCursor."""
+        return self._backend.search(self._seen(query))
+
+    def facets(self, query: Query, fields: tuple[str, ...]) -> Mapping[str, list[tuple[Scalar, int]]]:
+        """Return the most frequent values of each field, with the number of matching records that the viewer sees."""
+        seen = replace(self._seen(query), cursor=None, count=False)
+        return {field: self._backend.field_values(field, seen, FACET_VALUES) for field in fields}
+
+    def get(self, name: str, *, deleted: bool = False) -> CatalogRecord:
+        """Return the record with this id or key, or the only visible one whose id begins with it.
+
+        Parameters
+        ----------
+        deleted
+            Whether the caller may see deleted records.
+
+        Raises
+        ------
+        RecordNotFound
+        Gone
+            If it was deleted.
+        """
+        record = self._backend.get_record(name) if is_id(name) else self._backend.get_by_key(name) or self._by_prefix(name)
+        if record is None or not self._sees(record):
+            raise RecordNotFound(f"There is no record {name[:80]!r}.", what="record")
+        if record.status == "deleted" and not deleted:
+            raise Gone(f"Record {name[:80]} was deleted.", what="record")
+        return record
+
+    def _by_prefix(self, name: str) -> CatalogRecord | None:
+        if len(name) < _SHORTEST_PREFIX:
+            return None
+        found = [self._backend.get_record(each) for each in self._backend.match_prefix(name, _LISTED)]
+        seen = [each for each in found if each is not None and self._sees(each)]
+        return seen[0] if len(seen) == 1 else None
+
+    def edits(self, record: CatalogRecord) -> list[Edit]:
+        """Return the versions of a record, newest first."""
+        return history.edits(self._backend.rows, record)
+
+    def lineage(self, record: CatalogRecord) -> LineageGraph:
+        """Return the records that it was derived from and that were derived from it, without those that the viewer does not see."""
+        found = self._catalog.lineage(record)
+        hidden = {each for each, it in found.records.items() if it is not None and not self._sees(it)}
+        edges = tuple(each for each in found.edges if each.source not in hidden and each.target not in hidden)
+        return replace(found, edges=edges, records={each: it for each, it in found.records.items() if each not in hidden})
+
+    def open(self, artifact: Artifact) -> OpenedArtifact:
+        """Open the bytes of an artifact.
+
+        Raises
+        ------
+        ArtifactMissing
+            If they are not here.
+        InvalidRequest
+            If it is a folder.
+        SourceChanged, Corrupt
+            If their length is not that in the catalog: of a file that the catalog only refers to, and of one that it stores.
+        """
+        file = integrity.open_artifact(self._catalog.profiles, artifact)
+        try:
+            return self._checked(artifact, file)
+        except BaseException:
+            file.close()
+            raise
+
+    def _checked(self, artifact: Artifact, file: BinaryIO) -> OpenedArtifact:
+        size = _size(file)
+        digest = artifact.hashes.get("sha256")
+        if artifact.size_bytes is not None and size is not None and size != artifact.size_bytes:
+            text = f"Artifact {artifact.artifact_id} has {size} bytes, and the catalog says {artifact.size_bytes}."
+            if artifact.managed:
+                raise Corrupt(text, next_step="Tell the operator: cubeport verify.")
+            raise SourceChanged(text, next_step="Tell the operator: cubeport verify.")
+        if digest is None and (found := _status(file)) is not None:
+            digest = f"{found.st_ino:x}-{found.st_size:x}-{found.st_mtime_ns:x}"
+        return OpenedArtifact(file, size, digest)
+
+    def _seen(self, query: Query) -> Query:
+        return replace(query, audience=_audience())
+
+    @staticmethod
+    def _sees(record: CatalogRecord) -> bool:
+        audience = _audience()
+        return audience is None or audience.sees(record.visibility, record.created_by)
+
+
+_SHORTEST_PREFIX = 4
+_LISTED = 50
+
+
+def _audience() -> Audience | None:
+    viewer = viewing.CURRENT.get()
+    audience = None if viewer is None else viewer.audience
+    return None if audience is None else replace(audience, unstated="project" in audience.visibilities)
+
+
+def _status(file: BinaryIO) -> os.stat_result | None:
+    try:
+        found = os.fstat(file.fileno())
+    except OSError:  # also io.UnsupportedOperation, of files that are in memory or elsewhere
+        return None
+    return found if S_ISREG(found.st_mode) else None
+
+
+def _size(file: BinaryIO) -> int | None:
+    if not file.seekable():
+        return None
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    return size

@@ -1,0 +1,306 @@
+"""Records over HTTP, from another process: what each caller sees of the catalog, on ``/records`` and on the faces of datasets."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import xarray as xr
+from tests.pages import Follower, blocks
+
+import cubeport
+from cubeport.errors import ArtifactMissing, RecordNotFound
+from cubeport.service.ingestions import FileOptions, IngestionRequest
+from cubeport.service.keys import Keys
+
+from .conftest import start, stop
+
+CONTENT = bytes(range(256)) * 3000
+
+
+@dataclass
+class Shared:
+    """A server, the records of its catalog by their keys, and a key for each scope."""
+
+    url: str
+    root: Path
+    ids: dict[str, str]
+    keys: dict[str, str]
+
+    def get(self, path: str, by: str = "", **params: Any) -> httpx.Response:
+        headers = params.pop("headers", {})
+        if by:
+            headers = {"Authorization": f"Bearer {self.keys[by]}"} | headers
+        return httpx.get(self.url + path, params=params or None, headers=headers, timeout=30, trust_env=False)
+
+    def found(self, by: str = "", **params: Any) -> set[str]:
+        answer = self.get("/records", by, **params)
+        assert answer.status_code == 200, answer.text
+        return {each["key"] for each in answer.json()["items"]}
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
+    folder = tmp_path_factory.mktemp("records")
+    root, files = folder / "instance", folder / "files"
+    files.mkdir()
+    (files / "data.bin").write_bytes(CONTENT)
+    (files / "reference.txt").write_text("left where it is")
+    xr.Dataset(
+        {"t": (("lat", "lon"), np.arange(6, dtype="f4").reshape(2, 3), {"units": "K"})},
+        {"lat": ("lat", [1.0, 2.0], {"units": "degrees_north"}), "lon": ("lon", [1.0, 2.0, 3.0], {"units": "degrees_east"})},
+    ).to_netcdf(files / "cube.nc", engine="h5netcdf")
+    from cubeport.main.service import prepare
+
+    prepare(root)
+    keys, ids = {}, {}
+    with cubeport.connect(root) as service:
+        store = Keys(service.catalog.backend)
+        for name, scope in (("guest", "read"), ("anna", "ingest"), ("boss", "admin")):
+            keys[name] = store.add(name, scope=scope).text
+        for name, visibility, by in (
+            ("open", "public", None),
+            ("ours", "project", None),
+            ("unsaid", None, None),
+            ("hers", "private", "anna"),
+            ("secret", "private", "somebody"),
+        ):
+            record = cubeport.CatalogRecord(
+                key=name,
+                title=f"The {name} record",
+                visibility=visibility,
+                metadata={"year": 2000 + len(ids), "site": "Oslo"},
+                time={"start": "2020-01-01T00:00:00Z", "end": "2020-12-31T00:00:00Z"},
+            )
+            with service.catalog.unit_of_work(user_id=by) as work:
+                work.add_record(record)
+                work.commit()
+            ids[name] = record.id
+        catalog = service.catalog
+        catalog.add_artifact(record="open", source=files / "data.bin", role="primary", hash="sha256")
+        catalog.add_artifact(record="open", locator=files / "reference.txt", role="preview")
+        catalog.add_artifact(record="open", locator="https://example.org/a.csv", role="log")
+        catalog.add_artifact(record="ours", source=files / "data.bin", role="primary")
+        done = service.ingest_here(IngestionRequest(dataset_id="tides"), FileOptions(files=(str(files / "cube.nc"),)))
+        assert done.status == "completed", done.error
+        service.publish("tides")
+        ids["tides"] = service.catalog.get("tides").id
+    process, url = start(root)
+    yield Shared(url, root, ids, keys)
+    stop(process)
+
+
+SEEN = {
+    "": {"open"},
+    "guest": {"open", "ours", "unsaid", "tides"},
+    "anna": {"open", "ours", "unsaid", "hers", "tides"},
+    "boss": {"open", "ours", "unsaid", "hers", "secret", "tides"},
+}
+
+
+@pytest.mark.parametrize("by", SEEN)
+def test_each_caller_finds_counts_and_gets_what_it_may_see(shared: Shared, by: str) -> None:
+    seen = SEEN[by]
+    assert shared.found(by) == seen
+    page = shared.get("/records", by, count="true", limit=1, facets="site,visibility").json()
+    assert page["number_matched"] == len(seen)
+    oslo = seen - {"tides"}
+    assert page["facets"]["metadata.site"] == [{"value": "Oslo", "records": len(oslo)}]
+    said = {each["value"]: each["records"] for each in page["facets"]["visibility"]}
+    assert said == {
+        name: len(seen & keys)
+        for name, keys in (("public", {"open"}), ("project", {"ours"}), ("private", {"hers", "secret"}))
+        if seen & keys
+    }
+    walked, following = set(), f"{shared.url}/records?limit=1&sort=title"
+    while following:
+        each = httpx.get(following, headers={"X-API-Key": shared.keys[by]} if by else {}, trust_env=False).json()
+        walked |= {it["key"] for it in each["items"]}
+        following = next((link["href"] for link in each["links"] if link["rel"] == "next"), None)
+    assert walked == seen
+    for name, record_id in shared.ids.items():
+        for address in (record_id, name, record_id[:12]):
+            for below in ("", "/history", "/lineage", "/artifacts"):
+                answer = shared.get(f"/records/{address}{below}", by)
+                assert answer.status_code == (200 if name in seen else 404), (name, below, answer.text)
+    assert shared.get("/records/nobody", by).json()["kind"] == "record-not-found"
+    hidden = shared.get(f"/records/{shared.ids['secret']}").json()
+    absent = shared.get(f"/records/{'0' * 32}").json()
+    assert {**hidden, "instance": "", "detail": "", "description": ""} == {
+        **absent,
+        "instance": "",
+        "detail": "",
+        "description": "",
+    }, "nothing tells a hidden record from none"
+
+
+def test_records_are_searched_with_the_grammar_of_the_catalog(shared: Shared) -> None:
+    assert shared.found("boss", where=["year>=2001", 'site="Oslo"'], sort="-metadata.year") == {"ours", "unsaid", "hers", "secret"}
+    assert shared.found("boss", where="year>=2001", **{"not": ["key=hers", "key=secret"]}) == {"ours", "unsaid"}
+    assert shared.found("boss", q="secret rec") == {"secret"}
+    assert shared.found("boss", kind="dataset") == {"tides"}
+    assert "tides" not in shared.found("boss", datetime="2020-05/2020-06")
+    order = [each["key"] for each in shared.get("/records", "boss", where="year?", sort="-year", limit=2).json()["items"]]
+    assert order == ["secret", "hers"]
+    wrong = shared.get("/records", "boss", where="year>>2001")
+    assert wrong.status_code == 400
+    assert "^" in wrong.json()["detail"]
+    assert shared.get("/records", "guest", status="any").status_code == 403
+    assert shared.get("/records", status="deleted").status_code == 401
+    assert shared.get("/records", q=["a", "b"]).status_code == 400, "only where and not are lists"
+
+
+def test_the_document_says_where_bytes_are_read_and_not_where_they_lie(shared: Shared) -> None:
+    document = shared.get(f"/records/{shared.ids['open']}").json()
+    assert str(shared.root.parent) not in json.dumps(document)
+    held, reference, log = document["artifacts"]
+    assert log["href"] == "https://example.org/a.csv"
+    assert held["href"] == f"{shared.url}/records/{shared.ids['open']}/artifacts/{held['artifact_id']}"
+    path = held["href"].removeprefix(shared.url)
+    whole = shared.get(path)
+    assert whole.content == CONTENT
+    assert hashlib.sha256(whole.content).hexdigest() == held["hashes"]["sha256"]
+    assert whole.headers["content-disposition"].startswith("attachment; filename*=UTF-8''data.bin")
+    part = shared.get(path, headers={"Range": "bytes=700000-700009"})
+    assert (part.status_code, part.content) == (206, CONTENT[700000:700010])
+    assert part.headers["content-range"] == f"bytes 700000-700009/{len(CONTENT)}"
+    assert shared.get(path, headers={"Range": "bytes=-5"}).content == CONTENT[-5:]
+    assert shared.get(path, headers={"Range": "bytes=9999999-"}).status_code == 416
+    assert shared.get(path, headers={"If-None-Match": whole.headers["etag"]}).status_code == 304
+    head = httpx.head(shared.url + path, trust_env=False)
+    assert (head.status_code, head.headers["content-length"], head.content) == (200, str(len(CONTENT)), b"")
+    assert shared.get(reference["href"].removeprefix(shared.url)).text == "left where it is"
+    assert shared.get(f"/records/{shared.ids['ours']}/artifacts/{held['artifact_id']}").status_code == 404
+    assert shared.get(f"/records/{shared.ids['open']}/artifacts/00000000").json()["kind"] == "artifact-missing"
+
+
+def test_a_reference_whose_file_changed_is_an_error_and_not_other_bytes(shared: Shared) -> None:
+    reference = shared.get(f"/records/{shared.ids['open']}").json()["artifacts"][1]["href"].removeprefix(shared.url)
+    before = shared.get(reference)
+    file = shared.root.parent / "files" / "reference.txt"
+    file.write_text("changed, and longer than it was")
+    try:
+        assert (shared.get(reference).status_code, shared.get(reference).json()["kind"]) == (503, "source-changed")
+        file.unlink()
+        assert shared.get(reference).status_code == 404
+    finally:
+        file.write_text("left where it is")
+    assert shared.get(reference, headers={"If-None-Match": before.headers["etag"]}).status_code == 200, "another file"
+
+
+def test_answers_are_conditional_and_differ_by_caller(shared: Shared) -> None:
+    for path in ("/records", f"/records/{shared.ids['open']}", f"/records/{shared.ids['open']}/history"):
+        tag = shared.get(path).headers["etag"]
+        assert shared.get(path, headers={"If-None-Match": tag}).status_code == 304
+    mine, theirs = shared.get("/records", "boss"), shared.get("/records", "guest")
+    assert mine.headers["etag"] != theirs.headers["etag"]
+    assert shared.get("/records", "guest", headers={"If-None-Match": mine.headers["etag"]}).status_code == 200
+    page = shared.get("/records", "guest", headers={"Accept": "text/html"})
+    assert "The ours record" in page.text
+    assert "The secret record" not in page.text
+    assert "data.bin" in shared.get(f"/records/{shared.ids['open']}", f="html").text
+
+
+FACES = (
+    "/datasets/tides",
+    "/datasets/tides/versions",
+    "/stac/collections/tides",
+    "/stac/collections/tides/items",
+    "/zarr/tides/zarr.json",
+    "/zarr/tides@{version}/t/c/0/0",
+    "/zarr/tides",
+    "/zarr-v2/tides/.zmetadata",
+    "/geozarr/tides/zarr.json",
+    "/ogcapi/collections/tides",
+    "/ogcapi/collections/tides/coverage?f=json",
+    "/ogcapi/collections/tides/position?coords=POINT(1%201)",
+    "/ogcapi/collections/tides/map",
+    "/wms/tides?REQUEST=GetCapabilities&SERVICE=WMS",
+    "/dap/tides.dds",
+    "/datasets/tides/download",
+    "/datasets/tides/thumbnail.png",
+)
+LISTS = ("/datasets", "/stac/collections", "/stac/search", "/ogcapi/collections", "/", "/stac")
+
+
+@pytest.mark.parametrize("visibility", [None, "public", "project", "private"])
+def test_a_dataset_that_a_caller_may_not_see_is_absent_from_every_face(shared: Shared, visibility: str | None) -> None:
+    with cubeport.connect(shared.root) as service:
+        since = service.changes(limit=1000).next
+        service.catalog.update("tides", visibility=visibility)
+        service.unpublish("tides")
+        service.publish("tides")
+        version = service.shown("tides").version.version_id
+    may = {"": visibility in (None, "public"), "guest": visibility != "private", "boss": True}
+    for by, sees in may.items():
+        for face in FACES:
+            answer = shared.get(face.format(version=version), by)
+            assert answer.status_code == (200 if sees else 404), (by, face, answer.status_code, answer.text[:200])
+            if sees and visibility in ("project", "private"):
+                assert "public" not in answer.headers.get("cache-control", ""), face
+        for path in LISTS:
+            answer = shared.get(path, by, headers={"Accept": "text/html" if path == "/" else "application/json"})
+            assert ("tides" in answer.text) is sees, (by, path)
+        assert ("tides" in shared.get("/changes", by, cursor=since).text) is sees
+        assert shared.get("/datasets", by, count="true").json()["number_matched"] == int(sees)
+    if visibility == "private":
+        # The key may ingest every dataset, but this one does not exist for it.
+        headers = {"Authorization": f"Bearer {shared.keys['anna']}"}
+        assert httpx.post(f"{shared.url}/datasets/tides/unpublish", headers=headers, trust_env=False).status_code == 404
+        tokens = {"Authorization": "Basic " + base64.b64encode(b"a:b").decode()}
+        assert shared.get("/zarr/tides/zarr.json", headers=tokens).status_code == 401
+
+
+def test_the_client_reads_records(shared: Shared) -> None:
+    records = cubeport.connect(shared.url, key=shared.keys["boss"]).records
+    found = list(records.search("year>=2000", without=["key=hers"], order="year"))
+    assert [each["key"] for each in found] == ["open", "ours", "unsaid", "secret"]
+    assert records.count("year>=2000") == 5
+    assert records["open"] == records.get(shared.ids["open"][:10])
+    assert records.read("open") == records.read("ours") == CONTENT
+    assert records.read("open", "preview") == b"left where it is"
+    with pytest.raises(ArtifactMissing, match="external"):
+        records.read("open", "log")
+    with pytest.raises(ArtifactMissing, match="no artifact"):
+        records.read("open", "derived")
+    assert records.history("open")[0]["version"] == records["open"]["version"]
+    guest = cubeport.connect(shared.url).records
+    assert [each["key"] for each in guest] == ["open"]
+    with pytest.raises(RecordNotFound):
+        guest.get("ours")
+    with cubeport.connect(shared.root) as service:
+        from cubeport.client import Port
+
+        here: Port = service.port()
+        assert {each["key"] for each in here.records} == set(shared.ids)
+
+
+def test_the_page_works_as_written(tmp_path: Path) -> None:
+    from cubeport.main import prepare
+
+    prepare(tmp_path)
+    officer = Follower(tmp_path)
+    officer.follow("how-to/records.md", until="## Search")
+    process, url = start(tmp_path)
+    try:
+        reader = Follower(tmp_path, replace={"http://127.0.0.1:8000": url})
+        (adding, *_), rest = blocks("how-to/records.md", since="## Search"), "how-to/records.md"
+        reader.environment["KEY"] = reader.run(adding).splitlines()[0]
+        for block in blocks(rest, since="## Search")[1:]:
+            if block.language in ("sh", "python"):
+                reader.run(block)
+    finally:
+        stop(process)
+    _, found, content, read = reader.outputs
+    assert [each["key"] for each in json.loads(found)["items"]] == ["cruise-12"]
+    assert json.loads(found)["facets"] == {"kind": [{"value": "document", "records": 1}]}
+    assert content == "depth,temp\n"
+    assert read == "cruise-12 depth,temp\n\n"
