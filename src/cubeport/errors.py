@@ -110,13 +110,21 @@ class CubeportError(Exception):
         # Not by the constructor of its class, which may ask for what the document does not have.
         CubeportError.__init__(
             exc,
-            problem["detail"],
+            _message(problem),
             next_step=problem.get("next"),
             operation_id=problem.get("operation_id"),
             errors=[Problem(tuple(each["loc"]), each["kind"], each["message"]) for each in problem.get("errors", ())],
             **{name: value for name, value in problem.items() if name not in _DOCUMENTED} | members,
         )
         return exc
+
+
+def _message(problem: Mapping[str, Any]) -> str:
+    """Return ``detail`` without the next step, which it repeats in an answer over HTTP (there ``type`` is an address)."""
+    detail, step = str(problem["detail"]), problem.get("next")
+    if step is None or "type" not in problem:
+        return detail
+    return detail.partition(" Next: ")[0].removesuffix(f" {step}")
 
 
 _DOCUMENTED = frozenset({"kind", "title", "detail", "errors", "next", "operation_id"})

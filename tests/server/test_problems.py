@@ -53,6 +53,7 @@ def test_a_problem_says_what_where_and_what_next() -> None:
         "errors": [{"loc": ["query", "bbox"], "kind": "bad", "message": "is bad"}],
         "code": "too-large",
         "description": "Too many cells. Ask for less.",
+        "next": "Ask for less.",
         "limit": 5,
         "value": 9,
         "unit": "cells",
@@ -81,6 +82,9 @@ def test_a_step_of_the_command_line_is_told_as_its_route_or_not_at_all() -> None
         "There is no dataset 'x'. Next: GET https://x.example/p/datasets."
     )
     assert make(errors.Corrupt("It is damaged.", next_step="cubeport fsck"))["detail"] == "It is damaged."
+    rebuilt = CubeportError.from_mapping(make(errors.NotFound("There is no dataset 'x'.", next_step="cubeport datasets")))
+    assert (rebuilt.message, rebuilt.next_step) == ("There is no dataset 'x'.", "cubeport datasets")
+    assert CubeportError.from_mapping(make(TooLarge("Too many.", next_step="Ask for less."))).message == "Too many."
     assert make(errors.Gap("Two are missing.", next_step="allow_gaps"))["detail"] == "Two are missing. Next: allow_gaps."
 
 

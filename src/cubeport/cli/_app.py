@@ -9,6 +9,7 @@ import inspect
 import sys
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
@@ -106,6 +107,10 @@ def _cubeport(
             "The folder of the instance. Default: CUBEPORT_INSTANCE, or the nearest parent folder that is one.", "--instance", "-i"
         ),
     ] = None,
+    url: Annotated[
+        str | None,
+        _flag("The address of a service: run the command there, not in a folder. CUBEPORT_KEY has the key.", "--url"),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document.", callback=_remember, expose_value=False)] = False,
     user: Annotated[str | None, _flag("The user to record. Default: CUBEPORT_USER, or the user of the system.")] = None,
     no_plugins: Annotated[
@@ -129,7 +134,7 @@ def _cubeport(
         ctx.obj.command = ctx.invoked_subcommand
 
 
-_GLOBAL = frozenset({"instance", "json", "user", "no_plugins", "quiet", "verbose", "no_progress"})
+_GLOBAL = frozenset({"instance", "url", "json", "user", "no_plugins", "quiet", "verbose", "no_progress"})
 
 
 class _Commands(MutableMapping[str, Any]):
@@ -206,6 +211,17 @@ def _finish(root: typer.core.TyperGroup, name: str, command: Any) -> None:
             _finish(root, f"{name} {inner}", each)
     else:
         _help.add_examples(name, command)
+        command.invoke = partial(_where_it_works, name, command.invoke)
+
+
+def _where_it_works(name: str, invoke: Callable[[Any], Any], ctx: Any) -> Any:
+    """Run a command, unless it is for a folder and the caller names a service. Raises Usage."""
+    session = ctx.find_root().obj
+    if isinstance(session, Session) and session.options.url is not None:
+        if session.options.instance is not None and session.options.instance != session.wiring.environment.instance:
+            raise Usage("--instance names a folder and --url a service: give one of them.")
+        _help.refuse_elsewhere(name)
+    return invoke(ctx)
 
 
 class _Root(typer.core.TyperGroup):

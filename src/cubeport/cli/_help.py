@@ -6,6 +6,8 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cubeport.errors import CubeportError, Forbidden, Unauthorized, Usage
+
 FIRST = """\
 cubeport publishes NetCDF and Zarr data as STAC, Zarr over HTTP and OGC API.
 
@@ -54,6 +56,7 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
         "cubeport ingest data/ --each --id-pattern '{parent}-{stem}' --license CC-BY-4.0",
         "cubeport ingest a1b-temperature --start 1900 --end 1999 --extent great-lakes",
         "cubeport ingest tas_2024.zarr --dry-run",
+        "cubeport ingest tas_2024.nc --id tas --url https://data.example.org",
     ),
     "update": ("cubeport update tas data/tas_2025-01.nc", "cubeport update tas 'data/new/*.nc' --on-overlap replace"),
     "sync": ("cubeport sync tas", "cubeport sync --all --plan", "cubeport sync --due --json"),
@@ -81,10 +84,15 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     "export urls": ("cubeport export urls year=2018 > files.csv",),
     "export openlineage": ("cubeport export openlineage --since 7d",),
     "export records": ("cubeport export records -o records.ndjson", "cubeport export records year=2018 --with-bytes copies"),
-    "datasets": ("cubeport datasets", "cubeport datasets tas", "cubeport datasets --bbox -10,40,30,60 --variable tas --json"),
+    "datasets": (
+        "cubeport datasets",
+        "cubeport datasets --url https://data.example.org",
+        "cubeport datasets tas",
+        "cubeport datasets --bbox -10,40,30,60 --variable tas --json",
+    ),
     "versions": ("cubeport versions tas",),
     "diff": ("cubeport diff tas@3f2a tas@latest", "cubeport diff tas 3f2a", "cubeport diff tas@paper --json"),
-    "jobs": ("cubeport jobs", "cubeport jobs 3f2a", "cubeport jobs 3f2a --cancel"),
+    "jobs": ("cubeport jobs", "cubeport jobs 3f2a", "cubeport jobs 3f2a --follow", "cubeport jobs 3f2a --cancel"),
     "templates": ("cubeport templates",),
     "extents": ("cubeport extents --json",),
     "zones add": (
@@ -153,6 +161,68 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     "migrate": ("cubeport migrate",),
 }
 """Lines that work when pasted, if the names in them exist. A test parses each line."""
+
+OVER_HTTP = frozenset({
+    "datasets", "versions", "tag", "rollback", "diff", "changes", "jobs", "templates", "extents", "usage",
+    "zones add", "zones list", "zones show", "zones remove",
+    "ingest", "update", "sync", "refresh", "describe", "publish", "unpublish", "derive", "recipes", "delete", "restore",
+})  # fmt: skip
+"""The commands that ``--url`` runs at a service."""
+
+_RECORDS = "the records of a catalog are read and changed in its folder; for datasets, see cubeport datasets"
+_CARE = "it looks after the files of an instance, on the machine that has them"
+_FILES = "it makes or serves an instance on this machine"
+_LISTS = "it reads and completes a list of sources next to the instance"
+_KEYS = "keys are made on the machine of the instance, so that no key can make others"
+_HOOKS = "webhooks are settings of the instance; an admin key reads them at /webhooks"
+
+HERE_ONLY: Mapping[str, str] = {
+    **dict.fromkeys(("demo", "init", "serve"), _FILES),
+    **dict.fromkeys(("apply", "lock"), _LISTS),
+    "push": "it sends datasets of a folder to another service, which --to names",
+    "pull": "it brings datasets of another service into a folder; --from names the service",
+    **dict.fromkeys(
+        ("export stac", "export ro-crate", "export intake", "export urls", "export openlineage", "export records"),
+        "it writes what a folder has; a service gives the same at /stac, /datasets and /zarr",
+    ),
+    **dict.fromkeys(
+        (
+            "add", "import", "run", "search", "show", "history", "path", "cat", "get", "edit", "replace", "lineage", "fields",
+            "extract-metadata", "validate", "schema list", "schema show", "schema export", "schema import", "fetch", "drop", "view",
+            "list", "detach", "purge",
+        ),
+        _RECORDS,
+    ),
+    **dict.fromkeys(("keys add", "keys list", "keys revoke"), _KEYS),
+    **dict.fromkeys(("webhooks list", "webhooks test"), _HOOKS),
+    **dict.fromkeys(
+        (
+            "check-config", "info", "doctor", "fsck", "verify", "recover", "gc", "logs", "operations", "profiles", "plugins",
+            "convert", "migrate",
+        ),
+        _CARE,
+    ),
+}  # fmt: skip
+"""Why each of the other commands works in a folder only."""
+
+
+def refuse_elsewhere(name: str) -> None:
+    """Refuse a command that does not work at a service. Raises Usage with the reason."""
+    if name not in OVER_HTTP:
+        reason = HERE_ONLY.get(name, "it is a command of a plugin")
+        raise Usage(f"cubeport {name} does not take --url: {reason}.", next_step=f"cubeport {name} --instance DIR …")
+
+
+def at_service(exc: CubeportError, url: str) -> str | None:
+    """Return the next step as it is for a service: a command gets ``--url``; one for a folder is for who runs the service."""
+    if isinstance(exc, Unauthorized | Forbidden):
+        return "export CUBEPORT_KEY=cp_…"
+    program, _, words = (exc.next_step or "").partition(" ")
+    if program != "cubeport" or "--instance" in words:
+        return exc.next_step
+    name = next((each for each in (*OVER_HTTP, *HERE_ONLY) if f"{words} ".startswith(f"{each} ")), None)
+    return f"who runs the service can run {exc.next_step}" if name in HERE_ONLY else f"cubeport --url {url} {words}"
+
 
 _SHOWN_AS = {"str": "TEXT", "int": "N", "float": "NUMBER", "Path": "PATH", "list": "TEXT"}
 

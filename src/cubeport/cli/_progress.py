@@ -19,6 +19,7 @@ _WORDS = {
     "queued": "waiting",
     "waiting": "waiting for the dataset",
     "planning": "planning",
+    "sending": "sending",
     "fetching": "fetching",
     "scan": "checking",
     "start": "checking",
@@ -30,7 +31,7 @@ _WORDS = {
 }
 """The names of phases for people."""
 
-_IN_BYTES = ("writing", "measuring", "fetching")
+_IN_BYTES = ("sending", "writing", "measuring", "fetching")
 
 
 @dataclass(slots=True)

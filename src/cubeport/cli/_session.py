@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 import typer
 
-from cubeport.cli import _output
+from cubeport.cli import _help, _output
 from cubeport.errors import CubeportError, ExtraMissing, NotACatalog, PluginFailed, Usage
 
 if TYPE_CHECKING:
     from cubeport.catalog.backend import Finding
     from cubeport.catalog.catalog import Catalog
     from cubeport.catalog.plugins import Plugins
+    from cubeport.cli._verbs import Verbs
 
 MARK = ".cubeport"
 """The folder that marks its parent as a catalog."""
@@ -33,6 +34,8 @@ class Options:
     """The global flags: the same before and after the command's name."""
 
     instance: Path | None = None
+    url: str | None = None
+    """The address of a service, for ``--url``."""
     json: bool = False
     user: str | None = None
     plugins: bool = True
@@ -85,6 +88,8 @@ class Wiring:
     """``(root)``: ``migrate``, for a catalog that cannot be opened before it is migrated."""
     connect: Callable[[Session], Any] | None = None
     """Makes ``session.service``, the service's twin on this instance."""
+    reach: Callable[[str], Verbs] | None = None
+    """``(url)``: the verbs of datasets of the service at an address."""
     init_service: Callable[..., Mapping[str, Any]] | None = None
     """``(session, root, *, catalog, allow_roots, allow_origins)``: the service's part of ``init``; returns members of its
     result."""
@@ -108,6 +113,7 @@ class Session:
     _stack: ExitStack = field(default_factory=ExitStack)
     _catalog: tuple[bool, Catalog] | None = None
     _service: Any = None
+    _verbs: Verbs | None = None
     _plugins: Plugins | None = None
 
     @property
@@ -119,6 +125,8 @@ class Session:
         NotACatalog
             If there is none.
         """
+        if self.options.url is not None:
+            raise Usage(f"cubeport {self.command} is for the folder of an instance, not for --url.")
         if self.options.instance is not None:
             return self.options.instance.absolute()
         here = Path.cwd()
@@ -163,7 +171,7 @@ class Session:
                 self._plugins = Plugins()
             else:
                 try:
-                    root: Path | None = self.root
+                    root: Path | None = self.root if self.options.url is None else None
                 except NotACatalog:
                     root = None
                 self._plugins = self.wiring.plugins(root)
@@ -187,6 +195,20 @@ class Session:
             if hasattr(self._service, "close"):
                 self._stack.callback(self._service.close)
         return self._service
+
+    @property
+    def verbs(self) -> Verbs:
+        """The verbs of datasets: of this instance, or of the service at ``--url``."""
+        if self._verbs is None:
+            if self.options.url is None:
+                from cubeport.cli._here import InstanceVerbs
+
+                self._verbs = InstanceVerbs(self.service)
+            elif self.wiring.reach is None:
+                raise Usage("This command line reaches no service, so it does not take --url.")
+            else:
+                self._verbs = self.wiring.reach(self.options.url)
+        return self._verbs
 
     def close(self) -> None:
         """Close everything that was opened, in reverse order."""
@@ -254,6 +276,8 @@ class Session:
             traceback.print_exception(exc)
         from cubeport.catalog.forms.redaction import redact, redact_text
 
+        if self.options.url is not None:
+            exc.next_step = _help.at_service(exc, self.options.url)
         if self.options.json:
             from cubeport.catalog.forms.canonical import dumps
 

@@ -19,20 +19,20 @@ def register(app: typer.Typer) -> None:
 def templates(ctx: typer.Context) -> None:
     """List the dataset templates, which describe what can be ingested."""
     session = current(ctx)
-    found = [t.model_dump(mode="json", exclude={"source", "ingestion"}) for t in session.service.templates().values()]
-    session.warn(problem for each in session.service.broken() for problem in each.problems)
-    if not found:
+    listing = session.verbs.templates()
+    session.warn(listing.pop("problems"))
+    if not listing["items"]:
         session.note("There are no templates: put one in config/datasets/, or ingest files with --id.")
-    rows = [(t["id"], t["period_type"], t["title"]) for t in found]
-    session.result({"kind": "DatasetTemplateList", "items": found}, lambda: _output.table(rows, ("template", "periods", "title")))
+    rows = [(t["id"], t["period_type"], t["title"]) for t in listing["items"]]
+    session.result(listing, lambda: _output.table(rows, ("template", "periods", "title")))
 
 
 def extents(ctx: typer.Context) -> None:
     """List the named areas."""
     session = current(ctx)
-    found = [e.model_dump(mode="json", exclude={"country_code"}) for e in session.service.extents().values()]
-    rows = [(e["extent_id"], ", ".join(f"{v:g}" for v in e["bbox"]), e["name"]) for e in found]
-    session.result({"kind": "ExtentList", "items": found}, lambda: _output.table(rows, ("extent", "bbox", "name")))
+    listing = session.verbs.extents()
+    rows = [(e["extent_id"], ", ".join(f"{v:g}" for v in e["bbox"]), e["name"]) for e in listing["items"]]
+    session.result(listing, lambda: _output.table(rows, ("extent", "bbox", "name")))
 
 
 def check_config(ctx: typer.Context) -> None:

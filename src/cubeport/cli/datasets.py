@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,12 +12,13 @@ from cubeport.catalog.forms.strictjson import strict_json
 from cubeport.cli import _output, records
 from cubeport.cli._app import group
 from cubeport.cli._session import Session, current
+from cubeport.cli._verbs import whole_ref, whole_version
 from cubeport.documents.licences import in_words
-from cubeport.errors import AmbiguousId, RecordNotFound, Usage
+from cubeport.errors import RecordNotFound, Usage
 
 if TYPE_CHECKING:
     from cubeport.catalog.models import CatalogRecord
-    from cubeport.cubes.difference import Difference
+    from cubeport.cli._verbs import Verbs
     from cubeport.service.service import Service
 
 DatasetId = Annotated[str, typer.Argument(metavar="ID", help="The dataset's id.")]
@@ -51,46 +53,37 @@ def datasets(
     bbox: Annotated[str | None, typer.Option(help="west,south,east,north in degrees.")] = None,
     datetime: Annotated[str | None, typer.Option(help="An instant, or a/b with .. for an open end.")] = None,
     variable: Annotated[str | None, typer.Option(help="The name of a variable.")] = None,
-    publication: Annotated[str, typer.Option(help="published, unpublished or any.")] = "any",
+    publication: Annotated[str | None, typer.Option(help="published, unpublished or any. Default: all that you may see.")] = None,
     limit: Annotated[int, typer.Option(help="The maximum number of results.", min=1, max=1000)] = 100,
     cursor: Annotated[str | None, typer.Option(help="The cursor that the previous page printed.")] = None,
 ) -> None:
     """List datasets, or show one."""
-    from cubeport.documents import native
-
     session = current(ctx)
-    service: Service = session.service
     if dataset_id is not None:
-        from cubeport.service.present import detail
-
-        name, at, version = dataset_id.partition("@")
-        ref = f"{name}@{whole_version(service, name, version)}" if at else name
-        document = detail(service, ref, service.public_url).model_dump(mode="json")
+        document = session.verbs.dataset(whole_ref(session.verbs, dataset_id))
         session.result(document, lambda: _facts(document))
         return
-    page = service.datasets(
-        q=q, bbox=_bbox(bbox), datetime=datetime, variable=variable, publication=publication, limit=limit, cursor=cursor
-    )
-    items = [native.summary(each, service.public_url) for each in page.items]
-    session.warn(f"dataset {each} cannot be read and is skipped; next: cubeport fsck" for each in page.damaged)
-    listing = native.listing("DatasetList", items, (), damaged=page.damaged) | ({"next": page.next} if page.next else {})
+    query = {"q": q, "bbox": _bbox(bbox), "datetime": datetime, "variable": variable, "publication": publication, "cursor": cursor}
+    given = {name: value for name, value in query.items() if value is not None}
+    listing = session.verbs.datasets(**given, limit=limit)
+    session.warn(f"dataset {each} cannot be read and is skipped; next: cubeport fsck" for each in listing.get("damaged", ()))
     rows = [
-        (each.dataset_id, each.publication.status, each.variable, _span(each.extent.temporal), each.dataset_name) for each in items
+        (
+            each["dataset_id"],
+            each["publication"]["status"],
+            each["variable"],
+            _span(each["extent"]["temporal"]),
+            each["dataset_name"],
+        )
+        for each in listing["items"]
     ]
     session.result(listing, lambda: _output.table(rows, ("dataset", "state", "variable", "time", "title")))
 
 
 def versions(ctx: typer.Context, dataset_id: DatasetId) -> None:
     """List the versions of a dataset, newest first."""
-    from cubeport.service import present
-
     session = current(ctx)
-    service: Service = session.service
-    shown = service.shown(dataset_id, unpublished=True)
-    found = [
-        present.version(shown, state, stored, service.public_url).model_dump(mode="json")
-        for state, stored in service.versions(dataset_id, limit=1000)
-    ]
+    found = session.verbs.versions(dataset_id)
     rows = [(each["version_id"], each["seq"], each["kind"], each["state"], each["created_at"]) for each in found]
     session.result(
         {"kind": "VersionList", "items": found}, lambda: _output.table(rows, ("version", "seq", "kind", "state", "created"))
@@ -104,13 +97,11 @@ def diff(
     newer: Annotated[str | None, typer.Argument(metavar="", hidden=True)] = None,
 ) -> None:
     """Show what changed from one version to another: coordinates, steps, values, attributes."""
-    from cubeport.service import diff as diffs
-
     session = current(ctx)
-    service: Service = session.service
     dataset_id, first, second = _versions_named(old, new, newer)
-    before, after, found = service.diff(*(dataset_id, *(whole_version(service, dataset_id, each) for each in (first, second))))
-    session.result(diffs.document(before, after, found), lambda: _told(found))
+    whole = [whole_version(session.verbs, dataset_id, each) for each in (first, second)]
+    found = session.verbs.diff(dataset_id, *whole)
+    session.result(found, lambda: _told(found))
 
 
 def _versions_named(old: str, new: str | None, newer: str | None) -> tuple[str, str, str]:
@@ -131,31 +122,32 @@ def _versions_named(old: str, new: str | None, newer: str | None) -> tuple[str, 
     return dataset_id, first, second
 
 
-def _told(found: Difference) -> str:
+def _told(found: Mapping[str, Any]) -> str:
     """Return the difference for people, one fact on each line."""
-    if found.equal:
+    if found["equal"]:
         return "The versions are equal in every coordinate, value and attribute."
     lines = []
-    for each in found.dimensions:
-        for word, labels in (("added", each.added), ("removed", each.removed)):
-            if labels.count:
-                span = f"{labels.first} … {labels.last}" if labels.count > 1 else f"{labels.first}"
-                lines.append(f"{each.dimension}: {labels.count} {word}: {span}")
-        if each.reordered:
-            lines.append(f"{each.dimension}: in another order")
-    lines += [f"variable {name}: added" for name in found.variables.added]
-    lines += [f"variable {name}: removed" for name in found.variables.removed]
-    for variable in found.variables.changed:
-        lines += [f"variable {variable.name}: {name} {pair[0]} → {pair[1]}" for name, pair in variable.form.items()]
-        if variable.changed:
-            steps = variable.steps
-            where = f" in {steps.count} steps, {steps.first} … {steps.last}" if steps is not None else ""
-            most = f"; largest difference {variable.largest.absolute:g}" if variable.largest is not None else ""
-            lost = f"; {variable.became_missing} became missing" if variable.became_missing else ""
-            lines.append(f"variable {variable.name}: {variable.changed} values changed{where}{most}{lost}")
+    for each in found["dimensions"]:
+        for word in ("added", "removed"):
+            labels = each[word]
+            if labels["count"]:
+                span = f"{labels['first']} … {labels['last']}" if labels["count"] > 1 else f"{labels['first']}"
+                lines.append(f"{each['dimension']}: {labels['count']} {word}: {span}")
+        if each["reordered"]:
+            lines.append(f"{each['dimension']}: in another order")
+    lines += [f"variable {name}: added" for name in found["variables"]["added"]]
+    lines += [f"variable {name}: removed" for name in found["variables"]["removed"]]
+    for variable in found["variables"]["changed"]:
+        lines += [f"variable {variable['name']}: {name} {pair[0]} → {pair[1]}" for name, pair in variable["form"].items()]
+        if variable["changed"]:
+            steps, largest = variable["steps"], variable["largest"]
+            where = f" in {steps['count']} steps, {steps['first']} … {steps['last']}" if steps is not None else ""
+            most = f"; largest difference {largest['absolute']:g}" if largest is not None else ""
+            lost = f"; {variable['became_missing']} became missing" if variable["became_missing"] else ""
+            lines.append(f"variable {variable['name']}: {variable['changed']} values changed{where}{most}{lost}")
     lines += [
-        f"attribute {f'{each.variable}.' if each.variable else ''}{each.name}: {each.old!r} → {each.new!r}"
-        for each in found.attributes
+        f"attribute {each['variable'] + '.' if each['variable'] else ''}{each['name']}: {each['old']!r} → {each['new']!r}"
+        for each in found["attributes"]
     ]
     return "\n".join(lines)
 
@@ -199,8 +191,7 @@ def describe(
     }
     texts = {name: value for name, value in said.items() if value is not None}
     texts |= {name.replace("-", "_"): None for name in unset or ()}
-    session.service.describe(dataset_id, **texts)
-    summary(session, dataset_id, f"has new texts: {', '.join(texts)}")
+    session.result(session.verbs.describe(dataset_id, texts), f"{dataset_id} has new texts: {', '.join(texts)}.")
 
 
 def refresh(
@@ -210,33 +201,45 @@ def refresh(
 ) -> None:
     """Update texts from the templates. Texts set by `describe` are kept. Versions stay as they are."""
     session = current(ctx)
-    service: Service = session.service
-    names = [dataset_id] if dataset_id is not None else list(service.dataset_ids())
-    before = {name: service.dataset(name).record.version for name in names}
-    changed = [name for name in names if service.refresh(name).version != before[name]]
-    made = {name: versions for name in (names if overviews else ()) if (versions := service.make_overviews(name))}
+    if overviews and session.options.url:
+        raise Usage("--overviews is for the folder of an instance: it reads and writes stored versions.")
+    names = [dataset_id] if dataset_id is not None else _every(session.verbs)
+    changed = [name for name in names if session.verbs.refresh(name)]
+    made = {name: versions for name in (names if overviews else ()) if (versions := session.service.make_overviews(name))}
     lines = [f"{name}: texts changed" for name in changed]
     lines += [f"{name}: overviews of {', '.join(versions)}" for name, versions in made.items()]
-    session.result({"refreshed": changed, "overviews": made}, "\n".join(lines) or "Nothing changed.")
+    session.result({"refreshed": changed, "overviews": made}, "
+".join(lines) or "Nothing changed.")
+
+
+def _every(verbs: Verbs) -> list[str]:
+    """Return the ids of all datasets."""
+    found: list[str] = []
+    cursor: str | None = None
+    while True:
+        page = verbs.datasets(limit=1000, **({"cursor": cursor} if cursor is not None else {}))
+        found += [each["dataset_id"] for each in page["items"]]
+        if (cursor := page.get("next")) is None:
+            return found
 
 
 def publish(
     ctx: typer.Context,
     dataset_id: DatasetId,
-    version: Annotated[str | None, typer.Option(help="A version id or tag. Default: the newest version.")] = None,
+    version: Annotated[
+        str | None, typer.Option(help="A version id, its first characters, or a tag. Default: the newest version.")
+    ] = None,
 ) -> None:
     """Show the dataset on every face."""
     session = current(ctx)
-    service: Service = session.service
-    service.publish(dataset_id, version=whole_version(service, dataset_id, version) if version else None)
-    summary(session, dataset_id, "is published")
+    whole = whole_version(session.verbs, dataset_id, version) if version else None
+    session.result(session.verbs.publish(dataset_id, whole), f"{dataset_id} is published.")
 
 
 def unpublish(ctx: typer.Context, dataset_id: DatasetId) -> None:
     """Remove the dataset from every face. Its versions are kept."""
     session = current(ctx)
-    session.service.unpublish(dataset_id)
-    summary(session, dataset_id, "is unpublished")
+    session.result(session.verbs.unpublish(dataset_id), f"{dataset_id} is unpublished.")
 
 
 def rollback(
@@ -246,8 +249,8 @@ def rollback(
 ) -> None:
     """Go back to a version. Readers see it at once; later versions stay listed."""
     session = current(ctx)
-    session.service.rollback(dataset_id, to=_version(session, dataset_id, to))
-    summary(session, dataset_id, f"is back at {to}")
+    done = session.verbs.rollback(dataset_id, whole_version(session.verbs, dataset_id, to))
+    session.result(done, f"{dataset_id} is back at {to}.")
 
 
 def tag(
@@ -263,10 +266,10 @@ def tag(
     """Name a version, so that readers can pin it as ID@NAME. Retention keeps tagged versions."""
     session = current(ctx)
     if delete:
-        session.service.untag(dataset_id, name)
-    else:
-        session.service.tag(dataset_id, name, version=_version(session, dataset_id, version), force=force)
-    summary(session, dataset_id, f"has no tag {name} any more" if delete else f"has the tag {name}")
+        session.result(session.verbs.untag(dataset_id, name), f"{dataset_id} has no tag {name} any more.")
+        return
+    whole = whole_version(session.verbs, dataset_id, version)
+    session.result(session.verbs.tag(dataset_id, name, version=whole, force=force), f"{dataset_id} has the tag {name}.")
 
 
 def changes(
@@ -277,24 +280,9 @@ def changes(
 ) -> None:
     """List the changes that readers could see, oldest first."""
     session = current(ctx)
-    page = session.service.changes(cursor=cursor, dataset_id=dataset_id, limit=limit)
-    names = ("cursor", "time", "type", "reason", "dataset_id", "version_id")
-    items = [{name: getattr(each, name) for name in names} for each in page.items]
-    rows = [(each["time"], each["dataset_id"], each["reason"], each["type"], each["version_id"]) for each in items]
-    session.result(
-        {"kind": "ChangeList", "items": items, "next_cursor": page.next},
-        lambda: _output.table(rows, ("time", "dataset", "reason", "type", "version")),
-    )
-
-
-def _version(session: Session, dataset_id: str, name: str) -> str:
-    """Return the version id that begins with *name*, else *name*: a tag, ``latest``, or a name that the service reports as
-    unknown.
-    """
-    if len(name) < 4 or len(name) >= 32 or set(name) - set("0123456789abcdef"):
-        return name
-    found = [state.version_id for state, _ in session.service.versions(dataset_id, limit=1000) if state.version_id.startswith(name)]
-    return found[0] if len(found) == 1 else name
+    page = session.verbs.changes(cursor=cursor, dataset_id=dataset_id, limit=limit)
+    rows = [(each["time"], each["dataset_id"], each["reason"], each["type"], each["version_id"]) for each in page["items"]]
+    session.result(page, lambda: _output.table(rows, ("time", "dataset", "reason", "type", "version")))
 
 
 def delete(
@@ -308,20 +296,17 @@ def delete(
 ) -> None:
     """Delete datasets or records from every face at once. `restore` brings them back."""
     session = current(ctx)
-    if not any((record := _found(session, each)) is not None and record.kind == "dataset" for each in ids):
+    if not session.options.url and not any(
+        (record := _found(session, each)) is not None and record.kind == "dataset" for each in ids
+    ):
         if purge:
             raise Usage("--purge is for datasets; to remove a record for good use `cubeport purge`.")
         records.delete(ctx, ids, yes=yes, dry_run=dry_run)
         return
-    found = [session.service.dataset(each) for each in ids]
+    done = [session.verbs.state(each) for each in ids]
     if not dry_run:
-        session.confirm(f"Delete {', '.join(each.state.texts.dataset_id for each in found)}?", yes=yes)
-    done: list[dict[str, Any]] = [
-        {"dataset_id": each.state.texts.dataset_id, "status": "active", "record_version": each.record.version} for each in found
-    ]
-    for each in () if dry_run else done:
-        deleted = session.service.delete(each["dataset_id"], purge=purge)
-        each |= {"status": "deleted", "record_version": deleted.version}
+        session.confirm(f"Delete {', '.join(each['dataset_id'] for each in done)}?", yes=yes)
+        done = [session.verbs.delete(each["dataset_id"], purge=purge) for each in done]
     if purge and not dry_run:
         session.note("Readers that began before finish: the bytes go after retention.grace_min, by the server or `cubeport gc`.")
     words = "would delete" if dry_run else "deleted"
@@ -335,26 +320,21 @@ def restore(
 ) -> None:
     """Restore deleted datasets or records. Datasets are restored unpublished."""
     session = current(ctx)
-    found = [_found(session, each) for each in ids]
-    if dry_run or all(each is not None and each.kind != "dataset" for each in found):
-        records.restore(ctx, ids, dry_run=dry_run)
-        return
-    for name, record in zip(ids, found, strict=True):
-        dataset_id = record.metadata["dataset"]["texts"]["dataset_id"] if record and record.kind == "dataset" else name
-        session.service.restore(dataset_id)
-        summary(session, dataset_id, "is restored, unpublished")
-
-
-def whole_version(service: Service, dataset_id: str, name: str) -> str:
-    """Return the version of a dataset whose id begins with *name* (at least 4 characters). A tag is returned unchanged. Raises
-    AmbiguousId.
-    """
-    if len(name) < 4 or not set(name) <= set("0123456789abcdef") or name in service.dataset(dataset_id).state.tags:
-        return name
-    found = [state.version_id for state, _ in service.versions(dataset_id, limit=1000) if state.version_id.startswith(name)]
-    if len(found) > 1:
-        raise AmbiguousId(f"{len(found)} versions of {dataset_id} begin with {name}.", next_step=f"cubeport versions {dataset_id}")
-    return found[0] if found else name
+    if session.options.url:
+        if dry_run:
+            raise Usage("--dry-run is for records in a folder; a service restores at once.")
+        names = list(ids)
+    else:
+        found = [_found(session, each) for each in ids]
+        if dry_run or all(each is not None and each.kind != "dataset" for each in found):
+            records.restore(ctx, ids, dry_run=dry_run)
+            return
+        names = [
+            record.metadata["dataset"]["texts"]["dataset_id"] if record and record.kind == "dataset" else name
+            for name, record in zip(ids, found, strict=True)
+        ]
+    for dataset_id in names:
+        session.result(session.verbs.restore(dataset_id), f"{dataset_id} is restored, unpublished.")
 
 
 def _facts(document: dict[str, Any]) -> str:
@@ -396,28 +376,18 @@ def _facts(document: dict[str, Any]) -> str:
     return "\n".join([lines, *lists])
 
 
-def summary(session: Session, dataset_id: str, text: str) -> None:
-    """Print the dataset's summary, or that it *is published*."""
-    from cubeport.documents import native
-
-    service: Service = session.service
-    shown = service.shown(dataset_id, unpublished=True)
-    session.result(native.summary(shown, service.public_url).model_dump(mode="json"), f"{dataset_id} {text}.")
-
-
 def usage(ctx: typer.Context) -> None:
     """Show how many bytes every dataset and version uses, and what retention would free."""
-    from cubeport.service.retain import document
-
     session = current(ctx)
-    used = session.service.usage()
+    used = session.verbs.usage()
+    columns = ("state", "size_bytes", "own_bytes", "shared_bytes")
     rows = [
-        (each.dataset_id, version.version_id[:8], version.state, version.size_bytes, version.own_bytes, version.shared_bytes)
-        for each in used.datasets
-        for version in each.versions
+        (each["dataset_id"], version["version_id"][:8], *(version[name] for name in columns))
+        for each in used["datasets"]
+        for version in each["versions"]
     ]
-    session.result(document(used), lambda: _output.table(rows, ("dataset", "version", "state", "bytes", "own", "shared")))
-    session.note(f"{used.size_bytes} bytes in all; retention would free {used.would_free_bytes}; next: cubeport gc")
+    session.result(used, lambda: _output.table(rows, ("dataset", "version", "state", "bytes", "own", "shared")))
+    session.note(f"{used['size_bytes']} bytes in all; retention would free {used['would_free_bytes']}; next: cubeport gc")
 
 
 def _found(session: Session, name: str) -> CatalogRecord | None:
@@ -437,8 +407,8 @@ def _json(text: str | None, flag: str) -> Any:
         raise Usage(f"{flag} must be JSON: {exc}.") from None
 
 
-def _span(periods: Any) -> str:
-    return f"{periods.start} … {periods.end}" if periods else ""
+def _span(periods: Mapping[str, Any] | None) -> str:
+    return f"{periods['start']} … {periods['end']}" if periods else ""
 
 
 def _bbox(text: str | None) -> tuple[float, ...] | None:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from cubeport.cli import _output, _progress
 from cubeport.cli._session import current
 from cubeport.errors import CubeportError, Usage
-
-if TYPE_CHECKING:
-    from cubeport.service.service import Service
 
 
 def register(app: typer.Typer) -> None:
@@ -35,25 +32,20 @@ def derive(
 ) -> None:
     """Make a dataset of others by a recipe: a normal, an anomaly, longer periods. `sync` makes stale ones again."""
     session = current(ctx)
-    service: Service = session.service
     if every:
         if recipe is not None or dataset_id is not None or param or title is not None or no_publish:
             raise Usage("--list takes nothing else.")
-        found = service.derived()
+        listing = session.verbs.derived()
         rows = [
             (each["dataset_id"], each["state"], each["recipe"], ", ".join(told["ref"] for told in each["inputs"].values()))
-            for each in found
+            for each in listing["items"]
         ]
-        session.result(
-            {"kind": "DerivedList", "items": found}, lambda: _output.table(rows, ("dataset", "state", "recipe", "inputs"))
-        )
+        session.result(listing, lambda: _output.table(rows, ("dataset", "state", "recipe", "inputs")))
         return
     if recipe is None or not inputs or dataset_id is None:
         raise Usage("Name the recipe, its inputs and --id.", next_step="cubeport recipes")
-    from cubeport.service import present
-
     with _progress.shown(session) as bar:
-        done = service.derive(
+        done = session.verbs.derive(
             recipe,
             inputs,
             dataset_id=dataset_id,
@@ -62,16 +54,16 @@ def derive(
             publish=not no_publish,
             listener=bar.listener(),
         )
-    if done.error is not None:
-        raise CubeportError.from_mapping(done.error)
-    words = "is derived already: nothing to do" if done.reused else f"is derived, version {done.version_id}"
-    session.result(present.ingestion(service, done, service.public_url), f"{dataset_id} {words}")
+    if done["error"] is not None:
+        raise CubeportError.from_mapping(done["error"])
+    words = "is derived already: nothing to do" if done["reused"] else f"is derived, version {done['version_id']}"
+    session.result(done, f"{dataset_id} {words}")
 
 
 def recipes(ctx: typer.Context) -> None:
     """List the recipes that datasets can be derived by, with their inputs and parameters."""
     session = current(ctx)
-    found = session.service.recipes()
+    listing = session.verbs.recipes()
     rows = [
         (
             each["name"],
@@ -79,11 +71,9 @@ def recipes(ctx: typer.Context) -> None:
             ", ".join(p["name"] if p["required"] else f"{p['name']}={p['default']}" for p in each["parameters"]),
             each["says"],
         )
-        for each in found
+        for each in listing["items"]
     ]
-    session.result(
-        {"kind": "RecipeList", "items": found}, lambda: _output.table(rows, ("recipe", "inputs", "parameters", "what it makes"))
-    )
+    session.result(listing, lambda: _output.table(rows, ("recipe", "inputs", "parameters", "what it makes")))
 
 
 def _parameter(text: str) -> tuple[str, Any]:

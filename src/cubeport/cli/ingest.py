@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 import typer
 
 from cubeport.catalog.forms.strictjson import strict_json
-from cubeport.cli import _names, _output, _progress, jobs
+from cubeport.cli import _names, _output, _progress
 from cubeport.cli._session import Found, Session, current
 from cubeport.cli.records import DryRun
 from cubeport.errors import CubeportError, InvalidConfiguration, InvalidRequest, Usage
 
 if TYPE_CHECKING:
-    from cubeport.service.ingestions import Ingestion
+    from cubeport.cli._verbs import Document
 
 _TEMPLATE = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
@@ -293,24 +293,10 @@ def _which(session: Session, sources: Sequence[str], found: Found) -> Usage:
     )
 
 
-def _one(session: Session, request: Mapping[str, Any], files: Mapping[str, Any]) -> Ingestion:
-    """Run one ingestion in this process and return it finished."""
+def _one(session: Session, request: Mapping[str, Any], files: Mapping[str, Any]) -> Document:
+    """Run one ingestion and return it finished."""
     with _progress.shown(session) as progress:
-        return _run(session, request, files, progress.listener())
-
-
-def _run(session: Session, request: Mapping[str, Any], files: Mapping[str, Any], listener: _progress.Listener | None) -> Ingestion:
-    from pydantic import ValidationError
-
-    from cubeport.catalog.models import invalid
-    from cubeport.service.ingestions import FileOptions, IngestionRequest
-
-    try:
-        asked, options = IngestionRequest.model_validate(request), FileOptions.model_validate(files)
-    except ValidationError as exc:
-        raise invalid("request", exc) from None
-    done: Ingestion = session.service.ingest_here(asked, options, listener=listener)
-    return done
+        return session.verbs.ingest(request, files, progress.listener())
 
 
 # --- each file a dataset ---------------------------------------------------------------------------------------------
@@ -323,7 +309,7 @@ class _Each:
     file: Path
     dataset_id: str | None
     outcome: str
-    ingestion: Ingestion | None = None
+    ingestion: Document | None = None
     error: CubeportError | None = None
 
     def line(self) -> str:
@@ -331,15 +317,15 @@ class _Each:
             words = f": {self.error.message}" + (f" Next: {self.error.next_step}" if self.error.next_step else "")
         else:
             assert self.ingestion is not None
-            words = "".join(f"; {each['message']}" for each in self.ingestion.warnings)
+            words = "".join(f"; {each['message']}" for each in self.ingestion["warnings"])
         return _output.printable(f"{self.outcome:<9} {self.dataset_id or '-':<24} {self.file}{words}")
 
-    def document(self, session: Session) -> dict[str, Any]:
+    def document(self) -> Document:
         return {
             "file": str(self.file),
             "dataset_id": self.dataset_id,
             "outcome": self.outcome,
-            "ingestion": jobs.document(session, self.ingestion) if self.ingestion is not None else None,
+            "ingestion": self.ingestion,
             "error": self.error.to_mapping() if self.error is not None else None,
         }
 
@@ -362,7 +348,7 @@ def _each(session: Session, found: Found, pattern: str | None, request: Mapping[
                 progress.file(len(results) + 1, len(found.sources), found.sources[len(results)].name)
     counts = Counter(each.outcome for each in results)
     if session.options.json:
-        session.result({"kind": "IngestionList", "items": [each.document(session) for each in results], "counts": dict(counts)})
+        session.result({"kind": "IngestionList", "items": [each.document() for each in results], "counts": dict(counts)})
     session.note(", ".join(f"{number} {word}" for word, number in counts.items()) + ".")
     return 1 if counts["refused"] else 0
 
@@ -395,7 +381,7 @@ class _Several:
 
     def results(self) -> Iterator[_Each]:
         """Yield the result for each file, in their order."""
-        _ = self._session.service  # opened here, because all threads use it
+        _ = self._session.verbs  # opened here, because all threads use it
         taken: dict[str, Path] = {}
         waiting: deque[Future[_Each]] = deque()
         for path in self._files:
@@ -423,9 +409,9 @@ class _Several:
     def _one(self, path: Path, named: str) -> _Each:
         files = {"files": [str(path.absolute())], **self._of_files}
         try:
-            done = _run(self._session, {"dataset_id": named, **self._request}, files, self._listen)
-            if done.error is not None:
-                raise CubeportError.from_mapping(done.error)
+            done = self._session.verbs.ingest({"dataset_id": named, **self._request}, files, self._listen)
+            if done["error"] is not None:
+                raise CubeportError.from_mapping(done["error"])
         except CubeportError as exc:
             return _Each(path, named, "refused", error=exc)
         return _Each(path, named, _outcome(done), done)
@@ -439,11 +425,10 @@ _AHEAD = 64
 """Most files that are begun before the result of the first is reported."""
 
 
-def _outcome(done: Ingestion) -> str:
-    if done.status == "planned":
-        assert done.plan is not None
-        return f"would {done.plan.action}"
-    return "held" if done.reused else _PAST[done.action or "create"]
+def _outcome(done: Document) -> str:
+    if done["status"] == "planned":
+        return f"would {done['plan']['action']}"
+    return "held" if done["reused"] else _PAST[done["action"] or "create"]
 
 
 def _first_variable(session: Session, path: Path) -> str:
@@ -524,28 +509,25 @@ def _json(text: str | None, flag: str) -> dict[str, Any]:
 # --- what became of it -----------------------------------------------------------------------------------------------
 
 
-def _report(session: Session, done: Ingestion) -> int:
-    document = jobs.document(session, done)
-    if done.status == "planned":
-        assert done.plan is not None
-        session.result(document, f"{done.dataset_id}: would {done.plan.action}: {done.plan.reason}.")
+def _report(session: Session, done: Document) -> int:
+    name = done["dataset_id"]
+    if done["status"] == "planned":
+        session.result(done, f"{name}: would {done['plan']['action']}: {done['plan']['reason']}.")
         return 0
-    if done.error is not None:
+    if done["error"] is not None:
         if session.options.json:
-            session.write(json.dumps(document, indent=2, sort_keys=True))
-        return session.fail(CubeportError.from_mapping(done.error))
-    session.warn(each["message"] for each in done.warnings)
-    if not done.reused:
-        words = _PAST[done.action or "create"]
+            session.write(json.dumps(done, indent=2, sort_keys=True))
+        return session.fail(CubeportError.from_mapping(done["error"]))
+    session.warn(each["message"] for each in done["warnings"])
+    if not done["reused"]:
+        words = _PAST[done["action"] or "create"]
+    elif done["changed"]:
+        words = f"no new data; changed: {', '.join(done['changed'])}"
     else:
-        words = (
-            f"no new data; changed: {', '.join(done.changed)}"
-            if done.changed
-            else "nothing changed: the dataset already has these data"
-        )
-    span = (done.coverage or {}).get("temporal")
+        words = "nothing changed: the dataset already has these data"
+    span = (done["coverage"] or {}).get("temporal")
     periods = f"; it has {span['start']} to {span['end']}" if span and span.get("start") else ""
-    session.result(document, f"{done.dataset_id}: {words}{periods} (version {done.version_id}).")
+    session.result(done, f"{name}: {words}{periods} (version {done['version_id']}).")
     return 0
 
 

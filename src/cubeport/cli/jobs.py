@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from cubeport.cli import _output
-from cubeport.cli._session import Session, current
-from cubeport.errors import AmbiguousId
-
-if TYPE_CHECKING:
-    from cubeport.service.ingestions import Ingestion
-    from cubeport.service.service import Service
+from cubeport.cli import _output, _progress
+from cubeport.cli._session import current
+from cubeport.cli._verbs import whole_ingestion
+from cubeport.errors import CubeportError, Usage
 
 
 def register(app: typer.Typer) -> None:
@@ -24,42 +21,33 @@ def jobs(
     ctx: typer.Context,
     ingestion_id: Annotated[str | None, typer.Argument(metavar="ID", help="An id, or its first characters.")] = None,
     cancel: Annotated[bool, typer.Option("--cancel", help="Cancel it.")] = False,
+    retry: Annotated[bool, typer.Option("--retry", help="Send its request again: it failed or was cancelled.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Show its progress until it ends. Exits with 1 if it fails.")
+    ] = False,
     limit: Annotated[int, typer.Option(min=1, max=1000)] = 100,
-) -> None:
-    """List ingestions, newest first, or show one."""
+) -> int:
+    """List ingestions, newest first, or show one, and follow, cancel or retry it."""
     session = current(ctx)
-    service: Service = session.service
-    if ingestion_id is not None:
-        whole = _whole(service, ingestion_id)
-        found = service.cancel(whole) if cancel else service.ingestion(whole)
-        shown = document(session, found)
-        session.result(shown, lambda: _output.tree(shown))
-        return
-    page = service.ingestions(limit=limit)
-    rows = [(i.ingestion_id[:8], i.dataset_id, i.status, i.action, i.created_at.isoformat(timespec="seconds")) for i in page.items]
-    listing = {"kind": "IngestionList", "items": [document(session, i) for i in page.items]}
-    session.result(listing, lambda: _output.table(rows, ("ingestion", "dataset", "status", "action", "created")))
-
-
-def _whole(service: Service, name: str) -> str:
-    """Return the id that begins with *name*, 4 characters or more. Raises AmbiguousId, NotFound."""
-    if len(name) == 32 or len(name) < 4:
-        return name
-    found: list[str] = []
-    cursor = None
-    while True:
-        page = service.ingestions(limit=1000, cursor=cursor)
-        found += [each.ingestion_id for each in page.items if each.ingestion_id.startswith(name)]
-        if (cursor := page.next) is None:
-            break
-    if len(found) > 1:
-        raise AmbiguousId(f"{len(found)} ingestions begin with {name}: {', '.join(found[:10])}", next_step="give more of the id")
-    return found[0] if found else name
-
-
-def document(session: Session, done: Ingestion) -> dict[str, Any]:
-    """Return the document of an ingestion, as HTTP gives it."""
-    from cubeport.service.present import ingestion
-
-    service: Service = session.service
-    return ingestion(service, done, service.public_url)
+    verbs = session.verbs
+    if ingestion_id is None:
+        if cancel or retry or follow:
+            raise Usage("--cancel, --retry and --follow need the id of an ingestion.", next_step="cubeport jobs")
+        listing = verbs.ingestions(limit=limit)
+        rows = [
+            (i["ingestion_id"][:8], i["dataset_id"], i["status"], i["action"], i["created_at"].partition(".")[0])
+            for i in listing["items"]
+        ]
+        session.result(listing, lambda: _output.table(rows, ("ingestion", "dataset", "status", "action", "created")))
+        return 0
+    if cancel and retry:
+        raise Usage("--cancel and --retry cannot be combined.")
+    whole = whole_ingestion(verbs, ingestion_id)
+    found = verbs.cancel(whole) if cancel else verbs.retry(whole) if retry else verbs.ingestion(whole)
+    if follow:
+        with _progress.shown(session) as bar:
+            found = verbs.follow(found["ingestion_id"], bar.listener())
+    session.result(found, lambda: _output.tree(found))
+    if follow and found["error"] is not None:
+        return session.fail(CubeportError.from_mapping(found["error"]))
+    return 0

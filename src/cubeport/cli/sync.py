@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cubeport.cli import _output
+from cubeport.cli import _output, _progress
 from cubeport.cli._session import current
 from cubeport.errors import CubeportError, Usage
 
 if TYPE_CHECKING:
-    from cubeport.service.service import Service
+    from cubeport.cli._verbs import Document
 
 
 def register(app: typer.Typer) -> None:
@@ -29,28 +29,25 @@ def sync(
     no_publish: Annotated[bool, typer.Option("--no-publish", help="Keep new versions unpublished.")] = False,
 ) -> int:
     """Update datasets from their sources: add new periods, rebuild for new releases. Exits with 1 if one of several failed."""
-    from cubeport.service import present
-
     if sum((bool(ids), every, due)) != 1:
         raise Usage("Name datasets, or give --all or --due.", next_step="cubeport sync --all --plan")
-    session = current(ctx)
-    service: Service = session.service
     if due and plan:
         raise Usage("--due claims what is due, so it has no --plan; use --all --plan.")
-    names = list(ids or ()) or (service.due() if due else [*_syncable(service)])
-    items: list[dict[str, Any]] = []
+    session = current(ctx)
+    verbs = session.verbs
+    names = list(ids or ()) or (verbs.due() if due else verbs.followed())
+    items: list[Document] = []
     rows: list[tuple[Any, ...]] = []
     failed: CubeportError | None = None
     for name in names:
         try:
             if plan:
-                detail = service.sync_plan(name, end=end)
-                document, status = detail.model_dump(mode="json"), str(detail.status)
+                document = detail = verbs.sync_plan(name, end=end)
+                status = _planned(detail)
             else:
-                done = service.sync(name, end=end, publish=False if no_publish else None)
-                if done.ingestion is not None and done.ingestion.error is not None:
-                    raise CubeportError.from_mapping(done.ingestion.error)
-                detail, document, status = done.detail, present.synced(service, done, service.public_url), done.status
+                with _progress.shown(session) as bar:
+                    document = verbs.sync(name, end=end, publish=False if no_publish else None, listener=bar.listener(name))
+                detail, status = document["sync_detail"], document["status"]
         except CubeportError as exc:
             if len(names) == 1:
                 raise
@@ -59,9 +56,9 @@ def sync(
             rows.append((name, "failed", exc.kind, exc.message, ""))
             continue
         items.append(document)
-        session.warn(f"{name}: {each['message']}" for each in detail.warnings)
-        delta = f"{detail.delta_start} … {detail.delta_end}" if detail.delta_start else ""
-        rows.append((name, status, detail.action, detail.reason, delta))
+        session.warn(f"{name}: {each['message']}" for each in detail["warnings"])
+        delta = f"{detail['delta_start']} … {detail['delta_end']}" if detail["delta_start"] else ""
+        rows.append((name, status, detail["action"], detail["reason"], delta))
     session.result(
         {"kind": "SyncList", "items": items}, lambda: _output.table(rows, ("dataset", "status", "action", "reason", "delta"))
     )
@@ -70,14 +67,10 @@ def sync(
     return 1 if failed is not None else 0
 
 
-def _syncable(service: Service) -> list[str]:
-    templates = service.templates()
-    followed, derived = [], []
-    for name in service.dataset_ids():
-        state = service.dataset(name).state
-        template = templates.get(state.source_dataset_id or "")
-        if template is not None and template.sync.kind != "static":
-            followed.append(name)
-        elif state.derived is not None:
-            derived.append(name)
-    return [*followed, *service.inputs_first(derived)]
+def _planned(detail: Document) -> str:
+    """Return the status of a sync that was only planned."""
+    if detail["action"] == "not_syncable":
+        return "not_syncable"
+    if detail["reason"] == "release_version_unavailable":
+        return "waiting_for_source"
+    return "up_to_date" if detail["action"] == "no_op" else "planned"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -43,27 +44,25 @@ def add(
         raise Usage(f"There is no file {file}.") from None
     except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"{file} is not JSON: {error}"[:300]) from error
-    found = session.service.put_zone_set(zone_set_id, document, id_property=id_property, name_property=name_property)
-    first = ", ".join(f"{zone.id} ({zone.name})" if zone.name != zone.id else zone.id for zone in found.zones[:3])
-    session.result(
-        {"zone_set_id": found.id, "zones": len(found.zones), "digest": found.digest},
-        f"{found.id}: {len(found.zones)} zones, the first: {first}.",
-    )
+    verbs = session.verbs
+    kept = verbs.put_zone_set(zone_set_id, document, id_property=id_property, name_property=name_property)
+
+    def words() -> str:
+        first = ", ".join(f"{zone} ({name})" if name != zone else zone for zone, name, *_ in _rows(verbs.zone_set(zone_set_id))[:3])
+        return f"{zone_set_id}: {kept['zones']} zones, the first: {first}."
+
+    session.result(kept, words)
 
 
 def list_(ctx: typer.Context) -> None:
     """List the zone sets."""
     session = current(ctx)
-    found = session.service.zone_sets()
-    session.warn(problem for each in session.service.broken() for problem in each.problems if problem.startswith("zones/"))
-    if not found:
+    listing = session.verbs.zone_sets()
+    session.warn(listing.pop("problems"))
+    if not listing["items"]:
         session.note("There are no zone sets: add one with cubeport zones add FILE.")
-    items = [
-        {"zone_set_id": each.id, "zones": len(each.zones), "title": each.title, "bbox": each.bbox, "digest": each.digest}
-        for each in found.values()
-    ]
-    rows = [(each["zone_set_id"], each["zones"], each["title"]) for each in items]
-    session.result({"kind": "ZoneSetList", "items": items}, lambda: _output.table(rows, ("zone set", "zones", "title")))
+    rows = [(each["zone_set_id"], each["zones"], each["title"]) for each in listing["items"]]
+    session.result(listing, lambda: _output.table(rows, ("zone set", "zones", "title")))
 
 
 def show(
@@ -71,13 +70,16 @@ def show(
 ) -> None:
     """List the zones of a set; with --json, print it as GeoJSON."""
     session = current(ctx)
-    found = session.service.zone_set(zone_set_id)
-    rows = [(zone.id, zone.name, zone.level, zone.parent) for zone in found.zones]
-    session.result(found.document(), lambda: _output.table(rows, ("zone", "name", "level", "parent")))
+    found = session.verbs.zone_set(zone_set_id)
+    session.result(found, lambda: _output.table(_rows(found), ("zone", "name", "level", "parent")))
+
+
+def _rows(zone_set: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    return [(each["id"], *(each["properties"].get(name) for name in ("name", "level", "parent"))) for each in zone_set["features"]]
 
 
 def remove(ctx: typer.Context, zone_set_id: Annotated[str, typer.Argument(metavar="ID", help="The id of a zone set.")]) -> None:
     """Remove a zone set."""
     session = current(ctx)
-    session.service.remove_zone_set(zone_set_id)
+    session.verbs.remove_zone_set(zone_set_id)
     session.result({"zone_set_id": zone_set_id, "removed": True}, f"The zone set {zone_set_id} is removed.")

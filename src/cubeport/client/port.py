@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 from cubeport.client._http import HttpSession, Session
 from cubeport.client.dataset import Dataset
@@ -73,10 +74,8 @@ class Port:
             page = self._session.json("/datasets", **asked, cursor=cursor, limit=100)
             for summary in page["items"]:
                 yield Dataset(self._session, summary["dataset_id"], summary)
-            following = next((link["href"] for link in page["links"] if link["rel"] == "next"), None)
-            if following is None:
+            if (cursor := next_cursor(page)) is None:
                 return
-            cursor = following.rpartition("cursor=")[2].partition("&")[0]
 
     def __iter__(self) -> Iterator[Dataset]:
         return self.search()
@@ -140,8 +139,10 @@ class Port:
         """Return the zone sets of the service, by id."""
         return {each["zone_set_id"]: each for each in self._session.json("/zones")["items"]}
 
-    def put_zones(self, zone_set_id: str, zones: Any, *, id_property: str | None = None, name_property: str | None = None) -> None:
-        """Store polygons as a zone set. This needs a key.
+    def put_zones(
+        self, zone_set_id: str, zones: Any, *, id_property: str | None = None, name_property: str | None = None
+    ) -> Mapping[str, Any]:
+        """Store polygons as a zone set, and return its summary. This needs a key.
 
         Parameters
         ----------
@@ -158,7 +159,9 @@ class Port:
         document = zones if isinstance(zones, Mapping) else zones.__geo_interface__
         query = {name: value for name, value in (("id_property", id_property), ("name_property", name_property)) if value}
         body = json.dumps(document).encode()
-        self._session.send("PUT", f"/zones/{zone_set_id}", query, body=body, media_type="application/geo+json")
+        answer = self._session.send("PUT", f"/zones/{zone_set_id}", query, body=body, media_type="application/geo+json")
+        summary: Mapping[str, Any] = json.loads(answer)
+        return summary
 
     def remove_zones(self, zone_set_id: str) -> None:
         """Remove a zone set. This needs a key."""
@@ -183,8 +186,8 @@ class Port:
         Parameters
         ----------
         files
-            Sent to the service one by one: each becomes the dataset, or new steps of it. Without files the dataset is made from
-            its template, or from *source*.
+            Sent to the service, where they become one version. Without files the dataset is made from its template, or from
+            *source*.
         progress
             Called with phase, done and total. :func:`cubeport.client.bar` draws one.
         request
@@ -199,13 +202,17 @@ class Port:
             raise InvalidRequest("Give files or a source, not both.")
         if title is not None:
             request["template"] = {**(request.get("template") or {}), "title": title}
-        if not files:
-            self._ingest({"dataset_id": dataset_id, **request}, progress)
-        for number, file in enumerate(files):
-            source = f"upload:{self.upload(file, progress=progress)}"
-            later = {"mode": "update"} if number else {}
-            self._ingest({"dataset_id": dataset_id, **request, **later, "source": source}, progress)
+        if files:
+            request["source"] = {"kind": "upload", "upload": [self.upload(file, progress=progress) for file in files]}
+        _raise_failure(self.begin({"dataset_id": dataset_id, **request}, progress=progress))
         return self[dataset_id]
+
+    def begin(self, request: Mapping[str, Any], *, progress: Progress | None = None) -> Mapping[str, Any]:
+        """Send the body of ``POST /ingestions``, and return the ingestion as it ended, also if it failed. This needs a key."""
+        answer: Mapping[str, Any] = self.send("POST", "/ingestions", request, headers=_AT_ONCE)
+        if answer["ingestion_id"] is not None and answer["status"] in UNFINISHED:
+            return self.ended(answer["ingestion_id"], progress=progress)
+        return answer
 
     def upload(self, file: str | Path, *, progress: Progress | None = None) -> str:
         """Send a file, and return its id, for use as ``upload:ID`` in an ingestion. This needs a key."""
@@ -225,22 +232,39 @@ class Port:
             )
         return str(json.loads(answer)["upload_id"])
 
-    def sync(self, dataset_id: str, *, end: str | None = None, progress: Progress | None = None) -> Mapping[str, Any]:
-        """Update a dataset from its source, and return the result. This needs a key."""
-        body = json.dumps({"end": end} if end is not None else {}).encode()
-        answer = json.loads(self._session.send("POST", f"/sync/{dataset_id}", body=body, headers=_AT_ONCE))
+    def sync(
+        self, dataset_id: str, *, end: str | None = None, publish: bool | None = None, progress: Progress | None = None
+    ) -> Mapping[str, Any]:
+        """Update a dataset from its source; return what came of it, with the dataset as it is then. This needs a key.
+
+        Raises
+        ------
+        CubeportError
+            Of the class of what the sync failed with.
+        """
+        body = {name: value for name, value in (("end", end), ("publish", publish)) if value is not None}
+        answer: dict[str, Any] = dict(self.send("POST", f"/sync/{dataset_id}", body, headers=_AT_ONCE))
         if answer.get("sync_id") and answer["status"] in UNFINISHED:
-            answer |= {"status": self.follow(answer["sync_id"], progress=progress)["status"]}
-        return dict(answer)
+            ended = self.ended(answer["sync_id"], progress=progress)
+            _raise_failure(ended)
+            status = "up_to_date" if ended["reused"] else ended["status"]
+            answer |= {"status": status, "dataset": self._session.json(f"/datasets/{dataset_id}")}
+        return answer
 
     def jobs(self, *, dataset: str | None = None, status: str | None = None) -> list[Mapping[str, Any]]:
         """Return the ingestions, newest first. This needs a key."""
-        found: list[Mapping[str, Any]] = self._session.json("/ingestions", dataset_id=dataset, status=status, limit=1000)["items"]
+        found: list[Mapping[str, Any]] = self.whole("/ingestions", dataset_id=dataset, status=status)["items"]
         return found
 
-    def cancel(self, job_id: str) -> None:
+    def cancel(self, job_id: str) -> Mapping[str, Any]:
         """Cancel an ingestion. This needs a key."""
-        self._session.send("DELETE", f"/ingestions/{job_id}")
+        found: Mapping[str, Any] = self.send("DELETE", f"/ingestions/{job_id}")
+        return found
+
+    def retry(self, job_id: str) -> Mapping[str, Any]:
+        """Send the request of a failed or cancelled ingestion again; return the new ingestion. This needs a key."""
+        found: Mapping[str, Any] = self.send("POST", f"/ingestions/{job_id}/retry")
+        return found
 
     def follow(self, job_id: str, *, progress: Progress | None = None) -> Mapping[str, Any]:
         """Wait until an ingestion ends, and return it; *progress* is called meanwhile. This needs a key.
@@ -250,6 +274,12 @@ class Port:
         CubeportError
             Of the class of what it failed with.
         """
+        found = self.ended(job_id, progress=progress)
+        _raise_failure(found)
+        return found
+
+    def ended(self, job_id: str, *, progress: Progress | None = None) -> Mapping[str, Any]:
+        """Return the same as :meth:`follow`, also for an ingestion that failed: its ``error`` says why."""
         data = ""
         for line in self._session.lines(f"/ingestions/{job_id}/events"):
             if line.startswith("data: "):
@@ -262,18 +292,45 @@ class Port:
                 if event["status"] not in UNFINISHED:
                     break
         found: Mapping[str, Any] = self._session.json(f"/ingestions/{job_id}")
-        if found["error"] is not None:
-            raise CubeportError.from_mapping(found["error"])
         return found
 
-    def delete(self, dataset_id: str, *, purge: bool = False) -> None:
-        """Delete a dataset; with *purge*, its data too. This needs an admin key."""
-        self._session.send("DELETE", f"/datasets/{dataset_id}", {"purge": "true"} if purge else {})
+    def delete(self, dataset_id: str, *, purge: bool = False) -> Mapping[str, Any]:
+        """Delete a dataset; with *purge* its data too. This needs an admin key."""
+        answer = self._session.send("DELETE", f"/datasets/{dataset_id}", {"purge": "true"} if purge else {})
+        found: Mapping[str, Any] = json.loads(answer)
+        return found
 
-    def _ingest(self, request: Mapping[str, Any], progress: Progress | None) -> None:
-        answer = json.loads(self._session.send("POST", "/ingestions", body=json.dumps(request).encode(), headers=_AT_ONCE))
-        if answer["ingestion_id"] is not None and answer["status"] in UNFINISHED:
-            self.follow(answer["ingestion_id"], progress=progress)
+    def restore(self, dataset_id: str) -> None:
+        """Restore a deleted dataset, unpublished. This needs an admin key."""
+        self.send("POST", f"/datasets/{dataset_id}/restore")
+
+    # --- any document ---
+
+    def json(self, path: str, **query: object) -> Any:
+        """Return the JSON document at *path* below the address of the service. Raises the error that its problem document names."""
+        return self._session.json(path, **query)
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        **query: object,
+    ) -> Any:
+        """Send a request that may change something, once, with a JSON *body*; return the JSON document of the answer, if any."""
+        content = json.dumps(body).encode() if body is not None else None
+        answer = self._session.send(method, path, query, body=content, headers=headers)
+        return json.loads(answer) if answer else None
+
+    def whole(self, path: str, **query: object) -> dict[str, Any]:
+        """Return the list at *path* with the items of all its pages."""
+        found: dict[str, Any] = dict(self._session.json(path, **query, limit=1000))
+        while (cursor := next_cursor(found)) is not None:
+            page = self._session.json(path, **query, limit=1000, cursor=cursor)
+            found |= {"items": [*found["items"], *page["items"]], "links": page["links"]}
+        return found | {"links": [], "number_returned": len(found["items"])}
 
 
 class _Told:
@@ -315,6 +372,18 @@ def bar() -> Iterator[Progress]:
             drawn.update(tasks[phase], completed=done, total=total or None)
 
         yield tell
+
+
+def _raise_failure(ingestion: Mapping[str, Any]) -> None:
+    """Raise what an ingestion failed with, as an error of its class, if it did."""
+    if ingestion["error"] is not None:
+        raise CubeportError.from_mapping(ingestion["error"])
+
+
+def next_cursor(page: Mapping[str, Any]) -> str | None:
+    """Return the cursor of the page after *page*, by its link ``next``."""
+    following = next((link["href"] for link in page.get("links", ()) if link["rel"] == "next"), None)
+    return None if following is None else parse_qs(urlsplit(following).query)["cursor"][0]
 
 
 def _numbers(box: Sequence[float] | None) -> str | None:

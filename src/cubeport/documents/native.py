@@ -210,6 +210,20 @@ class ExtentDocument(NativeDocument):
     geometry: dict[str, Any] | None
 
 
+class ZoneSetSummary(NativeDocument):
+    """One zone set, without its geometries."""
+
+    zone_set_id: str
+    title: str | None
+    description: str | None
+    license: str | None
+    zones: int
+    """How many zones it has."""
+    bbox: tuple[float, float, float, float]
+    digest: str
+    links: tuple[Link, ...]
+
+
 class TemplateDocument(NativeDocument):
     """A source that can be ingested, without its paths and parameters."""
 

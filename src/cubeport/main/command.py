@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from cubeport.catalog.backend import Finding
     from cubeport.catalog.plugins import Plugins
     from cubeport.cli._session import ServiceParts, Session, Wiring
+    from cubeport.cli._verbs import Verbs
     from cubeport.main.catalog import Catalog
     from cubeport.service.service import Service
 
@@ -40,6 +41,7 @@ def wiring() -> Wiring:
         ),
         plugins=_plugins,
         connect=_connect,
+        reach=_reach,
         init_service=_init,
         stores=_stores,
         environment=Options(
@@ -81,6 +83,13 @@ def _connect(session: Session) -> Service:
     from cubeport.main.service import connect
 
     return connect(session.root, user_id=session.options.user)
+
+
+def _reach(url: str) -> Verbs:
+    from cubeport.client.verbs import PortVerbs
+    from cubeport.main.connecting import connect
+
+    return PortVerbs(connect(url))
 
 
 def _init(_: Session, root: Path, *, catalog: str, allow_roots: Sequence[Path], allow_origins: Sequence[str]) -> Any:

@@ -22,8 +22,7 @@ from cubeport.server.incoming import PageQuery
 from cubeport.server.openapi import described
 from cubeport.server.parts import Parts
 from cubeport.server.traffic import MEDIA_TYPE, Metric, Traffic
-from cubeport.service import retain
-from cubeport.service.templates import DatasetTemplate, Extent
+from cubeport.service import present, retain
 
 type Probe = Callable[[], Awaitable[Mapping[str, str]]]
 """Tests each face. Returns ``ok`` or the problem, by the name of the face."""
@@ -124,14 +123,14 @@ class _About:
 
     def extents(self, request: Request) -> Response:
         incoming.query(request.scope["query_string"], incoming.NoParameters)
-        items = [_extent(extent) for _, extent in sorted(self._service.extents().items())]
+        items = [present.extent(extent) for _, extent in sorted(self._service.extents().items())]
         return replies.by_content(
             request, documents.listing("ExtentList", items, replies.page_links(f"{self._url}/extent", request, None))
         )
 
     def extent(self, request: Request) -> Response:
         incoming.query(request.scope["query_string"], incoming.NoParameters)
-        found = _extent(self._service.extent(request.path_params["extent_id"]))
+        found = present.extent(self._service.extent(request.path_params["extent_id"]))
         return replies.by_content(request, found.model_dump(mode="json"))
 
     def templates(self, request: Request) -> Response:
@@ -150,28 +149,15 @@ class _About:
         page = fitting[: asked.limit]
         following = page[-1].id if len(fitting) > asked.limit else None
         links = replies.page_links(f"{self._url}/dataset-templates", request, following)
-        document = documents.listing("DatasetTemplateList", [self._template(each) for each in page], links)
+        document = documents.listing("DatasetTemplateList", [present.template(self._service, each) for each in page], links)
         if caller_of(request).may("admin"):
             document["problems"] = [problem for each in self._service.broken() for problem in each.problems]
         return replies.by_content(request, document)
 
     def template(self, request: Request) -> Response:
         incoming.query(request.scope["query_string"], incoming.NoParameters)
-        found = self._template(self._service.template(request.path_params["template_id"]))
+        found = present.template(self._service, self._service.template(request.path_params["template_id"]))
         return replies.by_content(request, found.model_dump(mode="json"))
-
-    def _template(self, template: DatasetTemplate) -> documents.TemplateDocument:
-        made = self._service.datasets(source_dataset_id=template.id, limit=100)
-        return documents.TemplateDocument(
-            **template.model_dump(include=_TEMPLATE_FIELDS),
-            variables=tuple(each.model_dump(exclude_none=True) for each in template.variables),
-            extents=template.extents.model_dump(mode="json", exclude_none=True),
-            sync=documents.Sync(**template.sync.model_dump(include={"kind", "execution", "schedule"})),
-            source=template.source.name,
-            source_url=template.source.homepage,
-            source_kind=template.source.kind,
-            datasets=tuple(shown.texts.dataset_id for shown in made.items),
-        )
 
     # --- the service ---
 
@@ -216,15 +202,6 @@ class _About:
                 **parts.info,
             },
         )
-
-
-_TEMPLATE_FIELDS = {
-    "id", "title", "short_name", "description", "keywords", "units", "resolution", "period_type", "license", "render"
-}  # fmt: skip
-
-
-def _extent(extent: Extent) -> documents.ExtentDocument:
-    return documents.ExtentDocument(**extent.model_dump(exclude={"country_code"}))
 
 
 def _answers(check: Callable[[], object]) -> str:

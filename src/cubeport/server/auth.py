@@ -89,6 +89,7 @@ RULES: Mapping[tuple[str, str], Scope] = {
     ("PATCH", "/datasets/{dataset_id}"): "ingest",
     ("POST", "/datasets/{dataset_id}/publish"): "ingest",
     ("POST", "/datasets/{dataset_id}/unpublish"): "ingest",
+    ("POST", "/datasets/{dataset_id}/refresh"): "ingest",
     ("POST", "/datasets/{dataset_id}/rollback"): "admin",
     ("PUT", "/datasets/{dataset_id}/tags/{tag}"): "ingest",
     ("DELETE", "/datasets/{dataset_id}/tags/{tag}"): "ingest",

@@ -55,20 +55,6 @@ class ChangeList(documents.NativeDocument):
     next_cursor: str
 
 
-class ZoneSetSummary(documents.NativeDocument):
-    """One zone set, without its geometries."""
-
-    zone_set_id: str
-    title: str | None
-    description: str | None
-    license: str | None
-    zones: int
-    """How many zones it has."""
-    bbox: tuple[float, float, float, float]
-    digest: str
-    links: tuple[Link, ...]
-
-
 class Citation(documents.NativeDocument):
     """How a version is cited."""
 
@@ -204,9 +190,9 @@ SCHEMAS = (
     Version,
     documents.ExtentDocument,
     documents.TemplateDocument,
-    ZoneSetSummary,
+    documents.ZoneSetSummary,
     Citation,
-    documents.Listing[ZoneSetSummary],
+    documents.Listing[documents.ZoneSetSummary],
     documents.Listing[DatasetSummary],
     documents.Listing[Version],
     documents.Listing[documents.ExtentDocument],

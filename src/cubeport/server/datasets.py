@@ -26,7 +26,7 @@ from cubeport.server.incoming import FormQuery, PageQuery
 from cubeport.server.openapi import READ, WRITE, described
 from cubeport.server.parts import Keeps, Parts
 from cubeport.service import diff, present
-from cubeport.service.changes import Change, ChangePage
+from cubeport.service.changes import ChangePage
 from cubeport.service.describe import TextChanges
 from cubeport.service.queries import no_place
 from cubeport.service.state import VersionState
@@ -177,6 +177,15 @@ def routes(parts: Parts) -> APIRouter:
         "/datasets/{dataset_id}/restore",
         face.restore,
         "Restore the newest deleted dataset with that id, unpublished",
+        "Datasets",
+        statuses=WRITE,
+        schema=DatasetSummary,
+    )
+    add(
+        "POST",
+        "/datasets/{dataset_id}/refresh",
+        face.refresh,
+        "Update its texts from its template; texts that were set are kept",
         "Datasets",
         statuses=WRITE,
         schema=DatasetSummary,
@@ -442,7 +451,7 @@ class _Datasets:
         while not found.items and time.monotonic() < until and not await request.is_disconnected():
             await asyncio.sleep(_CHANGES_POLL_S)
             found = await asyncio.to_thread(page)
-        items = [self._change(each) for each in found.items if sees(each)]
+        items = [present.change(each, self._url) for each in found.items if sees(each)]
         listing = replies.dumps({"kind": "ChangeList", "items": items, "next_cursor": found.next})
         return replies.fresh(listing, headers={"Vary": "Accept"})
 
@@ -460,7 +469,7 @@ class _Datasets:
         while not streams.STOPPING.is_set():
             for each in page.items:
                 if dataset_id in (None, each.dataset_id) and sees(each):
-                    yield streams.event("change", each.cursor, self._change(each))
+                    yield streams.event("change", each.cursor, present.change(each, self._url))
                     spoke = time.monotonic()
             if not page.items:
                 await asyncio.sleep(_CHANGES_POLL_S)
@@ -469,12 +478,6 @@ class _Datasets:
                 spoke = time.monotonic()
             page = await self._feed.after(page.next)
 
-    def _change(self, change: Change) -> dict[str, Any]:
-        return {
-            **{name: getattr(change, name) for name in ("cursor", "time", "type", "reason", "dataset_id", "version_id")},
-            "href": f"{self._url}/datasets/{change.dataset_id}",
-        }
-
     async def unpublish(self, request: Request) -> Response:
         await incoming.body(request, incoming.NoParameters, may_be_empty=True)
         return await self._written(request, self._service.unpublish)
@@ -482,6 +485,10 @@ class _Datasets:
     async def restore(self, request: Request) -> Response:
         await incoming.body(request, incoming.NoParameters, may_be_empty=True)
         return await self._written(request, self._service.restore)
+
+    async def refresh(self, request: Request) -> Response:
+        await incoming.body(request, incoming.NoParameters, may_be_empty=True)
+        return await self._written(request, self._service.refresh)
 
     async def _written(self, request: Request, write: Callable[[str], object], *, detail: bool = False) -> Response:
         incoming.query(request.scope["query_string"], incoming.NoParameters)

@@ -118,6 +118,8 @@ class Keeps(Lists, Protocol):
 
     def restore(self, dataset_id: str) -> CatalogRecord: ...
 
+    def refresh(self, dataset_id: str) -> CatalogRecord: ...
+
 
 class Ingests(Reads, Protocol):
     """The methods for ``/ingestions`` and ``/uploads``."""

@@ -41,7 +41,7 @@ STATUS: Mapping[type[CubeportError], int] = {
 """The status by error class. A class without a row has the status of its nearest base class."""
 
 _RETRY_AFTER_S = {429: 1, 503: 5}
-_RESERVED = frozenset({"type", "kind", "title", "status", "detail", "instance", "errors", "code", "description"})
+_RESERVED = frozenset({"type", "kind", "title", "status", "detail", "instance", "errors", "code", "description", "next"})
 _LONGEST_TEXT = 200
 _MOST_ERRORS = 100
 """The largest number of listed problems, so that answers do not grow with the request. For requests,
@@ -55,7 +55,10 @@ def status_of(kind: type[CubeportError]) -> int:
 
 
 def document(exc: CubeportError, *, public_url: str, request_id: str) -> dict[str, Any]:
-    """Return the problem document of *exc*. ``code`` and ``description`` are the OGC and STAC names of kind and detail."""
+    """Return the problem document of *exc*. ``code`` and ``description`` are the OGC and STAC names of kind and detail.
+
+    ``next`` is what to do next, as the command line says it. ``detail`` says it as well, if it can be done over HTTP.
+    """
     status = status_of(type(exc))
     detail = _detail(exc, status, public_url)
     problem: dict[str, Any] = {
@@ -69,6 +72,9 @@ def document(exc: CubeportError, *, public_url: str, request_id: str) -> dict[st
         "code": exc.kind,
         "description": detail,
     }
+    if exc.next_step is not None and type(exc) is not CubeportError:
+        step = redact_text(exc.next_step)
+        problem["next"] = _SERVER_PATH.sub("…", step) if status >= 500 else step
     members = {name: value for name, value in exc.members.items() if name not in _RESERVED and value is not None}
     # Redaction removes the query of a URL, which can contain a secret. Alternatives are URLs of ours that need their query.
     ours = {name: members.pop(name) for name in ("alternatives",) if name in members}

@@ -11,14 +11,14 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from cubeport.cubes.zones import MEDIA_TYPE, ZoneSet
+from cubeport.cubes.zones import MEDIA_TYPE
 from cubeport.documents import native as documents
 from cubeport.errors import Forbidden
 from cubeport.server import incoming, replies
 from cubeport.server.auth import caller_of
-from cubeport.server.bodies import ZoneSetSummary
 from cubeport.server.openapi import READ, WRITE, described
 from cubeport.server.parts import Parts
+from cubeport.service import present
 
 MEDIA_TYPES = (MEDIA_TYPE, "application/json")
 """The media types of a body with zones."""
@@ -43,7 +43,7 @@ def routes(parts: Parts) -> APIRouter:
             template, handler, methods=[method], summary=summary, tags=["Zones"], **described(template, **description)
         )
 
-    add("GET", "/zones", face.list, "Zone sets", schema=documents.Listing[ZoneSetSummary])
+    add("GET", "/zones", face.list, "Zone sets", schema=documents.Listing[documents.ZoneSetSummary])
     add("GET", "/zones/{zone_set_id}", face.get, "The zones of a set, as GeoJSON", statuses=READ, media_types=(MEDIA_TYPE,))
     add(
         "PUT",
@@ -53,7 +53,7 @@ def routes(parts: Parts) -> APIRouter:
         query=ZonesQuery,
         raw_body=MEDIA_TYPE,
         statuses=(*WRITE, 507),
-        schema=ZoneSetSummary,
+        schema=documents.ZoneSetSummary,
     )
     add("DELETE", "/zones/{zone_set_id}", face.delete, "Remove a zone set", statuses=WRITE, success={204: "It is removed"})
     return router
@@ -69,7 +69,7 @@ class _Zones:
         incoming.query(request.scope["query_string"], incoming.NoParameters)
         # Files that changed are read and checked: not on the event loop.
         sets = await asyncio.to_thread(self._service.zone_sets)
-        items = [self._summary(each) for each in sets.values()]
+        items = [present.zone_set(each, self._url) for each in sets.values()]
         return replies.by_content(
             request, documents.listing("ZoneSetList", items, replies.page_links(f"{self._url}/zones", request, None))
         )
@@ -92,7 +92,7 @@ class _Zones:
                 id_property=asked.id_property,
                 name_property=asked.name_property,
             )
-            return self._summary(found).model_dump_json().encode()
+            return present.zone_set(found, self._url).model_dump_json().encode()
 
         return replies.fresh(await asyncio.to_thread(act))
 
@@ -101,19 +101,6 @@ class _Zones:
         _for_all(request)
         await asyncio.to_thread(self._service.remove_zone_set, request.path_params["zone_set_id"])
         return Response(status_code=204, headers={"Cache-Control": "no-store"})
-
-    def _summary(self, found: ZoneSet) -> ZoneSetSummary:
-        href = f"{self._url}/zones/{found.id}"
-        return ZoneSetSummary(
-            zone_set_id=found.id,
-            title=found.title,
-            description=found.description,
-            license=found.license,
-            zones=len(found.zones),
-            bbox=found.bbox,
-            digest=found.digest,
-            links=(documents.Link(href=href, rel="self", title=found.title or found.id, type=MEDIA_TYPE),),
-        )
 
 
 def _for_all(request: Request) -> None:

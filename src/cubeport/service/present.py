@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from cubeport.documents import native
 from cubeport.documents.texts import PublishedView
@@ -10,6 +11,11 @@ from cubeport.errors import NotFound
 from cubeport.service.ingestions import Ingestion
 from cubeport.service.state import VersionState
 from cubeport.service.sync import Synced
+
+if TYPE_CHECKING:
+    from cubeport.cubes.zones import ZoneSet
+    from cubeport.service.changes import Change
+    from cubeport.service.templates import DatasetTemplate, Extent
 
 NEWEST = 20
 """How many versions the document of a dataset lists."""
@@ -25,10 +31,22 @@ class Shows(Protocol):
     ) -> list[tuple[VersionState, str]]: ...
 
 
-def detail(service: Shows, dataset_id: str, public_url: str) -> native.DatasetDetail:
-    """Return the dataset, published or not, with its newest versions. Raises NotFound, VersionRemoved."""
-    shown = service.shown(dataset_id, unpublished=True)
-    newest = [version(shown, state, stored, public_url) for state, stored in service.versions(dataset_id, limit=NEWEST)]
+class _Page(Protocol):
+    @property
+    def items(self) -> Sequence[PublishedView]: ...
+
+
+class Lists(Protocol):
+    """The part of the service that the document of a template needs."""
+
+    def datasets(self, **filters: Any) -> _Page: ...
+
+
+def detail(service: Shows, ref: str, public_url: str) -> native.DatasetDetail:
+    """Return the dataset ``id`` or ``id@ref``, published or not, with its newest versions. Raises NotFound, VersionRemoved."""
+    shown = service.shown(ref, unpublished=True)
+    stored = service.versions(shown.texts.dataset_id, limit=NEWEST)
+    newest = [version(shown, state, kept, public_url) for state, kept in stored]
     return native.detail(shown, public_url, versions=newest)
 
 
@@ -89,6 +107,54 @@ def _made(service: Shows, done: Ingestion) -> PublishedView | None:
         return service.shown(done.dataset_id, unpublished=True)
     except NotFound:  # deleted or removed since: the document is still valid without it
         return None
+
+
+def template(service: Lists, found: DatasetTemplate) -> native.TemplateDocument:
+    """Return the document of a template, with the published datasets that were made from it."""
+    made = service.datasets(source_dataset_id=found.id, limit=100)
+    return native.TemplateDocument(
+        **found.model_dump(include=_TEMPLATE_FIELDS),
+        variables=tuple(each.model_dump(exclude_none=True) for each in found.variables),
+        extents=found.extents.model_dump(mode="json", exclude_none=True),
+        sync=native.Sync(**found.sync.model_dump(include={"kind", "execution", "schedule"})),
+        source=found.source.name,
+        source_url=found.source.homepage,
+        source_kind=found.source.kind,
+        datasets=tuple(shown.texts.dataset_id for shown in made.items),
+    )
+
+
+_TEMPLATE_FIELDS = {
+    "id", "title", "short_name", "description", "keywords", "units", "resolution", "period_type", "license", "render"
+}  # fmt: skip
+
+
+def extent(found: Extent) -> native.ExtentDocument:
+    """Return the document of a named area."""
+    return native.ExtentDocument(**found.model_dump(exclude={"country_code"}))
+
+
+def zone_set(found: ZoneSet, public_url: str) -> native.ZoneSetSummary:
+    """Return the summary of a zone set."""
+    link = native.Link(
+        href=f"{public_url}/zones/{found.id}", rel="self", title=found.title or found.id, type="application/geo+json"
+    )
+    return native.ZoneSetSummary(
+        zone_set_id=found.id,
+        title=found.title,
+        description=found.description,
+        license=found.license,
+        zones=len(found.zones),
+        bbox=found.bbox,
+        digest=found.digest,
+        links=(link,),
+    )
+
+
+def change(found: Change, public_url: str) -> dict[str, Any]:
+    """Return the document of one change that readers could see."""
+    names = ("cursor", "time", "type", "reason", "dataset_id", "version_id")
+    return {**{name: getattr(found, name) for name in names}, "href": f"{public_url}/datasets/{found.dataset_id}"}
 
 
 def _link(href: str, rel: str, title: str) -> dict[str, str]:

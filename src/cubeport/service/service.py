@@ -382,7 +382,7 @@ class Service:
             If it is refused before anything is read.
         """
         self._writable()
-        ingestion = self._ingestion(request, None, waited_for=waited_for, asker=asker)
+        ingestion = self._ingestion(self._with_texts(request), None, waited_for=waited_for, asker=asker)
         if request.dry_run:
             return ingestion.model_copy(update={"status": "planned", "plan": self._ingester.plan(ingestion)})
         return self._jobs.submit(ingestion)
@@ -392,7 +392,7 @@ class Service:
     ) -> Ingestion:
         """Run an ingestion in this thread, and return it when it has completed, failed or been cancelled."""
         self._writable()
-        ingestion = self._ingestion(request, options)
+        ingestion = self._ingestion(self._with_texts(request), options)
         if request.dry_run:
             return ingestion.model_copy(update={"status": "planned", "plan": self._ingester.plan(ingestion)})
         return self._jobs.run(ingestion, listener)
@@ -723,13 +723,22 @@ class Service:
             If an input does not exist, or the recipe does not accept a parameter.
         """
         block = SourceBlock(kind="derived", recipe=recipe, inputs=tuple(inputs), params=dict(params or {}))
-        source = self._derivations.source(block)
-        self._derivations.check(dataset_id, block)
-        first = next(iter(source.inputs.values())).texts
-        told = {name: value for name in _PASSED_ON if (value := getattr(first, name)) not in (None, (), UNSTATED)}
-        fields = TemplateFields.model_validate({"title": title or f"{first.title}: {recipe}", **told})
+        fields = TemplateFields(title=title)
         request = IngestionRequest(dataset_id=dataset_id, source=block, template=fields, mode="replace", publish=publish)
         return self.ingest_here(request, listener=listener)
+
+    def _with_texts(self, request: IngestionRequest) -> IngestionRequest:
+        """Return the request; a derived dataset gets the texts of its first input that the request does not give itself."""
+        block = request.source
+        if block is None or block.kind != "derived":
+            return request
+        source = self._derivations.source(block)
+        self._derivations.check(request.dataset_id, block)
+        first = next(iter(source.inputs.values())).texts
+        texts = {name: value for name in _PASSED_ON if (value := getattr(first, name)) not in (None, (), UNSTATED)}
+        texts["title"] = f"{first.title}: {block.recipe}"
+        given = request.template.model_dump(exclude_defaults=True) if request.template is not None else {}
+        return request.model_copy(update={"template": TemplateFields.model_validate({**texts, **given})})
 
     def inputs_first(self, dataset_ids: Sequence[str]) -> list[str]:
         """Return the datasets in an order in which each comes after its inputs."""

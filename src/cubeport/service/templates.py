@@ -220,8 +220,8 @@ class SourceBlock(BaseModel):
     """For ``stac``: an instant or ``start/end``, RFC 3339; ``..`` is an open end."""
     filter: dict[str, str | int | float | bool] = {}
     """For ``stac``: properties that items must have."""
-    upload: Annotated[str | None, Field(pattern="^[0-9a-f]{32}$")] = None
-    """For ``upload``: the id in the answer of ``POST /uploads``."""
+    upload: tuple[Annotated[str, Field(pattern="^[0-9a-f]{32}$")], ...] = ()
+    """For ``upload``: the id in the answer of ``POST /uploads``, or several ids: the files become one dataset."""
     group: str | None = None
     filter_by_keys: dict[str, str | int] = {}
     """For GRIB: the keys of the messages to select, such as ``typeOfLevel: surface``."""
@@ -237,13 +237,11 @@ class SourceBlock(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _one_path_is_a_list(cls, block: Any) -> Any:
-        if isinstance(block, Mapping) and isinstance(block.get("inputs"), list):
-            block = {**block, "inputs": tuple(block["inputs"])}
-        paths = block.get("paths") if isinstance(block, Mapping) else None
-        if isinstance(paths, str | list):
-            return {**block, "paths": (paths,) if isinstance(paths, str) else tuple(paths)}
-        return block
+    def _one_is_a_list(cls, block: Any) -> Any:
+        if not isinstance(block, Mapping):
+            return block
+        lists = {name: block[name] for name in ("inputs", "paths", "upload") if isinstance(block.get(name), str | list)}
+        return {**block, **{name: (each,) if isinstance(each, str) else tuple(each) for name, each in lists.items()}}
 
     @model_validator(mode="after")
     def _complete(self) -> SourceBlock:

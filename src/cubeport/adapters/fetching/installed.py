@@ -46,7 +46,7 @@ class Block(places.Block, Protocol):
     @property
     def filter(self) -> Mapping[str, Any]: ...
     @property
-    def upload(self) -> str | None: ...
+    def upload(self) -> Sequence[str]: ...
     @property
     def group(self) -> str | None: ...
 
@@ -89,7 +89,7 @@ class InstalledSources:
         """Return the local files, or the source that fetches them; see :class:`~cubeport.service.ports.Sources`."""
         match source.kind:
             case "upload":
-                return (self._uploads.file(source.upload or "", owner=asker),)
+                return tuple(self._uploads.file(each, owner=asker) for each in source.upload)
             case "url":
                 return self._of_address(str(source.template), source.group, variables, params=source.params, probe=source.probe)
             case "zarr" if source.url:
