@@ -9,7 +9,8 @@
     │       NamespaceTaken, ReadOnly, HookFailed, PluginFailed, Unauthorized, Forbidden, MethodNotAllowed, NotAcceptable,
     │       PreconditionFailed, TooLarge, UriTooLong, UnsupportedMediaType, InvalidConfiguration
     ├── NotFound                  the thing does not exist        exit 3, HTTP 404
-    │   └── NotACatalog, RecordNotFound, NoMatch, ArtifactMissing, Gone → VersionRemoved, CursorExpired
+    │   └── NotACatalog, RecordNotFound, NoMatch, ArtifactMissing, NoSuchProcess, NoSuchJob, ResultNotReady,
+    │       Gone → VersionRemoved, CursorExpired
     ├── Conflict                  read again, then decide         exit 4, HTTP 409
     │   └── RecordExists, KeyExists, TargetExists, CatalogExists, SchemaExists, StaleRecord, CatalogMoved, DatasetExists,
     │       DatasetBusy, AlreadyFinished, Cancelled, NothingToPublish, TemplateChanged, ExtentChanged, DataConflict → …
@@ -68,6 +69,8 @@ class CubeportError(Exception):
     """Something in cubeport itself went wrong."""
 
     kind: ClassVar[str] = "internal"
+    type_uri: ClassVar[str | None] = None
+    """The ``type`` of its problem document where a standard says it; else the address of its kind."""
 
     def __init__(
         self,
@@ -323,6 +326,27 @@ class NotACatalog(NotFound):
     """The folder is not a cubeport catalog."""
 
     kind = "not-a-catalog"
+
+
+class NoSuchProcess(NotFound):
+    """There is no process with this name (OGC API Processes, 7.10)."""
+
+    kind = "no-such-process"
+    type_uri = "http://www.opengis.net/def/exceptions/ogcapi-processes-1/1.0/no-such-process"
+
+
+class NoSuchJob(NotFound):
+    """There is no job with this id, or it is another caller's (OGC API Processes, 7.12)."""
+
+    kind = "no-such-job"
+    type_uri = "http://www.opengis.net/def/exceptions/ogcapi-processes-1/1.0/no-such-job"
+
+
+class ResultNotReady(NotFound):
+    """The job has no result yet (OGC API Processes, 7.13)."""
+
+    kind = "result-not-ready"
+    type_uri = "http://www.opengis.net/def/exceptions/ogcapi-processes-1/1.0/result-not-ready"
 
 
 class RecordNotFound(NotFound):

@@ -178,6 +178,8 @@ class LimitsSettings(Section):
     table_zones: Count = 5_000
     table_rows: Count = 1_000_000
     table_cells: Count = 1_000_000_000
+    job_rows: Count = 20_000_000
+    job_cells: Count = 100_000_000_000
 
 
 class ZonesSettings(Section):

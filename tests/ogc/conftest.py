@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import socket
+import tempfile
 import threading
 import time
 import warnings
@@ -31,6 +32,7 @@ from cubeport.adapters.gate.write import write
 from cubeport.adapters.ogc.way import Pygeoapi
 from cubeport.adapters.sandbox.child import Context, Input
 from cubeport.adapters.sandbox.limits import SourceLimits as GateLimits
+from cubeport.catalog.locks import FileLocks
 from cubeport.cubes.description import CubeDescription
 from cubeport.cubes.zones import ZoneSet
 from cubeport.documents.texts import PublishedView, Texts, VersionRef
@@ -42,12 +44,15 @@ from cubeport.server.griddap import GriddapFace
 from cubeport.server.maps import MapsFace
 from cubeport.server.ogcapi import OgcFace
 from cubeport.server.parts import Parts
+from cubeport.server.processes import ProcessesFace
 from cubeport.server.tables import TablesFace
 from cubeport.service.pictures import Pictures
 from cubeport.service.plans import AnswerLimits
 from cubeport.service.queries import Queries
 from cubeport.service.slabs import Slabs
+from cubeport.service.tablejobs import TableJobs
 from cubeport.service.tables import TableLimits, Tables
+from cubeport.service.workers import Workers
 
 VERSION = "0123456789abcdef0123456789abcdef"
 MADE = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -117,6 +122,7 @@ class Shelf:
     """The service, as far as this face asks it, and the store behind it."""
 
     def __init__(self, data: Path, realdata: Path) -> None:
+        self.scratch = data.parent
         self.engine = CountingEngine(zarr.Reader(data))
         self._realdata = realdata
         self.areas: dict[str, Any] = {}
@@ -206,10 +212,16 @@ class Shelf:
 def app_of(shelf: Shelf, queries: Queries, url: str, *, table_limits: TableLimits | None = None) -> ASGIApp:
     """Return the app with all faces that have values."""
     drawn, dap = Pictures(queries.versions), DapFace(shelf, Slabs(queries), public_url=url)
+    limits = table_limits or TableLimits()
+    tables = TablesFace(shelf, queries, Tables(queries, limits=limits), public_url=url, may_wait=True)  # type: ignore[arg-type]
+    parts = Tables(queries, limits=TableLimits(rows=limits.rows, cells=10 * limits.cells))
+    folder = Path(tempfile.mkdtemp(dir=shelf.scratch))
+    jobs = TableJobs(folder / "tables", parts, queries, Workers(FileLocks(folder / "locks")), rows=5 * limits.rows)
     faces: dict[str, Any] = {
         "queries": OgcFace(shelf, queries, public_url=url, title="Test", description="Test"),  # type: ignore[arg-type]
         "pictures": MapsFace(shelf, drawn, public_url=url),  # type: ignore[arg-type]
-        "tables": TablesFace(shelf, queries, Tables(queries, limits=table_limits), public_url=url),  # type: ignore[arg-type]
+        "tables": tables,
+        "processes": ProcessesFace(shelf, tables, jobs, public_url=url, version="1", body_bytes=1 << 20),  # type: ignore[arg-type]
         "dap": dap,
         "griddap": GriddapFace(shelf, queries, drawn, dap, public_url=url),
     }

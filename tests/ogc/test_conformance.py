@@ -384,6 +384,57 @@ def features_geojson(server: Server) -> None:
     assert answer.headers["content-type"] == "application/geo+json"
 
 
+def processes_core(server: Server) -> None:
+    """/req/core/process-list, process-execute-sync, pc-no-such-process: a list, an execution, and what is not there."""
+    west, south, east, north = server.get(server.path)["extent"]["spatial"]["bbox"][0]
+    ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
+    zone = {"type": "Feature", "id": "all", "properties": {}, "geometry": {"type": "Polygon", "coordinates": [ring]}}
+    zones = {"value": {"type": "FeatureCollection", "features": [zone]}}
+    listed = server.get("/ogcapi/processes")
+    assert [each["id"] for each in listed["processes"]] == ["zonal-statistics"]
+    inputs = {"dataset": server.cube.dataset_id, "zones": zones, "statistic": "max"}
+    answer = server.client.post("/ogcapi/processes/zonal-statistics/execution", json={"inputs": inputs, "response": "document"})
+    table = answer.json()["table"]
+    assert len(table["value"].splitlines()) == 1 + 31
+    missing = server.client.post("/ogcapi/processes/other/execution", json={"inputs": inputs})
+    assert (missing.status_code, missing.json()["type"].rpartition("/")[2]) == (404, "no-such-process")
+
+
+def processes_description(server: Server) -> None:
+    """/req/ogc-process-description: inputs and outputs with schemas and occurrences."""
+    described = server.get("/ogcapi/processes/zonal-statistics")
+    assert all({"schema", "minOccurs", "maxOccurs"} <= set(each) for each in described["inputs"].values())
+    assert all("schema" in each for each in described["outputs"].values())
+    assert {"id", "version", "jobControlOptions", "outputTransmission", "links"} <= set(described)
+
+
+def processes_json(server: Server) -> None:
+    """/req/json/definition: documents are JSON."""
+    for path in ("/ogcapi/processes", "/ogcapi/processes/zonal-statistics", "/ogcapi/jobs"):
+        assert server.client.get(path).headers["content-type"] == "application/json"
+
+
+def processes_html(server: Server) -> None:
+    """/req/html/definition: each document is a page for people too."""
+    for path in ("/ogcapi/processes", "/ogcapi/processes/zonal-statistics", "/ogcapi/jobs"):
+        answer = server.client.get(path, headers={"Accept": "text/html"})
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
+
+
+def processes_jobs(server: Server) -> None:
+    """/req/job-list, /req/dismiss: a job is listed for its caller, can be looked at, and is gone when it is dismissed."""
+    assert {"jobs", "links"} <= set(server.get("/ogcapi/jobs"))
+    zone = {"type": "Polygon", "coordinates": [[[0, 0], [20, 0], [20, 20], [0, 20], [0, 0]]]}
+    zones = {"type": "FeatureCollection", "features": [{"type": "Feature", "id": "a", "properties": {}, "geometry": zone}]}
+    inputs = {"dataset": server.cube.dataset_id, "zones": {"value": zones}}
+    execution = "/ogcapi/processes/zonal-statistics/execution"
+    job = server.client.post(execution, json={"inputs": inputs}, headers={"Prefer": "respond-async"})
+    assert (job.status_code, job.headers["preference-applied"]) == (201, "respond-async")
+    assert server.client.get(job.headers["location"]).json()["jobID"] == job.json()["jobID"]
+    assert server.client.delete(job.headers["location"]).json()["status"] == "dismissed"
+    assert server.client.get(job.headers["location"]).status_code == 404
+
+
 _EDR = {
     "core": edr_core,
     "collections": edr_collections,
@@ -438,6 +489,17 @@ TESTS: dict[str, Callable[[Server], None]] = {
     "http://www.opengis.net/spec/ogcapi-features-1/1.0/conf/core": features_core,
     "http://www.opengis.net/spec/ogcapi-features-1/1.0/conf/geojson": features_geojson,
     **{f"http://www.opengis.net/spec/ogcapi-maps-1/1.0/conf/{name}": test for name, test in _MAPS.items()},
+    **{
+        f"http://www.opengis.net/spec/ogcapi-processes-1/1.0/conf/{name}": test
+        for name, test in {
+            "core": processes_core,
+            "ogc-process-description": processes_description,
+            "json": processes_json,
+            "html": processes_html,
+            "job-list": processes_jobs,
+            "dismiss": processes_jobs,
+        }.items()
+    },
     **{
         f"http://www.opengis.net/spec/ogcapi-tiles-1/1.0/conf/{name}": tilesets
         for name in ("core", "tileset", "tilesets-list", "png")

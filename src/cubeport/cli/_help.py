@@ -182,7 +182,7 @@ HERE_ONLY: Mapping[str, str] = {
     "push": "it sends datasets of a folder to another service, which --to names",
     "pull": "it brings datasets of another service into a folder; --from names the service",
     **dict.fromkeys(
-        ("export stac", "export ro-crate", "export intake", "export urls", "export openlineage", "export records"),
+        ("export stac", "export zarr", "export ro-crate", "export intake", "export urls", "export openlineage", "export records"),
         "it writes what a folder has; a service gives the same at /stac, /datasets and /zarr",
     ),
     **dict.fromkeys(

@@ -208,8 +208,7 @@ def refresh(
     made = {name: versions for name in (names if overviews else ()) if (versions := session.service.make_overviews(name))}
     lines = [f"{name}: texts changed" for name in changed]
     lines += [f"{name}: overviews of {', '.join(versions)}" for name, versions in made.items()]
-    session.result({"refreshed": changed, "overviews": made}, "
-".join(lines) or "Nothing changed.")
+    session.result({"refreshed": changed, "overviews": made}, "\n".join(lines) or "Nothing changed.")
 
 
 def _every(verbs: Verbs) -> list[str]:

@@ -73,6 +73,7 @@ CONFORMANCE = (
             *("general-subsetting", "crs", "png", "tilesets"),
         )
     ),
+    *(f"{_SPEC}processes-1/1.0/conf/{name}" for name in ("core", "ogc-process-description", "json", "html", "job-list", "dismiss")),
     *(f"{_SPEC}tiles-1/1.0/conf/{name}" for name in ("core", "tileset", "tilesets-list", "png")),
     *(
         f"{_SPEC}edr-1/{version}/conf/{name}"
@@ -169,6 +170,8 @@ def landing(*, title: str, description: str, public_url: str) -> LandingPageJSON
         link(f"{base}/conformance", f"{_REL}conformance", "Conformance classes"),
         link(f"{base}/collections", "data", "Collections"),
         link(f"{base}/collections", f"{_REL}data", "Collections"),
+        link(f"{base}/processes", f"{_REL}processes", "Processes"),
+        link(f"{base}/jobs", f"{_REL}job-list", "Jobs of processes"),
         link(f"{public_url}/openapi.json", "service-desc", "API definition", "application/vnd.oai.openapi+json;version=3.1"),
         link(f"{public_url}/stac", "service-meta", "The same data as a STAC catalog"),
         link(public_url or "/", "about", title),

@@ -20,7 +20,7 @@ from cubeport.catalog.forms.canonical import dumps
 from cubeport.catalog.forms.later import without_waiting
 from cubeport.main import logs
 from cubeport.main.catalog import Catalog, gate_limits, refuse_address, servers_of
-from cubeport.main.querying import queries_of, room_of, tables_of, versions_of
+from cubeport.main.querying import jobs_of, queries_of, room_of, tables_of, versions_of
 
 if TYPE_CHECKING:
     from socket import socket
@@ -449,11 +449,13 @@ def _app_parts(settings: Settings, service: Service, children: Children) -> AppP
     from cubeport.server.maps import MapsFace
     from cubeport.server.ogcapi import OgcFace
     from cubeport.server.parts import Parts as AppParts
+    from cubeport.server.processes import ProcessesFace
     from cubeport.server.tables import TablesFace
     from cubeport.service.keys import Keys
     from cubeport.service.pictures import Pictures
     from cubeport.service.slabs import Slabs
     from cubeport.service.templates import source_kinds
+    from cubeport.service.workers import Workers
 
     locks = service.catalog.parts.named_locks
     assert locks is not None, "a catalog in a folder has them"
@@ -462,6 +464,17 @@ def _app_parts(settings: Settings, service: Service, children: Children) -> AppP
     queries = queries_of(settings, service, versions, room)
     pictures = Pictures(queries.versions, most_chunks=limits.map_chunks, most_pixels=limits.map_pixels)
     dap = DapFace(service, Slabs(queries), public_url=service.public_url)
+    jobs = None if settings.read_only else jobs_of(settings, queries, Workers(locks))
+    if jobs is not None:
+        service.closes_with(jobs.close)
+    tables = TablesFace(
+        service,
+        queries,
+        tables_of(settings, queries),
+        public_url=service.public_url,
+        zone_bytes=settings.zones.max_bytes,
+        may_wait=jobs is not None,
+    )
     return AppParts(
         service=service,
         engine=service.engines,
@@ -477,8 +490,14 @@ def _app_parts(settings: Settings, service: Service, children: Children) -> AppP
         queries=OgcFace(service, queries, public_url=service.public_url, title=settings.title, description=settings.description),
         dap=dap,
         griddap=GriddapFace(service, queries, pictures, dap, public_url=service.public_url),
-        tables=TablesFace(
-            service, queries, tables_of(settings, queries), public_url=service.public_url, zone_bytes=settings.zones.max_bytes
+        tables=tables,
+        processes=ProcessesFace(
+            service,
+            tables,
+            jobs,
+            public_url=service.public_url,
+            version=version("cubeport"),
+            body_bytes=settings.zones.max_bytes,
         ),
         pictures=MapsFace(service, pictures, public_url=service.public_url),
         id=settings.id,

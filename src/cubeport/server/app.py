@@ -369,6 +369,8 @@ def _routers(parts: Parts, framework: FastAPI, traffic: Traffic, probe: about.Pr
         yield parts.griddap.routes()
     if parts.tables is not None:
         yield parts.tables.routes()
+    if parts.processes is not None:
+        yield parts.processes.routes()
 
 
 async def _handle(scope: Scope, receive: Receive, send: Send) -> None:

@@ -77,6 +77,8 @@ RULES: Mapping[tuple[str, str], Scope] = {
     ("GET", "/datasets/{dataset_id}/plot"): "read",
     ("GET", "/datasets/{dataset_id}/table"): "read",
     ("POST", "/datasets/{dataset_id}/table"): "read",
+    ("POST", "/ogcapi/processes/{process_id}/execution"): "read",
+    ("DELETE", "/ogcapi/jobs/{job_id}"): "read",
     ("GET", "/datasets/{dataset_id}/thumbnail.png"): "read",
     ("GET", "/datasets/{dataset_id}/legend"): "read",
     ("GET", "/datasets/{dataset_id}/replica"): "read",

@@ -112,6 +112,8 @@ def _way_out(alternative: Any) -> Mapping[str, str | None]:
     if not isinstance(alternative, Mapping):
         return {"href": str(alternative) if str(alternative).startswith("http") else None, "text": str(alternative)}
     href = next((str(alternative[name]) for name in ("href", "url", "link") if alternative.get(name)), None)
+    if alternative.get("method", "GET") != "GET":  # a page cannot send it
+        return {"href": None, "text": f"{alternative.get('title')} ({alternative['method']} {href})"}
     texts = [str(alternative[name]) for name in ("title", "description", "what") if alternative.get(name)]
     return {"href": href, "text": texts[0] if texts else href}
 

@@ -243,6 +243,8 @@ class Parts:
     """ERDDAP's griddap, with its routes."""
     tables: Queries | None = None
     """Tables of zones, with their routes."""
+    processes: Queries | None = None
+    """OGC API Processes, with its routes."""
 
     remote_catalog: bool = False
     """Whether the catalog is on another machine, so that asking it may block."""

@@ -62,7 +62,7 @@ def document(exc: CubeportError, *, public_url: str, request_id: str) -> dict[st
     status = status_of(type(exc))
     detail = _detail(exc, status, public_url)
     problem: dict[str, Any] = {
-        "type": f"{public_url}/problems/{exc.kind}",
+        "type": exc.type_uri or f"{public_url}/problems/{exc.kind}",
         "kind": exc.kind,
         "title": exc.title(),
         "status": status,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Annotated, Any
+from urllib.parse import urlencode
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter
@@ -13,19 +14,19 @@ from pydantic import Field, create_model
 from starlette.requests import Request
 from starlette.responses import Response
 
-from cubeport.cubes.tables.request import PARAMETERS, TableRequest, parse_table
+from cubeport.cubes.tables.request import PARAMETERS, parse_table
 from cubeport.cubes.tables.table import Table
 from cubeport.cubes.zones import MEDIA_TYPE, MOST_BYTES, ZoneSet, read_zone_set
-from cubeport.documents.tables.form import TableForm
+from cubeport.documents.processes import PROCESS, results
 from cubeport.documents.tables.forms import TABLE_FORMS, table_form
-from cubeport.documents.texts import PublishedView
-from cubeport.errors import InvalidRequest, Problem
-from cubeport.server import incoming, replies, waiting
+from cubeport.errors import InvalidRequest, Problem, TooLarge
+from cubeport.server import incoming, negotiation, replies, waiting
 from cubeport.server.ogcapi import File
 from cubeport.server.openapi import READ, described
 from cubeport.server.parts import Service
 from cubeport.server.zones import MEDIA_TYPES, MOST_VALUES
 from cubeport.service.queries import AnswerDeadline, Queries
+from cubeport.service.tablejobs import TableOrder
 from cubeport.service.tables import TablePlan, Tables
 
 _THREADS = 4
@@ -51,28 +52,26 @@ PostedTableQuery = _model(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """A parsed request for a table, before its plan."""
-
-    shown: PublishedView
-    request: TableRequest
-    zone_set: ZoneSet
-    form: TableForm
-    tag: str | None
-
-
 class TablesFace:
     """Tables of zones, with their routes (``Parts.tables``)."""
 
     def __init__(
-        self, service: Service, queries: Queries, tables: Tables, *, public_url: str, zone_bytes: int = MOST_BYTES
+        self,
+        service: Service,
+        queries: Queries,
+        tables: Tables,
+        *,
+        public_url: str,
+        zone_bytes: int = MOST_BYTES,
+        may_wait: bool = False,
     ) -> None:
         self._service = service
         self._queries = queries
         self._tables = tables
         self._url = public_url
         self._zone_bytes = zone_bytes
+        self.may_wait = may_wait
+        """Whether a table can be made as a job."""
         self._light = CapacityLimiter(_THREADS)
         self._heavy = CapacityLimiter(queries.limits.heavy)
 
@@ -109,10 +108,14 @@ class TablesFace:
         return await self._answered(request, document)
 
     async def _answered(self, request: Request, document: Any) -> Response:
+        return await self.answered(request, lambda: self._asked(request, document))
+
+    async def answered(self, request: Request, make: Callable[[], TableOrder]) -> Response:
+        """Answer with the table that *make* orders, which a thread calls. Raises what the table raises."""
         left = threading.Event()
         watching = asyncio.create_task(waiting.watch(request, left))
         try:
-            begun = await to_thread.run_sync(self._begun, request, document, left, limiter=self._light)
+            begun = await to_thread.run_sync(self._begun, request, make, left, limiter=self._light)
             if isinstance(begun, Response):
                 return begun
             asked, plan = begun
@@ -121,9 +124,11 @@ class TablesFace:
         finally:
             watching.cancel()
 
-    def _begun(self, request: Request, document: Any, left: threading.Event) -> Response | tuple[_Asked, TablePlan]:
+    def _begun(
+        self, request: Request, make: Callable[[], TableOrder], left: threading.Event
+    ) -> Response | tuple[TableOrder, TablePlan]:
         """Return the answer; for a heavy table, its plan, before it waits for its turn."""
-        asked = self._asked(request, document)
+        asked = make()
         # The version, the zones and the parameters say what the answer is, before any of it is made.
         if asked.tag is not None and replies.fits(request.headers.get("if-none-match"), asked.tag):
             return replies.reply(request, b"", tag=asked.tag, headers=replies.versioned(asked.shown))
@@ -132,12 +137,12 @@ class TablesFace:
         if asked.request.estimate:
             return replies.reply(request, replies.dumps(self._tables.estimate(plan)), headers=replies.versioned(asked.shown))
         if plan.refusal is not None:
-            raise plan.refusal
+            raise self._with_alternatives(request, asked, plan, plan.refusal)
         if self._tables.heavy(plan):
             return asked, plan
         return self._made(request, asked, plan, left, placed=False)
 
-    def _asked(self, request: Request, document: Any) -> _Asked:
+    def _asked(self, request: Request, document: Any) -> TableOrder:
         pairs, problems = incoming.pairs(request.scope["query_string"])
         if problems:
             raise InvalidRequest("The query is not text.", errors=problems)
@@ -155,25 +160,58 @@ class TablesFace:
             zone_set = read_zone_set(
                 "body", document, id_property=given.get("id_property"), name_property=given.get("name_property")
             )
-            return _Asked(shown, asked, zone_set, form, None)
-        if asked.zones is None:
-            names = ", ".join([*self._service.zone_sets(), *self._service.extents()][:20])
-            words = f"must be one of the zone sets and extents of this service: {names}" if names else "needs a zone set"
-            raise InvalidRequest(
-                f"zones {words}.",
-                errors=[Problem(("query", "zones"), "missing", words)],
-                next_step="Keep zones with PUT /zones/NAME, or send them with POST.",
-            )
-        zone_set = self._service.zone_set(asked.zones)
-        return _Asked(shown, asked, zone_set, form, replies.etag_of(shown, request, form.name, self._url, zone_set.digest))
+            return TableOrder(shown, asked, zone_set, form)
+        zone_set = self.zone_set(asked.zones)
+        return TableOrder(shown, asked, zone_set, form, replies.etag_of(shown, request, form.name, self._url, zone_set.digest))
 
-    def _made(self, request: Request, asked: _Asked, plan: TablePlan, left: threading.Event, *, placed: bool = True) -> Response:
+    def zone_set(self, zone_set_id: str | None) -> ZoneSet:
+        """Return a zone set, or an extent as one. Raises InvalidRequest without an id, NotFound."""
+        if zone_set_id is not None:
+            return self._service.zone_set(zone_set_id)
+        names = ", ".join([*self._service.zone_sets(), *self._service.extents()][:20])
+        words = f"must be one of the zone sets and extents of this service: {names}" if names else "needs a zone set"
+        raise InvalidRequest(
+            f"zones {words}.",
+            errors=[Problem(("query", "zones"), "missing", words)],
+            next_step="Keep zones with PUT /zones/NAME, or send them with POST.",
+        )
+
+    def _with_alternatives(self, request: Request, asked: TableOrder, plan: TablePlan, refusal: TooLarge) -> TooLarge:
+        """Return the refusal with what would be answered: the first periods that fit, and a job for the whole table."""
+        ways: list[dict[str, Any]] = []
+        base = f"{self._url}/datasets/{asked.shown.texts.dataset_id}"
+        pairs = incoming.pairs(request.scope["query_string"])[0]
+        fits = int(len(plan.chosen) * refusal.members["limit"] / refusal.members["value"])
+        if fits and request.method == "GET":
+            starts = [plan.grouping.starts[plan.chosen[each]] for each in (0, fits - 1)]
+            kept = [pair for pair in pairs if pair[0] != "datetime"]
+            query = urlencode([*kept, ("datetime", f"{starts[0]}/{starts[1]}")], safe=",/:")
+            ways.append({"title": f"The first {fits} of {len(plan.chosen)} periods", "href": f"{base}/table?{query}"})
+        if self.may_wait and asked.request.zones is not None and not asked.as_document:
+            names = {"f": "form"}
+            inputs = {"dataset": asked.shown.texts.dataset_id, **{names.get(name, name): value for name, value in pairs}}
+            ways.append(
+                {
+                    "title": "The whole table as a job: POST body to this address",
+                    "href": f"{self._url}/ogcapi/processes/{PROCESS}/execution",
+                    "method": "POST",
+                    "headers": {"Content-Type": "application/json", "Prefer": "respond-async"},
+                    "body": {"inputs": inputs},
+                }
+            )
+        return TooLarge(refusal.message, next_step=refusal.next_step, **{**refusal.members, "alternatives": ways})
+
+    def _made(
+        self, request: Request, asked: TableOrder, plan: TablePlan, left: threading.Event, *, placed: bool = True
+    ) -> Response:
         table = self._tables.answer(plan, left=left, placed=placed)
         content = asked.form.write(table, asked.request.elements)
         headers = {**replies.versioned(asked.shown), **_told(table)}
-        if asked.form.suffix == "csv":
+        if asked.form.suffix == "csv" and not asked.as_document:
             headers["Content-Disposition"] = f'attachment; filename="{table.dataset_id}_{table.zone_set.id}.csv"'
         media_type = asked.form.media_type
+        if asked.as_document:
+            content, media_type = replies.dumps(results(content.decode(), media_type)), negotiation.JSON
         reply = replies.reply(request, content, media_type=media_type, tag=asked.tag, headers=headers)
         sent = self._queries.hold(bytes(reply.body))
         return reply if isinstance(sent, bytes) else File(sent, reply.headers)

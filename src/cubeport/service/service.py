@@ -893,6 +893,10 @@ class Service:
         """Check that this process runs its jobs; see :meth:`Jobs.check`. Raises Unavailable."""
         self._jobs.check()
 
+    def closes_with(self, close: Callable[[], None]) -> None:
+        """Call *close* when the service is closed, before its parts are."""
+        self._closing = (close, *self._closing)
+
     def close(self) -> None:
         """Wait for running jobs, then close all parts."""
         self._stopping.set()
