@@ -51,7 +51,7 @@ def fine(stored: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.fixture(scope="module")
 def curved(stored: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A turned grid of 400 × 500 positions."""
-    path = tmp_path_factory.mktemp("abuse") / "curved.nc"
+    path = tmp_path_factory.mktemp("abuse") / "many_curved.nc"
     y, x = np.meshgrid(np.linspace(40, 60, 400), np.linspace(-20, 20, 500), indexing="ij")
     values = np.arange(x.size, dtype="f8").reshape(x.shape)
     cube = xr.Dataset(
