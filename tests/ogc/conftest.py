@@ -182,6 +182,9 @@ class Shelf:
     def extents(self) -> dict[str, Any]:
         return self.areas
 
+    def versions(self, dataset_id: str, **_: Any) -> list[Any]:
+        return []
+
     def with_versions(self, *shown: PublishedView) -> tuple[PublishedView, ...]:
         return tuple(each.model_copy(update={"versions": (each.version,)}) for each in shown)
 

@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple
+from urllib.parse import parse_qsl, urlencode
 
 from starlette.requests import Request
 from starlette.types import Message, Receive, Scope, Send
@@ -126,11 +127,12 @@ async def answer_values(parts: Parts, scope: Scope, receive: Receive, send: Send
         # ``f=json`` is a form of values, and not what is said of a page.
         await inner(scope, receive, _varied(send))
         return
-    query = without_form["query_string"]
+    query, form = of_form(without_form["query_string"])
     if any(part.startswith(b"estimate=") for part in query.split(b"&")):
         await answer(parts, scope, receive, send, inner)
         return
-    cost = await _taken(without_form, b"&".join(filter(None, (query, b"estimate=true"))), receive, inner)
+    asked_form = f"f={form}".encode() if form is not None else b""
+    cost = await _taken(without_form, b"&".join(filter(None, (query, asked_form, b"estimate=true"))), receive, inner)
     price = json.loads(cost.content)
     rows: list[list[str]] = []
     headers = cost.headers
@@ -146,13 +148,27 @@ async def answer_values(parts: Parts, scope: Scope, receive: Receive, send: Send
     tag = headers.get("etag")
     page = replies.reply(
         Request(scope),
-        lambda: html.values(parts, scope["path"], query.decode("latin-1"), price, rows),
+        lambda: html.values(parts, scope["path"], query.decode("latin-1"), price, rows, form=form),
         media_type=negotiation.HTML,
-        tag=replies.etag("values", tag or cost.content, parts.version, parts.title, query),
+        tag=replies.etag("values", tag or cost.content, parts.version, parts.title, query, form or ""),
         headers={**passed, **replies.PAGE_HEADERS},
         varies=("Accept",),
     )
     await page(scope, receive, send)
+
+
+def of_form(query: bytes) -> tuple[bytes, str | None]:
+    """Return the query that the fields of a page's form mean, and the form of the file that was chosen.
+
+    A browser sends fields that are empty, and one ``properties`` for each ticked box; the grammar of values takes neither.
+    """
+    pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+    if not any(name == "form" or not value for name, value in pairs) and sum(name == "properties" for name, _ in pairs) < 2:
+        return query, None
+    ticked = ",".join(value for name, value in pairs if name == "properties" and value)
+    kept = [(name, value) for name, value in pairs if value and name not in ("properties", "form")]
+    form = next((value for name, value in pairs if name == "form" and value), None)
+    return urlencode([*([("properties", ticked)] if ticked else []), *kept], safe=",/:()").encode(), form
 
 
 class _Taken(NamedTuple):

@@ -13,6 +13,7 @@ from urllib.parse import urlencode, urlsplit
 from markupsafe import Markup
 
 from cubeport.cubes.description import BoundingBox
+from cubeport.cubes.forms import FORMS
 from cubeport.cubes.selection import parse
 from cubeport.cubes.view import View
 from cubeport.documents import native as documents
@@ -44,6 +45,7 @@ def page(parts: Parts, detail: documents.DatasetDetail, shown: PublishedView, vi
         seen=_seen(parts, shown, view),
         preview=_preview(parts, shown, view),
         ways=_ways(parts, detail, shown, links),
+        part=_part(parts, shown),
         snippets=list(_snippets(parts.public_url, detail, shown)) if detail.publication.status == "published" else [],
         citation=cite(detail, shown, parts.title, f"{parts.public_url}/datasets/{pinned}"),
         ld=_linked_data(detail, links),
@@ -260,6 +262,29 @@ def _snippets(url: str, detail: documents.DatasetDetail, shown: PublishedView) -
         f"curl '{url}/ogcapi/collections/{name}'\n"
         f"curl '{url}/zarr/{pinned}/zarr.json'",
     }
+
+
+def _part(parts: Parts, shown: PublishedView) -> Mapping[str, Any] | None:
+    """Return the choices of the form that makes the address of a part; ``None`` where nothing is published."""
+    description = shown.description
+    if not shown.published or not description.fields:
+        return None
+    level = description.axis_of("z")
+    labels = level.values if level is not None and level.values is not None and len(level.values) <= _MOST_LEVELS else ()
+    time = description.temporal
+    return {
+        "action": f"{_base(parts)}/ogcapi/collections/{shown.coverage_name}/coverage",
+        "fields": _fields(shown),
+        "place": description.spatial.family != "none",
+        "span": None if time is None else (str(time.start), str(time.end)),
+        "levels": [(f"{level.name}({_quoted(str(each))})", str(each)) for each in labels] if level is not None else [],
+        "level": level.name if level is not None else None,
+        "forms": [(form.name, form.title) for form in FORMS],
+    }
+
+
+_MOST_LEVELS = 200
+"""Levels that the form of a part lists."""
 
 
 def _linked_data(detail: documents.DatasetDetail, links: Mapping[str, str]) -> Markup:

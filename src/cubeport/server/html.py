@@ -38,7 +38,15 @@ def document(parts: Parts, path: str, value: Mapping[str, Any]) -> bytes:
     )
 
 
-def values(parts: Parts, path: str, query: str, price: Mapping[str, Any], rows: Sequence[Sequence[str]]) -> bytes:
+def values(
+    parts: Parts,
+    path: str,
+    query: str,
+    price: Mapping[str, Any],
+    rows: Sequence[Sequence[str]],
+    *,
+    form: str | None = None,
+) -> bytes:
     """Return values as a page.
 
     Parameters
@@ -49,6 +57,8 @@ def values(parts: Parts, path: str, query: str, price: Mapping[str, Any], rows: 
         The estimate.
     rows
         The first line of the values as CSV, and lines of values; none of values that are many.
+    form
+        The form of the file that was chosen on the page of the dataset.
     """
     kept = f"{query}&" if query else ""
     collection = path.split("/")[3]
@@ -67,6 +77,8 @@ def values(parts: Parts, path: str, query: str, price: Mapping[str, Any], rows: 
         collection=collection,
         forms=[{"title": form.title, "href": f"{path}?{kept}f={form.name}", "type": form.media_type} for form in FORMS],
         alternatives=[_way_out(each) for each in price.get("alternatives") or ()],
+        address=f"{parts.public_url}{path}?{kept}f={form or price['format']}",
+        dataset=collection.partition("@")[0].partition(":")[0],
     )
 
 
