@@ -206,6 +206,19 @@ class ZarrSettings(Section):
     offload_prefix: Annotated[str, Field(pattern=r"^/[A-Za-z0-9_./-]*/$")] = "/_cubeport/"
 
 
+class IcechunkSettings(Section):
+    """How the engine ``icechunk`` writes, and when it removes what no version has."""
+
+    refs_per_manifest: Count = 10_000
+    """Chunks that one manifest of Icechunk lists."""
+    inline_bytes: Annotated[int, Field(ge=0, le=65_536)] = 512
+    """Smaller chunks are stored in the manifest."""
+    retries: Annotated[int, Field(ge=1, le=100)] = 10
+    """Attempts of a request."""
+    gc_cutoff_h: Annotated[float, Field(ge=24)] = 24
+    """Hours; at least twice the longest ingestion. Younger garbage stays, because its writer could be alive."""
+
+
 class IngestSettings(Section):
     """How long requests wait, and what is kept of fetched sources."""
 
@@ -312,7 +325,8 @@ class Settings(BaseSettings):
     """``postgresql:``; null is what ``catalog.yaml`` names. With a user or password only from the environment."""
     engine: Annotated[str, AfterValidator(_engine)] = "zarr"
     """How new versions are stored, by the name of an engine; a version is read by the engine that wrote it."""
-    profile: Annotated[str | None, Later(None)] = None
+    profile: str | None = None
+    """The profile of ``config/profiles.yaml`` with the versions of the engine ``icechunk``."""
     default_extent: Annotated[PublicId | None, Later(None)] = None
     read_only: bool = False
 
@@ -327,6 +341,7 @@ class Settings(BaseSettings):
     zones: ZonesSettings = ZonesSettings()
     gate: GateSettings = GateSettings()
     zarr: ZarrSettings = ZarrSettings()
+    icechunk: IcechunkSettings = IcechunkSettings()
     ingest: IngestSettings = IngestSettings()
     jobs: JobsSettings = JobsSettings()
     retention: RetentionSettings = RetentionSettings()
@@ -334,6 +349,12 @@ class Settings(BaseSettings):
     schedule: ScheduleSettings = ScheduleSettings()
     webhooks: WebhooksSettings = WebhooksSettings()
     mirrors: MirrorsSettings = MirrorsSettings()
+
+    @model_validator(mode="after")
+    def _stored(self) -> Settings:
+        if ENGINES[self.engine].needs_store and self.profile is None:
+            raise ValueError(f"engine {self.engine} needs profile: name a profile of config/profiles.yaml with `use: [data]`")
+        return self
 
     @classmethod
     def settings_customise_sources(

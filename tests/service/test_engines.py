@@ -58,7 +58,7 @@ def keep(catalog: Catalog, engine: str) -> str:
 def test_each_version_is_read_by_the_engine_that_wrote_it(tmp_path: Path) -> None:
     installed = {"zarr": Memory(b"plain files"), "zip": Memory(b"one file")}
     with Catalog.create(tmp_path, plugins=False) as catalog:
-        engines = Engines(catalog.backend, writer=None, reader=installed.__getitem__, lister=installed.__getitem__)  # type: ignore[arg-type]
+        engines = Engines(catalog.backend, writer=lambda: None, reader=installed.__getitem__, lister=installed.__getitem__)  # type: ignore[arg-type]
         for name, memory in installed.items():
             version = keep(catalog, name)
             found = engines.read("sst", version, "zarr.json")

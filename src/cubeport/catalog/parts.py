@@ -32,6 +32,8 @@ class Garbage:
     removed: bool = False
     kind: str = "orphan-file"
     """The kind of finding in ``fsck``; always ``unknown-file`` for files that are not ours."""
+    is_file: bool = True
+    """Whether it is a file or folder of the profile. Its keeper removes anything else."""
 
 
 class Keeper(Protocol):
@@ -48,6 +50,12 @@ class Keeper(Protocol):
 
     def repair(self, ports: Ports, findings: Sequence[Finding], quarantine: Path) -> list[str]:
         """Move the broken parts in *findings* to the folder *quarantine*, unpublish them, and return what was done."""
+
+    def remove(self, each: Garbage) -> bool:
+        """Remove garbage that is not a file, and return whether it was there."""
+
+    def collect(self, *, dry_run: bool) -> Iterator[Garbage]:
+        """Free what is only known to be unused while nobody writes, and yield what was freed, or with *dry_run* would be."""
 
     def problems(self) -> Iterator[Finding]:
         """Yield the findings for ``doctor``. Only rows and locks are read."""

@@ -22,6 +22,9 @@ type Progress = Callable[[str, int, int], None]
 """``progress(phase, done, total)``; raises :class:`~cubeport.errors.Cancelled` if the job was cancelled."""
 
 
+type Bring = Callable[[Path, str], None]
+"""``bring(folder, key)`` makes an object of a version in an object store a file below a folder of this machine."""
+
 type Storage = Literal["copy", "virtual", "auto"]
 """Whether the chunks of a version are copied, are read from the source where it lies, or are what each variable allows."""
 
@@ -77,6 +80,8 @@ class Base:
     ranges: Mapping[str, Spread]
     """The measured ends of each variable."""
     on_overlap: OnOverlap = "error"
+    bring: Bring | None = None
+    """Brings an object that is not in *folder* yet; ``None`` if all are there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,6 +229,8 @@ class Staging:
     """The version that this one updates. Objects that are not written again come from it."""
     base: Path | None = None
     """The parent's folder, with tree and manifest, which the children can read."""
+    bring: Bring | None = None
+    """Brings an object of the parent that is not in a folder yet; ``None`` if all are in *base*."""
 
 
 @dataclass(frozen=True, slots=True)

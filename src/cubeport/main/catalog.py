@@ -39,6 +39,7 @@ from cubeport.errors import (
 from cubeport.main import conversion
 from cubeport.main.installed import find_plugins
 from cubeport.main.stores import check_stores
+from cubeport.main.versions import register
 
 if TYPE_CHECKING:
     from cubeport.adapters.sandbox.children import Children
@@ -240,6 +241,7 @@ def _parts(
     if data_dir is not None or versions.is_dir():  # a catalog without the service has none
         profiles.add(LocalProfile(DATA, versions))
     undoer = Undoer(profiles, hooks)
+    register(undoer, root)
     for name, fn in found.values("undo").items():
         undoer.register(name, fn)
     extractors = Extractors(events)
@@ -312,16 +314,14 @@ def user_name() -> str:
 
 def _keepers(root: Path, backend: CatalogBackend, journal: Journal, versions: Path, locks: Locks) -> Iterator[VersionKeeper]:
     """Yield the keeper of the versions, if there are any."""
-    from cubeport.adapters.engines import ENGINES, role
-    from cubeport.adapters.sources.places import absolute
+    from cubeport.main.versions import listers_of, place_of
     from cubeport.service.upkeep import VersionKeeper
     from cubeport.service.workers import Workers
     from cubeport.settings import load
 
     if versions.is_dir():
-        roots = absolute(root, load(root).sources.roots)
-        listers = {name: role(name, "Lister")(versions, roots=roots) for name in ENGINES}
-        yield VersionKeeper(backend, journal, listers, DATA, Workers(locks))
+        listers = listers_of(place_of(load(root), backend.rows, versions))
+        yield VersionKeeper(backend, journal, listers, DATA, Workers(locks), partial(locks.hold, "dataset"))
 
 
 def _protect(old: CatalogRecord, new: CatalogRecord) -> None:

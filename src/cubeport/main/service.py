@@ -93,17 +93,17 @@ def _children(settings: Settings) -> Children:
 
 
 def _service(settings: Settings, catalog: Catalog, children: Children, *, public_url: str | None = None) -> Service:
-    from cubeport.adapters import engines as installed
     from cubeport.adapters.configuration import FolderConfiguration
+    from cubeport.adapters.engines import role
     from cubeport.adapters.engines.arriving import Arrivals
     from cubeport.adapters.engines.manifest import parse
     from cubeport.adapters.gate.gate import ConfinedGate
-    from cubeport.adapters.sources.places import absolute
     from cubeport.adapters.zones import FolderZones
     from cubeport.cubes.functions import function_of
     from cubeport.cubes.recipes import RECIPES, recipe_of
     from cubeport.documents.stac import Site
     from cubeport.errors import DatasetBusy, Locked
+    from cubeport.main.versions import place_of
     from cubeport.service.changes import Changes
     from cubeport.service.datasets import Datasets
     from cubeport.service.derive import Derivations, WithDerived
@@ -122,12 +122,12 @@ def _service(settings: Settings, catalog: Catalog, children: Children, *, public
     refuse_address(settings, catalog_file(settings.instance).backend)
     locks = catalog.parts.named_locks
     assert locks is not None, "a catalog in a folder has them"
-    roots = absolute(settings.instance, settings.sources.roots)
+    place = place_of(settings, catalog.rows, settings.data_dir)
     engines = Engines(
         catalog.backend,
-        writer=installed.role(settings.engine, "Writer")(settings.data_dir, roots=roots),
-        reader=lambda name: installed.role(name, "Reader")(settings.data_dir, roots=roots),
-        lister=lambda name: installed.role(name, "Lister")(settings.data_dir, roots=roots),
+        writer=lambda: role(settings.engine, "Writer", place),
+        reader=lambda name: role(name, "Reader", place),
+        lister=lambda name: role(name, "Lister", place),
     )
 
     @contextmanager
@@ -145,14 +145,14 @@ def _service(settings: Settings, catalog: Catalog, children: Children, *, public
     gate = ConfinedGate(children)
     of_plugins = _functions(catalog.plugins.given("recipe"), lambda each: recipe_of(each.name, each.value, each.options["inputs"]))
     recipes = {**RECIPES, **of_plugins}
-    derivations = Derivations(datasets, recipes, partial(_computed, gate, settings.data_dir))
+    derivations = Derivations(datasets, recipes, partial(_computed, gate, engines))
     ingester = Ingester(
         catalog=catalog,
         datasets=datasets,
         configuration=configuration,
         sources=WithDerived(sources, derivations),
         gate=gate,
-        writer=engines.writer,
+        writer=lambda: engines.writer,
         lock=lock,
         transforms=_functions(
             catalog.plugins.given("transform"), lambda each: function_of(each.name, each.value, 1, kind="transform")
@@ -186,7 +186,7 @@ def _service(settings: Settings, catalog: Catalog, children: Children, *, public
         datasets=datasets,
         stored=engines,
         arriving=arrivals,
-        writer=engines.writer,
+        writer=lambda: engines.writer,
         gate=gate,
         lock=lock,
         public_url=url,
@@ -222,7 +222,7 @@ def _service(settings: Settings, catalog: Catalog, children: Children, *, public
         derivations=derivations,
         replicator=replicator,
         overviews=OverviewMaking(
-            catalog=catalog, datasets=datasets, configuration=configuration, gate=gate, writer=engines.writer, lock=lock
+            catalog=catalog, datasets=datasets, configuration=configuration, gate=gate, writer=lambda: engines.writer, lock=lock
         ),
         elsewhere=_elsewhere(settings),
         export_target=partial(_export_target, settings.instance),
@@ -261,14 +261,12 @@ def _functions[T](given: Iterable[tuple[Registration, str]], make: Callable[[Reg
 
 
 def _computed(
-    gate: ConfinedGate, data: Path, recipe: Recipe, derivation: Derivation, inputs: Mapping[str, PublishedView], into: Path
+    gate: ConfinedGate, engines: Engines, recipe: Recipe, derivation: Derivation, inputs: Mapping[str, PublishedView], into: Path
 ) -> Path:
     """Compute a recipe in a confined child, which can read the input versions and write below *into*."""
-    from cubeport.adapters.engines.staging import version_place
-
     folders = {
-        name: (version_place(data, each.texts.dataset_id, each.version.version_id), each.description)
-        for name, each in inputs.items()
+        name: (*engines.local(each.texts.dataset_id, each.version.version_id, into / f"input-{number}"), each.description)
+        for number, (name, each) in enumerate(inputs.items())
     }
     return gate.derive(recipe.name, derivation.params, folders, into, function=recipe.function)
 
@@ -378,6 +376,8 @@ def _serve_one(root: Path, flags: Mapping[str, Any], bound: socket, public_url: 
     children = _children(settings)
     catalog = Catalog.open(root, read_only=settings.read_only, data_dir=settings.data_dir)
     with _service(settings, catalog, children, public_url=public_url) as service:
+        if not settings.read_only:
+            _ = service.engines.writer  # an engine that cannot write stops the start
         if jobs:
             service.start()
         app = create_app(_app_parts(settings, service, children))

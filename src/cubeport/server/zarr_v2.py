@@ -19,7 +19,7 @@ from cubeport.documents.zarr_v2 import Array, View
 from cubeport.errors import Corrupt, NotFound
 from cubeport.server import replies
 from cubeport.server.parts import Bytes
-from cubeport.server.zarr import Address, ZarrFace, send_document, shown_or_gone
+from cubeport.server.zarr import Address, ZarrFace, off_the_loop, send_document, shown_or_gone
 from cubeport.service.ports import Reader
 
 _VIEWS = 256
@@ -88,7 +88,8 @@ class ZarrV2Face:
             raise _no_path()
         key = keys.chunk(node, indices)
         if array.absent is not None:
-            stored = self._engine.read(shown.texts.dataset_id, shown.version.version_id, key)
+            address = shown.texts.dataset_id, shown.version.version_id
+            stored = await off_the_loop(self._engine, *address, self._engine.read, *address, key)
             if stored is None:
                 body = await asyncio.to_thread(array.empty_chunk)
                 tag = replies.etag(shown.version.version_id, "zarr-v2", key)

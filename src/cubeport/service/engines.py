@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
 
-from cubeport.catalog.backend import CatalogBackend
+from cubeport.catalog.backend import CatalogBackend, Rows
 from cubeport.cubes.bounded import Bounded
 from cubeport.cubes.write_request import Occupied
 from cubeport.errors import Configuration, VersionRemoved
-from cubeport.service.ports import Lister, Reader, StoredObject, Writer
+from cubeport.service.ports import Bring, Lister, Reader, StoredObject, Writer
 from cubeport.service.state import VERSION
 
 _REMEMBERED = 100_000
@@ -22,20 +24,30 @@ class Engines:
     Parameters
     ----------
     writer
-        The engine for new versions, which the settings choose.
+        Returns the writer of the engine for new versions, which the settings choose.
     reader, lister
         Return the role of the engine with a name. They raise LookupError if there is no such engine.
     """
 
     def __init__(
-        self, backend: CatalogBackend, *, writer: Writer, reader: Callable[[str], Reader], lister: Callable[[str], Lister]
+        self,
+        backend: CatalogBackend,
+        *,
+        writer: Callable[[], Writer],
+        reader: Callable[[str], Reader],
+        lister: Callable[[str], Lister],
     ) -> None:
-        self.writer = writer
+        self._make_writer = writer
         self._rows = backend.rows
         self._make_reader = reader
         self._make_lister = lister
         self._readers: dict[str, Reader] = {}
         self._names: Bounded[str, str] = Bounded(_REMEMBERED)
+
+    @cached_property
+    def writer(self) -> Writer:
+        """The writer of the engine for new versions. It is made when something is written, because its library may be large."""
+        return self._make_writer()
 
     def read(self, dataset_id: str, version_id: str, key: str) -> StoredObject | None:
         """Return one object of a version; see :meth:`Reader.read`."""
@@ -49,18 +61,27 @@ class Engines:
         """Return the manifest of a version; see :meth:`Reader.manifest`."""
         return self._reader(dataset_id, version_id).manifest(dataset_id, version_id)
 
+    def local(self, dataset_id: str, version_id: str, scratch: Path) -> tuple[Path, Bring | None]:
+        """Return a folder with a version, or what brings its objects there; see :meth:`Reader.local`."""
+        return self._reader(dataset_id, version_id).local(dataset_id, version_id, scratch)
+
+    def waits(self, dataset_id: str, version_id: str) -> bool:
+        """Return whether reading a version waits for another machine."""
+        return self._reader(dataset_id, version_id).waits(dataset_id, version_id)
+
     def place(self, dataset_id: str, version_id: str, key: str) -> str | None:
         """Return the path of an object for a web server; see :meth:`Reader.place`."""
         return self._reader(dataset_id, version_id).place(dataset_id, version_id, key)
 
-    def drop(self, dataset_id: str, version_id: str) -> None:
-        """Remove the bytes of a version. Idempotent."""
+    def drop(self, dataset_id: str, version_id: str) -> Lister:
+        """Remove the bytes of a version, and return the role of its engine that can free what no version shares. Idempotent."""
         name = self._name(dataset_id, version_id)
         try:
             lister = self._make_lister(name)
         except LookupError as error:
             raise _unknown(name, dataset_id, version_id) from error
         lister.drop(dataset_id, version_id)
+        return lister
 
     def occupied(self, dataset_id: str, names: Iterable[str]) -> Occupied:
         """Return the size of a dataset's versions in all installed engines with these names."""
@@ -92,6 +113,14 @@ class Engines:
             name = str(row.document["engine"])
             self._names.put(version_id, name)
         return name
+
+
+def reference_of(rows: Rows, version_id: str) -> str:
+    """Return the reference that the catalog has of a version. Raises VersionRemoved if it has no such version."""
+    row = rows.get(VERSION, version_id)
+    if row is None:
+        raise VersionRemoved(f"Version {version_id} was removed.", next_step="read the dataset")
+    return str(row.document.get("reference", ""))
 
 
 def _unknown(name: str, dataset_id: str, version_id: str) -> Configuration:

@@ -419,7 +419,7 @@ class Ingester:
         configuration: Configuration,
         sources: Sources,
         gate: Gate,
-        writer: Writer,
+        writer: Callable[[], Writer],
         lock: DatasetLock,
         transforms: Mapping[str, PluginFunction] | None = None,
     ) -> None:
@@ -428,9 +428,13 @@ class Ingester:
         self._configuration = configuration
         self._sources = sources
         self._gate = gate
-        self._writer = writer
+        self._make_writer = writer
         self._lock = lock
         self._transforms = transforms or {}
+
+    @property
+    def _writer(self) -> Writer:
+        return self._make_writer()
 
     def resolve(self, ingestion: Ingestion) -> Wanted:
         """Return the request with its names resolved; see :func:`resolve`."""
@@ -751,6 +755,9 @@ class Ingester:
 
     def _not_held(self, wanted: Wanted) -> list[Problem]:
         """Return why a version may not point into the sources, one problem for each."""
+        if not self._writer.points:
+            words = f"versions of the engine {self._writer.name} are read by other machines, which do not have this file"
+            return [Problem(("sources", each.name), "not-virtual", f"{each.name}: {words}") for each in wanted.files]
         if wanted.source is not None:
             words = f"{_called(wanted)} is fetched, and a version cannot point at what is not kept on this machine"
             return [Problem(("source",), "not-virtual", words)]
@@ -859,10 +866,10 @@ class Ingester:
                 pyramid = sparing(wanted.fields.layout.pyramid, measured.documents)
                 cube = with_overviews(measured.description, pyramid, held)
                 measured = replace(measured, description=cube)
-                self._seal(work, staging, measured)
+                reference = self._seal(work, staging, measured)
                 progress("committing", 0, 0)
-                work.afterwards(*clearing(undo))
-                outcome = self._commit(work, making, written, measured, period_type, complete)
+                work.afterwards(*clearing(undo), *map(Action.from_mapping, self._writer.afterwards(staging, reference)))
+                outcome = self._commit(work, making, written, measured, period_type, complete, reference)
                 progress("done", 1, 1)
                 return outcome
             # The result is byte-identical to the parent, so the attempt is undone and the parent is reused.
@@ -882,9 +889,9 @@ class Ingester:
                 now_said = version.model_copy(update={"validators": dict(validators)})
                 self._catalog.rows.put(now_said.row(row.owner, state=row.state, revision=row.revision))
 
-    def _seal(self, work: UnitOfWork, staging: Staging, measured: Measured) -> None:
+    def _seal(self, work: UnitOfWork, staging: Staging, measured: Measured) -> str:
         """Assemble the verified objects, make the overviews, make everything durable, and move it to the final place of the
-        version.
+        version. Return the engine's reference.
         """
         with step("assemble"):
             self._writer.assemble(staging)
@@ -896,15 +903,22 @@ class Ingester:
             self._writer.sync(staging)
         work.written(digest=measured.digest, files=measured.files, size_bytes=measured.size_bytes)
         with step("publish"):
-            self._writer.publish(staging)
+            return self._writer.publish(staging)
 
     def _commit(
-        self, work: UnitOfWork, making: _Making, written: Written, measured: Measured, period_type: str, complete: Complete
+        self,
+        work: UnitOfWork,
+        making: _Making,
+        written: Written,
+        measured: Measured,
+        period_type: str,
+        complete: Complete,
+        reference: str,
     ) -> Outcome:
         """Commit the record, the version, the documents, the completion and the operation's row in one transaction."""
         # Counted over all versions, because after a rollback the parent is not the newest version.
         seq = self._catalog.rows.next_seq(VERSION, making.dataset.record.id) if making.dataset else 1
-        version = making.version(written, measured, period_type, seq=seq, engine=self._writer.name)
+        version = making.version(written, measured, period_type, seq=seq, engine=self._writer.name, reference=reference)
         record = making.record(version, measured.description, period_type)
         cube = Cube(description=measured.description, documents=dict(measured.documents))
         outcome = Outcome(
@@ -949,6 +963,7 @@ class Ingester:
                 each.name: Spread(each.valid_min, each.valid_max, each.shown_min, each.shown_max) for each in measured.variables
             },
             on_overlap=_overlap(ingestion, wanted, plan),
+            bring=staging.bring,
         )
 
     def _can_build(self, ingestion: Ingestion, wanted: Wanted, plan: IngestionPlan, head: VersionState) -> bool:
@@ -1083,7 +1098,9 @@ class _Making:
             return self
         return replace(self, plan=self.plan.model_copy(update={"action": written.change.kind}))
 
-    def version(self, written: Written, measured: Measured, period_type: str, *, seq: int, engine: str) -> VersionState:
+    def version(
+        self, written: Written, measured: Measured, period_type: str, *, seq: int, engine: str, reference: str
+    ) -> VersionState:
         """Return the state of the version for the catalog."""
         at = now()
         return VersionState(
@@ -1100,6 +1117,7 @@ class _Making:
             template_digest=self.wanted.template_digest,
             release=_release(self.wanted),
             engine=engine,
+            reference=reference,
             request_digest=self.request_digest,
             sources=tuple(dict(each) for each in written.sources),
             derived=self.wanted.derivation,

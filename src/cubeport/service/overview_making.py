@@ -35,15 +35,19 @@ class OverviewMaking:
         datasets: Datasets,
         configuration: Configuration,
         gate: Gate,
-        writer: Writer,
+        writer: Callable[[], Writer],
         lock: Callable[[str], AbstractContextManager[object]],
     ) -> None:
         self._catalog = catalog
         self._datasets = datasets
         self._configuration = configuration
         self._gate = gate
-        self._writer = writer
+        self._make_writer = writer
         self._lock = lock
+
+    @property
+    def _writer(self) -> Writer:
+        return self._make_writer()
 
     def add(self, dataset_id: str) -> list[str]:
         """Make the overviews of the published version, and of the version that the next ingestion updates.

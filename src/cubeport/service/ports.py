@@ -14,6 +14,7 @@ from cubeport.cubes.part import OpenedCube
 from cubeport.cubes.sources import Area, Period, PeriodSource
 from cubeport.cubes.write_request import (
     Base,
+    Bring,
     BringOrder,
     Brought,
     Measured,
@@ -36,6 +37,7 @@ from cubeport.service.templates import SourceBlock
 __all__ = [
     "Area",
     "Base",
+    "Bring",
     "BringOrder",
     "Brought",
     "Encoders",
@@ -133,6 +135,9 @@ class Writer(Protocol):
     name: str
     """The name of the engine in the catalog. The version is read by the engine with this name."""
 
+    points: bool
+    """Whether its versions can point into files of this machine."""
+
     def claim(self, operation_id: str) -> Mapping[str, Any]:
         """Return the compensation to record in the journal before :meth:`stage`, so that a kill in between leaves no folder."""
 
@@ -156,8 +161,11 @@ class Writer(Protocol):
     def sync(self, staging: Staging) -> None:
         """Make every byte and every name durable. An error abandons the version."""
 
-    def publish(self, staging: Staging) -> None:
-        """Move the version durably to its final place. Raises TargetExists."""
+    def publish(self, staging: Staging) -> str:
+        """Move the version durably to its final place. Return its reference, for the catalog. Raises TargetExists."""
+
+    def afterwards(self, staging: Staging, reference: str) -> Sequence[Mapping[str, Any]]:
+        """Return what to do after the commit, as actions for the journal."""
 
     def clear(self, staging: Staging) -> None:
         """Remove ``staging/<op>``. Idempotent."""
@@ -178,7 +186,10 @@ class AddsOverviews(Protocol):
 
 
 class Reader(Protocol):
-    """The role of an engine that reads versions."""
+    """The role of an engine that reads versions. Threads may call it."""
+
+    def waits(self, dataset_id: str, version_id: str) -> bool:
+        """Return whether reading a version waits for another machine, so that an event loop must not do it."""
 
     def read(self, dataset_id: str, version_id: str, key: str) -> StoredObject | None:
         """Return the object, or ``None`` if the manifest of the version does not list the key.
@@ -198,6 +209,11 @@ class Reader(Protocol):
 
     def manifest(self, dataset_id: str, version_id: str) -> bytes:
         """Return ``manifest.json`` as stored. Raises Corrupt if it is missing."""
+
+    def local(self, dataset_id: str, version_id: str, scratch: Path) -> tuple[Path, Bring | None]:
+        """Return a folder with the manifests and the metadata of a version, and the function that brings one other object below it;
+        ``None`` if all are there. The folder is *scratch*, which does not exist yet, where the engine has none.
+        """
 
     def place(self, dataset_id: str, version_id: str, key: str) -> str | None:
         """Return the path of the object below the engine's store, for a web server that sends files; ``None`` if there are no
@@ -222,6 +238,9 @@ class Listed(Protocol):
 
 class Lister(Protocol):
     """The role of an engine that maintains stored versions: it lists, measures, checks and removes them."""
+
+    profile: str | None
+    """The profile of the object store with its versions; ``None`` if they are folders in the data folder."""
 
     def staged(self) -> Sequence[Listed]:
         """Return the folders in staging."""
@@ -248,7 +267,13 @@ class Lister(Protocol):
         """Yield the paths of files in the store that belong to no version."""
 
     def drop(self, dataset_id: str, version_id: str) -> None:
-        """Remove the bytes of the version. Idempotent, also after a kill in between."""
+        """Remove the version, so that :meth:`collect` can free its bytes. Idempotent, also after a kill in between."""
+
+    def datasets(self) -> Sequence[str]:
+        """Return the datasets with bytes that :meth:`collect` can free."""
+
+    def collect(self, dataset_id: str, *, dry_run: bool = False) -> int:
+        """Free the bytes that no version of the dataset has any more; return how many. The caller holds the lock of the dataset."""
 
 
 class Sources(Protocol):

@@ -24,7 +24,7 @@ from cubeport.catalog.disk.durable import store_errors
 from cubeport.catalog.disk.failpoints import passing, step
 from cubeport.catalog.forms.canonical import now
 from cubeport.catalog.models import CatalogRecord, invalid
-from cubeport.catalog.work.undo import Compensation
+from cubeport.catalog.work.undo import Action, Compensation
 from cubeport.cubes.overviews import MOST, Method
 from cubeport.cubes.write_request import Measured, Staging, StoredObject, Written
 from cubeport.documents import native
@@ -98,7 +98,7 @@ class Arriving(Protocol):
 
     def put(self, digest: str, sha256: str, pieces: Iterable[bytes]) -> None: ...
 
-    def seed(self, digest: str, dataset_id: str, version_id: str) -> int: ...
+    def seed(self, digest: str, stored: Stored, dataset_id: str, version_id: str) -> int: ...
 
     def place(self, digest: str, staging: Staging) -> None: ...
 
@@ -155,7 +155,7 @@ class Replicator:
         datasets: Datasets,
         stored: Stored,
         arriving: Arriving,
-        writer: Writer,
+        writer: Callable[[], Writer],
         gate: Gate,
         lock: Callable[[str], AbstractContextManager[object]],
         public_url: str,
@@ -164,10 +164,14 @@ class Replicator:
         self._datasets = datasets
         self._stored = stored
         self.arriving = arriving
-        self._writer = writer
+        self._make_writer = writer
         self._gate = gate
         self._lock = lock
         self._url = public_url
+
+    @property
+    def _writer(self) -> Writer:
+        return self._make_writer()
 
     def replica(self, shown: PublishedView) -> Replica:
         """Return the description of a version for another instance.
@@ -247,7 +251,7 @@ class Replicator:
             manifest = there.manifest(wanted)
             missing = self.arriving.begin(replica.digest, manifest)
             if held is not None and missing and (parent := self._parent(held)) is not None:
-                self.arriving.seed(replica.digest, replica.dataset_id, parent)
+                self.arriving.seed(replica.digest, self._stored, replica.dataset_id, parent)
                 missing = self.arriving.missing(replica.digest)
             keys = {each["sha256"]: each["key"] for each in _listed(manifest)}
             for sha256 in missing:
@@ -419,9 +423,9 @@ class Replicator:
                 self._writer.sync(staging)
             work.written(digest=measured.digest, files=measured.files, size_bytes=measured.size_bytes)
             with step("publish"):
-                self._writer.publish(staging)
-            work.afterwards(*clearing(undo))
-            self._commit(work, replica, texts, held, parent, measured, publish=publish)
+                reference = self._writer.publish(staging)
+            work.afterwards(*clearing(undo), *map(Action.from_mapping, self._writer.afterwards(staging, reference)))
+            self._commit(work, replica, texts, held, parent, measured, reference, publish=publish)
 
     def _commit(
         self,
@@ -431,6 +435,7 @@ class Replicator:
         held: Dataset | None,
         parent: str | None,
         measured: Measured,
+        reference: str,
         *,
         publish: bool,
     ) -> None:
@@ -450,6 +455,7 @@ class Replicator:
             ingestion_id=work.operation_id,
             release=replica.release,
             engine=self._writer.name,
+            reference=reference,
             request_digest=f"replica {replica.digest}",
             sources=({"name": replica.origin, "sha256": replica.digest, "size_bytes": replica.size_bytes},),
             shown_at=at if publish else None,

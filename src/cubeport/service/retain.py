@@ -21,6 +21,7 @@ from cubeport.catalog.forms.canonical import now, timestamp
 from cubeport.errors import CubeportError, DatasetBusy
 from cubeport.service.datasets import Dataset, Datasets
 from cubeport.service.engines import Engines
+from cubeport.service.ports import Lister
 from cubeport.service.state import GONE, KIND, VERSION, DatasetState, VersionState
 
 _PAGE = 500
@@ -194,6 +195,7 @@ class Retention:
 
     def _free(self, *, dry_run: bool) -> Iterator[Retired]:
         at, failed = now(), None
+        dropped: dict[str, Lister] = {}
         for row in self._select(["removed"]):
             version = VersionState.model_validate(row.document)
             if version.removed_at is not None and version.removed_at + self._rule.grace > at:
@@ -206,12 +208,20 @@ class Retention:
             freed = Retired(dataset_id, row.id, "freed", own, when, "it was removed before")
             if not dry_run:
                 try:
-                    self._engines.drop(dataset_id, row.id)
+                    dropped[dataset_id] = self._engines.drop(dataset_id, row.id)
                 except CubeportError as error:
                     failed = failed or error  # a failure must not prevent freeing the others
                     continue
                 self._catalog.rows.put(version.row(row.owner, state="freed", revision=row.revision))
             yield freed
+        for dataset_id, lister in dropped.items():
+            try:
+                with self._lock(dataset_id):
+                    lister.collect(dataset_id)
+            except DatasetBusy:
+                continue  # the bytes stay until the next version is freed, or until `gc`
+            except CubeportError as error:
+                failed = failed or error
         if failed is not None:
             raise failed
 

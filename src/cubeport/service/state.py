@@ -190,6 +190,8 @@ class VersionState(_Value):
     release: str | None = None
     """The release of the source according to the template; ``None`` if it is unknown."""
     engine: str
+    reference: str = ""
+    """Where the version is, in the words of its engine; empty if its ids say it."""
     request_digest: str
     """The sha256 of source identities and options. If it is equal, the ingestion is the same."""
     sources: tuple[dict[str, Any], ...] = ()

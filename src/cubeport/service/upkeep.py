@@ -6,19 +6,20 @@ Bytes are listed first, then the journals of running operations, then the rows, 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from cubeport.catalog.backend import CatalogBackend, Finding, Row
-from cubeport.catalog.forms.canonical import is_id, new_id, timestamp
+from cubeport.catalog.forms.canonical import is_id, new_id, now, timestamp
 from cubeport.catalog.keeping.gc import STRANGE
 from cubeport.catalog.models import CatalogRecord
 from cubeport.catalog.parts import Garbage
 from cubeport.catalog.work.journal import Journal
 from cubeport.catalog.work.unit_of_work import Ports, UnitOfWork
-from cubeport.errors import CorruptCatalog
+from cubeport.errors import CorruptCatalog, Locked
 from cubeport.service.changes import announce
 from cubeport.service.ports import Listed, Lister
 from cubeport.service.publish import with_state
@@ -41,6 +42,8 @@ class VersionKeeper:
     """The profile to whose root the listed paths are relative."""
     workers: Workers | None = None
     """The workers that run jobs."""
+    lock: Callable[[str], AbstractContextManager[object]] = nullcontext
+    """``lock(dataset_id)`` waits for nobody. Raises Locked."""
 
     def garbage(self) -> list[Garbage]:
         """Return staging folders and versions that belong to no running operation and no row."""
@@ -72,7 +75,32 @@ class VersionKeeper:
 
     def _garbage(self, lister: Lister, each: Listed, kind: str, reason: str) -> Garbage:
         at = timestamp(datetime.fromtimestamp(each.modified_s, UTC))
-        return Garbage(self.profile, each.path, lister.size(each.path), at, reason, reason != STRANGE, kind=kind)
+        elsewhere = lister.profile if kind == "orphan-version" else None
+        size = lister.size(each.path)
+        return Garbage(
+            elsewhere or self.profile, each.path, size, at, reason, reason != STRANGE, kind=kind, is_file=elsewhere is None
+        )
+
+    def remove(self, each: Garbage) -> bool:
+        """Remove a version from an object store, and return whether it was there."""
+        for lister in self.listers.values():
+            if lister.profile == each.profile:
+                for dataset_id, stored in lister.versions():
+                    if stored.path == each.path:
+                        lister.drop(dataset_id, stored.name)
+                        return True
+        return False
+
+    def collect(self, *, dry_run: bool) -> Iterator[Garbage]:
+        """Free what no version has, of each dataset in an object store under its lock. A busy dataset is left for the next time."""
+        for lister in self.listers.values():
+            for dataset_id in lister.datasets():
+                with suppress(Locked), self.lock(dataset_id):
+                    freed = lister.collect(dataset_id, dry_run=dry_run)
+                    if freed:
+                        why = "no version of the dataset has these objects"
+                        profile, at = lister.profile or self.profile, timestamp(now())
+                        yield Garbage(profile, dataset_id, freed, at, why, ours=True, removed=not dry_run, is_file=False)
 
     def faults(self, *, data: bool, after: str = "", owner: str | None = None) -> Iterator[tuple[str, Finding | None]]:
         """Yield each object of the versions with a row, with its problem or ``None``. With *data*, every byte is read."""
@@ -131,10 +159,10 @@ class VersionKeeper:
             if row is None or row.state in GONE or (record := self._record(row)) is None:
                 continue
             done.append(self._mark(ports, record, row))
-            if version_id in places:
+            if version_id in places and places[version_id][0].profile is None:
                 profile.quarantine(places[version_id][1], quarantine / f"{new_id()[:8]}-{version_id}")
         for version_id, key in extra:
-            if version_id not in broken and version_id in places:
+            if version_id not in broken and version_id in places and places[version_id][0].profile is None:
                 lister, path = places[version_id]
                 profile.quarantine(lister.object(path, key), quarantine / f"{new_id()[:8]}-{key.rpartition('/')[2]}")
                 done.append(f"{version_id}/{key}: moved to quarantine")

@@ -18,13 +18,13 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from cubeport.adapters.engines.disk import FOLDER, Disk, descriptor, read, remove
 from cubeport.adapters.engines.manifest import CUBE, MANIFEST, Entries, parse
-from cubeport.adapters.engines.staging import version_place
 from cubeport.catalog.disk.durable import make_folders, store_errors
 from cubeport.catalog.forms.canonical import new_id
-from cubeport.cubes.write_request import Staging
+from cubeport.cubes.write_request import Staging, StoredObject
 from cubeport.errors import NotFound, SourceRejected, TooLarge
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -33,6 +33,14 @@ MOST_OBJECT = 256 << 20
 """The largest size of one object in bytes, which is also the largest size of a decoded chunk."""
 KEPT_S = 24 * 3600.0
 """How long an incomplete version is kept after its last object, in seconds."""
+
+
+class Stored(Protocol):
+    """The versions of this instance."""
+
+    def read(self, dataset_id: str, version_id: str, key: str) -> StoredObject | None: ...
+
+    def manifest(self, dataset_id: str, version_id: str) -> bytes: ...
 
 
 @dataclass
@@ -91,15 +99,17 @@ class Arrivals:
         with store_errors("take in an object"):
             self._write(self._folder(digest) / sha256, _checked(pieces, sha256, sizes[sha256]))
 
-    def seed(self, digest: str, dataset_id: str, version_id: str) -> int:
-        """Copy objects that a local version already has; return how many."""
+    def seed(self, digest: str, stored: Stored, dataset_id: str, version_id: str) -> int:
+        """Copy objects that a version of this instance already has; return how many."""
         missing, taken = self.missing(digest), 0
-        place = version_place(self.data, dataset_id, version_id)
         with store_errors("take objects of a version"):
-            for key, entry in _entries(read(place / MANIFEST)).items():
+            for key, entry in _entries(stored.manifest(dataset_id, version_id)).items():
                 if entry.sha256 in missing and entry.source is None:
+                    found = stored.read(dataset_id, version_id, key)
+                    assert found is not None, "its manifest lists the key"
+                    with found.file as file:
+                        self._write(self._folder(digest) / entry.sha256, _checked([file.read()], entry.sha256, entry.size))
                     del missing[entry.sha256]
-                    self._write(self._folder(digest) / entry.sha256, _checked([read(place / CUBE / key)], entry.sha256, entry.size))
                     taken += 1
         return taken
 

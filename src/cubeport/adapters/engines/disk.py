@@ -81,6 +81,16 @@ def beneath(root: str | Path, folders: Sequence[str]) -> Iterator[int]:
         os.close(opened)
 
 
+@contextlib.contextmanager
+def beneath_if_there(root: Path, inner: Sequence[str]) -> Iterator[int | None]:
+    """Open the folder below *root* as :func:`beneath`; yield ``None`` if it is missing."""
+    with contextlib.ExitStack() as stack:
+        opened = None
+        with contextlib.suppress(FileNotFoundError):
+            opened = stack.enter_context(beneath(root, inner))
+        yield opened
+
+
 def open_file(root: str, key: str) -> int:
     """Open the file *key* below *root* for reading, without following links below *root*. *root* itself must not contain links.
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -107,6 +107,15 @@ def to_bytes(entries: Entries) -> bytes:
             listed[-1] |= {"source": places[entry.source], "offset": entry.offset}
     told = {"sources": [each._asdict() for each in sources]} if sources else {}
     return json.dumps({"algorithm": "sha256", **told, "entries": listed}, separators=(",", ":")).encode()
+
+
+def by_folder(entries: Iterable[str]) -> Iterator[tuple[Path, list[str]]]:
+    """Yield keys by folder, so that each folder is opened once."""
+    grouped: dict[str, list[str]] = {}
+    for key in entries:
+        grouped.setdefault(key.rpartition("/")[0], []).append(key)
+    for folder, found in grouped.items():
+        yield Path(folder), found
 
 
 def sources_of(folder: Path) -> dict[Lying, SourceFile]:

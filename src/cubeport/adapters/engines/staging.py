@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cubeport.adapters.engines.disk import Disk, remove
+from cubeport.adapters.engines.manifest import Entries
 from cubeport.catalog.disk.durable import store_errors
 from cubeport.cubes.keys import SEGMENT
 from cubeport.cubes.write_request import Staging
-from cubeport.errors import PathEscapes
+from cubeport.errors import PathEscapes, SourceRejected
 
 _ID = re.compile(r"[0-9a-f]{32}")
 _DATASET = re.compile(SEGMENT, re.ASCII)
@@ -78,10 +80,34 @@ class StagingArea:
         with store_errors("make a staging folder"):
             self.disk.make_folder(staging.new)
 
+    def take(self, key: str, entries: Entries, new: int | None, made: int) -> bool:
+        """Move one object from the open folder *new* to the open folder *made*, and return whether it existed.
+
+        Raises
+        ------
+        SourceRejected
+            ``unsafe``, if it is not the regular file that its entry describes.
+        """
+        name = key.rpartition("/")[2]
+        if new is None:
+            return False
+        try:
+            status = os.stat(name, dir_fd=new, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1 or status.st_size != entries[key].size:
+            raise SourceRejected(f"{key!r} is not the file in the manifest", reason="unsafe")
+        self.disk.rename(name, name, source_fd=new, target_fd=made)
+        return True
+
     def clear(self, staging: Staging) -> None:
         """Remove ``staging/<op>``. Idempotent."""
         with store_errors("remove a staging folder"):
             remove(staging.root)
+
+    def afterwards(self, staging: Staging, reference: str) -> Sequence[Mapping[str, Any]]:  # noqa: ARG002 (that of a port)
+        """Return what to do after the commit: nothing."""
+        return ()
 
     def compensation(self, path: Path, made: Path) -> dict[str, Any]:
         """Return how to undo *path*, to which *made* will be renamed."""
@@ -100,9 +126,14 @@ class StagingArea:
 
 def version_place(data: Path, dataset_id: str, version_id: str) -> Path:
     """Return the folder of a version below the data folder. Raises PathEscapes for names that are not ids."""
-    if not _DATASET.fullmatch(dataset_id):
+    return data / "store" / checked_dataset(dataset_id) / checked_id(version_id)
+
+
+def checked_dataset(name: str) -> str:
+    """Return *name* after checking its grammar again, because it becomes part of a path. Raises PathEscapes."""
+    if not _DATASET.fullmatch(name):
         raise PathEscapes("not the name of a dataset")
-    return data / "store" / dataset_id / checked_id(version_id)
+    return name
 
 
 def checked_id(name: str) -> str:

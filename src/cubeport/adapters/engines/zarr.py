@@ -25,8 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
-from cubeport.adapters.engines import parts
-from cubeport.adapters.engines.disk import FILE, FOLDER, Disk, beneath, descriptor, open_file, read, remove
+from cubeport.adapters.engines import Place, parts
+from cubeport.adapters.engines.disk import FILE, FOLDER, Disk, beneath, beneath_if_there, descriptor, open_file, read, remove
 from cubeport.adapters.engines.manifest import (
     CUBE,
     MANIFEST,
@@ -36,6 +36,7 @@ from cubeport.adapters.engines.manifest import (
     Entries,
     Entry,
     Lying,
+    by_folder,
     parse,
     sources_of,
     sources_to_bytes,
@@ -66,6 +67,12 @@ class Writer(StagingArea):
     """
 
     name = "zarr"
+    points = True
+
+    @classmethod
+    def at(cls, place: Place) -> Writer:
+        """Return the writer of an instance."""
+        return cls(place.data, roots=place.roots)
 
     def __post_init__(self) -> None:
         with store_errors("set up the data folder"):
@@ -100,12 +107,12 @@ class Writer(StagingArea):
             held = {} if parent is None else _entries(parent, staging.dataset_id, str(staging.parent), listed)
             self.disk.make_folder(target / tree)
             sources = self._checked(entries, held, {} if parent is None else sources_of(parent), staging)
-            for folder, keys in _by_folder({key: entry for key, entry in entries.items() if entry.source is None}):
+            for folder, keys in by_folder({key: entry for key, entry in entries.items() if entry.source is None}):
                 for each in reversed([folder, *folder.parents][:-1]):
                     with contextlib.suppress(FileExistsError):
                         self.disk.make_folder(target / tree / each)
-                with _maybe(staging.new / tree, folder.parts) as new, beneath(target / tree, folder.parts) as made:
-                    shared = [key for key in keys if not self._move(key, entries, new, made)]
+                with beneath_if_there(staging.new / tree, folder.parts) as new, beneath(target / tree, folder.parts) as made:
+                    shared = [key for key in keys if not self.take(key, entries, new, made)]
                     if parent is None and shared:
                         raise SourceRejected(f"{shared[0]!r} is in the manifest but was not written", reason="unsafe")
                     if parent is not None and shared:
@@ -146,20 +153,6 @@ class Writer(StagingArea):
                     ) from error
                 raise
         return sources
-
-    def _move(self, key: str, entries: Entries, new: int | None, made: int) -> bool:
-        """Move one object from ``new``. Return whether it existed."""
-        name = key.rpartition("/")[2]
-        if new is None:
-            return False
-        try:
-            status = os.stat(name, dir_fd=new, follow_symlinks=False)
-        except FileNotFoundError:
-            return False
-        if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1 or status.st_size != entries[key].size:
-            raise SourceRejected(f"{key!r} is not the file in the manifest", reason="unsafe")
-        self.disk.rename(name, name, source_fd=new, target_fd=made)
-        return True
 
     def _share(
         self, shared: list[str], entries: Entries, held: Entries, source: Path, folder: Path, made: int, staging: Staging
@@ -222,8 +215,9 @@ class Writer(StagingArea):
             for each in reversed(made):  # os.walk returns parents first
                 _sync_folder(self.disk, each)
 
-    def publish(self, staging: Staging) -> None:
-        """Rename the version to ``store/<dataset>/<version>`` and sync both folders.
+    def publish(self, staging: Staging) -> str:
+        """Rename the version to ``store/<dataset>/<version>`` and sync both folders. Return an empty reference, because the ids say
+        where it is.
 
         Raises
         ------
@@ -240,6 +234,7 @@ class Writer(StagingArea):
             self.disk.rename(staging.root / "data", final)
             _sync_folder(self.disk, final.parent)
             _sync_folder(self.disk, staging.root)
+        return ""
 
     def folder(self, dataset_id: str, version_id: str) -> Path:
         """Return the folder of a version; see :class:`~cubeport.service.ports.AddsOverviews`."""
@@ -303,6 +298,15 @@ class Reader:
         self._most = entries
         self._manifests: Bounded[tuple[str, str], _Held] = Bounded(entries)
 
+    @classmethod
+    def at(cls, place: Place) -> Reader:
+        """Return the reader of an instance."""
+        return cls(place.data, roots=place.roots)
+
+    def waits(self, dataset_id: str, version_id: str) -> bool:  # noqa: ARG002 (that of the port)
+        """Return False: everything is on this machine."""
+        return False
+
     def path(self, dataset_id: str, version_id: str) -> Path:
         """Return the folder of the published tree."""
         return version_place(self._data, dataset_id, version_id) / CUBE
@@ -353,6 +357,10 @@ class Reader:
         assert self._coarser is not None
         return self._coarser.read(dataset_id, version_id, key)
 
+    def local(self, dataset_id: str, version_id: str, scratch: Path) -> tuple[Path, None]:  # noqa: ARG002 (everything is here)
+        """Return the folder of the version, which has all its objects."""
+        return version_place(self._data, dataset_id, version_id), None
+
     def manifest(self, dataset_id: str, version_id: str) -> bytes:
         """Return ``manifest.json`` as stored. Raises Corrupt if it is missing."""
         with store_errors("read a manifest"):
@@ -377,10 +385,17 @@ class Reader:
 class Lister:
     """Lists, checks and removes the versions below *data*. It makes no folders, so a read-only instance can use it too."""
 
+    profile: str | None = None
+
     def __init__(self, data: Path, disk: Disk | None = None, *, roots: Sequence[Path] = ()) -> None:
         self._data = data
         self._disk = disk or Disk()
         self._roots = tuple(roots)
+
+    @classmethod
+    def at(cls, place: Place) -> Lister:
+        """Return the lister of an instance."""
+        return cls(place.data, roots=place.roots)
 
     def staged(self) -> list[Listed]:
         """Return the folders of ``staging``."""
@@ -509,6 +524,14 @@ class Lister:
                     _sync_folder(self._disk, trash.parent)
             remove(trash)
 
+    def datasets(self) -> Sequence[str]:
+        """Return no datasets: :meth:`drop` frees everything."""
+        return ()
+
+    def collect(self, dataset_id: str, *, dry_run: bool = False) -> int:  # noqa: ARG002 (that of the port)
+        """Return 0: :meth:`drop` has freed everything."""
+        return 0
+
 
 def _overviews(folder: Path) -> tuple[Entries | None, dict[str, int]]:
     """Return what the manifest of a version's overviews lists and what there is, by keys that begin with their folder.
@@ -587,25 +610,6 @@ def _probe(staging: Path, store: Path) -> None:
             "staging and store must be on the same file system", next_step="mount only one file system below the data folder"
         ) from error
     (store / name).rmdir()
-
-
-def _by_folder(keys: Entries) -> Iterator[tuple[Path, list[str]]]:
-    """Yield the keys by folder, so that each folder is opened once."""
-    grouped: dict[str, list[str]] = {}
-    for key in keys:
-        grouped.setdefault(key.rpartition("/")[0], []).append(key)
-    for folder, held in grouped.items():
-        yield Path(folder), held
-
-
-@contextlib.contextmanager
-def _maybe(root: Path, inner: tuple[str, ...]) -> Iterator[int | None]:
-    """Open the folder below *root* for the duration of the block; yield ``None`` if it is missing."""
-    with contextlib.ExitStack() as stack:
-        opened = None
-        with contextlib.suppress(FileNotFoundError):
-            opened = stack.enter_context(beneath(root, inner))
-        yield opened
 
 
 def _sync_folder(disk: Disk, folder: Path) -> None:

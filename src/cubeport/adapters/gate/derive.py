@@ -21,7 +21,7 @@ import zarr
 from cubeport.adapters.engines.manifest import CUBE, sources_of
 from cubeport.adapters.engines.opened import VersionStore
 from cubeport.adapters.gate.functions import imported
-from cubeport.adapters.gate.parent import Parent
+from cubeport.adapters.gate.parent import parent_of
 from cubeport.adapters.sandbox import child
 from cubeport.cubes import periods, recipes
 from cubeport.cubes.calendars import CalendarName, Stamp
@@ -49,10 +49,10 @@ def derive(request: Mapping[str, Any], context: child.Context) -> dict[str, Any]
     """Write ``into/derived.zarr`` and return its name.
 
     ``request`` contains ``recipe``, ``params`` (bound), ``function`` (``module:name`` or null), ``into``, and ``inputs``: the
-    folder and the description of a version, by name.
+    folder and the description of a version by name, and whether the service ``brings`` its objects.
     """
     target = Path(request["into"]) / RESULT
-    opened = {name: _open(Path(each["folder"])) for name, each in request["inputs"].items()}
+    opened = {name: _open(each, context) for name, each in request["inputs"].items()}
     if request["function"] is not None:
         made = imported(request["function"])(*opened.values(), **request["params"])
         if not isinstance(made, xr.Dataset):
@@ -73,10 +73,12 @@ def derive(request: Mapping[str, Any], context: child.Context) -> dict[str, Any]
     return {"file": RESULT}
 
 
-def _open(folder: Path) -> xr.Dataset:
+def _open(told: Mapping[str, Any], context: child.Context) -> xr.Dataset:
     """Return a version of ours as a lazy dataset, with values decoded and times as numbers."""
-    # The folder of a version that points into sources does not have every chunk, and a missing chunk is read as fill values.
-    store: Any = VersionStore(Parent(folder), "", "") if sources_of(folder) else folder / CUBE
+    folder = Path(told["folder"])
+    # Not every folder has every chunk, and a missing chunk is read as fill values.
+    apart = told["brings"] or sources_of(folder)
+    store: Any = VersionStore(parent_of({**told, "digest": None}, context), "", "") if apart else folder / CUBE
     opened: xr.Dataset = xr.open_dataset(
         store,
         engine=reader("zarr"),

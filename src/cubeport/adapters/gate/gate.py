@@ -8,8 +8,9 @@ import contextlib
 import os
 import stat
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,7 +22,18 @@ from cubeport.adapters.sources.identity import identity, modified_at
 from cubeport.cubes.description import CubeDescription
 from cubeport.cubes.excerpt import Needs, union
 from cubeport.cubes.update import StepsChange
-from cubeport.cubes.write_request import Base, Measured, ReadRequest, SourceFile, Staging, Verify, WriteRequest, Written, marks_of
+from cubeport.cubes.write_request import (
+    Base,
+    Bring,
+    Measured,
+    ReadRequest,
+    SourceFile,
+    Staging,
+    Verify,
+    WriteRequest,
+    Written,
+    marks_of,
+)
 from cubeport.errors import SourceRejected
 
 type _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -64,7 +76,15 @@ class ConfinedGate:
             "base": None if order.base is None else _told(order.base),
         }
         read = [] if order.base is None else _readable(order.base)
-        said = self._children.run("write", request, sources=order.sources, read=read, write=[order.target], progress=progress)
+        said = self._children.run(
+            "write",
+            request,
+            sources=order.sources,
+            read=read,
+            write=[order.target],
+            progress=progress,
+            bring=_brought(order.base),
+        )
         answer = _believed(_WriteAnswer, said)
         return Written(
             digests=answer.digests,
@@ -107,7 +127,9 @@ class ConfinedGate:
         }
         read = [] if base is None else _readable(base)
         sources = [Path(each.path) for each in held]
-        said = self._children.run("measure", request, sources=sources, read=read, write=[written], progress=progress)
+        said = self._children.run(
+            "measure", request, sources=sources, read=read, write=[written], progress=progress, bring=_brought(base)
+        )
         answer = _believed(_MeasureAnswer, said)
         return Measured(
             description=answer.description,
@@ -123,35 +145,45 @@ class ConfinedGate:
         request = {
             "folder": str(made),
             "digest": digest,
+            "brings": staging.bring is not None,
             "description": cube.model_dump(mode="json"),
             "base": None if staging.base is None else str(staging.base),
             "target": str(staging.new),
         }
         read = [made, *_pointed(made), *([] if staging.base is None else [staging.base])]
-        _believed(_Answer, self._children.run("overviews", request, read=read, write=[staging.new]))
+        bring = {} if staging.bring is None else {str(made): partial(staging.bring, made)}
+        _believed(_Answer, self._children.run("overviews", request, read=read, write=[staging.new], bring=bring))
 
     def derive(
         self,
         recipe: str,
         params: Mapping[str, Any],
-        inputs: Mapping[str, tuple[Path, CubeDescription]],
+        inputs: Mapping[str, tuple[Path, Bring | None, CubeDescription]],
         into: Path,
         *,
         function: str | None,
     ) -> Path:
-        """Compute a recipe in a child and return the result that it wrote below *into*. Raises what the recipe raises."""
+        """Compute a recipe in a child and return the result that it wrote below *into*. Raises what the recipe raises.
+
+        *inputs* are folders with versions, by name, with the function that brings objects that are not there yet.
+        """
         request = {
             "recipe": recipe,
             "params": dict(params),
             "function": function,
             "into": str(into),
             "inputs": {
-                name: {"folder": str(folder), "description": description.model_dump(mode="json")}
-                for name, (folder, description) in inputs.items()
+                name: {
+                    "folder": str(folder),
+                    "brings": bring is not None,
+                    "description": description.model_dump(mode="json"),
+                }
+                for name, (folder, bring, description) in inputs.items()
             },
         }
-        read = [each for folder, _ in inputs.values() for each in (folder, *_pointed(folder))]
-        said = self._children.run("derive", request, read=read, write=[into])
+        read = [each for folder, _, _ in inputs.values() for each in (folder, *_pointed(folder))]
+        bring = {str(folder): partial(bring, folder) for folder, bring, _ in inputs.values() if bring is not None}
+        said = self._children.run("derive", request, read=read, write=[into], bring=bring)
         return into / _believed(_DeriveAnswer, said).file
 
     def close(self) -> None:
@@ -199,7 +231,18 @@ def _asked(order: ReadRequest) -> dict[str, Any]:
 
 def _told(base: Base) -> dict[str, Any]:
     ranges = {name: list(values) for name, values in base.ranges.items()}
-    return {"folder": str(base.folder), "digest": base.digest, "ranges": ranges, "on_overlap": base.on_overlap}
+    return {
+        "folder": str(base.folder),
+        "digest": base.digest,
+        "brings": base.bring is not None,
+        "ranges": ranges,
+        "on_overlap": base.on_overlap,
+    }
+
+
+def _brought(base: Base | None) -> dict[str, Callable[[str], None]]:
+    """Return the function that brings objects of an update's base, by its folder."""
+    return {} if base is None or base.bring is None else {str(base.folder): partial(base.bring, base.folder)}
 
 
 def _readable(base: Base) -> list[Path]:

@@ -32,7 +32,7 @@ from cubeport.adapters.engines import zarrv3
 from cubeport.adapters.engines.manifest import CUBE, MANIFEST, Entry, Lying
 from cubeport.adapters.engines.zarrv3 import Grid
 from cubeport.adapters.gate import references
-from cubeport.adapters.gate.parent import Parent, Updated, Written, opened
+from cubeport.adapters.gate.parent import Updated, Written, opened, parent_of
 from cubeport.adapters.gate.write import THREADS, put
 from cubeport.adapters.sandbox import child, wire
 from cubeport.adapters.sources.reading import decoding, native
@@ -77,7 +77,7 @@ def measure(request: Mapping[str, Any], context: child.Context) -> dict[str, Any
     held = [SourceFile(*each) for each in request.get("held", ())]
     pointing = references.parse(target / references.REFERENCES, arrays, [each.size for each in held], sizes)
     own = Written(root, [each.fd for each in context.sources], held, _keyed(pointing))
-    updated = _updated(request, own, arrays, {name: node["dimension_names"] for name, node in nodes.items()})
+    updated = _updated(request, context, own, arrays, {name: node["dimension_names"] for name, node in nodes.items()})
     for name, grid in arrays.items():
         # The codecs of a source are for arrays that have chunks in one, now or since the version that is updated.
         if grid.form is not None and name not in pointing and (updated is None or updated.forms.get(name) != grid.form):
@@ -168,15 +168,18 @@ def _storage(listed: Mapping[str, Entry], arrays: Mapping[str, Grid], verify: st
 
 
 def _updated(
-    request: Mapping[str, Any], own: Written, arrays: Mapping[str, Grid], dimensions: Mapping[str, list[str]]
+    request: Mapping[str, Any],
+    context: child.Context,
+    own: Written,
+    arrays: Mapping[str, Grid],
+    dimensions: Mapping[str, list[str]],
 ) -> Updated | None:
     """Return the union of the output with its base version, if there is one."""
     base, said = request.get("base"), request.get("change")
     if base is None or said is None:
         return None
     change = StepsChange(said["dimension"], said["length"], tuple(map(tuple, said["kept"])), said["added"], said["replaced"])
-    parent = Parent(Path(base["folder"]), base["digest"])
-    return Updated(parent, arrays, dimensions, change, base["ranges"], own)
+    return Updated(parent_of(base, context), arrays, dimensions, change, base["ranges"], own)
 
 
 def _takes(updated: Updated | None, name: str, index: tuple[int, ...]) -> bool:

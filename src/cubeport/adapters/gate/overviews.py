@@ -18,7 +18,7 @@ from cubeport.adapters.engines import attributes, manifest, zarrv3
 from cubeport.adapters.engines.manifest import OVERVIEWS, OVERVIEWS_MANIFEST, Entries, Entry
 from cubeport.adapters.engines.opened import OpenedVersion
 from cubeport.adapters.engines.zarrv3 import Grid
-from cubeport.adapters.gate.parent import Parent
+from cubeport.adapters.gate.parent import parent_of
 from cubeport.adapters.sandbox import child
 from cubeport.cubes import keys, overviews
 from cubeport.cubes.bounded import Bounded
@@ -36,11 +36,11 @@ _LIMITS = ("valid_min", "valid_max", "valid_range", "actual_range")
 def write(request: Mapping[str, Any], context: child.Context) -> dict[str, Any]:
     """Write ``target/overviews.zarr`` and ``target/overviews.json``.
 
-    ``request``: ``folder`` and ``digest`` of the version, its ``description``, the folder ``base`` and ``base_digest`` of its
-    parent or null, ``target``.
+    ``request``: ``folder`` and ``digest`` of the version, whether the service ``brings`` objects of its parent there, its
+    ``description``, the folder ``base`` of its parent or null, ``target``.
     """
     cube = CubeDescription.model_validate(request["description"])
-    held = Parent(Path(request["folder"]), request["digest"])
+    held = parent_of(request, context)
     parent = None if request["base"] is None else _Held.of(Path(request["base"]))
     opened = OpenedVersion(held, "", "", cube, Bounded(_DECODED_BYTES))
     target = Path(request["target"])

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from cubeport.adapters.engines.opened import VersionStore
 from cubeport.adapters.engines.parts import Part
 from cubeport.adapters.engines.zarrv3 import Grid
 from cubeport.adapters.gate.references import Reference
+from cubeport.adapters.sandbox import child
 from cubeport.adapters.sources import series
 from cubeport.adapters.sources.reading import RAW, TEXT, OpenedSource, decoding, native
 from cubeport.cubes import axes, keys, update
@@ -38,14 +40,17 @@ from cubeport.errors import Corrupt, DtypeMismatch, EncodingMismatch, SourceReje
 class Parent:
     """The folder of a version. All objects in its manifest must exist, so that a lost chunk is never read as fill values.
 
+    With *bring*, which makes the file of a key in the folder, an object may come from an object store when it is first read.
+
     Raises
     ------
     Corrupt
         If the manifest is not the one in the catalog, or an object differs from its entry.
     """
 
-    def __init__(self, folder: Path, digest: str | None = None) -> None:
+    def __init__(self, folder: Path, digest: str | None = None, *, bring: Callable[[str], None] | None = None) -> None:
         self._folder = folder
+        self._bring = bring
         manifest = (folder / MANIFEST).read_bytes()
         if digest is not None and hashlib.sha256(manifest).hexdigest() != digest:
             raise _damaged(MANIFEST)
@@ -59,8 +64,11 @@ class Parent:
             return None
         if entry.source is not None:
             return parts.opened(entry, self._sources, [Path("/")])  # the kernel lets this process open these files and no others
+        path = self._folder / CUBE / key
+        if self._bring is not None and not path.exists():
+            self._bring(key)
         try:
-            file = (self._folder / CUBE / key).open("rb", buffering=0)
+            file = path.open("rb", buffering=0)
         except FileNotFoundError as error:
             raise _damaged(key) from error
         return StoredObject(file=file, size=entry.size, digest=entry.sha256)
@@ -83,6 +91,12 @@ class Parent:
         with found.file as file:
             document: dict[str, Any] = json.loads(file.read())
         return document
+
+
+def parent_of(told: Mapping[str, Any], context: child.Context) -> Parent:
+    """Return the version that a request names by ``folder``, ``digest`` and whether the service ``brings`` objects."""
+    folder = Path(told["folder"])
+    return Parent(folder, told["digest"], bring=partial(context.bring, folder) if told["brings"] else None)
 
 
 class Written:

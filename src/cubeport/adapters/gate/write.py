@@ -25,7 +25,7 @@ from cubeport.adapters.engines.manifest import CUBE
 from cubeport.adapters.engines.zarrv3 import Grid
 from cubeport.adapters.gate import references
 from cubeport.adapters.gate.functions import imported
-from cubeport.adapters.gate.parent import Parent, is_shared, merge, shared
+from cubeport.adapters.gate.parent import is_shared, merge, parent_of, shared
 from cubeport.adapters.sandbox import child
 from cubeport.adapters.sources.formats import format_of, scan, stored
 from cubeport.adapters.sources.identity import identity
@@ -82,7 +82,7 @@ def write(request: Mapping[str, Any], context: child.Context) -> dict[str, Any]:
 
         writer = _Writer(Path(request["target"]) / CUBE, pool, context, warnings, whole.name)
         if (base := request.get("base")) is not None:
-            held = Parent(Path(base["folder"]), base["digest"])
+            held = parent_of(base, context)
             new = replace(whole, raw=raw, warnings=())
             updated, change = merge(
                 held.source(), new, request["append_dim"], base["on_overlap"], tolerance(request.get("normalise", ()))

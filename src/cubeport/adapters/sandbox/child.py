@@ -14,6 +14,7 @@ import stat
 import sys
 import sysconfig
 import tempfile
+import threading
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -66,21 +67,31 @@ class Context:
         """The folders that the task can write to. The first is the working folder."""
         self._channel = channel
         self._fail_points = fail_points
+        self._speaking = threading.Lock()
 
     def progress(self, phase: str, done: int, total: int) -> None:
         """Report the progress of the task. The service ends a cancelled task from outside."""
-        wire.send(self._channel, {"progress": [phase, done, total]})
+        with self._speaking:
+            wire.send(self._channel, {"progress": [phase, done, total]})
+
+    def bring(self, folder: Path, name: str) -> None:
+        """Ask the service to make the file *name* in *folder*, one of :attr:`read`, and wait for it. Threads may call it."""
+        with self._speaking:
+            wire.send(self._channel, {"bring": [str(folder), name]})
+            wire.receive(self._channel, 1_024)
 
     def declare(self, declared_bytes: int) -> None:
         """Report the declared size of the sources. It determines the time limit (``gate.base_s`` plus the size at a fixed rate)."""
         _cpu_seconds(self.limits.seconds(declared_bytes))
-        wire.send(self._channel, {"declared": declared_bytes})
+        with self._speaking:
+            wire.send(self._channel, {"declared": declared_bytes})
 
     def fail_point(self, name: str) -> None:
         """Pass the fail point *name*. The service counts it and acts on it, because this process cannot kill the service."""
         if self._fail_points:
-            wire.send(self._channel, {"passing": name})
-            wire.receive(self._channel, 1_024)
+            with self._speaking:
+                wire.send(self._channel, {"passing": name})
+                wire.receive(self._channel, 1_024)
 
 
 _NICE = 5

@@ -105,6 +105,7 @@ class Children:
         write: Sequence[Path] = (),
         declared_bytes: int | None = None,
         progress: Progress | None = None,
+        bring: Mapping[str, Callable[[str], None]] | None = None,
     ) -> Mapping[str, Any]:
         """Run *task* in a new child and return its answer, one JSON object that the caller must validate.
 
@@ -121,6 +122,9 @@ class Children:
         progress
             Called with the child's progress, and at least twice a second. If it raises, the child is ended and the error is raised
             here.
+        bring
+            By folder in *read*, the function that makes one more file in it, by the name that the child asks for. The function
+            checks the name. Its errors end the child.
 
         Raises
         ------
@@ -157,7 +161,7 @@ class Children:
             try:
                 unit.send(document)
                 self._hand_over(unit, beat, sources)
-                answer = self._listen(unit, beat, declared_bytes or 0)
+                answer = self._listen(unit, beat, declared_bytes or 0, bring or {})
             except wire.Garbled as error:
                 _LOG.error("a child of the gate broke off: %s", error)
                 unit.end()
@@ -225,7 +229,9 @@ class Children:
                         _result(frame, self.limits, unit.ended())
                 raise wire.Garbled("it does not receive its sources")
 
-    def _listen(self, unit: _Unit, beat: _Beat, declared_bytes: int) -> Mapping[str, Any] | None:
+    def _listen(
+        self, unit: _Unit, beat: _Beat, declared_bytes: int, bring: Mapping[str, Callable[[str], None]]
+    ) -> Mapping[str, Any] | None:
         """Return the child's final message, or ``None`` if it ended without one."""
         deadline = time.monotonic() + self.limits.seconds(declared_bytes)
         while True:
@@ -235,6 +241,11 @@ class Children:
                 case {"declared": int(declared)}:
                     deadline += max(0.0, self.limits.seconds(declared) - self.limits.seconds(declared_bytes))
                     declared_bytes = max(declared_bytes, declared)
+                case {"bring": [str(folder), str(name)]} if folder in bring:
+                    began = time.monotonic()
+                    bring[folder](name)
+                    deadline += time.monotonic() - began  # the child waits for the store, which is no fault of its source
+                    unit.send({})
                 case {"passing": str(name)} if failpoints.armed():
                     failpoints.passing(name)  # here, not in the child: it counts over all children and can kill the whole service
                     unit.send({})

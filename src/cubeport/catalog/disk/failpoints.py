@@ -53,6 +53,7 @@ STEPS = (
     "gc",
     "recover",
     "trash",
+    "pointer",
 )
 """The steps of an operation that are not states of its journal, and the steps of recovery and gc."""
 

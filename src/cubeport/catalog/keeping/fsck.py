@@ -233,7 +233,7 @@ def _strangers(ports: Ports, parts: CatalogParts, repaired: list[str] | None) ->
     for found in strangers:
         kind = found.kind if found.ours else "unknown-file"
         yield Finding(kind, f"{found.profile}:{found.path}", found.reason, "cubeport gc" if found.ours else "inspect it")
-        if found.ours and repaired is not None and parts.quarantine is not None:
+        if found.ours and found.is_file and repaired is not None and parts.quarantine is not None:
             profile = ports.profiles.get(found.profile)
             profile.quarantine(found.path, parts.quarantine / f"{new_id()[:8]}-{Path(found.path).name}")
             repaired.append(f"{found.profile}:{found.path}: moved to quarantine")

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from cubeport.catalog.artifacts.storage import Stored
+from cubeport.catalog.artifacts.storage import Profile, Stored
 from cubeport.catalog.disk.durable import store_errors
 from cubeport.catalog.disk.failpoints import step
 from cubeport.catalog.forms.canonical import timestamp
 from cubeport.catalog.keeping.integrity import place_of
-from cubeport.catalog.parts import CatalogParts, Garbage
+from cubeport.catalog.parts import CatalogParts, Garbage, Keeper
 from cubeport.catalog.work.journal import Line
 from cubeport.catalog.work.unit_of_work import Ports
 
@@ -29,22 +29,29 @@ def gc(ports: Ports, parts: CatalogParts, *, older_than_s: float, dry_run: bool)
     """
     found: list[Garbage] = []
     clocks: dict[str, float] = {}
-    for each in garbage(ports, parts):
+    keepers = tuple(parts.keepers())
+    for each in garbage(ports, parts, keepers):
         profile = ports.profiles.get(each.profile)
         if each.profile not in clocks:
             clocks[each.profile] = profile.now() if not dry_run else time.time()
         age = clocks[each.profile] - datetime.fromisoformat(each.modified).timestamp()
         removable = each.ours and profile.writable and age >= older_than_s
         if removable and not dry_run:
-            there = profile.stat(each.path)
             with store_errors("remove the bytes"), step("gc"):
-                removed = there is not None and profile.remove(each.path, there.proof) == "removed"
+                removed = _removed(profile, each) if each.is_file else any(keeper.remove(each) for keeper in keepers)
             found.append(replace(each, removed=removed))
         elif removable or not each.ours:
             found.append(each)
+    for keeper in keepers:
+        found += keeper.collect(dry_run=dry_run)
     if not dry_run:
         _remove_empty_folders(ports, parts)
     return found
+
+
+def _removed(profile: Profile, each: Garbage) -> bool:
+    there = profile.stat(each.path)
+    return there is not None and profile.remove(each.path, there.proof) == "removed"
 
 
 def _remove_empty_folders(ports: Ports, parts: CatalogParts) -> None:
@@ -57,11 +64,11 @@ def _remove_empty_folders(ports: Ports, parts: CatalogParts) -> None:
                     ports.profiles.get(name).remove_folders(each["folders"])
 
 
-def garbage(ports: Ports, parts: CatalogParts) -> list[Garbage]:
+def garbage(ports: Ports, parts: CatalogParts, keepers: Iterable[Keeper] | None = None) -> list[Garbage]:
     """Return bytes that nothing refers to. Stores are listed first, then open journals, then records, so that no used file looks
     orphaned.
     """
-    kept = [each for keeper in parts.keepers() for each in keeper.garbage()]
+    kept = [each for keeper in (parts.keepers() if keepers is None else keepers) for each in keeper.garbage()]
     searched = [profile for profile in ports.profiles if profile.writable and profile.name not in parts.apart]
     listed = [(profile, list(profile.walk())) for profile in searched]
     in_work = set(ports.journal.open_ids())

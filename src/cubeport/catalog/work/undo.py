@@ -43,12 +43,12 @@ class Compensation(Model):
 
 
 class Action(Model):
-    """An action after the commit is certain: ``remove_source`` or ``remove_managed``."""
+    """An action after the commit is certain: ``remove_source``, ``remove_managed``, or one that is registered."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
     label = "after-action"
 
-    action: Literal["remove_source", "remove_managed"]
+    action: str
     profile: str | None = None
     path: str
     proof: JsonObject = Field(default_factory=dict)
@@ -71,8 +71,8 @@ class Undoer:
     _plugins: dict[str, Callable[[Mapping[str, Any]], None]] = field(default_factory=dict)
 
     def register(self, name: str, fn: Callable[[Mapping[str, Any]], None]) -> None:
-        """Register a plugin's undo function as *name*. Raises NamespaceTaken if another has this name."""
-        if name in _UNDOS or self._plugins.get(name, fn) is not fn:
+        """Register a function that undoes a change, or acts after a commit, as *name*. Raises NamespaceTaken."""
+        if name in (*_UNDOS, *_ACTIONS) or self._plugins.get(name, fn) is not fn:
             raise NamespaceTaken(f"The undo {name} is already registered.")
         self._plugins[name] = fn
 
@@ -104,6 +104,11 @@ class Undoer:
         return undone
 
     def _act(self, each: Action, operation_id: str) -> Undone:
+        if each.action in self._plugins:
+            self._plugins[each.action](each.to_mapping())
+            return "done"
+        if each.action not in _ACTIONS:
+            raise ExtraMissing(f"no plugin provides the action {each.action}")
         if each.action == "remove_source":
             return _remove_source(Path(each.path), each.proof)
         assert each.profile is not None, "managed bytes have a profile"
@@ -111,6 +116,7 @@ class Undoer:
 
 
 _UNDOS = ("remove_file", "remove_tree", "remove_temp", "abort_upload")
+_ACTIONS = ("remove_source", "remove_managed")
 
 
 def source_proof(path: Path) -> dict[str, Any]:

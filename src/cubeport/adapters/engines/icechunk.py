@@ -1,0 +1,704 @@
+"""The engine ``icechunk``. A dataset is a repository of Icechunk in an object store, and a version is a tag of a snapshot in it.
+
+::
+
+    <profile>/<dataset>/…                 the repository, as Icechunk writes it; the branch main is the newest version
+    its tag v-<version>                   the snapshot of a version
+    in a snapshot: <key>                  the cube, which any reader of Icechunk opens
+                   .cubeport/manifest     the manifest of the version: its keys with sizes and sha256
+                   .cubeport/overviews/…  the overviews of the cube
+    <data>/staging/<operation>/…          where a version is made, on this machine
+
+Icechunk compares neither the length nor the content of what it reads, so every object is compared with the manifest here. Readers
+open the snapshot in the catalog, never a tag or a branch. What a dead writer leaves is garbage by construction: no tag names it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import icechunk
+import numpy as np
+from numcodecs import Zstd
+
+from cubeport.adapters.engines import Place, repositories, zarrv3
+from cubeport.adapters.engines.disk import beneath, beneath_if_there, read
+from cubeport.adapters.engines.manifest import CUBE, MANIFEST, OVERVIEWS, OVERVIEWS_MANIFEST, Entries, Entry, by_folder, parse
+from cubeport.adapters.engines.repositories import Repositories
+from cubeport.adapters.engines.staging import Listed, StagingArea, checked_dataset, checked_id, size, staged
+from cubeport.catalog.disk.durable import make_folders, store_errors
+from cubeport.catalog.disk.failpoints import passing, step
+from cubeport.cubes import keys
+from cubeport.cubes.bounded import Bounded
+from cubeport.cubes.write_request import Bring, Occupied, Staging, StoredObject
+from cubeport.errors import Corrupt, DatasetBusy, InvalidConfiguration, SourceRejected, StoreUnavailable, TargetExists
+
+HIDDEN = ".cubeport"
+"""The part of a snapshot that is not of the cube. No group leads there, so readers of the cube do not see it."""
+
+_BLOCK = 1 << 20
+"""The chunk of a document, in bytes."""
+
+_SAMPLE = 100
+"""Of the chunks that a version adds, one of so many is read back before it is published; and at least :data:`_LEAST`."""
+_LEAST = 8
+
+_TREES = ((CUBE, MANIFEST), (OVERVIEWS, OVERVIEWS_MANIFEST))
+
+
+def _key(tree: str, key: str) -> str:
+    """Return the key in a snapshot of an object of the cube or of its overviews."""
+    return key if tree == CUBE else f"{HIDDEN}/overviews/{key}"
+
+
+def _connected(place: Place) -> Repositories:
+    if place.store is None:
+        raise InvalidConfiguration(
+            "The engine icechunk stores versions in an object store, and the setting profile names none.",
+            next_step="name a profile of config/profiles.yaml that has `use: [data]` (config/service.yaml: profile)",
+        )
+    found: Repositories = place.store()
+    return found
+
+
+@dataclass
+class Writer(StagingArea):
+    """Makes versions as snapshots. The caller holds the lock of the dataset."""
+
+    name = "icechunk"
+    points = False
+
+    store: Repositories = field(kw_only=True)
+    references: Callable[[str], str] = field(kw_only=True)
+    _made: dict[str, str] = field(default_factory=dict, init=False)
+    """The snapshot of each operation that is between :meth:`sync` and its end."""
+
+    @classmethod
+    def at(cls, place: Place) -> Writer:
+        """Return the writer of an instance. Raises InvalidConfiguration if ``profile`` is null."""
+        return cls(place.data, roots=place.roots, store=_connected(place), references=place.references)
+
+    def __post_init__(self) -> None:
+        with store_errors("set up the data folder"):
+            make_folders(self.data / "staging")
+
+    def stage(
+        self, operation_id: str, dataset_id: str, version_id: str, *, parent: str | None = None
+    ) -> tuple[Staging, Sequence[Mapping[str, Any]]]:
+        """Make ``staging/<op>`` with the metadata of the parent, and return it with the compensations to record."""
+        root = self._staging / checked_id(operation_id)
+        with store_errors("make a staging folder"):
+            self.disk.make_folder(root)
+            for each in ("data", "source"):
+                self.disk.make_folder(root / each)
+        undo = [
+            self.compensation(root, root),
+            {"undo": "drop_tag", "path": _place(dataset_id, version_id), "proof": {"operation": operation_id}},
+        ]
+        base, bring = None, None
+        if parent is not None:
+            reader = Reader(self.store, self.references, entries=0)
+            base, bring = reader.local(dataset_id, checked_id(parent), root / "base")
+        new, source = root / "new", root / "source"
+        return (
+            Staging(operation_id, dataset_id, version_id, root=root, new=new, source=source, parent=parent, base=base, bring=bring),
+            undo,
+        )
+
+    def assemble(self, staging: Staging, *, overviews: bool = False) -> None:
+        """Move the objects that the manifest lists, and only those, from ``new`` to ``data``. All others must be the parent's.
+
+        Raises
+        ------
+        SourceRejected
+            ``unsafe``, if the manifest is not valid, or lists what was not written and is not the parent's.
+        """
+        tree, listed = _TREES[overviews]
+        with store_errors("take in the data"):
+            manifest = read(staging.new / listed)
+            entries = _parsed(manifest)
+            held = _kept(staging, listed)
+            target = staging.root / "data"
+            self.disk.make_folder(target / tree)
+            for folder, names in by_folder(entries):
+                for each in reversed([folder, *folder.parents][:-1]):
+                    if not (target / tree / each).is_dir():
+                        self.disk.make_folder(target / tree / each)
+                with beneath_if_there(staging.new / tree, folder.parts) as new, beneath(target / tree, folder.parts) as made:
+                    for key in names:
+                        if not self.take(key, entries, new, made) and held.get(key) != entries[key]:
+                            words = "is in the manifest, but was not written and does not belong to the parent"
+                            raise SourceRejected(f"{key!r} {words}", reason="unsafe")
+            self.disk.write(target / listed, manifest)
+
+    def sync(self, staging: Staging) -> None:
+        """Send the version as a snapshot that nothing names, and compare it with its manifest in a repository opened anew.
+
+        Raises
+        ------
+        StoreUnavailable
+            If the store does not have every new object as it was sent. The version is then abandoned.
+        """
+        new, gone, documents = self._changes(staging)
+        self.store.make(staging.dataset_id)
+        nodes = {key.removesuffix(f"/{keys.METADATA}"): path for key, (path, _) in new.items() if _is_metadata(key)}
+        arrays = {node: content for node, path in nodes.items() if _is_array(content := path.read_bytes())}
+        repository = self._opened(staging, repositories.splits(arrays, self.store.tuning.refs_per_manifest))
+        start = self.references(staging.parent) if staging.parent is not None else repositories.root_of(repository)
+        repositories.point_main(repository, start)
+        with repositories.errors("begin a version"):
+            session = repository.writable_session(repositories.MAIN)
+        if session.snapshot_id != start:
+            raise DatasetBusy(f"Somebody else writes {staging.dataset_id!r}.", next_step="try again")
+        metadata, chunks = (
+            [(key, path.read_bytes) for key, (path, _) in new.items() if _is_metadata(key) == wanted] for wanted in (True, False)
+        )
+        repositories.delete_all(session, gone)
+        repositories.delete_below(session, [f"{HIDDEN}/{_name(listed)}" for _, listed in _TREES])
+        for each in sorted(metadata, key=lambda item: item[0].count("/")):
+            repositories.set_all(session, [each])
+        repositories.set_all(session, _halfway(chunks))
+        for name, content in documents.items():
+            _put_document(session, name, content)
+        snapshot = self._flush(repository, session, staging)
+        self._check(staging, snapshot, {key: entry for key, (_, entry) in new.items()})
+        self._made[staging.operation_id] = snapshot
+
+    def _opened(self, staging: Staging, splits: Mapping[str, tuple[int, int]]) -> icechunk.Repository:
+        repository = self.store.fresh(staging.dataset_id, splits)
+        if repository is None:
+            raise StoreUnavailable("The repository that was made is not there.", next_step="try again")
+        return repository
+
+    def _changes(self, staging: Staging) -> tuple[dict[str, tuple[Path, Entry]], list[str], dict[str, bytes]]:
+        """Return the new objects, the keys of the parent that are gone, and the documents of the version."""
+        new: dict[str, tuple[Path, Entry]] = {}
+        gone: list[str] = []
+        documents: dict[str, bytes] = {}
+        for tree, listed in _TREES:
+            folder = staging.root / "data"
+            if (folder / listed).exists():
+                documents[_name(listed)] = manifest = read(folder / listed)
+                entries = _parsed(manifest)
+            else:
+                entries = {}
+            for key, entry in entries.items():
+                if (path := folder / tree / key).is_file():
+                    new[_key(tree, key)] = path, entry
+            gone += [_key(tree, key) for key in _kept(staging, listed) if key not in entries]
+        return new, gone, documents
+
+    def _flush(self, repository: icechunk.Repository, session: icechunk.Session, staging: Staging) -> str:
+        said = {"operation": staging.operation_id, "dataset": staging.dataset_id, "version": staging.version_id}
+        with repositories.errors("store a version"):
+            try:
+                return session.flush(f"version {staging.version_id}", metadata=said)
+            except icechunk.IcechunkError:
+                # An error does not show whether it happened: the operation in the metadata of the snapshot does.
+                found = _snapshot_of(repository, staging.operation_id)
+                if found is None:
+                    raise
+                return found
+
+    def _check(self, staging: Staging, snapshot: str, entries: Mapping[str, Entry]) -> None:
+        """Compare the size of every new object, and the bytes of all metadata and of a sample of the chunks, in a repository opened
+        anew.
+        """
+        session = repositories.at(self._opened(staging, {}), snapshot)
+        if session is None:
+            raise StoreUnavailable("The store does not have the snapshot that was sent.", next_step="try again")
+        found = repositories.sizes(session, entries)
+        wrong = [key for key, entry in entries.items() if found[key] != entry.size]
+        chunks = sorted(key for key in entries if not _is_metadata(key))
+        sample = chunks[:: max(1, min(_SAMPLE, len(chunks) // _LEAST))]
+
+        def compare(key: str, content: bytes | None) -> None:
+            if content is None or not _is(content, entries[key]):
+                wrong.append(key)
+
+        repositories.get_all(session, [*(entries.keys() - set(chunks)), *sample], compare)
+        if wrong:
+            raise StoreUnavailable(
+                f"The store does not have {len(wrong)} objects of the version as they were sent.", next_step="try again"
+            )
+
+    def publish(self, staging: Staging) -> str:
+        """Give the snapshot the tag of the version, and return its id.
+
+        Raises
+        ------
+        TargetExists
+            If the version already exists.
+        """
+        snapshot, tag = self._made.pop(staging.operation_id), repositories.tag_of(staging.version_id)
+        repository = self._opened(staging, {})
+        with step("pointer"), repositories.errors("publish a version"):
+            try:
+                repository.create_tag(tag, snapshot)
+            except icechunk.IcechunkError as error:
+                # An error does not show whether it happened: the tag does.
+                there = repositories.tagged(repository, staging.version_id)
+                if there is None and not isinstance(error, icechunk.AlreadyExistsError):
+                    raise
+                if there != snapshot:
+                    raise TargetExists("this version is already in the store", version_id=staging.version_id) from error
+        return snapshot
+
+    def afterwards(self, staging: Staging, reference: str) -> Sequence[Mapping[str, Any]]:
+        """Return the action that points ``main`` to the version."""
+        return [{"action": "point_main", "path": _place(staging.dataset_id, staging.version_id), "proof": {"snapshot": reference}}]
+
+    def clear(self, staging: Staging) -> None:
+        """Remove ``staging/<op>``. Idempotent."""
+        self._made.pop(staging.operation_id, None)
+        super().clear(staging)
+
+
+class _Held(NamedTuple):
+    """A version that is open."""
+
+    session: icechunk.Session
+    trees: Mapping[str, Entries]
+    """The entries of the cube and of its overviews."""
+    manifest: bytes
+    root: bytes
+    """The consolidated metadata of the cube, which every reader needs first."""
+
+
+class Reader:
+    """Reads versions.
+
+    Parameters
+    ----------
+    references
+        Returns the snapshot of a version.
+    entries
+        How many manifest entries to cache. A version never changes.
+    """
+
+    def __init__(self, store: Repositories, references: Callable[[str], str], *, entries: int = 500_000) -> None:
+        self._store = store
+        self._references = references
+        self._most = entries
+        self._open: Bounded[str, _Held] = Bounded(max(1, entries))
+
+    @classmethod
+    def at(cls, place: Place) -> Reader:
+        """Return the reader of an instance. Raises InvalidConfiguration if ``profile`` is null."""
+        return cls(_connected(place), place.references)
+
+    def waits(self, dataset_id: str, version_id: str) -> bool:  # noqa: ARG002 (that of the port)
+        """Return True: the store is another machine."""
+        return True
+
+    def read(self, dataset_id: str, version_id: str, key: str) -> StoredObject | None:
+        """Return the object, or ``None`` if the manifest of the version does not list the key.
+
+        Raises
+        ------
+        Corrupt
+            If the store does not have the object, or its bytes are not what was written. Absent is not unreadable.
+        StoreUnavailable
+            If the store cannot be read.
+        """
+        return self._read(CUBE, dataset_id, version_id, key)
+
+    def overview(self, dataset_id: str, version_id: str, key: str) -> StoredObject | None:
+        """Return an object of the version's overviews, whose keys begin with the level; raises as :meth:`read`."""
+        return self._read(OVERVIEWS, dataset_id, version_id, key)
+
+    def manifest(self, dataset_id: str, version_id: str) -> bytes:
+        """Return ``manifest.json`` as it was sealed. Raises as :meth:`read`."""
+        return self._held(dataset_id, version_id).manifest
+
+    def place(self, dataset_id: str, version_id: str, key: str) -> None:  # noqa: ARG002 (there are no files)
+        """Return ``None``: there are no files."""
+        return
+
+    def local(self, dataset_id: str, version_id: str, scratch: Path) -> tuple[Path, Bring]:
+        """Make the folder *scratch* with the manifests and all metadata of a version. Return it, and the function that brings one
+        other object below it, or below another folder with the same version.
+        """
+        held = self._held(dataset_id, version_id)
+        with store_errors("make a folder for a version"):
+            make_folders(scratch / CUBE)
+            (scratch / MANIFEST).write_bytes(held.manifest)
+            if OVERVIEWS in held.trees:
+                (scratch / OVERVIEWS_MANIFEST).write_bytes(_document(held.session, _name(OVERVIEWS_MANIFEST)) or b"")
+        for tree, entries in held.trees.items():
+            wanted = {_key(tree, key): key for key in entries if _is_metadata(key)}
+
+            def put(inner: str, content: bytes | None, tree: str = tree, wanted: Mapping[str, str] = wanted) -> None:
+                key = wanted[inner]
+                _write(scratch / tree / key, self._checked(content, held.trees[tree][key], key, dataset_id, version_id))
+
+            repositories.get_all(held.session, wanted, put)
+
+        def bring(folder: Path, key: str) -> None:
+            found = self.read(dataset_id, version_id, key)
+            if found is None:
+                raise SourceRejected(f"{key[:200]!r} is not an object of the version", reason="unsafe")
+            _write(folder / CUBE / key, found.file.read())
+
+        return scratch, bring
+
+    def _read(self, tree: str, dataset_id: str, version_id: str, key: str) -> StoredObject | None:
+        held = self._held(dataset_id, version_id)
+        entry = held.trees.get(tree, {}).get(key)
+        if entry is None:
+            return None
+        if tree == CUBE and key == keys.METADATA:
+            content: bytes | None = held.root
+        else:
+            try:
+                content = repositories.get(held.session, _key(tree, key))
+            except Corrupt:
+                content = None
+        data = self._checked(content, entry, key, dataset_id, version_id)
+        return StoredObject(file=io.BytesIO(data), size=entry.size, digest=entry.sha256)
+
+    @staticmethod
+    def _checked(content: bytes | None, entry: Entry, key: str, dataset_id: str, version_id: str) -> bytes:
+        if content is None:
+            raise _corrupt(f"{key!r} is missing", dataset_id, version_id)
+        if len(content) != entry.size:
+            raise _corrupt(f"{key!r} has a different size than was written", dataset_id, version_id)
+        if not _is(content, entry):
+            raise _corrupt(f"{key!r} has different bytes than were written", dataset_id, version_id)
+        return content
+
+    def _held(self, dataset_id: str, version_id: str) -> _Held:
+        """Return what is kept in memory of the version."""
+        held = self._open.get(checked_id(version_id))
+        if held is None:
+            held = self._opened(dataset_id, version_id)
+            weight = sum(map(len, held.trees.values()))
+            self._open.put(version_id, held, min(weight, max(1, self._most)))
+        return held
+
+    def _opened(self, dataset_id: str, version_id: str) -> _Held:
+        repository = self._store.find(dataset_id)
+        if repository is None:
+            raise _corrupt("its repository is missing", dataset_id, version_id)
+        session = repositories.at(repository, self._references(version_id))
+        if session is None:
+            raise _corrupt("its snapshot is missing", dataset_id, version_id)
+        try:
+            found = {tree: _document(session, _name(listed)) for tree, listed in _TREES}
+            trees = {tree: parse(each) for tree, each in found.items() if each is not None}
+            root = repositories.get(session, keys.METADATA)
+        except ValueError as error:
+            raise _corrupt("its manifest cannot be read", dataset_id, version_id) from error
+        except Corrupt as error:
+            raise _corrupt("its manifest is missing", dataset_id, version_id) from error
+        manifest = found[CUBE]
+        if manifest is None:
+            raise _corrupt("its manifest is missing", dataset_id, version_id)
+        return _Held(session, trees, manifest, root or b"")
+
+
+class Lister:
+    """Lists, checks and removes versions. It makes no repository, so a read-only instance can use it too."""
+
+    def __init__(self, data: Path, store: Repositories) -> None:
+        self._data = data
+        self._store = store
+        self.profile: str | None = store.place.profile
+
+    @classmethod
+    def at(cls, place: Place) -> Lister:
+        """Return the lister of an instance. Raises InvalidConfiguration if ``profile`` is null."""
+        return cls(place.data, _connected(place))
+
+    def staged(self) -> list[Listed]:
+        """Return the folders of ``staging``."""
+        return staged(self._data)
+
+    def versions(self) -> list[tuple[str, Listed]]:
+        """Return the dataset and the tag of every version."""
+        found = []
+        for dataset_id in self._store.datasets():
+            repository = self._store.fresh(dataset_id)
+            if repository is None:
+                continue
+            for version_id in repositories.versions_of(repository):
+                snapshot = repositories.tagged(repository, version_id)
+                if snapshot is not None:
+                    at = repositories.modified(repository, snapshot).timestamp()
+                    found.append((dataset_id, Listed(_place(dataset_id, version_id), version_id, at)))
+        return found
+
+    def size(self, path: str) -> int:
+        """Return the total size of the version, or of the folder in staging, at *path* in bytes."""
+        if path.startswith("staging/"):
+            return size(self._data / path)
+        session = self._session(*_parts(path))
+        return 0 if session is None else sum(each.size for entries in _trees(session).values() for each in entries.values())
+
+    def occupied(self, dataset_id: str) -> Occupied:
+        """Return the size of the dataset's versions. Objects that versions share are counted once.
+
+        An object is its version's own if no other version has it under the same key.
+        """
+        repository = self._store.find(dataset_id)
+        if repository is None:
+            return Occupied(0, {})
+        listed: dict[str, dict[tuple[str, str, str], int]] = {}
+        for version_id in repositories.versions_of(repository):
+            session = self._session(dataset_id, version_id)
+            trees = {} if session is None else _trees(session)
+            listed[version_id] = {
+                (tree, key, entry.sha256): entry.size for tree, entries in trees.items() for key, entry in entries.items()
+            }
+        times: dict[tuple[str, str, str], int] = {}
+        for entries in listed.values():
+            for each in entries:
+                times[each] = times.get(each, 0) + 1
+        documents = {each: size for entries in listed.values() for each, size in entries.items() if _is_metadata(each[1])}
+        with repositories.errors("measure the versions of a dataset"):
+            chunks = repository.chunk_storage_stats()
+        versions = {
+            version_id: (sum(entries.values()), sum(size for each, size in entries.items() if times[each] == 1))
+            for version_id, entries in listed.items()
+        }
+        return Occupied(sum(documents.values()) + chunks.native_bytes + chunks.inlined_bytes, versions)
+
+    def faults(self, path: str, *, digest: str, data: bool, after: str = "") -> Iterator[tuple[str | None, str]]:
+        """Yield each key of the version at *path* in order, with the kind of its difference from the manifest, or ``None``.
+
+        Without *data*, the objects are compared with what the snapshot says of them. With it, every byte is read.
+        """
+        session = self._session(*_parts(path))
+        manifest = None if session is None else _found(session, _name(MANIFEST))
+        if session is None or manifest is None:
+            yield "missing-object", MANIFEST
+            return
+        if hashlib.sha256(manifest).hexdigest() != digest:
+            yield "digest-differs", MANIFEST
+            return
+        entries = {_key(tree, key): each for tree, listed in _trees(session).items() for key, each in listed.items()}
+        documents = f"{HIDDEN}/{_name(MANIFEST)}/", f"{HIDDEN}/{_name(OVERVIEWS_MANIFEST)}/"
+        there = {key for key in repositories.keys_of(session) if not key.startswith(documents)}
+        sizes = repositories.sizes(session, sorted(entries.keys() & there))
+        for key in sorted(key for key in entries.keys() | there if key > after):
+            if key not in there:
+                yield "missing-object", key
+            elif key not in entries:
+                yield "extra-object", key
+            elif sizes[key] != entries[key].size:
+                yield "size-differs", key
+            else:
+                yield (_fault_of(session, key, entries[key]) if data else None), key
+
+    def object(self, path: str, key: str) -> str:
+        """Return the path of an object of the version at *path*."""
+        return f"{path}/{key}"
+
+    def strays(self) -> Iterator[str]:
+        """Yield what is in the store and in no repository."""
+        return self._store.strays()
+
+    def drop(self, dataset_id: str, version_id: str) -> None:
+        """Delete the tag of the version. :meth:`collect` removes what no other version has. Idempotent."""
+        drop_tag(self._store, dataset_id, version_id)
+
+    def datasets(self) -> Sequence[str]:
+        """Return the datasets with a repository."""
+        return self._store.datasets()
+
+    def collect(self, dataset_id: str, *, dry_run: bool = False) -> int:
+        """Remove what no version of the dataset has and is old enough, and return its size in bytes.
+
+        The caller holds the lock of the dataset, and no operation on it is open, because Icechunk also deletes what an open
+        writer has sent.
+        """
+        repository = self._store.fresh(dataset_id)
+        if repository is None:
+            return 0
+        cutoff = self._store.now(dataset_id) - timedelta(hours=self._store.tuning.gc_cutoff_h)
+        with repositories.errors("remove what no version has"):
+            if not dry_run:
+                repository.expire_snapshots(cutoff)
+            summary = repository.garbage_collect(cutoff, dry_run=dry_run)
+        return int(summary.bytes_deleted)
+
+    def _session(self, dataset_id: str, version_id: str) -> icechunk.Session | None:
+        repository = self._store.find(dataset_id)
+        snapshot = None if repository is None else repositories.tagged(repository, version_id)
+        return None if repository is None or snapshot is None else repositories.at(repository, snapshot)
+
+
+def drop_tag(store: Repositories, dataset_id: str, version_id: str) -> None:
+    """Delete the tag of a version. Ids are random, so the tag is that of the version. Idempotent, also if an answer was lost."""
+    checked_id(version_id)
+    repository = store.fresh(dataset_id)
+    if repository is None or repositories.tagged(repository, version_id) is None:
+        return
+    with step("pointer"), repositories.errors("remove a version"):
+        try:
+            repository.delete_tag(repositories.tag_of(version_id))
+        except icechunk.IcechunkError:
+            if repositories.tagged(repository, version_id) is not None:
+                raise
+
+
+def undo_tag(store: Callable[[], Repositories], compensation: Mapping[str, Any]) -> None:
+    """Undo the publication of a version: delete its tag, if it is there. Its snapshot is then garbage."""
+    drop_tag(store(), *_parts(str(compensation["path"])))
+
+
+def move_main(store: Callable[[], Repositories], action: Mapping[str, Any]) -> None:
+    """Point ``main`` to a committed version, unless its tag is gone or a later version has moved it already."""
+    dataset_id, version_id = _parts(str(action["path"]))
+    repository = store().fresh(dataset_id)
+    if repository is None or (snapshot := repositories.tagged(repository, version_id)) is None:
+        return
+    with repositories.errors("read the history of a dataset"):
+        there = repository.lookup_branch(repositories.MAIN)
+        parents = [each.id for each in repository.ancestry(snapshot_id=snapshot)][1:]
+    if there in parents:
+        with step("pointer"):
+            repositories.point_main(repository, snapshot)
+
+
+def _place(dataset_id: str, version_id: str) -> str:
+    """Return the path of a version in lists and journals."""
+    return f"store/{checked_dataset(dataset_id)}/{checked_id(version_id)}"
+
+
+def _parts(path: str) -> tuple[str, str]:
+    _, dataset_id, version_id = path.split("/")
+    return checked_dataset(dataset_id), checked_id(version_id)
+
+
+def _parsed(manifest: bytes) -> Entries:
+    try:
+        entries = parse(manifest)
+    except ValueError as error:
+        raise SourceRejected("the manifest that was written is not one of ours", reason="unsafe") from error
+    for key, entry in entries.items():
+        if entry.source is not None or key.startswith(f"{HIDDEN}/"):
+            raise SourceRejected(f"{key!r} cannot be in a version of the engine icechunk", reason="unsafe")
+    return entries
+
+
+def _kept(staging: Staging, listed: str) -> Entries:
+    """Return the entries of the parent."""
+    if staging.base is None or not (staging.base / listed).exists():
+        return {}
+    return parse(read(staging.base / listed))
+
+
+def _is_metadata(key: str) -> bool:
+    return key == keys.METADATA or key.endswith(f"/{keys.METADATA}")
+
+
+def _is_array(document: bytes) -> bool:
+    return bool(json.loads(document).get("node_type") == "array")
+
+
+def _halfway(things: Sequence[Any]) -> Iterator[Any]:
+    for number, each in enumerate(things):
+        if number == len(things) // 2:
+            passing("fsync:half")
+        yield each
+
+
+def _is(content: bytes, entry: Entry) -> bool:
+    return len(content) == entry.size and hashlib.sha256(content).hexdigest() == entry.sha256
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Make a file whole or not at all, because a child may look for it at the same time."""
+    with store_errors("bring an object"):
+        make_folders(path.parent)
+        part = path.with_name(f"{path.name}.part")
+        part.write_bytes(content)
+        part.rename(path)
+
+
+def _name(listed: str) -> str:
+    return listed.removesuffix(".json") if listed == MANIFEST else "overviews-manifest"
+
+
+def _put_document(session: icechunk.Session, name: str, content: bytes) -> None:
+    """Store a document as an array of bytes: Icechunk stores nothing else."""
+    values = np.frombuffer(content, "uint8")
+    grid = zarrv3.Grid(values.shape, (_BLOCK,), values.dtype, 0)
+    document = zarrv3.array_document(grid, ("byte",), {})
+    node = f"{HIDDEN}/{name}"
+    repositories.set_all(session, [(f"{node}/{keys.METADATA}", partial(zarrv3.to_bytes, document))])
+    chunks = [(keys.chunk(node, (at,)), grid.encode(values[at * _BLOCK : (at + 1) * _BLOCK])[1]) for at in range(grid.counts[0])]
+    repositories.set_all(session, [(key, partial(bytes, stored)) for key, stored in chunks if stored is not None])
+
+
+def _document(session: icechunk.Session, name: str) -> bytes | None:
+    """Return a document, or ``None`` if the snapshot has none. Raises Corrupt, ValueError if it cannot be read."""
+    node = f"{HIDDEN}/{name}"
+    metadata = repositories.get(session, f"{node}/{keys.METADATA}")
+    if metadata is None:
+        return None
+    (size,) = json.loads(metadata)["shape"]
+    parts: dict[str, bytes] = {}
+    wanted = [keys.chunk(node, (at,)) for at in range(-(-size // _BLOCK))]
+
+    def take(key: str, content: bytes | None) -> None:
+        try:
+            parts[key] = bytes(Zstd().decode(content)) if content is not None else b""
+        except RuntimeError as error:  # what numcodecs raises for bytes that are not zstd's
+            raise ValueError("a document that cannot be decoded") from error
+
+    repositories.get_all(session, wanted, take)
+    whole = b"".join(parts[key] for key in wanted)
+    if len(whole) < size:
+        raise ValueError("a document that was cut")
+    return whole[:size]
+
+
+def _found(session: icechunk.Session, name: str) -> bytes | None:
+    try:
+        return _document(session, name)
+    except (ValueError, Corrupt):
+        return None
+
+
+def _trees(session: icechunk.Session) -> dict[str, Entries]:
+    found = {tree: _found(session, _name(listed)) for tree, listed in _TREES}
+    return {tree: parse(each) for tree, each in found.items() if each is not None}
+
+
+def _fault_of(session: icechunk.Session, key: str, entry: Entry) -> str | None:
+    try:
+        content = repositories.get(session, key)
+    except Corrupt:
+        content = None
+    if content is None:
+        return "missing-object"
+    if len(content) != entry.size:
+        return "size-differs"
+    return None if _is(content, entry) else "digest-differs"
+
+
+def _snapshot_of(repository: icechunk.Repository, operation_id: str) -> str | None:
+    """Return the snapshot that an operation has written, or ``None``."""
+    for each in repository.inspect_repo_info()["snapshots"]:
+        if each.get("metadata", {}).get("operation") == operation_id:
+            return str(each["id"])
+    return None
+
+
+def _corrupt(what: str, dataset_id: str, version_id: str) -> Corrupt:
+    return Corrupt(
+        f"version {version_id} of {dataset_id} is damaged: {what}",
+        next_step="cubeport fsck --data",
+        dataset_id=dataset_id,
+        version_id=version_id,
+    )

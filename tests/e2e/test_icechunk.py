@@ -1,0 +1,284 @@
+"""Versions in an object store: the same values on every face as from files, what a store loses is told, and nothing is left."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+from tests.objectstore import KEY, SECRET, ObjectStore
+
+pytest.importorskip("icechunk")
+
+import icechunk
+
+import cubeport
+from cubeport.errors import InvalidConfiguration
+from cubeport.main import prepare
+from cubeport.service.ingestions import FileOptions, IngestionRequest
+from cubeport.service.service import Service
+from cubeport.service.templates import TemplateFields
+from cubeport.settings import load
+
+from .conftest import Server, cli, start, stop
+
+LAT, LON = 120, 100
+
+
+def days(count: int, first: int = 0, *, lat: int = LAT, lon: int = LON) -> xr.Dataset:
+    values = np.random.default_rng(first).normal(280, 10, size=(count, lat, lon)).astype("f4")
+    return xr.Dataset(
+        {"t": (("time", "lat", "lon"), values, {"units": "K"})},
+        coords={
+            "time": ("time", np.arange(first, first + count), {"units": "days since 2000-01-01", "standard_name": "time"}),
+            "lat": ("lat", np.linspace(-86, 86, lat), {"units": "degrees_north"}),
+            "lon": ("lon", np.linspace(0, 350, lon), {"units": "degrees_east"}),
+        },
+    )
+
+
+@dataclass
+class Place:
+    """An instance whose versions are in a bucket."""
+
+    root: Path
+    store: ObjectStore
+    bucket: str
+
+    @classmethod
+    def make(cls, root: Path, store: ObjectStore) -> Place:
+        bucket = store.bucket()
+        (root / "config").mkdir(parents=True)
+        profiles = {
+            "default": {"protocol": "file", "root": "./files"},
+            "bulk": {**store.profile(f"{bucket}/cubes", use=["data"])},
+        }
+        (root / "config/profiles.yaml").write_text(json.dumps({"profiles": profiles}))
+        (root / "config/service.yaml").write_text("engine: icechunk\nprofile: bulk\n")
+        prepare(root)
+        return cls(root, store, bucket)
+
+    def file(self, name: str, data: xr.Dataset) -> Path:
+        path = self.root / f"{name}.nc"
+        data.to_netcdf(path)
+        return path
+
+    def below(self, dataset_id: str, kind: str) -> list[str]:
+        """Return the keys of one kind of object of a repository."""
+        return [each for each in self.store.keys(self.bucket) if each.startswith(f"cubes/{dataset_id}/{kind}/")]
+
+    def repository(self, dataset_id: str) -> icechunk.Repository:
+        """Open the repository as anybody would who has Icechunk and the keys of the bucket."""
+        return icechunk.Repository.open(
+            icechunk.s3_storage(
+                bucket=self.bucket,
+                prefix=f"cubes/{dataset_id}",
+                endpoint_url=self.store.endpoint,
+                allow_http=True,
+                force_path_style=True,
+                region="us-east-1",
+                access_key_id=KEY,
+                secret_access_key=SECRET,
+            )
+        )
+
+
+def ingest(service: Service, dataset_id: str, path: Path, **request: Any) -> str:
+    done = service.ingest_here(IngestionRequest(dataset_id=dataset_id, publish=True, **request), FileOptions(files=(str(path),)))
+    assert done.status == "completed", done.error
+    assert done.version_id is not None
+    return done.version_id
+
+
+@pytest.fixture
+def credentials(object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in object_store.environment.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def place(tmp_path: Path, object_store: ObjectStore, credentials: None) -> Place:
+    return Place.make(tmp_path / "instance", object_store)
+
+
+FACES = {
+    "zarr": "/zarr/{id}/t/c/0/0/0",
+    "zarr-root": "/zarr/{id}/zarr.json",
+    "zarr-v2": "/zarr-v2/{id}/t/0.0.0",
+    "manifest": "/zarr/{id}?f=manifest",
+    "overview": "/zarr/{id}/1/t/c/0/0/0",
+    "geozarr": "/geozarr/{id}/zarr.json",
+    "coverage": "/ogcapi/collections/{id}/coverage?bbox=0,0,40,40&f=json",
+    "edr": "/ogcapi/collections/{id}/position?coords=POINT(20 20)&f=CoverageJSON",
+    "opendap": "/dap/{id}.ascii?t[0:2][3:4][5:6]",
+    "thumbnail": "/datasets/{id}/thumbnail.png",
+    "map": "/wms/{id}?service=WMS&version=1.3.0&request=GetMap&layers=t&styles=&crs=CRS:84&bbox=0,0,90,45&width=64&height=32"
+    "&format=image/png",
+}
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory, object_store: ObjectStore) -> Iterator[tuple[Place, Server]]:
+    """A file in a bucket, and the same in files, each with an update; one server for both."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in object_store.environment.items():
+            patch.setenv(name, value)
+        place = Place.make(tmp_path_factory.mktemp("served") / "instance", object_store)
+        first, more = place.file("first", days(9)), place.file("more", days(3, 9))
+        for engine, dataset_id in (("icechunk", "kept"), ("zarr", "copy")):
+            with cubeport.connect(place.root, engine=engine) as service:
+                fields = TemplateFields.model_validate({"layout": {"pyramid": {"levels": 2}}})
+                ingest(service, dataset_id, first, template=fields)
+                ingest(service, dataset_id, more, mode="update")
+        process, url = start(place.root)
+        try:
+            yield place, Server(url, place.root, process)
+        finally:
+            stop(process)
+
+
+@pytest.mark.parametrize("face", FACES)
+def test_every_face_gives_what_files_give(served: tuple[Place, Server], face: str) -> None:
+    _, server = served
+    found, copied = (server.get(FACES[face].format(id=name)) for name in ("kept", "copy"))
+    assert found.status_code == copied.status_code == 200, found.text
+    assert found.content.replace(b"kept", b"copy") == copied.content
+
+
+def test_xarray_reads_the_values_of_the_source(served: tuple[Place, Server]) -> None:
+    place, server = served
+    with xr.open_zarr(f"{server.url}/zarr/kept", consolidated=True, chunks=None, decode_times=False) as seen:
+        assert seen.t.values.tobytes() == np.concatenate([days(9).t.values, days(3, 9).t.values]).tobytes()
+        assert seen.time.values.tolist() == list(range(12))
+    part = server.get("/zarr/kept/t/c/0/0/0")
+    assert part.headers["etag"]
+    again = server.get("/zarr/kept/t/c/0/0/99")
+    assert again.status_code == 404
+    repository = place.repository("kept")
+    with xr.open_zarr(repository.readonly_session("main").store, consolidated=False, chunks=None, decode_times=False) as seen:
+        assert seen.t.values.tobytes() == np.concatenate([days(9).t.values, days(3, 9).t.values]).tobytes()
+
+
+def test_an_update_stores_what_changed_and_nothing_else(place: Place) -> None:
+    with cubeport.connect(place.root) as service:
+        first = ingest(service, "kept", place.file("first", days(30, lat=60, lon=60)))
+        before = set(place.below("kept", "chunks"))
+        second = ingest(service, "kept", place.file("more", days(1, 30, lat=60, lon=60)), mode="update")
+        added = set(place.below("kept", "chunks")) - before
+        listed = {each: json.loads(service.engines.manifest("kept", each))["entries"] for each in (first, second)}
+        changed = {(e["key"], e["sha256"]) for e in listed[second]} - {(e["key"], e["sha256"]) for e in listed[first]}
+        objects = [key for key, _ in changed if not key.endswith("zarr.json")]
+        assert len(added) <= len(objects) + 1, "the chunks that changed, and the manifest"
+        kept = {row.id: row.document["reference"] for row in service.catalog.rows.select("version")}
+        repository = place.repository("kept")
+        assert {repository.lookup_tag(f"v-{each}") for each in (first, second)} == set(kept.values())
+        assert repository.lookup_branch("main") == kept[second]
+
+
+def test_versions_are_rolled_back_removed_and_freed(place: Place) -> None:
+    with cubeport.connect(place.root, retention__keep_last=1, retention__keep_days=0, retention__grace_min=0) as service:
+        first = ingest(service, "t", place.file("first", days(4, lat=40, lon=40)))
+        second = ingest(service, "t", place.file("second", days(4, 7, lat=40, lon=40)), mode="replace")
+        service.rollback("t", to=first)
+        with xr.open_dataset(_stored(service, "t", first), engine="zarr", consolidated=True, decode_times=False) as seen:
+            assert seen.t.values.tobytes() == days(4, lat=40, lon=40).t.values.tobytes()
+        service.rollback("t", to=second)
+        acts = [(each.act, each.version_id) for each in service.retain()]
+        assert ("removed", first) in acts
+        acts += [(each.act, each.version_id) for each in service.retain()]
+        assert ("freed", first) in acts
+        repository = place.repository("t")
+        assert repository.list_tags() == {f"v-{second}"}
+        usage = service.usage()
+        assert usage.size_bytes >= sum(version.own_bytes for each in usage.datasets for version in each.versions) > 0
+        repository.create_tag(f"v-{'0' * 32}", repository.lookup_branch("main"))  # no row names this one
+        [found] = [each for each in service.catalog.gc(older_than_s=0, dry_run=False) if each.kind == "orphan-version"]
+        assert (found.path, found.removed) == (f"store/t/{'0' * 32}", True)
+        assert place.repository("t").list_tags() == {f"v-{second}"}
+        service.delete("t", purge=True)
+        service.retain()
+        assert place.repository("t").list_tags() == set()
+
+
+def test_a_derived_dataset_is_computed_from_versions_in_the_bucket(place: Place) -> None:
+    with cubeport.connect(place.root) as service:
+        ingest(service, "t", place.file("first", days(60, lat=20, lon=30)))
+        done = service.derive("resample", ["t"], dataset_id="monthly", params={"period_type": "monthly", "method": "mean"})
+        assert done.status == "completed", done.error
+        assert done.version_id is not None
+        store = _stored(service, "monthly", done.version_id)
+        with xr.open_dataset(store, engine="zarr", consolidated=True) as seen:
+            january = days(60, lat=20, lon=30).t.values[:31].astype("f8").mean(0)
+            np.testing.assert_allclose(seen.t.values[0], january, rtol=1e-5)
+
+
+def test_what_the_store_lost_or_changed_is_told_and_never_served(place: Place) -> None:
+    with cubeport.connect(place.root) as service:
+        version = ingest(service, "t", place.file("first", days(4, lat=90, lon=90)))
+    keys = sorted(place.below("t", "chunks"), key=lambda key: -len(_bytes(place, key)))
+    data = _bytes(place, keys[0])
+    for content in (data[:100], bytes([data[0] ^ 1]) + data[1:], None):
+        if content is None:
+            place.store.client.delete_object(Bucket=place.bucket, Key=keys[0])
+        else:
+            place.store.put(place.bucket, keys[0], content)
+        with cubeport.connect(place.root) as service:
+            entries = json.loads(service.engines.manifest("t", version))["entries"]
+            raised = []
+            for each in entries:
+                try:
+                    found = service.engines.read("t", version, each["key"])
+                except cubeport.errors.Corrupt as error:
+                    raised.append(str(error))
+                else:
+                    assert found is not None
+                    found.file.close()
+            assert len(raised) == 1, raised
+            [finding] = service.catalog.fsck(data=True).findings
+            assert finding.place.startswith(f"t@{version}/")
+        place.store.put(place.bucket, keys[0], data)
+    with cubeport.connect(place.root) as service:
+        assert not service.catalog.fsck(data=True).findings
+
+
+def test_the_engine_needs_a_profile_for_data(place: Place) -> None:
+    service_yaml = place.root / "config/service.yaml"
+    service_yaml.write_text("engine: icechunk\n")
+    with pytest.raises(InvalidConfiguration, match="engine icechunk needs profile"):
+        load(place.root)
+    service_yaml.write_text("engine: icechunk\nprofile: default\n")
+    refused = cli("serve", "--instance", place.root, "--port", "0")
+    assert refused.returncode == 2
+    assert "'default' is not a profile with `protocol: s3` and `use: [data]`" in refused.stderr + refused.stdout
+
+
+def test_a_virtual_version_is_refused_by_name(place: Place) -> None:
+    (place.root / "config/service.yaml").write_text(
+        f"engine: icechunk\nprofile: bulk\nsources:\n  roots: ['{place.root.parent}']\n"
+    )
+    path = place.root.parent / "elsewhere.nc"
+    days(3, lat=4, lon=5).to_netcdf(path)
+    with cubeport.connect(place.root) as service:
+        request = IngestionRequest(dataset_id="t", storage="virtual")
+        refused = service.ingest_here(request, FileOptions(files=(str(path),)))
+        assert refused.status == "failed"
+        assert refused.error is not None
+        assert "versions of the engine icechunk are read by other machines" in json.dumps(refused.error)
+        copied = service.ingest_here(IngestionRequest(dataset_id="t", storage="auto"), FileOptions(files=(str(path),)))
+        assert copied.status == "completed", copied.error
+
+
+def _stored(service: Service, dataset_id: str, version_id: str) -> Any:
+    from cubeport.adapters.engines.opened import VersionStore
+
+    return VersionStore(service.engines, dataset_id, version_id)
+
+
+def _bytes(place: Place, key: str) -> bytes:
+    data: bytes = place.store.client.get_object(Bucket=place.bucket, Key=key)["Body"].read()
+    return data
