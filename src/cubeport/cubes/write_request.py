@@ -52,6 +52,39 @@ class SourceFile(NamedTuple):
         return self[1:6]
 
 
+class StoreKey(NamedTuple):
+    """An object of an S3 store in one of its states."""
+
+    profile: str
+    """The storage profile, whose root the key counts from."""
+    key: str
+    etag: str
+    """What the store says of these bytes, with its quotes."""
+
+
+class StoreObject(NamedTuple):
+    """An object of an S3 store that a version points into, and what tells it from each other state of it."""
+
+    profile: str
+    """The storage profile, whose root the key counts from."""
+    key: str
+    etag: str
+    """What is compared at each read, with its quotes."""
+    size: int
+    """In bytes."""
+    sha256: str
+    """Of all its bytes, hex."""
+
+    @property
+    def path(self) -> str:
+        """The key, whose last part is its name."""
+        return self.key
+
+
+type Pointed = SourceFile | StoreObject
+"""What a version can point into."""
+
+
 def marks_of(status: os.stat_result) -> tuple[int, int, int, int, int]:
     """Return what :attr:`SourceFile.marks` is compared with."""
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
@@ -186,6 +219,8 @@ class Brought:
     """Periods that the source says do not exist."""
     validators: Mapping[str, str] = field(default_factory=dict)
     """The source's validator of each period."""
+    objects: Mapping[Path, StoreKey] = field(default_factory=dict)
+    """Where the files of an S3 store came from, in the state that was fetched."""
 
     @property
     def periods(self) -> tuple[Period, ...]:
@@ -223,8 +258,8 @@ class Staging:
     """``staging/<op>/new``, to which the children write."""
     source: Path
     """``staging/<op>/source``, which contains the fetched files."""
-    held: tuple[SourceFile, ...] = ()
-    """The files that the version may point into, besides those of its parent."""
+    held: tuple[Pointed, ...] = ()
+    """The files and objects that the version may point into, besides those of its parent."""
     parent: str | None = None
     """The version that this one updates. Objects that are not written again come from it."""
     base: Path | None = None

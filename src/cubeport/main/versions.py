@@ -21,11 +21,14 @@ if TYPE_CHECKING:
 
 def place_of(settings: Settings, rows: Rows, data: Path) -> Place:
     """Return the place of the versions of an instance. Nothing is opened."""
+    from cubeport.adapters.engines.objects import StoreObjects
     from cubeport.adapters.sources.places import absolute
+    from cubeport.adapters.storage.profiles import s3_places
     from cubeport.service.engines import reference_of
 
     store = None if settings.profile is None else cache(partial(_repositories, settings))
-    return Place(data, absolute(settings.instance, settings.sources.roots), store, partial(reference_of, rows))
+    objects = StoreObjects(partial(s3_places, settings.instance, os.environ, "source"))
+    return Place(data, absolute(settings.instance, settings.sources.roots), objects, store, partial(reference_of, rows))
 
 
 def listers_of(place: Place) -> dict[str, Lister]:

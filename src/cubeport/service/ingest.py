@@ -58,6 +58,8 @@ from cubeport.service.ports import (
     SourceWindow,
     Staging,
     Storage,
+    StoreKey,
+    StoreObject,
     Writer,
     WriteRequest,
     Written,
@@ -87,7 +89,11 @@ class Wanted:
     block: SourceBlock | None = None
     storage: Storage = "copy"
     held: tuple[SourceFile, ...] = ()
-    """The sources, where a version may point into them."""
+    """The sources, where a version may point into them: files of this machine, or copies of what it points into."""
+    objects: Mapping[Path, StoreKey] = field(default_factory=dict)
+    """Where the files came from, if they are objects of an S3 store."""
+    pointed: tuple[StoreObject, ...] = ()
+    """The objects that the version points into, in the order of *held*; empty if it points into *held* themselves."""
     warnings: tuple[tuple[str, str], ...] = ()
     holds_more: bool = False
     """Whether a file that is fetched for a period can contain other periods too."""
@@ -568,7 +574,7 @@ class Ingester:
         with self._sources.bring(wanted.source, order, progress=progress) as brought:
             if wanted.has_dates and brought.missing:
                 periods = take(request, brought.periods, allow_gaps=_allow_gaps(ingestion, wanted), follows=False).periods
-            yield replace(wanted, files=brought.of(periods))
+            yield replace(wanted, files=brought.of(periods), objects=brought.objects)
 
     def _choice(self, ingestion: Ingestion, wanted: Wanted, dataset: Dataset | None, head: VersionState | None) -> Choose | None:
         """Return what says which part of a store is needed; ``None`` if all of it is."""
@@ -614,6 +620,7 @@ class Ingester:
             wanted = replace(
                 wanted,
                 files=brought.of(chosen.taken.periods),
+                objects=brought.objects,
                 scope=wanted.scope.model_copy(update={"end": str(chosen.taken.end)}),
                 holds_more=shares,
             )
@@ -751,7 +758,12 @@ class Ingester:
                 progress("planning", number, len(wanted.files))
             held += self._gate.hold([path])
         told = [{"name": Path(each.path).name, "size_bytes": each.size, "sha256": each.sha256} for each in held]
-        return replace(wanted, storage=storage, held=tuple(held)), told
+        pointed = tuple(
+            StoreObject(*wanted.objects[path], size=each.size, sha256=each.sha256)
+            for path, each in zip(wanted.files, held, strict=True)
+            if wanted.source is not None
+        )
+        return replace(wanted, storage=storage, held=tuple(held), pointed=pointed), told
 
     def _not_held(self, wanted: Wanted) -> list[Problem]:
         """Return why a version may not point into the sources, one problem for each."""
@@ -759,8 +771,12 @@ class Ingester:
             words = f"versions of the engine {self._writer.name} are read by other machines, which do not have this file"
             return [Problem(("sources", each.name), "not-virtual", f"{each.name}: {words}") for each in wanted.files]
         if wanted.source is not None:
-            words = f"{_called(wanted)} is fetched, and a version cannot point at what is not kept on this machine"
-            return [Problem(("source",), "not-virtual", words)]
+            words = "is fetched, and a version can point at files of this machine and at objects of an S3 store with an ETag"
+            return [
+                Problem(("source", each.name), "not-virtual", f"{each.name} {words}")
+                for each in wanted.files
+                if each not in wanted.objects
+            ]
         words = "is in no folder of sources.roots, so a version may not point into it"
         return [
             Problem(("sources", each.name), "not-virtual", f"{each.name} {words}") for each in self._sources.outside(wanted.files)
@@ -850,7 +866,7 @@ class Ingester:
             staging, undo = self._writer.stage(work.operation_id, wanted.dataset_id, making.version_id, parent=self._parent(parent))
             work.compensate(*(Compensation.model_validate(each) for each in undo))
             base = self._base(staging, ingestion, wanted, plan, parent)
-            staging = replace(staging, held=wanted.held)
+            staging = replace(staging, held=wanted.pointed or wanted.held)
             written, measured = self._bytes(staging, ingestion, wanted, scope, progress, base)
             written = replace(written, warnings=(*written.warnings, *wanted.warnings, *warnings))
             making = making.as_written(written)
@@ -863,7 +879,7 @@ class Ingester:
             if head is None or head.digest != measured.digest:
                 progress("sealing", 0, 0)
                 held = None if staging.parent is None or parent is None else self._described(parent)
-                pyramid = sparing(wanted.fields.layout.pyramid, measured.documents)
+                pyramid = sparing(wanted.fields.layout.pyramid, measured.documents, elsewhere=bool(wanted.pointed))
                 cube = with_overviews(measured.description, pyramid, held)
                 measured = replace(measured, description=cube)
                 reference = self._seal(work, staging, measured)
@@ -994,7 +1010,14 @@ class Ingester:
             written = self._gate.write(order, progress=progress)
         with step("measure"):
             measured = self._gate.measure(
-                staging.new, written, fields=order.variables, base=base, held=wanted.held, verify=verify, progress=progress
+                staging.new,
+                written,
+                fields=order.variables,
+                base=base,
+                held=wanted.held,
+                pointed=wanted.pointed,
+                verify=verify,
+                progress=progress,
             )
         return written, measured
 
@@ -1251,7 +1274,7 @@ def _digest(ingestion: Ingestion, wanted: Wanted, identities: Sequence[Mapping[s
         **({"on_overlap": ingestion.request.on_overlap} if ingestion.request.on_overlap is not None else {}),
         **({"until": ingestion.until} if ingestion.until is not None else {}),
         # A file that is the same in every byte, and another one for the system, must be pointed at anew.
-        **({"storage": wanted.storage, "held": [each.marks for each in wanted.held]} if wanted.held else {}),
+        **({"storage": wanted.storage, "held": wanted.pointed or [each.marks for each in wanted.held]} if wanted.held else {}),
     }
     return hashlib.sha256(dumps(said).encode()).hexdigest()
 

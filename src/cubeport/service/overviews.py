@@ -35,7 +35,9 @@ def with_those_of(cube: CubeDescription, levels: int, fields: Iterable[tuple[str
     return cube.model_copy(update={"overviews": made, "overview_levels": found if made else 0})
 
 
-def sparing(pyramid: Pyramid, documents: Mapping[str, Any]) -> Pyramid:
-    """Return what to make of a version: nothing by default if most of its chunks were not decoded, because overviews read them."""
+def sparing(pyramid: Pyramid, documents: Mapping[str, Any], *, elsewhere: bool = False) -> Pyramid:
+    """Return what to make of a version, whose chunks overviews read: nothing by default if most of them were not decoded, or are
+    *elsewhere*, in a store.
+    """
     sampled = documents.get("storage", {}).get("verify") == "sample"
-    return Pyramid(levels="off") if sampled and pyramid == Pyramid() else pyramid
+    return Pyramid(levels="off") if (sampled or elsewhere) and pyramid == Pyramid() else pyramid

@@ -19,6 +19,7 @@ from cubeport.cubes.write_request import (
     Brought,
     Measured,
     Occupied,
+    Pointed,
     Progress,
     ReadRequest,
     SourceFile,
@@ -26,6 +27,8 @@ from cubeport.cubes.write_request import (
     Staging,
     Storage,
     StoredObject,
+    StoreKey,
+    StoreObject,
     Upload,
     Verify,
     WriteRequest,
@@ -49,6 +52,7 @@ __all__ = [
     "Needs",
     "OpenedCube",
     "PeriodSource",
+    "Pointed",
     "Progress",
     "ReadRequest",
     "Reader",
@@ -59,6 +63,8 @@ __all__ = [
     "Sources",
     "Staging",
     "Storage",
+    "StoreKey",
+    "StoreObject",
     "StoredObject",
     "Upload",
     "Uploads",
@@ -108,6 +114,7 @@ class Gate(Protocol):
         base: Base | None = None,
         arrived: bool = False,
         held: Sequence[SourceFile] = (),
+        pointed: Sequence[Pointed] = (),
         verify: Verify = "full",
         progress: Progress | None = None,
     ) -> Measured:
@@ -116,7 +123,7 @@ class Gate(Protocol):
 
         With *arrived*, another instance wrote the version. The variables and their order are then those of its own metadata, and
         there are no digests of values to compare. With *held*, chunks may be in these sources, and *verify*
-        says which of them to decode.
+        says which of them to decode. The version points into *pointed* instead, in the same order, where *held* are copies.
         """
 
     def overviews(self, staging: Staging, digest: str, cube: CubeDescription, *, version: Path | None = None) -> None:

@@ -10,9 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cubeport.errors import ExtraMissing
+
+if TYPE_CHECKING:
+    from cubeport.adapters.engines.objects import StoreObjects
 
 
 class Engine(NamedTuple):
@@ -40,6 +43,8 @@ class Place:
     """The data folder, on this machine."""
     roots: Sequence[Path] = ()
     """The folders that may contain files of virtual versions, as absolute paths."""
+    objects: StoreObjects | None = None
+    """Reads the objects of stores into which virtual versions point."""
     store: Callable[[], Any] | None = None
     """Returns the repositories in the object store of the setting ``profile``; ``None`` if it is null."""
     references: Callable[[str], str] = str

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cubeport.cubes import keys
-from cubeport.cubes.write_request import SourceFile
+from cubeport.cubes.write_request import Pointed, SourceFile, StoreObject
 
 CUBE = "cube.zarr"
 """The folder of the published Zarr tree."""
@@ -33,7 +33,9 @@ own, so that the digest of the version is that of the cube."""
 
 
 SOURCES = "sources.json"
-"""Where the files of a virtual version are, next to the manifest: a list of :class:`SourceFile` as objects."""
+"""Where the files of a virtual version are, next to the manifest: a list of :class:`SourceFile` and :class:`StoreObject`, whose
+fields tell them apart.
+"""
 
 
 class Lying(NamedTuple):
@@ -47,7 +49,7 @@ class Lying(NamedTuple):
     """sha256 of what :data:`SOURCES` says of it."""
 
     @classmethod
-    def of(cls, source: SourceFile) -> Lying:
+    def of(cls, source: Pointed) -> Lying:
         """Return it for a file."""
         identity = hashlib.sha256(json.dumps(source).encode()).hexdigest()
         return cls(Path(source.path).name, source.size, source.sha256, identity)
@@ -118,11 +120,11 @@ def by_folder(entries: Iterable[str]) -> Iterator[tuple[Path, list[str]]]:
         yield Path(folder), found
 
 
-def sources_of(folder: Path) -> dict[Lying, SourceFile]:
+def sources_of(folder: Path) -> dict[Lying, Pointed]:
     """Return the files that the version in *folder* points into; none where there is no list of them. Raises ValueError."""
     try:
         listed = json.loads((folder / SOURCES).read_bytes())
-        files = [SourceFile(**each) for each in listed]
+        files: list[Pointed] = [StoreObject(**each) if "profile" in each else SourceFile(**each) for each in listed]
     except FileNotFoundError:
         return {}
     except (TypeError, RecursionError) as error:
@@ -130,6 +132,6 @@ def sources_of(folder: Path) -> dict[Lying, SourceFile]:
     return {Lying.of(each): each for each in files}
 
 
-def sources_to_bytes(sources: Iterable[SourceFile]) -> bytes:
+def sources_to_bytes(sources: Iterable[Pointed]) -> bytes:
     """Return the list; the same files always give the same bytes."""
     return json.dumps([each._asdict() for each in sorted(sources)], separators=(",", ":")).encode()

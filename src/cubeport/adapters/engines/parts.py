@@ -1,8 +1,8 @@
 """Parts of sources: chunks of a virtual version are read from the source, and are always the bytes that were published.
 
-A source is opened below a folder of ``sources.roots`` and compared with the manifest before *and* after each read. The kernel
+A file is opened below a folder of ``sources.roots`` and compared with the manifest before *and* after each read. The kernel
 changes the times of a file before a write changes its first byte. So if both comparisons agree, the bytes between them did not
-change.
+change. An object of a store is compared by its ETag (:mod:`.objects`).
 """
 
 from __future__ import annotations
@@ -14,14 +14,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cubeport.adapters.engines.disk import open_file
-from cubeport.cubes.write_request import SourceFile, StoredObject, marks_of
-from cubeport.errors import Corrupt, SourceChanged
+from cubeport.cubes.write_request import Pointed, SourceFile, StoredObject, StoreObject, marks_of
+from cubeport.errors import Corrupt, SourceChanged, StoreUnavailable
 
 if TYPE_CHECKING:
     from cubeport.adapters.engines.manifest import Entry, Lying
+    from cubeport.adapters.engines.objects import StoreObjects
 
 
-def opened(entry: Entry, sources: Mapping[Lying, SourceFile], roots: Sequence[Path]) -> StoredObject:
+def opened(
+    entry: Entry, sources: Mapping[Lying, Pointed], roots: Sequence[Path], objects: StoreObjects | None = None
+) -> StoredObject:
     """Return an object that is a part of a source.
 
     Parameters
@@ -30,11 +33,15 @@ def opened(entry: Entry, sources: Mapping[Lying, SourceFile], roots: Sequence[Pa
         The files of the version.
     roots
         The folders that may contain such files.
+    objects
+        Reads objects of stores; ``None`` in a child, which has no network.
 
     Raises
     ------
     SourceChanged
         If the source is not below one of *roots*, does not exist, or has changed.
+    StoreUnavailable
+        If it is an object of a store that cannot be read.
     Corrupt
         If the source is not in the version's list of files.
     """
@@ -42,8 +49,25 @@ def opened(entry: Entry, sources: Mapping[Lying, SourceFile], roots: Sequence[Pa
     source = sources.get(entry.source)
     if source is None:
         raise Corrupt(f"A version has lost where its file {entry.source.name} is.", next_step="cubeport fsck --data")
+    if isinstance(source, StoreObject):
+        if objects is None:
+            raise StoreUnavailable(
+                f"A chunk of {entry.source.name} is in a store, which the process that makes a version cannot reach.",
+                next_step="replace the whole dataset instead of updating it (--replace), or copy it (--storage copy)",
+            )
+        body = objects.read(source, entry.offset, entry.size, entry.sha256)
+        return StoredObject(file=io.BytesIO(body), size=entry.size, digest=entry.sha256)
     part = Part(open_source(source, roots), source, entry.offset, entry.size)
     return StoredObject(file=part, size=entry.size, digest=entry.sha256, offset=entry.offset, check=part.check)  # type: ignore[arg-type]
+
+
+def check_source(source: Pointed, roots: Sequence[Path], objects: StoreObjects | None) -> None:
+    """Compare a source with what was recorded. Raises SourceChanged, StoreUnavailable."""
+    if isinstance(source, StoreObject):
+        assert objects is not None, "an engine has it"
+        objects.check(source)
+    else:
+        os.close(open_source(source, roots))
 
 
 def open_source(source: SourceFile, roots: Sequence[Path]) -> int:

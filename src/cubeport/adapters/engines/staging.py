@@ -12,6 +12,7 @@ from typing import Any
 
 from cubeport.adapters.engines.disk import Disk, remove
 from cubeport.adapters.engines.manifest import Entries
+from cubeport.adapters.engines.objects import StoreObjects
 from cubeport.catalog.disk.durable import store_errors
 from cubeport.cubes.keys import SEGMENT
 from cubeport.cubes.write_request import Staging
@@ -45,6 +46,8 @@ class StagingArea:
     disk: Disk = field(default_factory=Disk)
     roots: Sequence[Path] = ()
     """The folders, absolute, in which files may lie that a version points into."""
+    objects: StoreObjects | None = None
+    """Reads the objects of stores that a version may point into."""
 
     def claim(self, operation_id: str) -> Mapping[str, Any]:
         """Return how to undo ``staging/<op>`` before it is made. Its name alone proves that it is ours, because no other operation

@@ -41,12 +41,13 @@ from cubeport.adapters.engines.manifest import (
     sources_of,
     sources_to_bytes,
 )
+from cubeport.adapters.engines.objects import StoreObjects
 from cubeport.adapters.engines.staging import Listed, StagingArea, folders, size, staged, version_place
 from cubeport.catalog.disk.durable import make_folders, store_errors
 from cubeport.catalog.disk.failpoints import passing, step
 from cubeport.catalog.forms.canonical import is_id
 from cubeport.cubes.bounded import Bounded
-from cubeport.cubes.write_request import Occupied, SourceFile, Staging, StoredObject
+from cubeport.cubes.write_request import Occupied, Pointed, Staging, StoredObject, StoreObject
 from cubeport.errors import Corrupt, SourceChanged, SourceRejected, StoreUnavailable, TargetExists
 
 _SINGLY = 2_000
@@ -72,7 +73,7 @@ class Writer(StagingArea):
     @classmethod
     def at(cls, place: Place) -> Writer:
         """Return the writer of an instance."""
-        return cls(place.data, roots=place.roots)
+        return cls(place.data, roots=place.roots, objects=place.objects)
 
     def __post_init__(self) -> None:
         with store_errors("set up the data folder"):
@@ -121,7 +122,7 @@ class Writer(StagingArea):
             if sources and not overviews:
                 self.disk.write(target / SOURCES, sources_to_bytes(sources))
 
-    def _checked(self, entries: Entries, held: Entries, files: Mapping[Lying, SourceFile], staging: Staging) -> list[SourceFile]:
+    def _checked(self, entries: Entries, held: Entries, files: Mapping[Lying, Pointed], staging: Staging) -> list[Pointed]:
         """Return the files that the version points into: those that were ordered, and otherwise only what its parent has alike.
 
         A child wrote the manifest, so it is not believed.
@@ -141,7 +142,7 @@ class Writer(StagingArea):
         sources = [(ordered.get(each) or files[each]) for each in sorted(used)]
         for each in sources:
             try:
-                os.close(parts.open_source(each, self.roots))
+                parts.check_source(each, self.roots, self.objects)
             except SourceChanged as error:
                 name = Path(each.path).name
                 if each in staging.held:
@@ -268,7 +269,9 @@ class _Held(NamedTuple):
     cube: str
     """The tree's folder."""
     entries: Entries
-    sources: Mapping[Lying, SourceFile]
+    sources: Mapping[Lying, Pointed]
+    is_remote: bool
+    """Whether some of them are objects of a store."""
 
 
 class Reader:
@@ -280,6 +283,8 @@ class Reader:
         How many manifest entries to cache, about 200 bytes each. A version never changes.
     roots
         The folders that may contain files of virtual versions, as absolute paths.
+    objects
+        Reads the objects of stores into which such versions point.
     """
 
     def __init__(
@@ -288,11 +293,13 @@ class Reader:
         *,
         entries: int = 500_000,
         roots: Sequence[Path] = (),
+        objects: StoreObjects | None = None,
         tree: str = CUBE,
         manifest: str = MANIFEST,
     ) -> None:
         self._data = data
         self._roots = tuple(roots)
+        self._objects = objects
         self._tree, self._manifest = tree, manifest
         self._coarser = Reader(data, entries=entries // 4, tree=OVERVIEWS, manifest=OVERVIEWS_MANIFEST) if tree == CUBE else None
         self._most = entries
@@ -301,11 +308,11 @@ class Reader:
     @classmethod
     def at(cls, place: Place) -> Reader:
         """Return the reader of an instance."""
-        return cls(place.data, roots=place.roots)
+        return cls(place.data, roots=place.roots, objects=place.objects)
 
-    def waits(self, dataset_id: str, version_id: str) -> bool:  # noqa: ARG002 (that of the port)
-        """Return False: everything is on this machine."""
-        return False
+    def waits(self, dataset_id: str, version_id: str) -> bool:
+        """Return whether the version points into objects of a store; everything else is on this machine."""
+        return self._held(dataset_id, version_id).is_remote
 
     def path(self, dataset_id: str, version_id: str) -> Path:
         """Return the folder of the published tree."""
@@ -330,12 +337,12 @@ class Reader:
         SourceChanged
             If it is in a source that is missing or has changed.
         """
-        cube, entries, sources = self._held(dataset_id, version_id)
+        cube, entries, sources, _ = self._held(dataset_id, version_id)
         entry = entries.get(key)
         if entry is None:
             return None
         if entry.source is not None:
-            return parts.opened(entry, sources, self._roots)
+            return parts.opened(entry, sources, self._roots, self._objects)
         with store_errors("read an object"):
             try:
                 opened = open_file(cube, key)
@@ -376,7 +383,8 @@ class Reader:
                 # The path to the data folder may contain links; paths below it may not (see `open_file`).
                 root = Path(os.path.realpath(self._data), *place.relative_to(self._data).parts, self._tree)
                 found = _entries(place, dataset_id, version_id, self._manifest)
-                held = _Held(str(root), found, _sources(place, dataset_id, version_id))
+                sources = _sources(place, dataset_id, version_id)
+                held = _Held(str(root), found, sources, any(isinstance(each, StoreObject) for each in sources.values()))
             # At least one manifest is kept, whatever its length, because it is needed again immediately.
             self._manifests.put(name, held, min(len(held.entries), self._most))
         return held
@@ -387,15 +395,18 @@ class Lister:
 
     profile: str | None = None
 
-    def __init__(self, data: Path, disk: Disk | None = None, *, roots: Sequence[Path] = ()) -> None:
+    def __init__(
+        self, data: Path, disk: Disk | None = None, *, roots: Sequence[Path] = (), objects: StoreObjects | None = None
+    ) -> None:
         self._data = data
         self._disk = disk or Disk()
         self._roots = tuple(roots)
+        self._objects = objects
 
     @classmethod
     def at(cls, place: Place) -> Lister:
         """Return the lister of an instance."""
-        return cls(place.data, roots=place.roots)
+        return cls(place.data, roots=place.roots, objects=place.objects)
 
     def staged(self) -> list[Listed]:
         """Return the folders of ``staging``."""
@@ -480,7 +491,7 @@ class Lister:
                     yield None, key
 
     def _fault_of(
-        self, entry: Entry, sources: Mapping[Lying, SourceFile], known: dict[Lying, str | None], *, data: bool
+        self, entry: Entry, sources: Mapping[Lying, Pointed], known: dict[Lying, str | None], *, data: bool
     ) -> str | None:
         """Return what is wrong with a chunk that lies in a source; *known* has what was found of each source."""
         assert entry.source is not None, "the caller has asked"
@@ -488,15 +499,21 @@ class Lister:
             known[entry.source] = self._fault_of_source(sources.get(entry.source))
         if (fault := known[entry.source]) is not None or not data:
             return fault
-        with parts.opened(entry, sources, self._roots).file as file:
-            return None if hashlib.file_digest(cast("io.FileIO", file), "sha256").hexdigest() == entry.sha256 else "digest-differs"
+        try:
+            with parts.opened(entry, sources, self._roots, self._objects).file as file:
+                digest = hashlib.file_digest(cast("io.FileIO", file), "sha256").hexdigest()
+        except SourceChanged:  # between the look at it and this read
+            return "source-changed"
+        return None if digest == entry.sha256 else "digest-differs"
 
-    def _fault_of_source(self, source: SourceFile | None) -> str | None:
+    def _fault_of_source(self, source: Pointed | None) -> str | None:
         if source is None:
             return "missing-object"  # nobody knows where it is any more
         try:
-            os.close(parts.open_source(source, self._roots))
+            parts.check_source(source, self._roots, self._objects)
         except SourceChanged:
+            if isinstance(source, StoreObject):
+                return "source-changed"
             there = any(Path(source.path).is_relative_to(root) for root in self._roots) and os.path.lexists(source.path)
             return "source-changed" if there else "source-missing"
         return None
@@ -591,7 +608,7 @@ def _entries(place: Path, dataset_id: str, version_id: str, name: str = MANIFEST
         raise _corrupt("its manifest cannot be read", dataset_id, version_id) from error
 
 
-def _sources(place: Path, dataset_id: str, version_id: str) -> Mapping[Lying, SourceFile]:
+def _sources(place: Path, dataset_id: str, version_id: str) -> Mapping[Lying, Pointed]:
     try:
         return sources_of(place)
     except ValueError as error:

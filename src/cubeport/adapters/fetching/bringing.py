@@ -5,7 +5,7 @@ named.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from typing import Any
 
 from cubeport.adapters.fetching.kept import KeptFolder, Unit
 from cubeport.cubes.sources import Fetched, Period, PeriodSource
-from cubeport.cubes.write_request import BringOrder, Brought, Progress
+from cubeport.cubes.write_request import BringOrder, Brought, Progress, StoreKey
 from cubeport.errors import Configuration, CubeportError, NoData, SourceFailed
 
 _LOOK_S = 0.25
@@ -55,7 +55,20 @@ class Bringer:
             for period, fetched in by_period.items()
             if period is not None and fetched is not None and fetched.validator is not None
         }
-        return Brought(there, missing, validators)
+        return Brought(there, missing, validators, _objects(source, by_period))
+
+
+def _objects(source: PeriodSource, found: Mapping[Period | None, Fetched | None]) -> dict[Path, StoreKey]:
+    """Return which object of an S3 store each file is, if the source says so and the store gave a strong ETag."""
+    locate: Callable[[Period | None], tuple[str, str] | None] | None = getattr(source, "location", None)
+    if locate is None:
+        return {}
+    return {
+        file: StoreKey(*place, etag=etag)
+        for period, fetched in found.items()
+        if fetched is not None and (etag := fetched.validator or "").startswith('"') and (place := locate(period)) is not None
+        for file in fetched.files
+    }
 
 
 @dataclass(slots=True)

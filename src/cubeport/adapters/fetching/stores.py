@@ -101,6 +101,7 @@ class StoreSource:
 
     def __init__(self, profile: Profile, pattern: Pattern, *, most: int) -> None:
         self._profile = profile
+        self._is_s3 = getattr(profile, "protocol", None) == "s3"
         self._pattern = pattern
         self._most = most
         self._stopping = threading.Event()
@@ -109,6 +110,10 @@ class StoreSource:
     def stop(self) -> None:
         """Stop running fetches."""
         self._stopping.set()
+
+    def location(self, period: Period | None) -> tuple[str, str] | None:
+        """Return the profile and the key of an object of an S3 store, into which a version may point; ``None`` for other stores."""
+        return (self._profile.name, self._pattern.at(period)) if self._is_s3 else None
 
     def unit(self, period: Period) -> str:
         """Return the key of a period. Periods of the same object share it."""

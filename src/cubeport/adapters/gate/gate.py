@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from cubeport.adapters.engines.manifest import sources_of
+from cubeport.adapters.engines.manifest import Lying, sources_of
 from cubeport.adapters.sandbox.children import Children, Progress, open_source
 from cubeport.adapters.sources.identity import identity, modified_at
 from cubeport.cubes.description import CubeDescription
@@ -26,9 +26,11 @@ from cubeport.cubes.write_request import (
     Base,
     Bring,
     Measured,
+    Pointed,
     ReadRequest,
     SourceFile,
     Staging,
+    StoreObject,
     Verify,
     WriteRequest,
     Written,
@@ -112,6 +114,7 @@ class ConfinedGate:
         base: Base | None = None,
         arrived: bool = False,
         held: Sequence[SourceFile] = (),
+        pointed: Sequence[Pointed] = (),
         verify: Verify = "full",
         progress: Progress | None = None,
     ) -> Measured:
@@ -123,6 +126,7 @@ class ConfinedGate:
             "base": None if base is None else _told(base),
             "change": None if expected.change is None else asdict(expected.change),
             "held": [list(each) for each in held],
+            "listed": [list(Lying.of(each)) for each in pointed or held],
             "verify": verify,
         }
         read = [] if base is None else _readable(base)
@@ -253,6 +257,8 @@ def _pointed(folder: Path) -> list[Path]:
     """Return the files that a version points into and that are still what they were: a child may read these."""
     found = []
     for each in sources_of(folder).values():
+        if isinstance(each, StoreObject):
+            continue  # a child has no network, and refuses when it needs it
         with contextlib.suppress(OSError):  # what is not there any more, the child tells when it needs it
             if marks_of(os.lstat(each.path)) == each.marks:
                 found.append(Path(each.path))

@@ -60,8 +60,8 @@ def measure(request: Mapping[str, Any], context: child.Context) -> dict[str, Any
     """Check ``target/cube.zarr`` against ``digests`` and return ``description, documents, files, size_bytes, digest``.
 
     ``request`` contains ``target``; ``digests`` by variable in the order of the store, or ``None`` if another instance wrote the
-    version; ``fields``, a list or ``None``; ``held``, the sources that the version may point into; and ``verify``, which of those
-    chunks to decode.
+    version; ``fields``, a list or ``None``; ``held``, the sources that the version may point into; ``listed``, what the
+    manifest says of each; and ``verify``, which of those chunks to decode.
     """
     target = Path(request["target"])
     root = target / CUBE
@@ -110,7 +110,7 @@ def measure(request: Mapping[str, Any], context: child.Context) -> dict[str, Any
             if expected[name] not in (None, read):
                 raise SourceRejected(f"variable {name!r} reads back differently than it was written", reason="digest-mismatch")
         entries = dict(zip(others, digests, strict=True))
-        files = [Lying.of(each) for each in held]
+        files = [Lying(*each) for each in request.get("listed", ())]
         listed = {key: _entry(own, files, key, digest) for key, digest in zip(own.places, parts, strict=True)}
     entries[METADATA] = hashlib.sha256(whole).hexdigest()
     listed |= {key: Entry(sizes[key], digest) for key, digest in entries.items()}

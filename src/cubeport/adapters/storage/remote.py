@@ -32,6 +32,11 @@ class RemoteProfile(ConfiguredProfile):
     unique_names = True
 
     @property
+    def protocol(self) -> str:
+        """The protocol, by fsspec's name."""
+        return self._protocol
+
+    @property
     def volatile(self) -> bool:
         """Whether the bytes are lost when this process ends."""
         return self._protocol == "memory"
