@@ -78,7 +78,7 @@ def test_values_are_those_of_the_object_and_a_changed_one_is_an_error(place: Sto
     place.put(filtered(place.sources / "b.nc", days(20, seed=1)), "x/a.nc")
     with pytest.raises(SourceChanged, match=r"a\.nc, which has changed since"):
         service.engines.read("a", version_id, "t/c/1/0/0")
-    assert {each.kind for each in fsck_of(service)} == {"source-changed"}
+    assert [(each.kind, each.place) for each in fsck_of(service)] == [("source-changed", f"a@{version_id}/a.nc")]
     place.point(service, "a", "x/a.nc", mode="replace")
     assert stored(service, "a").t.values.tobytes() == in_file(place.sources / "b.nc")["t"].tobytes()
     place.store.client.delete_object(Bucket=place.bucket, Key="data/x/a.nc")
@@ -94,8 +94,11 @@ def test_a_store_that_is_away_is_unavailable_and_one_that_is_not_for_sources_any
     version_id = service.shown("a").version.version_id
     for settings, error in (({"endpoint_url": "http://127.0.0.1:1"}, StoreUnavailable), ({"use": []}, SourceChanged)):
         place.profile(**settings)
-        with cubeport.connect(place.root) as again, pytest.raises(error):
-            again.engines.read("a", version_id, "t/c/1/0/0")
+        with cubeport.connect(place.root) as again:
+            with pytest.raises(error):
+                again.engines.read("a", version_id, "t/c/1/0/0")
+            kind = "source-unavailable" if error is StoreUnavailable else "source-missing"
+            assert kind in {each.kind for each in fsck_of(again)}
 
 
 def test_new_objects_of_a_template_are_added_where_they_are(place: StorePlace, service: Any) -> None:

@@ -267,6 +267,11 @@ class Lister(Protocol):
         The manifest itself, whose sha256 must be *digest*, is checked first. With *data*, every byte is read.
         """
 
+    def source(self, path: str, key: str) -> str | None:
+        """Return the name of the file or object that contains a chunk; ``None`` if it is in the version itself. An engine whose
+        faults name no sources need not have this.
+        """
+
     def object(self, path: str, key: str) -> str:
         """Return the path of an object of the version at *path*."""
 

@@ -135,7 +135,8 @@ class VersionKeeper:
             yield "", Finding("missing-data", name, "its folder is not in the store", _CURE)
             return
         for kind, key in lister.faults(path, digest=version.digest, data=data, after=after):
-            yield key, None if kind is None else Finding(kind, f"{name}/{key}", _WORDS[kind], _CURE)
+            at = lister.source(path, key) or key if kind in _OF_SOURCES else key
+            yield key, None if kind is None else Finding(kind, f"{name}/{at}", _WORDS[kind], _OF_SOURCES.get(kind, _CURE))
 
     def _record(self, row: Row) -> CatalogRecord | None:
         try:
@@ -217,10 +218,18 @@ _WORDS = {
     "extra-object": "is stored, and the manifest does not list it",
     "size-differs": "has a different size than was written",
     "digest-differs": "has different bytes than were written",
-    "source-changed": "lies in a file that has changed since it was published",
-    "source-missing": "lies in a file that is not there, or not in sources.roots any more",
+    "source-changed": "has changed since the version was published that points into it",
+    "source-missing": "is not there, or in no folder of sources.roots and no profile for sources any more",
+    "source-unavailable": "is in a store that cannot be read now, or gives other bytes than it had",
 }
 
+
+_OF_SOURCES = {
+    "source-changed": "ingest it again with --replace, or remove the version with --repair",
+    "source-missing": "bring it back, or name its folder in sources.roots again",
+    "source-unavailable": "try again when the store can be reached",
+}
+"""What to do about a source. It has one finding, whatever the number of chunks in it."""
 
 _CURE = "restore it from a copy, or remove it with --repair and ingest it again"
 _BROKEN = ("missing-data", "missing-object", "size-differs", "digest-differs", "source-changed")

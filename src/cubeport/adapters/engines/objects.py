@@ -54,7 +54,7 @@ class StoreObjects:
                 except PreconditionError as exc:
                     raise _changed(source, "has changed since") from exc
         except ArtifactMissing as exc:
-            raise _changed(source, "does not exist any more") from exc
+            raise _changed(source, "does not exist any more", missing=True) from exc
         if answer.meta["e_tag"] != source.etag:
             raise _changed(source, "has changed since")
         if len(body) != size or (sha256 and hashlib.sha256(body).hexdigest() != sha256):
@@ -70,7 +70,7 @@ class StoreObjects:
             with place.errors(f"look at {source.key}"):
                 found = store.head(source.key)
         except ArtifactMissing as exc:
-            raise _changed(source, "does not exist any more") from exc
+            raise _changed(source, "does not exist any more", missing=True) from exc
         if (found["e_tag"], found["size"]) != (source.etag, source.size):
             raise _changed(source, "has changed since")
 
@@ -81,15 +81,17 @@ class StoreObjects:
                 place = self._places().get(source.profile)
                 if place is None:
                     step = f"write `use: [source]` into the profile {source.profile} of config/profiles.yaml again"
-                    raise _changed(source, f"is in the profile {source.profile}, from which this server may not read", step)
+                    words = f"is in the profile {source.profile}, from which this server may not read"
+                    raise _changed(source, words, step, missing=True)
                 found = self._stores[source.profile] = place, place.connect()
             return found
 
 
-def _changed(source: StoreObject, why: str, next_step: str | None = None) -> SourceChanged:
+def _changed(source: StoreObject, why: str, next_step: str | None = None, *, missing: bool = False) -> SourceChanged:
     return SourceChanged(
         f"The version points into the object {source.key.rpartition('/')[2]}, which {why}.",
         next_step=next_step
         or f"ask its owner to ingest it again: cubeport ingest store:{source.profile}/{source.key} --replace --storage virtual",
         what="source",
+        missing=missing,
     )

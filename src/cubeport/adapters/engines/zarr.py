@@ -447,6 +447,7 @@ class Lister:
 
     def faults(self, path: str, *, digest: str, data: bool, after: str = "") -> Iterator[tuple[str | None, str]]:
         """Yield each key of the version at *path* in order, with the kind of its difference from the manifest, or ``None``.
+        A source that is not what it was is reported once, with the first of its chunks.
 
         Parameters
         ----------
@@ -478,7 +479,11 @@ class Lister:
             for key in sorted(key for key in entries.keys() | there.keys() if key > after):
                 entry = entries.get(key)
                 if entry is not None and entry.source is not None:
-                    yield ("extra-object" if key in there else self._fault_of(entry, sources, known, data=data)), key
+                    first = entry.source not in known
+                    fault = self._fault_of(entry, sources, known, data=data)
+                    if fault is not None and fault == known[entry.source] and not first:
+                        fault = None  # reported with the first of its chunks
+                    yield "extra-object" if key in there else fault, key
                 elif key not in there:
                     yield "missing-object", key
                 elif key not in entries:
@@ -504,6 +509,8 @@ class Lister:
                 digest = hashlib.file_digest(cast("io.FileIO", file), "sha256").hexdigest()
         except SourceChanged:  # between the look at it and this read
             return "source-changed"
+        except StoreUnavailable:  # it gives other bytes than its ETag stands for, or has just gone
+            return "source-unavailable"
         return None if digest == entry.sha256 else "digest-differs"
 
     def _fault_of_source(self, source: Pointed | None) -> str | None:
@@ -511,12 +518,19 @@ class Lister:
             return "missing-object"  # nobody knows where it is any more
         try:
             parts.check_source(source, self._roots, self._objects)
-        except SourceChanged:
+        except StoreUnavailable:
+            return "source-unavailable"
+        except SourceChanged as error:
             if isinstance(source, StoreObject):
-                return "source-changed"
+                return "source-missing" if error.members.get("missing") else "source-changed"
             there = any(Path(source.path).is_relative_to(root) for root in self._roots) and os.path.lexists(source.path)
             return "source-changed" if there else "source-missing"
         return None
+
+    def source(self, path: str, key: str) -> str | None:
+        """Return the name of the file or object that contains a chunk; ``None`` if it is in the version itself."""
+        entry = parse((self._data / path / MANIFEST).read_bytes()).get(key)
+        return entry.source.name if entry is not None and entry.source is not None else None
 
     def object(self, path: str, key: str) -> str:
         """Return the path of an object of the version at *path*."""
