@@ -1,8 +1,10 @@
-"""Stores that break a promise of S3: a proxy before a good one with one fault, and rclone, a real one."""
+"""Stores and networks that break a promise: a proxy before a good store with one fault, and rclone, a real store that lies."""
 
 from __future__ import annotations
 
+import contextlib
 import http.client
+import itertools
 import socket
 import subprocess
 import sys
@@ -10,62 +12,80 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import ClassVar
 from urllib.parse import urlsplit
 
 from tests.objectstore import KEY, SECRET, ObjectStore
 
-type Headers = dict[str, str]
-
-_HOP = {"connection", "transfer-encoding", "keep-alive"}
+_HOP = {"connection", "transfer-encoding", "keep-alive", "content-length"}
 
 
-def _without(*names: str) -> Callable[[Headers], Headers]:
-    return lambda headers: {name: value for name, value in headers.items() if name.lower() not in names}
+class Killed(Exception):
+    """The connection ends without an answer."""
 
 
-FAULTS: Mapping[str, Callable[[Headers], Headers]] = {
-    "ignores-if-none-match": _without("if-none-match"),
-    "ignores-if-match": _without("if-match"),
-    "ignores-range": _without("range"),
-    "answers-stale": dict,
-}
-"""What a proxy does to the headers of a request. ``answers-stale`` also gives the first body of each object for ever."""
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    whole: bool = True
+    """Whether all of the body is sent."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request on its way through the proxy."""
+
+    behind: str
+    number: int
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+
+    def forward(self, *without: str, body: bytes | None = None) -> Answer:
+        """Send it on, without some headers, and return the answer."""
+        upstream = http.client.HTTPConnection(self.behind, timeout=30)
+        with contextlib.closing(upstream):
+            kept = {name: value for name, value in self.headers.items() if name.lower() not in without}
+            upstream.request(self.method, self.path, self.body if body is None else body, kept)
+            answer = upstream.getresponse()
+            return Answer(answer.status, dict(answer.getheaders()), answer.read())
+
+
+type Fault = Callable[[Request], Answer]
 
 
 @contextmanager
-def lying(store: ObjectStore, fault: str) -> Iterator[ObjectStore]:
-    """Give *store* behind a proxy with a fault. The store must not verify signatures, as moto does not."""
-    behind = urlsplit(store.endpoint)
+def behind(store: ObjectStore, fault: Fault) -> Iterator[ObjectStore]:
+    """Give *store* behind a proxy. Signatures hold, because the header Host is kept, unless the fault changes what is signed."""
+    address = urlsplit(store.endpoint).netloc
+    numbers = itertools.count()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
-        first: ClassVar[dict[str, tuple[int, Headers, bytes]]] = {}
 
         def _answer(self) -> None:
             body = self.rfile.read(int(self.headers.get("content-length", 0)))
-            stale = fault == "answers-stale" and self.command == "GET" and "range" not in self.headers
-            if not (stale and self.path in self.first):
-                upstream = http.client.HTTPConnection(behind.netloc, timeout=30)
-                upstream.request(self.command, self.path, body, FAULTS[fault](dict(self.headers.items())))
-                answer = upstream.getresponse()
-                found = answer.status, dict(answer.getheaders()), answer.read()
-                upstream.close()
-                if stale and answer.status == 200:
-                    self.first[self.path] = found
-            else:
-                found = self.first[self.path]
-            status, headers, content = found
-            self.send_response(status)
-            for name, value in headers.items():
-                if name.lower() not in _HOP | {"content-length"}:
+            request = Request(address, next(numbers), self.command, self.path, dict(self.headers.items()), body)
+            try:
+                found = fault(request)
+            except Killed:
+                self.close_connection = True
+                return
+            self.send_response(found.status)
+            for name, value in found.headers.items():
+                if name.lower() not in _HOP:
                     self.send_header(name, value)
-            self.send_header("content-length", headers.get("content-length", "0") if self.command == "HEAD" else str(len(content)))
+            length = found.headers.get("Content-Length", "0") if self.command == "HEAD" else str(len(found.body))
+            self.send_header("content-length", length)
             self.end_headers()
             if self.command != "HEAD":
-                self.wfile.write(content)
+                self.wfile.write(found.body if found.whole else found.body[: len(found.body) // 2])
+                self.close_connection = not found.whole
 
         do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _answer  # noqa: N815 - the names that http.server calls
 
@@ -79,6 +99,92 @@ def lying(store: ObjectStore, fault: str) -> Iterator[ObjectStore]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+# --- stores that lie --------------------------------------------------------------------------------------------------
+
+
+def _stale() -> Fault:
+    """Give the first body of each object again, whatever it has become."""
+    first: dict[str, Answer] = {}
+
+    def fault(request: Request) -> Answer:
+        if request.method != "GET" or any(name.lower() == "range" for name in request.headers):
+            return request.forward()
+        if request.path not in first:
+            first[request.path] = request.forward()
+        return first[request.path]
+
+    return fault
+
+
+LIES: Mapping[str, Callable[[], Fault]] = {
+    "ignores-if-none-match": lambda: lambda request: request.forward("if-none-match"),
+    "ignores-if-match": lambda: lambda request: request.forward("if-match"),
+    "ignores-range": lambda: lambda request: request.forward("range"),
+    "answers-stale": _stale,
+}
+
+
+def lying(store: ObjectStore, lie: str) -> contextlib.AbstractContextManager[ObjectStore]:
+    """Give *store* behind a proxy that lies. The store must not verify signatures, as moto does not."""
+    return behind(store, LIES[lie]())
+
+
+# --- networks that fail -----------------------------------------------------------------------------------------------
+
+
+def _flipped(body: bytes) -> bytes:
+    return bytes([*body[:-1], body[-1] ^ 1]) if body else body
+
+
+def _every(count: int, what: Fault) -> Fault:
+    """Do it to one of *count* requests, and forward the others."""
+    return lambda request: what(request) if request.number % count == count - 1 else request.forward()
+
+
+def _kill_before(_: Request) -> Answer:
+    raise Killed
+
+
+def _kill_after(request: Request) -> Answer:
+    request.forward()
+    raise Killed
+
+
+def _unavailable(_: Request) -> Answer:
+    return Answer(503, {"Content-Type": "application/xml"}, b"<Error><Code>SlowDown</Code></Error>")
+
+
+def _slow(request: Request) -> Answer:
+    time.sleep(0.3)
+    return request.forward()
+
+
+def _cut(request: Request) -> Answer:
+    found = request.forward()
+    return Answer(found.status, found.headers, found.body, whole=False) if request.method == "GET" and found.body else found
+
+
+def _flip_sent(request: Request) -> Answer:
+    return request.forward(body=_flipped(request.body))
+
+
+def _flip_answered(request: Request) -> Answer:
+    found = request.forward()
+    return Answer(found.status, found.headers, _flipped(found.body)) if request.method == "GET" else found
+
+
+NETWORKS: Mapping[str, Fault] = {
+    "kills-requests": _every(3, _kill_before),
+    "kills-answers": _every(3, _kill_after),
+    "answers-503": _every(2, _unavailable),
+    "is-slow": _every(2, _slow),
+    "cuts-answers": _every(3, _cut),
+    "flips-what-is-sent": _every(5, _flip_sent),
+    "flips-what-is-answered": _flip_answered,
+    "is-gone": _kill_before,
+}
 
 
 @contextmanager

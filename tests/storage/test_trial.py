@@ -37,7 +37,7 @@ def test_a_store_that_keeps_its_word_passes_and_nothing_stays(name, request):
         ("answers-stale", ["It gave other bytes than the last that it had stored."]),
     ],
 )
-def test_one_fault_is_named(object_store, fault, words):
+def test_one_lie_is_named(object_store, fault, words):
     bucket = object_store.bucket()
     with badstores.lying(object_store, fault) as store:
         assert broken_promises(place(store, bucket)) == words
