@@ -212,6 +212,9 @@ def update(
     transform: Annotated[
         list[str] | None, typer.Option("--transform", metavar="STEP", help="A step that changes values. Repeatable.")
     ] = None,
+    as_is: Annotated[
+        bool, typer.Option("--as-is", help="Do not repeat the steps of --normalise and --transform that made the dataset.")
+    ] = False,
     publish: Annotated[
         bool | None, typer.Option("--publish/--no-publish", help="Publish the new version at once, or not yet.")
     ] = None,
@@ -235,8 +238,10 @@ def update(
     }
     fields = _template_fields(None, None, None, None, variables, None)
     for name, flag, steps in (("normalise", "--normalise", normalise), ("transforms", "--transform", transform)):
-        if steps:
-            fields[name] = [_step(text, flag) for text in steps]
+        if steps and as_is:
+            raise Usage(f"--as-is says that there are no steps, and {flag} gives one. Use only one of them.")
+        if steps or as_is:
+            fields[name] = [_step(text, flag) for text in steps or ()]
     if fields:
         request["template"] = fields
     if (address := _address(files, None)) is not None:

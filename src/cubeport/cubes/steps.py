@@ -161,6 +161,8 @@ class Deaccumulate(_Part):
     dimension: Name = "time"
     restarts: bool = True
     """Whether a sum that decreases has restarted; ``false`` keeps negative differences."""
+    first: Literal["sum"] | None = None
+    """``sum`` says that the first step of each source is a sum since its own start, also if the dataset has earlier steps."""
 
 
 class PluginTransform(_Part):

@@ -44,6 +44,12 @@ def transform(
     return raw
 
 
+def unknown_starts(steps: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Return the variable and the dimension of each ``deaccumulate`` that does not say what the first step of a source is."""
+    found = [value for name, value in parsed(TransformStep, list(steps)) if name == "deaccumulate"]
+    return [(name, rule.dimension) for each in found for name, rule in each.items() if rule.first is None]
+
+
 def _numbers(raw: xr.Dataset, name: str) -> xr.Variable:
     need(raw, [name])
     variable = raw.variables[name]

@@ -399,6 +399,23 @@ def _overlap(ingestion: Ingestion, wanted: Wanted, plan: IngestionPlan) -> OnOve
     return request.on_overlap or ("skip" if keeps else "error")
 
 
+def _as_before(ingestion: Ingestion, wanted: Wanted, head: VersionState | None) -> Wanted:
+    """Return the request with the steps that the dataset was made with, if it adds files and says nothing about steps.
+
+    Otherwise, sums would follow differences, and kelvin would follow celsius where units are missing.
+    """
+    if head is None or not _updates(ingestion, wanted):
+        return wanted
+    given = ingestion.request.template.model_fields_set if ingestion.request.template else ()
+    again = {name: steps for name, steps in head.steps.items() if name not in given}
+    if not again:
+        return wanted
+    told = ", ".join(key for steps in again.values() for each in steps for key in each)
+    fields = TemplateFields.model_validate(wanted.fields.model_dump(exclude_unset=True) | again)
+    warning = ("repaired", f"the files went through the steps that made the dataset: {told}; without them: --as-is")
+    return replace(wanted, fields=fields, warnings=(*wanted.warnings, warning))
+
+
 def _builds(ingestion: Ingestion, wanted: Wanted, plan: IngestionPlan) -> bool:
     """Return whether the version is its parent with steps added or replaced, so that unchanged chunks are shared."""
     return _updates(ingestion, wanted) or (wanted.template is not None and plan.action in ("append", "extend", "revise"))
@@ -452,6 +469,7 @@ class Ingester:
         """Return what :meth:`attempt` would do. Sources are hashed, but nothing is written."""
         wanted = self.resolve(ingestion)
         dataset, head = self._held(wanted.dataset_id)
+        wanted = _as_before(ingestion, wanted, head)
         if wanted.is_fetched_by_period:
             return self._periods(ingestion, wanted, dataset, head).plan
         if wanted.source is not None:
@@ -487,6 +505,7 @@ class Ingester:
         with self._lock(wanted.dataset_id), step("lock"):
             progress("planning", 0, 0)
             dataset, head = self._held(wanted.dataset_id)
+            wanted = _as_before(ingestion, wanted, head)
             if wanted.is_fetched_by_period:
                 return self._attempt_periods(ingestion, wanted, dataset, head, progress, complete)
             if dataset is not None and head is not None and _is_same_derivation(wanted, head) and not ingestion.request.overwrite:
@@ -750,8 +769,8 @@ class Ingester:
                 errors=problems[:1_000],
             )
         if problems:
-            warnings = (("copied", f"everything is copied: {problems[0].message}"),)
-            return replace(wanted, warnings=warnings), self._identities(wanted, progress)
+            warning = ("copied", f"everything is copied: {problems[0].message}")
+            return replace(wanted, warnings=(*wanted.warnings, warning)), self._identities(wanted, progress)
         held: list[SourceFile] = []
         for number, path in enumerate(wanted.files):
             if progress is not None:
@@ -1143,6 +1162,7 @@ class _Making:
             reference=reference,
             request_digest=self.request_digest,
             sources=tuple(dict(each) for each in written.sources),
+            steps=self.wanted.fields.steps(),
             derived=self.wanted.derivation,
             validators=self.all_validators(),
             shown_at=at if publishes(self.ingestion.request, self.wanted) else None,

@@ -195,6 +195,9 @@ class VersionState(_Value):
     request_digest: str
     """The sha256 of source identities and options. If it is equal, the ingestion is the same."""
     sources: tuple[dict[str, Any], ...] = ()
+    steps: dict[str, Any] = {}
+    """The steps of ``normalise`` and ``transforms`` that its sources went through. An update without steps of its own repeats
+    them."""
     validators: dict[str, str] = {}
     """The source's validators of the last periods, by period, if it has any."""
     shown_at: Timestamp | None = None

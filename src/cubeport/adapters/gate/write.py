@@ -30,7 +30,7 @@ from cubeport.adapters.sandbox import child
 from cubeport.adapters.sources.formats import format_of, scan, stored
 from cubeport.adapters.sources.identity import identity
 from cubeport.adapters.sources.reading import OpenedSource, decoding, load_labels, native
-from cubeport.adapters.sources.series import join
+from cubeport.adapters.sources.series import join, labels_of
 from cubeport.adapters.sources.stored import Stored
 from cubeport.catalog.disk.durable import write_all
 from cubeport.cubes import checks, keys, layout
@@ -40,7 +40,7 @@ from cubeport.cubes.companions import companions
 from cubeport.cubes.mending import counted_in_days, mend
 from cubeport.cubes.normalise import dropped, dropped_by, normalise, tolerance
 from cubeport.cubes.raw import dataset
-from cubeport.cubes.transforms import transform
+from cubeport.cubes.transforms import transform, unknown_starts
 from cubeport.cubes.update import StepsChange
 from cubeport.cubes.write_request import SourceWindow
 from cubeport.errors import NoData, Problem, SourceRejected, VariablesMismatch
@@ -83,6 +83,7 @@ def write(request: Mapping[str, Any], context: child.Context) -> dict[str, Any]:
         writer = _Writer(Path(request["target"]) / CUBE, pool, context, warnings, whole.name)
         if (base := request.get("base")) is not None:
             held = parent_of(base, context)
+            _check_sums(held.source(), found, request, base["on_overlap"])
             new = replace(whole, raw=raw, warnings=())
             updated, change = merge(
                 held.source(), new, request["append_dim"], base["on_overlap"], tolerance(request.get("normalise", ()))
@@ -112,6 +113,8 @@ class Prepared:
 
     whole: OpenedSource
     """The joined sources, before anything was left out."""
+    uncut: xr.Dataset
+    """The cube before it was cut to the window."""
     raw: xr.Dataset
     warnings: list[tuple[str, str]]
     left_out: set[Any]
@@ -155,8 +158,33 @@ def prepare(request: Mapping[str, Any], opened: Sequence[OpenedSource]) -> Prepa
     with decoding("coordinates"):  # they are read here
         raw, warnings = _checked(raw, skip_bad=request.get("skip_bad", False))
     left_out = (set(whole.raw.variables) - set(raw.variables)) | dropped_by(steps)
-    raw = _windowed(transform(raw, request.get("transforms", ()), functions), SourceWindow(**request["window"]))
-    return Prepared(whole, raw, [*whole.warnings, *warnings], left_out)
+    uncut = transform(raw, request.get("transforms", ()), functions)
+    raw = _windowed(uncut, SourceWindow(**request["window"]))
+    return Prepared(whole, uncut, raw, [*whole.warnings, *warnings], left_out)
+
+
+def _check_sums(parent: OpenedSource, new: Prepared, request: Mapping[str, Any], on_overlap: str) -> None:
+    """Refuse an update whose first step is a sum since a start that nobody knows, because the step before is not in the source.
+
+    Raises
+    ------
+    SourceRejected
+        With the two ways to say what the first step is.
+    """
+    for name, dimension in unknown_starts(request.get("transforms", ())):
+        if dimension not in parent.raw.sizes or dimension not in new.raw.sizes or dimension not in new.raw.variables:
+            continue
+        held = labels_of(parent, dimension)
+        first, whole = (labels_of(replace(new.whole, raw=raw), dimension)[0] for raw in (new.raw, new.uncut))
+        if first != whole or first < held[0] or (on_overlap == "skip" and first in held):
+            continue
+        says = f"if the sum begins with this file: --transform 'deaccumulate: {{{name}: {{first: sum}}}}'"
+        raise SourceRejected(
+            f"{new.whole.name}: {name!r} is a sum since a start before {first}, the first step, and the step before is not here",
+            reason="bad-time",
+            source=new.whole.name,
+            next_step=f"bring the file before too, with --on-overlap skip; or, {says}",
+        )
 
 
 @dataclass

@@ -1,0 +1,110 @@
+"""What an update does with the repairs that a dataset was made with: sums never follow differences, nor kelvin celsius."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+from tests.e2e.conftest import cli
+from tests.provided.places import Place
+
+from cubeport.adapters.engines.opened import VersionStore
+from cubeport.service.ingestions import FileOptions, Ingestion, IngestionRequest
+
+
+def hours(folder: Path, first: int, count: int = 6, *, since: int = 0, name: str = "rain") -> Path:
+    """Write hours from *first*, of which the value is the number of hours since *since*, and return the file."""
+    values = np.arange(first - since + 1, first - since + 1 + count, dtype="float32")[:, None, None] * np.ones((1, 2, 2), "f4")
+    path = folder / f"{name}_{first:03d}.nc"
+    xr.Dataset(
+        {name: (("time", "lat", "lon"), values, {"units": "mm"})},
+        coords={
+            "time": ("time", np.arange(first, first + count), {"units": "hours since 2020-01-01"}),
+            "lat": ("lat", [1.0, 2.0], {"units": "degrees_north"}),
+            "lon": ("lon", [3.0, 4.0], {"units": "degrees_east"}),
+        },
+    ).to_netcdf(path)
+    return path
+
+
+def bring(place: Place, *files: Path, **fields: Any) -> Ingestion:
+    request = IngestionRequest.model_validate({"dataset_id": place.id, **fields})
+    done = place.service.ingest_here(request, FileOptions(files=tuple(map(str, files))))
+    assert isinstance(done, Ingestion)
+    return done
+
+
+def values(place: Place, name: str = "rain") -> list[float]:
+    shown = place.service.shown(place.id)
+    store: Any = VersionStore(place.service.engines, place.id, shown.version.version_id)
+    with xr.open_zarr(store, consolidated=True, chunks=None) as opened:
+        return [float(each) for each in opened[name].values[:, 0, 0]]
+
+
+SUMS = {"transforms": [{"deaccumulate": "rain"}]}
+
+
+def test_an_update_repeats_the_steps_that_made_the_dataset(place: Place, tmp_path: Path) -> None:
+    steps = {"normalise": [{"rename": {"rain": "pr"}}], "transforms": [{"scale": {"pr": {"factor": 10}}}]}
+    assert bring(place, hours(tmp_path, 0), template=steps).status == "completed"
+    done = bring(place, hours(tmp_path, 6), mode="update")
+    assert (done.status, done.action) == ("completed", "append"), done.error
+    assert values(place, "pr") == [10.0 * n for n in range(1, 13)]
+    assert "the files went through the steps that made the dataset: rename, scale" in str(done.warnings)
+    # Steps that the request gives are all there are of their kind; the empty list is a list too.
+    own = bring(place, hours(tmp_path, 12, name="pr"), mode="update", template={"normalise": [], "transforms": []})
+    assert own.status == "completed", own.error
+    assert values(place, "pr")[12:] == [13.0, 14, 15, 16, 17, 18]
+    assert "repaired" not in [each["kind"] for each in own.warnings]
+
+
+def test_the_first_step_of_an_update_is_never_taken_for_a_difference(place: Place, tmp_path: Path) -> None:
+    first, second, third = (hours(tmp_path, n) for n in (0, 6, 12))
+    assert bring(place, first, template=SUMS).status == "completed"
+    for fields in ({}, {"template": SUMS}, {"on_overlap": "replace"}):
+        refused = bring(place, second, mode="update", **fields)
+        assert refused.error is not None
+        assert (refused.error["kind"], refused.error["reason"]) == ("source-rejected", "bad-time")
+        assert "'rain' is a sum since a start before 2020-01-01T06:00:00Z" in refused.error["detail"]
+    assert bring(place, first, second, mode="update", on_overlap="skip").action == "append"
+    assert values(place) == [1.0] * 12
+    # Across the border of files that are brought together there is no such question.
+    assert bring(place, second, third, mode="update", on_overlap="skip").action == "append"
+    assert values(place) == [1.0] * 18
+
+
+def test_steps_before_the_first_begin_where_they_say(place: Place, tmp_path: Path) -> None:
+    assert bring(place, hours(tmp_path, 6), template=SUMS).status == "completed"
+    assert values(place) == [7.0, 1, 1, 1, 1, 1]
+    assert bring(place, hours(tmp_path, 0), mode="update").status == "completed"
+    assert values(place)[:6] == [1.0] * 6
+
+
+def test_the_advice_of_the_refusal_works_when_it_is_pasted(tmp_path: Path) -> None:
+    root = tmp_path / "instance"
+    assert cli("init", root, "-q").returncode == 0
+    hours(tmp_path, 0)
+    later = hours(tmp_path, 6, since=6)
+    made = cli("-i", root, "ingest", tmp_path / "rain_000.nc", "--id", "rain", "--transform", "deaccumulate: rain")
+    assert made.returncode == 0, made.stderr
+    refused = cli("-i", root, "update", "rain", later)
+    assert refused.returncode == 5
+    found = re.search(r"--transform '[^']+'", refused.stderr)
+    assert found is not None
+    done = cli("-i", root, "update", "rain", later, *shlex.split(found[0]))
+    assert done.returncode == 0, done.stderr
+    both = cli("-i", root, "update", "rain", later, "--as-is", *shlex.split(found[0]))
+    assert (both.returncode, "--as-is says that there are no steps" in both.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("rule", [{"first": "sum"}, {"first": "sum", "restarts": False}])
+def test_a_source_says_that_its_sums_begin_with_it(place: Place, tmp_path: Path, rule: dict[str, Any]) -> None:
+    template = {"transforms": [{"deaccumulate": {"rain": rule}}]}
+    assert bring(place, hours(tmp_path, 0), template=template).status == "completed"
+    assert bring(place, hours(tmp_path, 6, since=6), mode="update").action == "append"
+    assert values(place) == [1.0] * 12
