@@ -39,7 +39,8 @@ def test_refusals_are_cured_by_pasting_what_they_say(shell: Shell, tmp_path: Pat
         words = shlex.split(said.json["error"]["next"].partition(";")[0])
         assert words[:2] == ["repeat", "with"]
         flags += words[2:]
-    assert flags == ["--normalise", 'rename: {"sea temp": "sea_temp"}', "--normalise", 'sort: ["time"]']
+    # Both problems are listed together; names change last.
+    assert flags == ["--normalise", 'sort: ["time"]', "--normalise", 'rename: {"sea temp": "sea_temp"}']
     detail = shell.ok("datasets", "a", "--json").json
     assert [each["name"] for each in detail["variables"]] == ["sea_temp"]
     assert detail["extent"]["temporal"] == {"start": "2020-01-01", "end": "2020-01-02"}
