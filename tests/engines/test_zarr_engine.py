@@ -298,7 +298,7 @@ class TestZarrEngine(EngineContract):
         try:
             (tmp_path / "data/staging").symlink_to(away)
             with pytest.raises(StoreUnavailable, match="the same file system"):
-                zarr_engine(tmp_path / "data")
+                zarr_engine(tmp_path / "data").writer.stage(new_id(), "sst", new_id())
             assert not any(away.iterdir())
         finally:
             away.rmdir()

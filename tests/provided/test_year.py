@@ -156,7 +156,8 @@ def follow(service: Any, root: Path, rolling: Rolling, length: int, step: int) -
     assert service.sync("days").status == "up_to_date"
     once = TEMPLATE.format(id="once", url=provider.url, sync=TEMPORAL)
     (root / "config/datasets/once.yaml").write_text(once)
-    assert ask(service, "once", start=day(0), end=day(length - 1)).status == "completed"
+    ingested = ask(service, "once", start=day(0), end=day(length - 1))
+    assert ingested.status == "completed", ingested.error
     followed, at_once = values(service, "days"), values(service, "once")
     assert by_day(followed) == rolling.expected(length)
     xr.testing.assert_identical(followed, at_once)

@@ -59,27 +59,34 @@ _BLOCK = 1024 * 1024
 
 @dataclass
 class Writer(StagingArea):
-    """Makes versions as folders below *data*. Staging and store must be on the same file system, which the constructor tests.
-
-    Raises
-    ------
-    StoreUnavailable
-        If the folders cannot be made, or renaming from one to the other fails.
-    """
+    """Makes versions as folders below *data*. Staging and store must be on the same file system."""
 
     name = "zarr"
     points = True
+    _is_set_up = False
 
     @classmethod
     def at(cls, place: Place) -> Writer:
         """Return the writer of an instance."""
         return cls(place.data, roots=place.roots, objects=place.objects)
 
-    def __post_init__(self) -> None:
-        with store_errors("set up the data folder"):
-            for each in (self.data / "staging", self.data / "store"):
-                make_folders(each)
-            _probe(self.data / "staging", self.data / "store")
+    def stage(
+        self, operation_id: str, dataset_id: str, version_id: str, *, parent: str | None = None
+    ) -> tuple[Staging, Sequence[Mapping[str, Any]]]:
+        """Make ``staging/<op>``. Before the first one, test that a folder can be renamed from staging to the store.
+
+        Raises
+        ------
+        StoreUnavailable
+            If the folders cannot be made, or renaming from one to the other fails.
+        """
+        if not self._is_set_up:
+            with store_errors("set up the data folder"):
+                for each in (self.data / "staging", self.data / "store"):
+                    make_folders(each)
+                _probe(self.data / "staging", self.data / "store")
+            self._is_set_up = True
+        return super().stage(operation_id, dataset_id, version_id, parent=parent)
 
     def assemble(self, staging: Staging, *, overviews: bool = False) -> None:
         """Move the objects that the manifest lists, and only those, to ``data``; with *overviews* those of the cube's overviews.

@@ -51,7 +51,8 @@ def read(text: str) -> list[Entry]:
     problems = []
     schema = document.get("_META", {}).get("schema") if isinstance(document.get("_META", {}), Mapping) else None
     if schema != SCHEMA:
-        problems.append(f"_META.schema is {schema!r}, and {SCHEMA} is read here")
+        said = "it does not say its schema" if schema is None else f"its schema is {schema!r}, and cubeport reads {SCHEMA}"
+        problems.append(f"{said}: write [_META] and below it schema = {SCHEMA}")
     found = []
     for name, table in document.items():
         if name.startswith("_"):
