@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from cubeport.catalog.artifacts.paths import DIRECTORY, FILENAME
 from cubeport.catalog.forms import strictyaml
 from cubeport.catalog.forms.canonical import Id, Name, dumps
+from cubeport.catalog.query import canonical_field
+from cubeport.catalog.retention import APART
 from cubeport.catalog.schemas import Policy
-from cubeport.errors import NewerModel, NotACatalog
+from cubeport.errors import InvalidFilter, NewerModel, NotACatalog
 
 MARK = ".cubeport"
 """The folder that makes its parent a catalog."""
@@ -51,9 +53,34 @@ class _Templates(_Section):
     """Templates by the kind of the record. They take precedence over those of a profile."""
 
 
+def _field(text: str) -> str:
+    try:
+        return canonical_field(text)
+    except InvalidFilter as exc:
+        raise ValueError(f"{text!r} is not the name of a field: {exc.message.partition('\n')[0]}") from None
+
+
 class _KindSchema(_Section):
     schema_: str | None = Field(default=None, alias="schema")
     policy: Policy | None = None
+    required: tuple[Annotated[str, AfterValidator(_field)], ...] = ()
+    """Fields that each record of the kind must have, named as in a search: ``title``, ``site``, ``instrument.id``."""
+
+
+class _KindRetention(_Section):
+    delete_days: float = Field(gt=0)
+
+
+class _Retention(_Section):
+    purge_deleted_days: float | None = Field(default=None, ge=0)
+    kinds: dict[Name, _KindRetention] = {}
+
+    @field_validator("kinds")
+    @classmethod
+    def _without_datasets(cls, kinds: dict[str, _KindRetention]) -> dict[str, _KindRetention]:
+        if APART in kinds:
+            raise ValueError("datasets have the retention of their versions: retention in config/service.yaml")
+        return kinds
 
 
 class _PluginSettings(_Section):
@@ -70,6 +97,8 @@ class CatalogFile(_Section):
     templates: _Templates = _Templates()
     schemas: dict[str, _KindSchema] = {}
     schema_policy: Policy = "warn"
+    retention: _Retention = _Retention()
+    """How long ``gc`` keeps deleted records, and records of a kind."""
     plugins: _PluginSettings = _PluginSettings()
     relations: tuple[Name, ...] = ()
     """Lineage relations in addition to the built-in ones, for example ``cites``."""

@@ -14,6 +14,7 @@ from cubeport.catalog.extraction import Extractors
 from cubeport.catalog.locks import Locks
 from cubeport.catalog.models import CatalogRecord
 from cubeport.catalog.plugins import Plugins
+from cubeport.catalog.retention import Retention
 from cubeport.catalog.schemas import Schemas
 from cubeport.catalog.work.unit_of_work import Ports
 
@@ -89,6 +90,8 @@ class CatalogParts:
     """The part of ``catalog.yaml`` that ``info`` shows."""
     plugins: Plugins = field(default_factory=Plugins)
     """The installed plugins. Their hooks, schemas and so on are already registered."""
+    retention: Retention = field(default_factory=Retention)
+    """The retention of records in ``catalog.yaml``."""
     relations: tuple[str, ...] = ()
     """The lineage relations in ``catalog.yaml``."""
     openers: Mapping[str, Callable[[Path], Any]] = field(default_factory=dict)

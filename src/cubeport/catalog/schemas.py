@@ -70,10 +70,11 @@ class Schema:
 
 @dataclass(frozen=True, slots=True)
 class KindPolicy:
-    """The settings of a kind in ``catalog.yaml``: the default schema, and the policy."""
+    """The settings of a kind in ``catalog.yaml``: the default schema, the policy, and fields that each record must have."""
 
     schema: str | None = None
     policy: Policy | None = None
+    required: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -193,12 +194,23 @@ class Schemas:
         return query or self.kinds.get(record.kind, KindPolicy()).policy or self.policy
 
     def validate(self, record: CatalogRecord) -> ValidationResult:
-        """Return all violations of *record* against its schema. A record without a schema is valid."""
+        """Return the fields that *record* lacks for its kind, and all violations against its schema, if it has one."""
         record = self.settle(record)
-        if record.schema_name is None or record.schema_version is None:
-            return ValidationResult(True)
-        errors = self._issues(self.get(record.schema_name, record.schema_version), record.metadata)
+        errors = self._missing(record)
+        if record.schema_name is not None and record.schema_version is not None:
+            found = self._issues(self.get(record.schema_name, record.schema_version), record.metadata)
+            errors += [each for each in found if (each.path, each.code) not in {(other.path, other.code) for other in errors}]
         return ValidationResult(not errors, (), tuple(errors), record.schema_name, record.schema_version)
+
+    def _missing(self, record: CatalogRecord) -> list[Issue]:
+        required = self.kinds.get(record.kind, KindPolicy()).required
+        if not required:
+            return []
+        from cubeport.catalog.query import leaves
+
+        there = [path for path, value in leaves(record.to_mapping()) if value != ""]
+        absent = [name for name in required if not any(path == name or path.startswith(f"{name}.") for path in there)]
+        return [Issue(name, "is missing", "required", _HINTS["required"]) for name in absent]
 
     def check(self, record: CatalogRecord, *, policy: Policy | None = None) -> ValidationResult:
         """Return the result under the policy of the record: ``warn`` turns errors into warnings, and ``off`` validates nothing.
@@ -239,10 +251,12 @@ class Schemas:
 
 def invalid(result: ValidationResult) -> SchemaInvalid:
     """Return the error that ``strict`` raises for an invalid result."""
-    name = f"{result.schema_name} {result.schema_version}"
+    name = (
+        f"schema {result.schema_name} {result.schema_version}" if result.schema_name else "what catalog.yaml requires of its kind"
+    )
     problems = [Problem(tuple(issue.path.split(".")), issue.code, issue.message) for issue in result.errors]
     return SchemaInvalid(
-        f"The metadata does not fit schema {name}: " + "; ".join(result.lines()), errors=problems, next_step="cubeport validate"
+        f"The metadata does not fit {name}: " + "; ".join(result.lines()), errors=problems, next_step="cubeport validate"
     )
 
 

@@ -278,12 +278,14 @@ def gc(
 
     session = current(ctx)
     retired = session.service.retain(dry_run=dry_run) if _has_versions(session) else []
-    found = session.catalog(read_only=dry_run).gc(older_than_s=_values.seconds_of(older_than), dry_run=dry_run)
+    catalog = session.catalog(read_only=dry_run)
+    records = catalog.retain(dry_run=dry_run)
+    found = catalog.gc(older_than_s=_values.seconds_of(older_than), dry_run=dry_run)
     versions = []
     for each in retired:
         place, kind = f"{each.dataset_id}@{each.version_id}", f"{each.act}-version"
         versions.append(Garbage("data", place, each.size_bytes, each.at, each.why, ours=True, removed=not dry_run, kind=kind))
-    found = [*versions, *found]
+    found = [*versions, *records, *found]
     rows = ([each.profile, each.path, each.size_bytes, each.reason] for each in found)
     session.result(found, lambda: _output.table(rows, ["profile", "path", "bytes", "why"]))
 

@@ -24,6 +24,7 @@ from cubeport.catalog.hooks import HookManager
 from cubeport.catalog.locks import Locks
 from cubeport.catalog.parts import CatalogParts
 from cubeport.catalog.plugins import join_hooks
+from cubeport.catalog.retention import Retention
 from cubeport.catalog.schemas import KindPolicy, Schemas
 from cubeport.catalog.work.journal import Journal
 from cubeport.catalog.work.undo import Undoer
@@ -252,7 +253,7 @@ def _parts(
     schemas = Schemas(
         inner / "schemas",
         file.schema_policy,
-        {kind: KindPolicy(each.schema_, each.policy) for kind, each in file.schemas.items()},
+        {kind: KindPolicy(each.schema_, each.policy, each.required) for kind, each in file.schemas.items()},
     )
     for each, plugin in found.given("schema"):
         schemas.offer(each.name, each.value, each.options["version"], plugin=plugin)
@@ -296,6 +297,9 @@ def _parts(
         surroundings=partial(_surroundings, root, backend, opened.locks),
         store_facts=opened.facts,
         relations=file.relations,
+        retention=Retention(
+            file.retention.purge_deleted_days, {kind: each.delete_days for kind, each in file.retention.kinds.items()}
+        ),
         openers=_LazyOpeners(),
         settings={"backend": file.backend.partition(":")[0], "format": file.format, "schema_policy": file.schema_policy},
         plugins=found,

@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Unpack
 
-from cubeport.catalog import history
+from cubeport.catalog import history, retention
 from cubeport.catalog.drafts import Edge, Options
 from cubeport.catalog.editing import Edit, EditedFields, demand_version, edited
-from cubeport.catalog.front.opened import OpenedCatalog, logged
+from cubeport.catalog.forms.canonical import timestamp
+from cubeport.catalog.front.opened import logged
+from cubeport.catalog.front.searches import Searches
 from cubeport.catalog.hooks import set_paths
 from cubeport.catalog.keeping import integrity
 from cubeport.catalog.models import CatalogRecord
 from cubeport.catalog.names import Named
+from cubeport.catalog.parts import Garbage
 from cubeport.catalog.schemas import Policy
 from cubeport.errors import Conflict, KeyExists, RecordNotFound
 
 
-class Changes(OpenedCatalog):
+class Changes(Searches):
     """Change records: edits, tombstones, purges, and their history."""
 
     @logged
@@ -129,7 +132,7 @@ class Changes(OpenedCatalog):
             return work.commit().records[0].of(self)
 
     @logged
-    def purge(self, name: Named, *, force: bool = False, dry_run: bool = False) -> CatalogRecord:
+    def purge(self, name: Named, *, force: bool = False, dry_run: bool = False, if_version: int | None = None) -> CatalogRecord:
         """Remove the record's row, then its managed bytes; references are never touched. Returns what was removed.
 
         Raises
@@ -138,6 +141,7 @@ class Changes(OpenedCatalog):
             If other records point to it. With *force* it is removed; their edges are kept, and ``fsck`` lists them.
         """
         record = self.get(name)
+        demand_version(record, if_version)
         pointing = self.backend.edges(record.id, "in")
         if pointing and not force:
             raise Conflict(
@@ -152,6 +156,24 @@ class Changes(OpenedCatalog):
             work.delete_record(record)
             work.commit()
         return record
+
+    def retain(self, *, dry_run: bool = False) -> list[Garbage]:
+        """Delete and purge the records that ``catalog.yaml`` keeps no longer, one operation each. Return them.
+
+        A record that others point to is kept, and returned as not removed.
+        """
+        found = []
+        for each in retention.expired(self.iterate, self.parts.retention, self.ports.clock()):
+            record, pointing = each.record, self.backend.edges(each.record.id, "in") if each.act == "purge" else []
+            if not dry_run and not pointing:
+                act = self.delete if each.act == "delete" else self.purge
+                act(record, if_version=record.version)
+            reason = f"{each.reason}; kept, as {len(pointing)} record(s) point to it" if pointing else each.reason
+            size = sum(artifact.size_bytes or 0 for artifact in record.artifacts if artifact.managed)
+            since = timestamp(record.deleted_at or record.updated_at)
+            removed = not dry_run and not pointing
+            found.append(Garbage("catalog", record.id, size, since, reason, ours=True, removed=removed, kind=f"{each.act}-record"))
+        return found
 
     def history(self, name: Named) -> list[history.Edit]:
         """Return the versions of a record, newest first: when, by whom, in which operation, and which fields changed."""
