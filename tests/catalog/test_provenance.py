@@ -65,6 +65,9 @@ def test_files_are_in_the_crate_with_their_names_and_hashes(crate: dict[str, Any
     assert sorted(each["name"] for each in files) == ["My raw.csv", "s.csv", "x.nc"]
     assert all((tmp_path / "crate" / unquote(each["@id"])).is_file() for each in local)
     assert all(" " not in each["@id"] for each in files)
+    folders = [each["@id"] for each in crate.values() if each["@type"] == "Dataset" and each["@id"] != "./"]
+    assert len(folders) == 3
+    assert all((tmp_path / "crate" / each).is_dir() for each in folders), "also the folder of a record without bytes here"
     assert all(len(each["sha256"]) == 64 and each["contentSize"] == "3" for each in local)
 
 

@@ -19,7 +19,7 @@ from cubeport.service.ingestions import FileOptions, IngestionRequest
 
 CLIENTS = (
     "stac-api-validator", "pydap", "odc-stac", "pystac-client", "xpystac", "netCDF4", "zarr", "xarray", "aiohttp", "requests",
-    "rio-tiler[zarr]", "zarr-cm",
+    "rio-tiler[zarr]", "zarr-cm", "rocrate", "openlineage-python",
 )  # fmt: skip
 """Newest releases: what a user has who installs them today."""
 

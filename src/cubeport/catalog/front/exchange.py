@@ -61,7 +61,7 @@ class Exchange(Searches, Upkeep):
     ) -> int:
         """Write the matching records as an RO-Crate 1.1 (Process Run Crate) to a new *folder*. Return how many.
 
-        Managed bytes are copied to the folder. References and external artifacts are listed by their location.
+        Each record is a folder, with copies of its managed bytes. References and external artifacts are listed by their location.
 
         Raises
         ------
@@ -85,6 +85,8 @@ class Exchange(Searches, Upkeep):
             records, done, name=name, description=description, published=published, places=places, license=license
         )
         with store_errors("write the crate"):
+            for record in records:  # also of a record without bytes here: each Dataset of a crate is a folder
+                make_folders(target / record.id)
             make_folders(target)
             replace_file(target / provenance.CRATE_FILE, dumps(document, indent=True).encode() + b"\n")
         return len(records)
