@@ -146,6 +146,14 @@ class TestZarr:
         assert found.block["variables"]["t2m"]["chunks"] == [2, 3, 4]
         assert found.bbox == (-5, 5, 35, 35)
 
+    @pytest.mark.parametrize("version", [2, 3])
+    def test_an_attribute_that_is_not_a_number_is_read(self, zarr: ZarrExtractor, tmp_path: Path, version: Any) -> None:
+        path = tmp_path / "a"
+        dataset().assign_attrs(nothing=np.nan).to_zarr(path, zarr_format=version, consolidated=False)
+        found = zarr.extract(path, ExtractionLimits())
+        assert str(found.block["attributes"]["nothing"]).lower() == "nan"
+        assert found.bbox == (-5, 5, 35, 35)
+
     def test_a_folder_without_its_metadata_is_none(self, zarr: ZarrExtractor, tmp_path: Path) -> None:
         assert not zarr.accepts(tmp_path)
 
