@@ -23,6 +23,8 @@ import xarray as xr
 from tests.pages import blocks
 from tests.postgres import Server
 
+from cubeport.errors import NotFound
+
 from .conftest import cli, start, stop
 
 
@@ -263,3 +265,32 @@ def test_the_page_works_as_written(tmp_path: Path, postgres_server: Server) -> N
     assert "one" in cli("search", "--instance", root).stdout
     checked = cli("fsck", "--data", "--instance", root)
     assert checked.returncode == 0, checked.stdout
+
+
+def test_requests_at_the_same_time_share_one_question_and_miss_no_commit(tmp_path: Path, database: str, sources: Path) -> None:
+    """A dataset is read once for each generation, and each request after a commit shows it."""
+    import cubeport
+    from cubeport.service.ingestions import FileOptions, IngestionRequest
+
+    root = tmp_path / "instance"
+    assert cli("init", root, "--catalog", database, "--allow-root", sources).returncode == 0
+    with cubeport.connect(root) as service, cubeport.connect(root) as other:
+        request, files = IngestionRequest(dataset_id="cube"), FileOptions(files=(str(made(sources / "0.nc", 0.5)),))
+        assert service.ingest_here(request, files).status == "completed"
+        service.publish("cube")
+        statements: list[str] = []
+        store: Any = service.catalog.backend.store  # type: ignore[attr-defined]
+        fetched = store._fetched
+        store._fetched = lambda connection, text, *more: (statements.append(str(text)), fetched(connection, text, *more))[1]
+        with ThreadPoolExecutor(16) as pool:
+            for n in range(3):
+                other.describe("cube", title=f"Title {n}")
+                statements.clear()
+                seen = list(pool.map(lambda _: service.shown("cube").texts.title, range(64)))
+                assert set(seen) == {f"Title {n}"}
+                assert len(statements) < 64, "one question for several requests, and no other"
+            service.catalog.update("cube", visibility="private")
+            assert service.shown("cube").visibility == "private"
+            other.unpublish("cube")
+            with pytest.raises(NotFound):
+                service.shown("cube")

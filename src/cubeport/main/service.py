@@ -140,7 +140,7 @@ def _service(settings: Settings, catalog: Catalog, children: Children, *, public
             raise DatasetBusy(exc.message, next_step="try again when it is done") from exc
 
     kept, uploads, sources = _sources(settings, catalog)
-    datasets = Datasets(catalog)
+    datasets = Datasets(catalog, remote=catalog.parts.settings["backend"] == "postgresql")
     configuration = FolderConfiguration(settings.instance, template=DatasetTemplate, extent=Extent, broken=Broken)
     gate = ConfinedGate(children)
     of_plugins = _functions(catalog.plugins.given("recipe"), lambda each: recipe_of(each.name, each.value, each.options["inputs"]))

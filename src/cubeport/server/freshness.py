@@ -2,6 +2,8 @@
 
 Each request for a chunk needs this number, and a database answers over the network, in a fraction of a millisecond. So at most one
 read runs at a time, and a request waits for the first read that *began* after it arrived. The number is then always current.
+Handlers that run in threads share reads by the same rule (:class:`cubeport.service.coalesced.Coalesced`); here, no request
+for a chunk needs a thread.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from cubeport.catalog.query import Page, Query, Term
 from cubeport.cubes.bounded import Bounded
 from cubeport.documents.texts import PublishedView
 from cubeport.errors import Corrupt, CorruptCatalog, NotFound, VersionRemoved
+from cubeport.service.coalesced import Coalesced
 from cubeport.service.items import Candidate, Look
 from cubeport.service.state import CUBE, GONE, KIND, RETAINED, VERSION, Cube, DatasetState, VersionState, shown_since
 from cubeport.service.templates import ID_PATTERN
@@ -66,19 +67,28 @@ class Dataset:
 
 
 class Datasets:
-    """The datasets of a catalog as readers see them."""
+    """The datasets of a catalog as readers see them.
 
-    def __init__(self, catalog: HasBackend) -> None:
+    Parameters
+    ----------
+    remote
+        Whether the catalog is on another machine, so that asking for its generation takes time.
+    """
+
+    def __init__(self, catalog: HasBackend, *, remote: bool = False) -> None:
         self._backend = catalog.backend
+        # Over a network, the requests that ask at the same time share one question.
+        self._newest = Coalesced(self._backend.generation) if remote else self._backend.generation
+        self._views: Bounded[tuple[int, str, bool], PublishedView] | None = Bounded(CUBES_CACHED) if remote else None
         self._cubes: Bounded[str, Cube] = Bounded(CUBES_CACHED)
         self._counts: Bounded[tuple[int, str], int] = Bounded(COUNTS_CACHED)
         self._facets: Bounded[tuple[int, str], Mapping[str, tuple[tuple[str, int], ...]]] = Bounded(COUNTS_CACHED)
         self._states: Bounded[tuple[str, int], DatasetState] = Bounded(STATES_CACHED)
-        self._restricted = Restricted(catalog.backend)
+        self._restricted = Restricted(catalog.backend, self._newest)
 
     def generation(self) -> int:
         """Return the sequence number of the catalog's last commit. If it is the same, no list has changed."""
-        return self._backend.generation()
+        return self._newest()
 
     def find(self, dataset_id: str) -> Dataset | None:
         """Return the dataset, published or not; ``None`` if the catalog says that there is none."""
@@ -122,6 +132,20 @@ class Datasets:
         VersionRemoved
             If retention removed this version.
         """
+        if self._views is None or "@" in ref:
+            return self._read(ref, unpublished)
+        # Within one generation nothing changes in the record and its published version, so one question, shared with other
+        # requests, stands for all statements. Retention removes other versions without a new generation.
+        key = self._newest(), ref, unpublished
+        view = self._views.get(key)
+        if view is None:
+            view = self._read(ref, unpublished)
+            self._views.put(key, view)
+        elif not sees(view):
+            raise _no_dataset(ref.partition("@")[0])
+        return view
+
+    def _read(self, ref: str, unpublished: bool) -> PublishedView:
         dataset_id, at, name = ref.partition("@")
         found = self.find(dataset_id)
         if found is None or not (found.state.published or unpublished) or not sees(found.record):
@@ -323,7 +347,7 @@ class Datasets:
         }
         where = tuple(Term(field, "=", value) for field, value in given.items() if value is not None)
         query = Query(where=where, text=q, time=datetime, bbox=bbox, kinds=frozenset({KIND}), audience=self._restricted.audience())
-        key = self._backend.generation(), f"{query.binding()} {most}"
+        key = self._newest(), f"{query.binding()} {most}"
         held = self._facets.get(key)
         if held is None:
             held = {
@@ -339,7 +363,7 @@ class Datasets:
         """
         if not query.count:
             return self._backend.search(query), None
-        key = self._backend.generation(), query.binding()
+        key = self._newest(), query.binding()
         held = self._counts.get(key)
         page = self._backend.search(replace(query, count=held is None))
         if held is None and page.matched is not None:

@@ -78,16 +78,22 @@ class Restricted:
     """Knows whether a catalog has datasets that not everybody may see. If it has none, no list needs to know its reader.
 
     It follows the changes since the last call, so that it does not read the whole catalog after each commit.
+
+    Parameters
+    ----------
+    newest
+        Returns the number of the last commit.
     """
 
-    def __init__(self, backend: CatalogBackend) -> None:
+    def __init__(self, backend: CatalogBackend, newest: Callable[[], int]) -> None:
         self._backend = backend
+        self._newest = newest
         self._state = (-1, True)
 
     def any(self) -> bool:
         """Return whether there is any."""
         before, found = self._state
-        generation = self._backend.generation()
+        generation = self._newest()
         if generation != before:
             # A catalog that has some is read again: their number can only be small, or one is found at once.
             found = self._search() if found or generation < before else self._changed(before)
