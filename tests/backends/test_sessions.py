@@ -24,6 +24,7 @@ from cubeport.catalog.testing.journal import JournalContract, OpenJournal
 from cubeport.errors import BackendUnavailable, Locked
 
 ID = "c" * 32
+CUTS = int(os.environ.get("CUBEPORT_CUTS", "1"))
 
 
 @pytest.fixture
@@ -265,9 +266,8 @@ def test_a_holder_cut_off_loses_the_lock_and_the_right_to_commit_together(own_se
     needs_root()
     database = own_server.database()
     postgresql.create(database, ID)
-    cuts = int(os.environ.get("CUBEPORT_CUTS", "1"))
-    with ThreadPoolExecutor(min(cuts, 5)) as pool:
-        free = list(pool.map(lambda number: cut_off(number, database), range(cuts)))
-    print(f"{len(free)} of {cuts} refused; the lock was free after {min(free):.1f} to {max(free):.1f} s")
+    with ThreadPoolExecutor(min(CUTS, 5)) as pool:
+        free = list(pool.map(lambda number: cut_off(number, database), range(CUTS)))
+    print(f"{len(free)} of {CUTS} refused; the lock was free after {min(free):.1f} to {max(free):.1f} s")
     with contextlib.closing(SqlBackend.at(database, ID)) as backend:
         assert list(backend.iterate()) == []

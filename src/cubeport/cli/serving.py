@@ -45,23 +45,44 @@ def demo(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="The instance to make or to reuse.")] = Path("demo"),
     port: Port = None,
     no_serve: Annotated[bool, typer.Option("--no-serve", help="Stop when the data are published.")] = False,
+    scale: Annotated[
+        bool, typer.Option("--scale", help="Run the whole set: a private PostgreSQL, two servers, and nginx or caddy.")
+    ] = False,
 ) -> int:
     """Publish real sample data and serve them. A second run changes nothing."""
     session = current(ctx)
     root = directory.absolute()
+    if scale:
+        with session.parts.scaled(root, prepare=session.parts.prepare, note=session.note) as machines:
+            attributions = _demo_data(session, machines.first)
+            if no_serve:
+                return _end(session, attributions)
+            session.close()
+            served: int = machines.serve(announce=lambda url: session.write(_faces(url, attributions)), port=port)
+            return served
     session.parts.prepare(root, "sqlite")
+    attributions = _demo_data(session, root)
+    if no_serve:
+        return _end(session, attributions)
+    session.close()
+    return _serve(session, root, {"server__port": port}, jobs=True, datasets=attributions)
+
+
+def _demo_data(session: Session, root: Path) -> Mapping[str, str]:
+    """Publish the data of the demonstration, and return the attribution of each dataset."""
     session.options = replace(session.options, instance=root)
     outcomes = [_demo_one(session, request) for request in session.parts.demo]
     made = sum(not each.reused for each in outcomes)
     session.note(f"{made} datasets were made." if made else "Nothing changed: every dataset already exists.")
     shown = [session.service.shown(each.dataset_id, unpublished=True).texts for each in outcomes]
     # The licences of the data ask for this line wherever the data are shown.
-    attributions = {each.dataset_id: each.attribution or "" for each in shown}
-    if no_serve:
-        session.write("\n".join(f"{name}: {words}" for name, words in attributions.items() if words))
-        return 0
+    return {each.dataset_id: each.attribution or "" for each in shown}
+
+
+def _end(session: Session, attributions: Mapping[str, str]) -> int:
+    session.write("\n".join(f"{name}: {words}" for name, words in attributions.items() if words))
     session.close()
-    return _serve(session, root, {"server__port": port}, jobs=True, datasets=attributions)
+    return 0
 
 
 def _demo_one(session: Session, request: Mapping[str, Any]) -> Ingestion:

@@ -108,6 +108,7 @@ def _stores(root: Path, *, trial: bool) -> Iterable[Finding]:
 def _parts() -> ServiceParts:
     from cubeport.cli._session import ServiceParts
     from cubeport.main.checking import check_configuration
+    from cubeport.main.scaled import scaled
     from cubeport.main.service import DEMO, prepare, serve
 
     def find(names: Iterable[str]) -> Found:
@@ -115,4 +116,6 @@ def _parts() -> ServiceParts:
 
         return find(names)
 
-    return ServiceParts(serve=serve, prepare=partial(prepare, samples=True), demo=DEMO, find=find, check=check_configuration)
+    return ServiceParts(
+        serve=serve, prepare=partial(prepare, samples=True), scaled=scaled, demo=DEMO, find=find, check=check_configuration
+    )

@@ -1,0 +1,248 @@
+"""The whole set on one machine: PostgreSQL, two servers and a proxy before them, as on machines of their own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+
+from cubeport.catalog.disk.durable import make_folders, replace_file
+from cubeport.errors import Unavailable
+
+NAMES = ("one", "two")
+_STARTS_S = 120.0
+
+_NGINX = """daemon off;
+master_process off;
+pid {folder}/pid;
+error_log {folder}/error.log;
+events {{}}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    upstream cubeport {{
+{servers}
+        keepalive 16;
+    }}
+    server {{
+        listen 127.0.0.1:{port};
+        location / {{
+            proxy_pass http://cubeport;
+            proxy_http_version 1.1;
+            proxy_set_header Host $host;
+            proxy_set_header X-Forwarded-For $remote_addr;
+            proxy_set_header Connection "";
+            proxy_connect_timeout 1s;
+            proxy_read_timeout 90s;
+            proxy_next_upstream error timeout http_502 http_503;
+            client_max_body_size 2m;
+        }}
+    }}
+}}
+"""
+
+_CADDY = """{{
+    admin off
+    auto_https off
+    storage file_system {folder}
+}}
+http://127.0.0.1:{port} {{
+    bind 127.0.0.1
+    reverse_proxy {servers} {{
+        fail_duration 2s
+        lb_try_duration 5s
+    }}
+}}
+"""
+
+
+@dataclass
+class ScaledSet:
+    """The running database and the instance folders of the servers.
+
+    Parameters
+    ----------
+    note
+        Tells what is started, and what cannot be had.
+    """
+
+    root: Path
+    database: str
+    note: Callable[[str], None]
+    _processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    @property
+    def first(self) -> Path:
+        """The instance folder of the first server."""
+        return self.root / NAMES[0]
+
+    def serve(self, *, announce: Callable[[str], None], port: int | None = None) -> int:
+        """Serve until SIGINT or SIGTERM. *announce* is called with the address when everything answers.
+
+        Raises
+        ------
+        Unavailable
+            If a server does not start.
+        """
+        stopping: list[int] = []
+        before = {number: signal.signal(number, lambda *_: stopping.append(1)) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            self._serve(announce, port, stopping)
+        finally:
+            for process in self._processes:
+                process.terminate()
+            for process in self._processes:
+                process.wait(60)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        return 0
+
+    def _serve(self, announce: Callable[[str], None], port: int | None, stopping: Sequence[int]) -> None:
+        ports = dict(zip(NAMES, _free_ports(len(NAMES)), strict=True))
+        public = port or (8000 if port is None else _free_ports(1)[0])
+        proxy = proxy_command(self.root, public, list(ports.values()))
+        if proxy is None:
+            self.note(
+                "Neither nginx nor caddy is installed, so no proxy shares the requests out: the address is that of server one."
+            )
+        url = f"http://127.0.0.1:{public if proxy is not None else ports['one']}"
+
+        def started(name: str) -> subprocess.Popen[bytes]:
+            words = ["serve", "--instance", str(self.root / name), "--port", str(ports[name]), "--public-url", url]
+            environment = {**os.environ, "CUBEPORT_CATALOG_URL": self.database}
+            return subprocess.Popen(  # noqa: S603 (our own command)
+                [sys.executable, "-m", "cubeport", *words], env=environment, stdout=subprocess.DEVNULL
+            )
+
+        servers = {name: started(name) for name in NAMES}
+        self._processes += servers.values()
+        for name in NAMES:
+            self._wait(servers[name], ports[name], f"server {name}", stopping)
+            self.note(f"server {name} answers at http://127.0.0.1:{ports[name]} (process {servers[name].pid})")
+        if proxy is not None:
+            process = subprocess.Popen(proxy, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603 (of this machine)
+            self._processes.append(process)
+            self._wait(process, public, proxy[0], stopping)
+            self.note(f"{Path(proxy[0]).name} shares requests out between them")
+        if not stopping:
+            announce(url)
+        while not stopping:
+            time.sleep(0.1)
+            for name, process in servers.items():
+                if process.poll() is not None and not stopping:
+                    self.note(f"server {name} ended ({process.returncode}) and is started again")
+                    self._processes.remove(process)
+                    servers[name] = started(name)
+                    self._processes.append(servers[name])
+
+    @staticmethod
+    def _wait(process: subprocess.Popen[bytes], port: int, name: str, stopping: Sequence[int]) -> None:
+        deadline = time.monotonic() + _STARTS_S
+        while not stopping:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise Unavailable(f"{name} did not start at port {port}.", next_step="take another --port, or stop what uses it")
+            if _answers(port):
+                return
+            time.sleep(0.05)
+
+
+@contextmanager
+def scaled(root: Path, *, prepare: Callable[[Path, str], None], note: Callable[[str], None]) -> Iterator[ScaledSet]:
+    """Start a private PostgreSQL in *root*, and make two instances on one catalog and one folder of versions.
+
+    Parameters
+    ----------
+    prepare
+        ``(folder, catalog)``: makes the folder an instance.
+
+    Raises
+    ------
+    ExtraMissing
+        If PostgreSQL is not installed.
+    """
+    from cubeport.adapters.backends.sql.private import running
+
+    make_folders(root)
+    with ExitStack() as stack:
+        database = stack.enter_context(running(root / "postgresql", "demo"))
+        note(f"PostgreSQL runs in {root / 'postgresql'}")
+        before = os.environ.get("CUBEPORT_CATALOG_URL")
+        os.environ["CUBEPORT_CATALOG_URL"] = database  # its socket is another one with each start, so no file names it
+        try:
+            for name in NAMES:
+                _instance(root, name, prepare)
+            note("Versions are in a folder that both servers see; this demonstration starts no object store.")
+            yield ScaledSet(root, database, note)
+        finally:
+            if before is None:
+                del os.environ["CUBEPORT_CATALOG_URL"]
+            else:
+                os.environ["CUBEPORT_CATALOG_URL"] = before
+
+
+def _instance(root: Path, name: str, prepare: Callable[[Path, str], None]) -> None:
+    folder, first = root / name, root / NAMES[0]
+    new = not (folder / ".cubeport").exists()
+    if new and folder != first:
+        shutil.copytree(first / "config", folder / "config", dirs_exist_ok=True)
+        shutil.copytree(first / "extents", folder / "extents", dirs_exist_ok=True)
+        make_folders(folder / ".cubeport")
+        shutil.copy(first / ".cubeport" / "catalog.yaml", folder / ".cubeport")
+        return
+    if new:
+        prepare(folder, "postgresql")
+        service = folder / "config" / "service.yaml"
+        replace_file(service, service.read_bytes() + f"data_dir: {root / 'data'}\n".encode())
+        make_folders(root / "data")
+
+
+def proxy_command(root: Path, port: int, servers: Sequence[int]) -> list[str] | None:
+    """Return the command that starts a proxy at *port*, with its configuration written to *root*; ``None`` if there is none."""
+    for name, form, line, arguments in _PROXIES:
+        program = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+        if program is None:
+            continue
+        folder = root / name
+        make_folders(folder)
+        lines = [line.format(port=each) for each in servers]
+        joined = "\n".join(lines) if name == "nginx" else " ".join(lines)
+        file = folder / f"{name}.conf"
+        replace_file(file, form.format(folder=folder, port=port, servers=joined).encode())
+        return [program, *(each.format(file=file, folder=folder) for each in arguments)]
+    return None
+
+
+_PROXIES: Sequence[tuple[str, str, str, Sequence[str]]] = (
+    ("nginx", _NGINX, "        server 127.0.0.1:{port} max_fails=1 fail_timeout=2s;", ("-c", "{file}", "-e", "{folder}/error.log")),
+    ("caddy", _CADDY, "127.0.0.1:{port}", ("run", "--adapter", "caddyfile", "--config", "{file}")),
+)
+
+
+def _answers(port: int) -> bool:
+    """Return whether a server answers. It accepts connections long before."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=2)
+    try:
+        connection.request("GET", "/health")
+        return connection.getresponse().status == 200
+    except (OSError, HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _free_ports(number: int) -> list[int]:
+    with ExitStack() as taken:
+        return [taken.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1] for _ in range(number)]
