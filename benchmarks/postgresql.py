@@ -69,9 +69,12 @@ def queries(number: int) -> dict[str, list[Query]]:
 
 
 def analyze(backend: SqlBackend) -> None:
-    """Make the statistics of the planner, as autovacuum does after an import."""
+    """Do what autovacuum does after an import: statistics for the planner, and which pages an index can answer for by itself.
+
+    Without the second, a run measures whether autovacuum came by in time: lists of records were read from 596 pages instead of 11.
+    """
     with backend.store.reading() as connection:
-        connection.execute("ANALYZE" if connection.dialect.name == "postgresql" else "SELECT 1")
+        connection.execute("VACUUM (ANALYZE)" if connection.dialect.name == "postgresql" else "SELECT 1")
 
 
 def measure(made: Mapping[str, SqlBackend], number: int) -> dict[str, dict[str, float]]:

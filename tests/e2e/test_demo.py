@@ -76,7 +76,7 @@ def test_the_whole_set_runs_on_one_machine(tmp_path: Path) -> None:
         try:
             assert process.stdout is not None
             url = process.stdout.readline().split()[2].rstrip("/")
-            assert httpx.get(f"{url}/ready", trust_env=False).json()["servers"]["running"] == 2
+            assert httpx.get(f"{url}/ready", trust_env=False, timeout=60).json()["servers"]["running"] == 2
             catalog = pystac_client.Client.open(f"{url}/stac")
             ids = sorted(each.id for each in catalog.get_collections())
             assert ids == ["a1b-temperature", "a1b-temperature_great-lakes", "ostia-sst", "toa-brightness"]
@@ -88,9 +88,9 @@ def test_the_whole_set_runs_on_one_machine(tmp_path: Path) -> None:
             [victim] = re.findall(r"server two answers at \S+ \(process (\d+)\)", (tmp_path / "told").read_text())
             os.kill(int(victim), signal.SIGKILL)
             for _ in range(20):
-                assert httpx.get(f"{url}/datasets", trust_env=False).status_code == 200
+                assert httpx.get(f"{url}/datasets", trust_env=False, timeout=60).status_code == 200
             deadline = time.monotonic() + 60
-            while httpx.get(f"{url}/ready", trust_env=False).json()["servers"]["running"] != 2:
+            while httpx.get(f"{url}/ready", trust_env=False, timeout=60).json()["servers"]["running"] != 2:
                 assert time.monotonic() < deadline
                 time.sleep(0.5)
             assert "server two ended (-9) and is started again" in (tmp_path / "told").read_text()

@@ -297,7 +297,7 @@ def test_two_machines_behind_nginx_answer_everything_while_they_are_killed(tmp_p
     print(said)
     assert seen.torn == [], said
     assert seen.failed == [], said
-    assert kills >= max(1, seconds // 30)
+    assert kills >= max(1, seconds // 60)
     assert commits >= 2
     assert shown >= commits
 
@@ -313,4 +313,4 @@ def test_a_machine_that_drains_breaks_no_answer(tmp_path: Path) -> None:
     print(f"{seen.answers} answers, {len(seen.failed)} failed; {stops} stops")
     assert seen.failed == []
     assert seen.torn == []
-    assert stops >= 2
+    assert stops >= 1

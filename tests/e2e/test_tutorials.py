@@ -114,3 +114,7 @@ def test_the_page_on_tables_works_as_written(tmp_path: Path) -> None:
     assert abs(float(next(csv.DictReader(io.StringIO(departures)))["value"])) < 100
     found = json.loads(values)["dataValues"]
     assert {(each["orgUnit"], each["period"]) for each in found} == {("O6uvpzGd5pu", "202001"), ("fdc6uOvgoji", "202001")}
+
+
+def test_the_page_on_scale_computes_what_it_prints(tmp_path: Path) -> None:
+    assert Follower(tmp_path).follow("explanation/scale.md") == 1
