@@ -160,12 +160,34 @@ class Repositories:
         return None
 
     def make(self, dataset_id: str) -> None:
-        """Make the repository of a dataset unless it is there. Raises StoreUnavailable."""
+        """Make the repository of a dataset unless it is there.
+
+        What an attempt that failed in the middle left is removed first, because Icechunk makes a repository only where nothing is.
+        The caller holds the lock of the dataset.
+
+        Raises
+        ------
+        Corrupt
+            If there are chunks and no repository: somebody must look at it.
+        StoreUnavailable
+            If the store cannot be reached.
+        """
         if self.find(dataset_id) is not None:
             return
-        storage = self.place.below(checked_dataset(dataset_id)).storage()
+        place = self.place.below(checked_dataset(dataset_id))
+        self._clear(place)
         with errors("make the repository of a dataset"):
-            icechunk.Repository.create(storage, self._configuration({}))
+            icechunk.Repository.create(place.storage(), self._configuration({}))
+
+    def _clear(self, place: ObjectPlace) -> None:
+        """Remove the few objects that Icechunk writes before a repository can be opened."""
+        with errors("make the repository of a dataset"):
+            store = place.connect()
+            left = [each["path"] for page in obstore.list(store) for each in page]
+            if any(each.startswith("chunks/") for each in left):
+                raise Corrupt("There are chunks of a dataset and no repository.", next_step="restore the bucket from its backup")
+            for each in left:
+                obstore.delete(store, each)
 
     def datasets(self) -> list[str]:
         """Return the names of all datasets with a repository, sorted."""
