@@ -28,6 +28,26 @@ def pixels(content: bytes) -> np.ndarray:
     return np.array([table.get(n, (0, 0, 0, 0)) for n in range(256)], "uint8")[band]
 
 
+def test_feature_info_has_forms_and_is_conditional(families: Server) -> None:
+    asked = {
+        "SERVICE": "WMS", "VERSION": "1.3.0", "REQUEST": "GetFeatureInfo", "LAYERS": "t", "QUERY_LAYERS": "t", "STYLES": "",
+        "CRS": "CRS:84", "BBOX": "-180,-90,180,90", "WIDTH": "8", "HEIGHT": "6", "TIME": "2020-01-02", "I": "0", "J": "0",
+    }  # fmt: skip
+    for form, text in (("application/json", '"value": 100.0'), ("text/plain", "t: 100.0 K"), ("text/html", "<pre>t: 100.0 K")):
+        answer = families.get("/wms/regular", **asked, INFO_FORMAT=form)
+        assert answer.headers["content-type"].startswith(form)
+        assert text in answer.text
+        again = httpx.get(str(answer.url), headers={"if-none-match": answer.headers["etag"]}, trust_env=False)
+        assert again.status_code == 304
+
+
+def test_a_map_shows_one_time(families: Server) -> None:
+    for period in ("2020-01-01/2020-01-02", "../..", "2020-01-01/.."):
+        answer = families.get("/ogcapi/collections/regular/map", datetime=period)
+        assert answer.status_code == 400
+        assert "one time" in answer.text
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_owslib_reads_the_layer_and_its_pixels_are_the_map(families: Server, name: str) -> None:
     service = WebMapService(f"{families.url}/wms/{name}", version="1.3.0")

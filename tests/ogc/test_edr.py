@@ -81,6 +81,37 @@ def test_a_position_is_the_series_of_the_cell_that_holds_it(
     assert len(document["domain"]["axes"]["t"]["values"]) == 31
 
 
+def test_a_height_in_coords_is_a_level(client: httpx.Client, stored: Any) -> None:
+    cube = stored("cmems_mod_bal_phy_anfc_P1D.nc")
+    truth = cube.truth()
+    lon, lat, depth = (float(truth[each].values[at]) for each, at in (("longitude", 5), ("latitude", 20), ("depth", 0)))
+    flat = ask(client, cube, "position", coords=f"POINT({lon!r} {lat!r})", z=repr(depth)).json()
+    for text in (f"POINT Z({lon!r} {lat!r} {depth!r})", f"POINTZ({lon!r} {lat!r} {depth!r})"):
+        assert ask(client, cube, "position", coords=text).json() == flat
+    several = f"MULTIPOINT Z(({lon!r} {lat!r} {depth!r}),({lon!r} {lat!r} {depth!r}))"
+    assert ask(client, cube, "position", coords=several).status_code == 200
+    for query, words in (
+        ({"coords": f"MULTIPOINT Z(({lon!r} {lat!r} 1),({lon!r} {lat!r} 2))"}, "must have one height"),
+        ({"coords": f"POINT Z({lon!r} {lat!r} 1)", "z": "1"}, "cannot be combined"),
+    ):
+        answer = client.get(f"/ogcapi/collections/{cube.dataset_id}/position", params=query)
+        assert answer.status_code == 400
+        assert words in answer.text
+
+
+@pytest.mark.parametrize("coords", ["POINT(10 48)", "MULTIPOINT((10 48),(20 48))"])
+def test_head_has_the_etag_of_get_however_it_is_sent(client: httpx.Client, co2: Any, coords: str) -> None:
+    """Small answers too: a HEAD does not know the size, so it may not decide about gzip."""
+    for coding in ("gzip", "identity"):
+        for query in ({}, {"datetime": co2.description.temporal.start}, {"f": "csv"}):
+            options: dict[str, Any] = {"params": {"coords": coords, **query}, "headers": {"accept-encoding": coding}}
+            address = f"/ogcapi/collections/{co2.dataset_id}/position"
+            get, head = client.get(address, **options), client.head(address, **options)
+            assert (get.status_code, head.status_code) == (200, 200)
+            told = [{name: each.headers.get(name) for name in ("etag", "content-encoding", "vary")} for each in (get, head)]
+            assert told[0] == told[1]
+
+
 def test_points_profiles_and_both(client: httpx.Client, stored: Any, valid: Any, equal: Any) -> None:
     cube = stored("cmems_mod_bal_phy_anfc_P1D.nc")
     truth = cube.truth()

@@ -194,6 +194,8 @@ class TestSearch:
             {"bbox": [0, 10, 1, 5]},
             {"bbox": [0, 0, 1, 1], "intersects": {"type": "Point", "coordinates": [0, 0]}},
             {"intersects": {"type": "Point"}},
+            {"intersects": {"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [1, 1]]]}},
+            {"intersects": {"type": "MultiPolygon", "coordinates": [[[[0, 0], [1, 0], [1, 1], [2, 2]]]]}},
             {"intersects": {"type": "Polygon", "coordinates": [[[0, 0], [1, 1], [0, 1], [1, 0], [0, 0]]]}},
             {"intersects": {"type": "MultiPoint", "coordinates": [[0, 0]] * 10_001}},
             {"datetime": "2020-01-02"},

@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
+
+
+def are_closed(geometry: Mapping[str, Any]) -> bool:
+    """Return whether each ring of a polygon ends where it begins (RFC 7946, 3.1.6); ``True`` for other geometries."""
+    match geometry.get("type"):
+        case "Polygon":
+            rings = geometry["coordinates"]
+        case "MultiPolygon":
+            rings = [ring for polygon in geometry["coordinates"] for ring in polygon]
+        case "GeometryCollection":
+            return all(are_closed(each) for each in geometry["geometries"])
+        case _:
+            return True
+    return all(len(ring) >= 4 and list(ring[0]) == list(ring[-1]) for ring in rings)
 
 
 def box_geometry(bbox: tuple[float, float, float, float]) -> dict[str, Any]:

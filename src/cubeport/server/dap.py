@@ -54,7 +54,12 @@ class DapFace:
             summary="OPeNDAP (DAP2): description, attributes, values by ranges of indices",
             tags=["OPeNDAP"],
             operation_id="dap.get",
-            **described("/dap/{dap_name}", statuses=(*READ, 413), media_types=("text/plain", _DATA, negotiation.HTML)),
+            **described(
+                "/dap/{dap_name}",
+                statuses=(*READ, 413),
+                media_types=("text/plain", _DATA, negotiation.HTML),
+                problem_types=("text/plain",),
+            ),
         )
         return router
 

@@ -85,7 +85,7 @@ class GriddapFace:
             summary="ERDDAP's griddap: values by labels of axes, as table, NetCDF or picture",
             tags=["ERDDAP"],
             operation_id="griddap.get",
-            **described("/griddap/{griddap_name}", statuses=(*READ, 413, 507), media_types=kinds),
+            **described("/griddap/{griddap_name}", statuses=(*READ, 413, 507), media_types=kinds, problem_types=("text/plain",)),
         )
         router.add_api_route(
             "/info/{griddap_id}/index.{table_form}",
@@ -94,7 +94,9 @@ class GriddapFace:
             summary="ERDDAP's table of axes, fields and attributes",
             tags=["ERDDAP"],
             operation_id="griddap.info",
-            **described("/info/{griddap_id}/index.{table_form}", media_types=(_CSV, "application/json")),
+            **described(
+                "/info/{griddap_id}/index.{table_form}", media_types=(_CSV, "application/json"), problem_types=("text/plain",)
+            ),
         )
         return router
 

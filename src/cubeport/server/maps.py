@@ -283,6 +283,9 @@ def _fixed(request: Request, document: Mapping[str, Any]) -> Response:
 
 
 def _selection(datetime: str | None, subset: str | None, properties: str | None) -> Selection:
+    if datetime is not None and "/" in datetime:
+        why = "must be one time, because a map shows one slice"
+        raise InvalidRequest(f"datetime: {why}", errors=[Problem(("query", "datetime"), "malformed", why)])
     given = (("datetime", datetime), ("subset", subset), ("properties", properties))
     return parse([(name, value) for name, value in given if value is not None], forms=(), allowed=_SELECTION)
 

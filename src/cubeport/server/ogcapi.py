@@ -572,18 +572,30 @@ class OgcFace:
             fields = {"ETag": wanted.tag, "Cache-Control": wanted.cache, "Vary": "Accept", "Content-Type": media_type}
             return File(done.content, {**said, **fields})
         reply = replies.reply(
-            wanted.request, done.content, media_type=media_type, tag=wanted.tag, cache=wanted.cache, headers=said, varies=_VARIES
+            wanted.request,
+            done.content,
+            media_type=media_type,
+            tag=wanted.tag,
+            cache=wanted.cache,
+            headers=said,
+            varies=_VARIES,
+            zip_from=0,
         )
         sent = self._queries.hold(bytes(reply.body))
         return reply if isinstance(sent, bytes) else File(sent, reply.headers)
 
     def _without_values(self, query: _Asked, plan: QueryPlan) -> Response:
         """Return the headers of GET without the length, which is only known after reading the values."""
-        # Decides about gzip, and therefore the ETag, in the same way as for the document.
-        like = b" " * min(4096, self._queries.size(plan))
         said = query.version | answered.headers(plan)
         given = replies.reply(
-            query.request, like, media_type=plan.form.media_type, tag=query.tag, cache=query.cache, headers=said, varies=_VARIES
+            query.request,
+            b" ",
+            media_type=plan.form.media_type,
+            tag=query.tag,
+            cache=query.cache,
+            headers=said,
+            varies=_VARIES,
+            zip_from=0,
         )
         fields = {name: value for name, value in given.headers.items() if name != "content-length"}
         return StreamingResponse(iter(()), headers=fields)

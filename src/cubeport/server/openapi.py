@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from cubeport.server import problems
+from cubeport.server import negotiation, problems
 
 _STATUSES = {
     400: "The request is not valid",
@@ -84,8 +84,15 @@ def described(
     success: Mapping[int, str] | None = None,
     media_types: Iterable[str] = ("application/json",),
     schema: type[BaseModel] | None = None,
+    problem_types: Iterable[str] = (),
 ) -> dict[str, Any]:
-    """Return the arguments of a route that describe its parameters and answers in OpenAPI."""
+    """Return the arguments of a route that describe its parameters and answers in OpenAPI.
+
+    Parameters
+    ----------
+    problem_types
+        Media types of errors besides those of all routes, for faces whose clients have a form of their own.
+    """
     own = {"collection_id": "coverage_id"} if template.startswith("/ogcapi") else {}
     parameters = [_path_parameter(name, own.get(name, name)) for name in re.findall(r"\{(\w+)(?::\w+)?\}", template)]
     if query is not None:
@@ -103,12 +110,16 @@ def described(
     }
     if 304 not in (success or {}):
         responses["304"] = {"description": "The client's copy is still current"}
-    responses |= {str(status): {"description": _STATUSES[status], "content": _PROBLEM} for status in sorted(statuses)}
+    problem = {**_PROBLEM, **{each: {} for each in problem_types}}
+    responses |= {str(status): {"description": _STATUSES[status], "content": problem} for status in sorted(statuses)}
     extra["responses"] = responses
     return {"openapi_extra": extra, "response_class": Response}
 
 
-_PROBLEM = {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+_PROBLEM = {
+    problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}},
+    negotiation.HTML: {},  # for a client that prefers a page
+}
 
 
 def _path_parameter(name: str, meaning: str) -> dict[str, Any]:

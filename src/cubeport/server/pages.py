@@ -131,7 +131,7 @@ def routes(parts: Parts, framework: FastAPI) -> APIRouter:
         schema=ProblemKind,
         media_types=both,
     )
-    add("/openapi.json", face.openapi, "This document")
+    add("/openapi.json", face.openapi, "This document", media_types=(OPENAPI,))
     add("/docs", face.docs, "Interactive documentation", media_types=("text/html",))
     add("/jobs", face.jobs, "Jobs, for callers with a key", media_types=("text/html",))
     add("/docs/calendars", face.calendars, "What calendars mean", media_types=("text/html",))

@@ -93,8 +93,18 @@ def reply(
     varies: Iterable[str] = (),
     status: int = 200,
     zipped: bytes | None = None,
+    zip_from: int = _GZIP_FROM,
 ) -> Response:
-    """Return the answer, or 304 without calling *build* if the client already has it. *zipped* is the compressed content."""
+    """Return the answer, or 304 without calling *build* if the client already has it.
+
+    Parameters
+    ----------
+    zipped
+        The compressed content, if it is known.
+    zip_from
+        The size in bytes from which text is compressed. Answers with values pass 0: their HEAD has the same ETag, and does not know
+        the size.
+    """
     compressible = any(part in media_type for part in _COMPRESSIBLE)
     wants_gzip = compressible and _accepts_gzip(request.headers.get("accept-encoding", ""))
     fields = {"Cache-Control": cache, **(headers or {})}
@@ -107,7 +117,7 @@ def reply(
             if fits(known, each):
                 return Response(status_code=304, headers={**fields, "ETag": each})
     content = build if isinstance(build, bytes) else build()
-    if wants_gzip and len(content) > _GZIP_FROM:
+    if wants_gzip and len(content) > zip_from:
         content = zipped or gzip.compress(content, compresslevel=4 if len(content) < _LARGE else 1, mtime=0)
         fields["Content-Encoding"] = "gzip"
         tag = tag and _zipped(tag)

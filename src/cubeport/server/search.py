@@ -17,6 +17,7 @@ from cubeport.catalog.forms.canonical import dumps
 from cubeport.catalog.query import parse_interval
 from cubeport.documents import cql2
 from cubeport.documents.fields import Fields
+from cubeport.documents.geojson import are_closed
 from cubeport.errors import InvalidFilter, InvalidRequest, Problem
 from cubeport.server import incoming
 from cubeport.service.collections import CollectionSearch
@@ -327,7 +328,12 @@ def _geometry(document: Mapping[str, Any]) -> Any:
 
     try:
         geometry = shape(dict(document))
-        good = geometry.is_valid and not geometry.is_empty and shapely.get_num_coordinates(geometry) <= MAX_VERTICES
+        good = (
+            are_closed(document)
+            and geometry.is_valid
+            and not geometry.is_empty
+            and shapely.get_num_coordinates(geometry) <= MAX_VERTICES
+        )
     except (ShapelyError, ValueError, TypeError, KeyError, AttributeError, IndexError):
         good = False
     if not good:

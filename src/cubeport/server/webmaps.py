@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from html import escape
 from typing import Annotated, Any
 
 from anyio import CapacityLimiter, to_thread
@@ -99,7 +100,9 @@ class WebMaps:
         router = APIRouter()
 
         def add(template: str, handler: Callable[..., Any], summary: str, query: type[incoming.Model] | None = None) -> None:
-            words = described(template, query=query, statuses=(*READ, 413), media_types=(webmaps.XML, PNG))
+            words = described(
+                template, query=query, statuses=(*READ, 413), media_types=(webmaps.XML, PNG), problem_types=(webmaps.XML,)
+            )
             router.add_api_route(template, handler, methods=["GET"], summary=summary, tags=["OGC API"], **words)
 
         add("/wms/{dataset_id}", self.wms, "Web Map Service 1.3.0 of a dataset", MapRequest)
@@ -234,17 +237,9 @@ class WebMaps:
             variable = layer.description.variable(name)
             found = {"layer": name, "value": value, "units": variable.units, **slices}
             features.append({"type": "Feature", "id": name, "geometry": None, "properties": found})
-        headers = replies.versioned(shown)
-        if form == "application/json":
-            document = {"type": "FeatureCollection", "features": features}
-            return replies.reply(request, json.dumps(document).encode(), media_type=form, headers=headers)
-        lines = []
-        for each in features:
-            properties = each["properties"]
-            shown_value = "no data" if properties["value"] is None else f"{properties['value']} {properties['units'] or ''}".strip()
-            lines.append(f"{properties['layer']}: {shown_value}")
-            lines += [f"{key}: {text}" for key, text in properties.items() if key not in ("layer", "value", "units")]
-        return replies.reply(request, "\n".join([*lines, ""]).encode(), media_type="text/plain", headers=headers)
+        content, media_type = _info(features, form)
+        tag = replies.etag(shown.version.version_id, request.scope["path"], content.decode())
+        return replies.reply(request, content, media_type=media_type, tag=tag, headers=replies.versioned(shown))
 
     # --- WMTS -----------------------------------------------------------------------------------------------------------
 
@@ -457,3 +452,20 @@ def _wms_problem(code: str | None, _: str | None, text: str) -> bytes:
 
 def _wmts_problem(code: str | None, locator: str | None, text: str) -> bytes:
     return webmaps.wmts_problem(code or "InvalidParameterValue", locator, text)
+
+
+def _info(features: Sequence[Mapping[str, Any]], form: str) -> tuple[bytes, str]:
+    """Return the answer to GetFeatureInfo and its media type: GeoJSON, or lines of text, as a page too."""
+    if form == "application/json":
+        return json.dumps({"type": "FeatureCollection", "features": list(features)}).encode(), form
+    lines = []
+    for each in features:
+        properties = each["properties"]
+        value = "no data" if properties["value"] is None else f"{properties['value']} {properties['units'] or ''}".strip()
+        lines.append(f"{properties['layer']}: {value}")
+        lines += [f"{key}: {text}" for key, text in properties.items() if key not in ("layer", "value", "units")]
+    text = "\n".join([*lines, ""])
+    if form == "text/html":
+        page = f"<!doctype html><html lang='en'><meta charset='utf-8'><title>Values</title><pre>{escape(text)}</pre></html>"
+        return page.encode(), "text/html; charset=utf-8"
+    return text.encode(), "text/plain"

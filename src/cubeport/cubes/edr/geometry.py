@@ -44,6 +44,30 @@ def canonical(text: str, *, types: tuple[str, ...]) -> str:
     return str(shapely.to_wkt(geometry, rounding_precision=-1))
 
 
+def without_height(text: str) -> tuple[str, float] | None:
+    """Return ``POINT Z``, ``MULTIPOINT Z`` or ``LINESTRING Z`` without its heights, and the height; ``None`` for other texts.
+
+    Raises
+    ------
+    ValueError
+        If the heights differ, because an answer has the same levels at all places.
+    """
+    import shapely
+
+    if "z" not in text.lower() or text.count(",") >= MOST_VERTICES:
+        return None
+    try:
+        geometry: Any = shapely.from_wkt(text)
+    except shapely.errors.ShapelyError:
+        return None  # it is refused where it is read
+    if geometry is None or not geometry.has_z or shapely.has_m(geometry):
+        return None
+    heights = {float(each) for each in shapely.get_coordinates(geometry, include_z=True)[:, 2]}
+    if len(heights) != 1 or not all(map(math.isfinite, heights)):
+        raise ValueError("must have one height; ask for several with z")
+    return str(shapely.to_wkt(shapely.force_2d(geometry), rounding_precision=-1)), heights.pop()
+
+
 def read(text: str) -> Any:
     """Return canonical text as a shapely geometry."""
     import shapely
