@@ -57,7 +57,7 @@ def parse_query(name: str, pairs: Iterable[tuple[str, str]], *, forms: Sequence[
         If the kind of query is unknown.
     """
     kind = query_named(name)
-    given = [("parameter-name" if key == "parameter_names" else key, value) for key, value in pairs]
+    given: Sequence[tuple[str, str]] = [("parameter-name" if key == "parameter_names" else key, value) for key, value in pairs]
     problems: list[Problem] = []
     if kind.at_points:
         given, problems = _with_levels(given)
