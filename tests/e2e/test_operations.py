@@ -11,9 +11,11 @@ import ssl
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import numpy as np
@@ -23,6 +25,7 @@ import yaml
 from tests.pages import DOCS, Follower, blocks
 
 from cubeport import settings
+from cubeport.adapters.storage.profiles import ProfileSettings
 
 from .conftest import CUBEPORT, cli, start, stop
 
@@ -262,6 +265,31 @@ def test_the_compose_file_names_what_is_there() -> None:
     [(needed, condition)] = compose["services"]["nginx"]["depends_on"].items()
     assert condition == {"condition": "service_healthy"}
     assert "healthcheck" in compose["services"][needed]
+
+
+def test_the_compose_file_of_two_servers_names_what_is_there() -> None:
+    compose = yaml.safe_load(titled("operations/container.md", "compose.scale.yaml"))
+    services = compose["services"]
+    profiles = yaml.safe_load(titled("operations/container.md", "profiles.yaml"))["profiles"]
+    names = {f"CUBEPORT_{each.replace('.', '__').upper()}" for each in settings.names()}
+    for name in ("one", "two"):
+        given = services[name]["environment"]
+        assert {each for each in given if each.startswith("CUBEPORT_")} <= names
+        profile = ProfileSettings.model_validate(profiles[given["CUBEPORT_PROFILE"]])
+        assert "data" in profile.use
+        assert {profile.key_env, profile.secret_env} <= set(given)
+        assert urlsplit(profile.endpoint_url).hostname in services
+        assert urlsplit(re.sub(r"\$\{[^}]*\}", "secret", given["CUBEPORT_CATALOG_URL"])).hostname in services
+        extras = services[name]["build"]["args"]["EXTRAS"].split(",")
+        assert set(extras) <= set(tomllib.loads((DOCS.parent / "pyproject.toml").read_text())["project"]["optional-dependencies"])
+    assert "ARG EXTRAS=" in titled("operations/container.md", "Dockerfile")
+    for service in services.values():
+        for other, condition in service.get("depends_on", {}).items():
+            assert condition == {"condition": "service_healthy"}
+            assert "healthcheck" in services[other]
+    mounted = {each.split(":")[0] for service in services.values() for each in service["volumes"]}
+    assert {each for each in mounted if not each.startswith("./")} == set(compose["volumes"])
+    assert set(services["nginx"]["depends_on"]) == {"one", "two"}
 
 
 def test_a_supervisor_is_told_and_lines_are_json_objects(climate: Path, tmp_path: Path) -> None:
