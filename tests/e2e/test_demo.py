@@ -96,8 +96,9 @@ def test_the_whole_set_runs_on_one_machine(tmp_path: Path) -> None:
             assert "server two ended (-9) and is started again" in (tmp_path / "told").read_text()
         finally:
             process.terminate()
-            process.communicate(timeout=90)
-    assert process.returncode == 0
+            process.communicate(timeout=200)
+        told.seek(0)
+        assert process.returncode == 0, told.read()
     assert not (root / "postgresql" / "data" / "postmaster.pid").exists(), "the database ended too"
     again = subprocess.run([*command, "--no-serve"], capture_output=True, text=True, timeout=120, check=False)
     assert again.returncode == 0, again.stderr

@@ -16,6 +16,8 @@ from cubeport.errors import ExtraMissing, Unavailable
 _DEBIAN = Path("/usr/lib/postgresql")
 _NOBODY = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "--")
 """PostgreSQL refuses to run as root."""
+_WAIT = "300"
+"""Seconds to wait for a start or a stop, which writes what is in memory to the disk."""
 
 
 def programs() -> Path:
@@ -66,11 +68,11 @@ def running(folder: Path, database: str) -> Iterator[str]:
         if not (data / "PG_VERSION").exists():
             _run([tools / "initdb", "-D", data, "-U", "cubeport", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8"])
         options = f"-c listen_addresses='' -c unix_socket_permissions=0700 -k {sockets}"
-        _run([tools / "pg_ctl", "-D", data, "-w", "-l", folder / "log", "-o", options, "start"])
+        _run([tools / "pg_ctl", "-D", data, "-w", "-t", _WAIT, "-l", folder / "log", "-o", options, "start"])
         try:
             yield _database(sockets, database)
         finally:
-            _run([tools / "pg_ctl", "-D", data, "-w", "-m", "fast", "stop"])
+            _run([tools / "pg_ctl", "-D", data, "-w", "-t", _WAIT, "-m", "fast", "stop"])
     finally:
         shutil.rmtree(sockets, ignore_errors=True)
 
@@ -89,7 +91,7 @@ def _run(command: Sequence[str | Path]) -> None:
     # Its output is not read through a pipe, because the server inherits it and keeps it open.
     with tempfile.TemporaryFile() as said:
         done = subprocess.run(  # noqa: S603 (its words are ours)
-            words, stdout=said, stderr=said, stdin=subprocess.DEVNULL, cwd="/", check=False, timeout=120
+            words, stdout=said, stderr=said, stdin=subprocess.DEVNULL, cwd="/", check=False, timeout=400
         )
         if done.returncode != 0:
             said.seek(0)
