@@ -23,6 +23,7 @@ import obstore
 from zarr.core.buffer.core import default_buffer_prototype
 
 from cubeport.adapters.engines.staging import checked_dataset, checked_id
+from cubeport.adapters.storage.trial import check_store
 from cubeport.catalog.forms.canonical import new_id
 from cubeport.cubes.bounded import Bounded
 from cubeport.errors import Corrupt, DatasetBusy, PathEscapes, StoreUnavailable
@@ -56,6 +57,9 @@ class ObjectPlace(Protocol):
 
     def connect(self) -> Any:
         """Return obstore's store whose keys begin at this place."""
+
+    def check(self) -> None:
+        """Try whether the store keeps its word. Raises InvalidConfiguration, StoreUnavailable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +99,10 @@ class Bucket:
         """Return obstore's store."""
         return self.place.connect()
 
+    def check(self) -> None:
+        """Try whether the store keeps its word. Raises InvalidConfiguration, StoreUnavailable."""
+        check_store(self.place)
+
 
 @dataclass(frozen=True, slots=True)
 class Folder:
@@ -116,6 +124,9 @@ class Folder:
         from obstore.store import LocalStore
 
         return LocalStore(self.path, mkdir=True)
+
+    def check(self) -> None:
+        """Do nothing: one process writes to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,11 +180,15 @@ class Repositories:
         ------
         Corrupt
             If there are chunks and no repository: somebody must look at it.
+        InvalidConfiguration
+            If the store would lose data (:mod:`cubeport.adapters.storage.trial`).
         StoreUnavailable
             If the store cannot be reached.
         """
         if self.find(dataset_id) is not None:
             return
+        # `init` has tried the profiles that were there; this one may be newer, or its store another release.
+        self.place.check()
         place = self.place.below(checked_dataset(dataset_id))
         self._clear(place)
         with errors("make the repository of a dataset"):
