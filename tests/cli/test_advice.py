@@ -29,6 +29,8 @@ ADVICE: list[tuple[str, int, str, str]] = [
     ("search nope=1", 3, "no-match", "cubeport fields"),
     ("path k", 3, "artifact-missing", "cubeport fetch"),
     ("--instance elsewhere search", 3, "not-a-catalog", "cubeport init"),
+    ("--instance http://x.org/a search", 2, "invalid-request", "cubeport.connect('http://x.org/a')"),
+    ("init s3://bucket/a", 2, "invalid-request", "name a folder"),
     ("init .", 4, "catalog-exists", "cubeport info"),
     ("add --key k", 4, "key-exists", "--on-exists"),
     ("edit k --set n=1 --if-version 9", 4, "stale-record", "cubeport show"),

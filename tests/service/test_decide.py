@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from cubeport.catalog.forms.canonical import now
 from cubeport.catalog.models import CatalogRecord
 from cubeport.documents.texts import Texts
-from cubeport.errors import DatasetExists, ExtentChanged, NotFound, TagExists, TemplateChanged
+from cubeport.errors import CoverageIncomplete, DatasetExists, ExtentChanged, NotFound, TagExists, TemplateChanged
 from cubeport.service.datasets import Dataset
 from cubeport.service.ingest import Wanted, decide
 from cubeport.service.ingestions import Ingestion, IngestionRequest, Scope
@@ -74,6 +74,14 @@ def test_a_narrower_request_is_reused_and_a_wider_one_keeps_what_is_held() -> No
     assert ask(wanted(start="2007-01", end="2007-12"), held())[0] == "reuse"
     assert ask(wanted(start="2007-01", end="2011-12"), held()) == ("append", Scope(start="2006-04", end="2011-12"))
     assert ask(wanted(start="2005-01", end="2005-12"), held()) == ("extend", Scope(start="2005-01", end="2010-09"))
+
+
+def test_a_request_that_begins_after_the_data_is_refused_and_not_called_done() -> None:
+    ingestion = Ingestion(dataset_id="sst", request=IngestionRequest(dataset_id="sst"))
+    with pytest.raises(CoverageIncomplete) as caught:
+        decide(ingestion, wanted(start="2010-10"), **held(), request_digest="new", same_sources=True)
+    told = caught.value
+    assert (told.members["available"], told.members["requested"]["start"]) == ({"start": "2006-04", "end": "2010-09"}, "2010-10")
 
 
 def test_overwrite_takes_the_asked_periods_again_and_keeps_the_others() -> None:

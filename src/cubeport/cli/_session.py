@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 import typer
 
+from cubeport.catalog.forms.folders import folder_of
 from cubeport.cli import _help, _output
 from cubeport.errors import CubeportError, ExtraMissing, NotACatalog, PluginFailed, Usage
 
@@ -130,7 +131,7 @@ class Session:
         if self.options.url is not None:
             raise Usage(f"cubeport {self.command} is for the folder of an instance, not for --url.")
         if self.options.instance is not None:
-            return self.options.instance.absolute()
+            return folder_of(self.options.instance).absolute()
         here = Path.cwd()
         for folder in (here, *here.parents):
             if (folder / MARK).is_dir():

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cubeport.catalog.forms.folders import folder_of
 from cubeport.cli import _output, _values
 from cubeport.cli._session import Session, current
 from cubeport.cli.records import DryRun, Not, Terms, operations_table
@@ -46,7 +47,7 @@ def init(
 ) -> None:
     """Make a new instance. Existing files in config/ and extents/ are kept."""
     session = current(ctx)
-    root = (folder or session.options.instance or Path()).absolute()
+    root = folder_of(folder or session.options.instance or Path()).absolute()
     if (allow_root or allow_origin) and (root / "config" / "service.yaml").exists():
         raise Usage("config/service.yaml already exists and is not changed.", next_step="write sources.roots and origins in it")
     made = session.create(root, catalog=catalog, shared=shared, allow_network_filesystem=allow_network_filesystem)
@@ -347,7 +348,7 @@ def export_crate(
     """Write records with their bytes and provenance as an RO-Crate (1.1, Process Run Crate)."""
     session = current(ctx)
     catalog = session.catalog(read_only=True)
-    written = catalog.export_crate(folder, *_values.terms_of(terms, not_), name=name or folder.name, license=license)
+    written = catalog.export_crate(folder_of(folder), *_values.terms_of(terms, not_), name=name or folder.name, license=license)
     session.result({"folder": str(folder), "records": written}, f"wrote {written} records to {folder}")
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from cubeport.catalog.forms.folders import folder_of
 from cubeport.cli import _output, _values
 from cubeport.cli._session import current
 from cubeport.cli.records import DryRun, Id, Not, Terms
@@ -342,7 +343,9 @@ def view(
     if prune and not apply:
         raise Usage("--prune needs --apply; without it, the plan lists the stale links.")
     session = current(ctx)
-    plan = session.catalog(read_only=True).view(folder, template, *_values.terms_of(terms, not_), apply=apply, prune=prune)
+    plan = session.catalog(read_only=True).view(
+        folder_of(folder), template, *_values.terms_of(terms, not_), apply=apply, prune=prune
+    )
     rows = ([link.state, link.path, link.record_id and link.record_id[:8], link.reason] for link in plan.links)
     session.result(plan, lambda: _output.table(rows, ["state", "path", "record", "why"]))
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cubeport.catalog.forms.folders import folder_of
 from cubeport.cli import _output, _progress
 from cubeport.cli._session import Session, current
 from cubeport.errors import CubeportError
@@ -51,7 +52,7 @@ def demo(
 ) -> int:
     """Publish real sample data and serve them. A second run changes nothing."""
     session = current(ctx)
-    root = directory.absolute()
+    root = folder_of(directory).absolute()
     if scale:
         with session.parts.scaled(root, prepare=session.parts.prepare, note=session.note) as machines:
             attributions = _demo_data(session, machines.first)

@@ -20,6 +20,7 @@ from cubeport.catalog.disk.durable import give_to_group, make_folders, replace_f
 from cubeport.catalog.events import EventLog, session_id
 from cubeport.catalog.extraction import Extractors
 from cubeport.catalog.forms.canonical import new_id
+from cubeport.catalog.forms.folders import folder_of
 from cubeport.catalog.hooks import HookManager
 from cubeport.catalog.locks import Locks
 from cubeport.catalog.parts import CatalogParts
@@ -87,7 +88,7 @@ class Catalog(core.Catalog):
         InvalidConfiguration
             If a profile with ``use: [data]`` names a store that would lose data.
         """
-        root = Path(directory).resolve()
+        root = folder_of(directory).resolve()
         inner = root / MARK
         if (inner / CATALOG_FILE).exists():
             raise CatalogExists(f"{root} already contains a catalog.", next_step="cubeport info")
@@ -145,7 +146,7 @@ class Catalog(core.Catalog):
         NotACatalog, CorruptCatalog, NewerModel, NetworkFilesystem, InvalidConfiguration
         """
         arm(os.environ)
-        root = Path(directory).resolve()
+        root = folder_of(directory).resolve()
         file = catalog_file(root)
         if file.shared:
             share_with_group(root)

@@ -65,7 +65,7 @@ from cubeport.service.ports import (
     Written,
 )
 from cubeport.service.publish import pointed, show, with_shown, with_state
-from cubeport.service.scope import TIMELESS, check_asked, check_kept, check_realised, check_said, holds, hull, spans
+from cubeport.service.scope import TIMELESS, check_asked, check_begun, check_kept, check_realised, check_said, holds, hull, spans
 from cubeport.service.state import GONE, KIND, VERSION, Cube, DatasetState, Publication, Reach, VersionKind, VersionState
 from cubeport.service.templates import Configuration, DatasetTemplate, Extent, SourceBlock, TemplateFields
 
@@ -367,6 +367,7 @@ def _choose(
     # Without an end, the newest data of the source are requested. The dataset has them only if the source did not change.
     asked = scope if scope.end is not None else scope.model_copy(update={"end": ingestion.until})
     if holds(head.coverage, asked, period_type) and (asked.end is not None or same_sources):
+        check_begun(head.coverage, asked, period_type)
         return IngestionPlan(
             action="reuse", reason="the dataset already has every requested period", held=held, base_version_id=base
         ), scope

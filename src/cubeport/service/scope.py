@@ -47,6 +47,20 @@ def holds(held: Mapping[str, Any], scope: Scope, period_type: str) -> bool:
     return (start is None or start >= first) and (end is None or end <= last)
 
 
+def check_begun(held: Mapping[str, Any], scope: Scope, period_type: str) -> None:
+    """Refuse a request that begins after the last period, because none of its data exist. Raises CoverageIncomplete."""
+    temporal, calendar = held.get("temporal"), canonical(held.get("calendar") or "") or "standard"
+    start = _ordinal(scope.start, period_type, calendar, "start")
+    if temporal is None or start is None or start <= _span(temporal, period_type, calendar)[1]:
+        return
+    raise CoverageIncomplete(
+        f"The source has nothing from {scope.start} on; the dataset has {temporal['start']} to {temporal['end']}.",
+        requested={"start": scope.start, "end": scope.end},
+        available={"start": temporal["start"], "end": temporal["end"]},
+        next_step="leave out the start: the next ingestion continues after the last period",
+    )
+
+
 def hull(scope: Scope, held: Mapping[str, Any], period_type: str) -> Scope:
     """Return the scope that covers both the request and the existing data, because published data never shrink."""
     temporal, calendar = held.get("temporal"), canonical(held.get("calendar") or "") or "standard"

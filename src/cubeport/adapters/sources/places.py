@@ -94,7 +94,12 @@ class LocalPlaces:
                 next_step="give the address as the source itself, not in paths",
             )
         if ".." in Path(text).parts:
-            raise SourceRejected("A source path may not contain '..'.", reason="not-allowed", source=text[:200])
+            raise SourceRejected(
+                "A source path may not contain '..'.",
+                reason="not-allowed",
+                source=text[:200],
+                next_step="write the path from the root folder on, without '..'",
+            )
         path = Path(os.path.abspath(self._instance / text))  # noqa: PTH100 - lexical on purpose
         root = next((root for root in self._roots if path.is_relative_to(root)), None)
         if root is None or path.is_relative_to(self._instance):
@@ -102,7 +107,9 @@ class LocalPlaces:
                 "The path is not in a folder that this server may read.",
                 reason="not-allowed",
                 source=text[:200],
-                next_step="add its folder to sources.roots in config/service.yaml, outside the instance",
+                next_step="add its folder"
+                + (f", {path.parent}," if text.startswith("/") else "")
+                + " to sources.roots in config/service.yaml, outside the instance",
             )
         found = _match(root, path.relative_to(root).parts) if _is_pattern(text) else [path] if os.path.lexists(path) else []
         if not found:
