@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Callable
 from html import unescape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyproj
 import pystac_client
 import pytest
 import xarray as xr
 from tests.families import FAMILIES, positions
 
-from .conftest import Server
+import cubeport
+
+from .conftest import Server, cli
 
 # What zarr-python and xarray say while they write these files is theirs.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -83,3 +88,61 @@ def test_a_plot_is_at_the_values_of_the_cell(families: Server) -> None:
         if known.size:
             assert f"least {known.min():.6g}" in sentence, (name, sentence)
             assert f"greatest {known.max():.6g}" in sentence, (name, sentence)
+
+
+def odd(path: Path) -> Path:
+    """Make a grid in kilometres with infinite values, texts, a second grid and a repaired time."""
+    kilometres = (
+        {"standard_name": "projection_x_coordinate", "units": "km"},
+        {"standard_name": "projection_y_coordinate", "units": "km"},
+    )
+    crs = {key: value for key, value in pyproj.CRS.from_epsg(3035).to_cf().items() if key != "crs_wkt"}
+    months = {"units": "months since 2001-01-01", "standard_name": "time"}
+    xr.Dataset(
+        {
+            "t": (("time", "y", "x"), [[[np.inf, 1.0], [2.0, 3.0]]], {"grid_mapping": "crs"}),
+            "kind": (("y", "x"), np.array([["a", "b"], ["c", "d"]], dtype=object)),
+            "u": (("time", "x_u"), np.ones((1, 3))),
+            "crs": ((), np.int32(0), crs),
+        },
+        {"x": ("x", [4000.0, 4100], kilometres[0]), "y": ("y", [3100.0, 3000], kilometres[1]), "time": ("time", [0], months)},
+    ).to_netcdf(path, engine="netcdf4")
+    return path
+
+
+def mooring(path: Path) -> Path:
+    """Make data along time and depth, whose place the fields name."""
+    place = {"lat": ("place", [54.0], {"units": "degrees_north"}), "lon": ("place", [6.5], {"units": "degrees_east"})}
+    deep = ("depth", [1.0, 2], {"units": "m", "positive": "down", "standard_name": "depth"})
+    cube = xr.Dataset(
+        {"s": (("time", "depth"), np.arange(4.0).reshape(2, 2), {"coordinates": "lat lon"})}, {"depth": deep, **place}
+    )
+    cube["time"] = ("time", [0, 1], {"units": "days since 2020-01-01", "standard_name": "time"})
+    cube.reset_coords(["lat", "lon"]).to_netcdf(path, engine="netcdf4")
+    return path
+
+
+@pytest.mark.parametrize("make", [odd, mooring])
+def test_warnings_have_the_same_words_wherever_they_are_shown(
+    families: Server, tmp_path: Path, make: Callable[[Path], Path]
+) -> None:
+    name = make.__name__
+    made = cli("ingest", make(tmp_path / f"{name}.nc"), "--id", name, "--instance", families.root, "--no-progress", "--json")
+    assert made.returncode == 0, made.stderr
+    ingestion = json.loads(made.stdout)
+    words = [each["message"] for each in ingestion["warnings"]]
+    kinds = {each["kind"] for each in ingestion["warnings"]}
+    assert kinds == ({"infinite", "texts", "other-grids", "time-repaired"} if make is odd else {"no-place"})
+    shown = families.json(f"/datasets/{name}")
+    assert [each["message"] for each in shown["versions"][0]["warnings"]] == words
+    job = families.json(f"/ingestions/{ingestion['ingestion_id']}")
+    assert [each["message"] for each in job["warnings"]] == words
+    page = families.get(f"/datasets/{name}", f="html")
+    assert page.status_code == 200
+    assert all(each in unescape(page.text) for each in words)
+    told = cli("datasets", name, "--instance", families.root)
+    assert told.returncode == 0, told.stderr
+    assert all(f"\n  {each}" in told.stdout for each in words)
+    box = shown["extent"]["spatial_wgs84"]
+    assert f"place: {', '.join(f'{edge:g}' for edge in box)} (west, south, east, north)" in told.stdout
+    assert cubeport.connect(families.url)[name].box == tuple(box)

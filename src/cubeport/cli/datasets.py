@@ -339,10 +339,10 @@ def restore(
 def _facts(document: dict[str, Any]) -> str:
     """Return the main facts about a dataset for people; ``--json`` has all."""
     extent = document["extent"]
-    space = extent.get("spatial_wgs84") or extent.get("spatial")
-    box = (
-        f"{space['xmin']:g}, {space['ymin']:g}, {space['xmax']:g}, {space['ymax']:g} (west, south, east, north)" if space else None
-    )
+    # Of a projected grid, the box in degrees is a list, and the other one is in its own units.
+    native = extent.get("spatial")
+    space = extent.get("spatial_wgs84") or (native and [native[each] for each in ("xmin", "ymin", "xmax", "ymax")])
+    box = f"{', '.join(f'{edge:g}' for edge in space)} (west, south, east, north)" if space else None
     newest = document["versions"][0] if document["versions"] else None
     facts = {
         "title": document["dataset_name"],

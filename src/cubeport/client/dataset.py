@@ -42,8 +42,11 @@ class Dataset:
     def box(self) -> tuple[float, float, float, float] | None:
         """West, south, east and north edges of the cells in degrees (CRS84), or ``None`` if the dataset has no place."""
         extent = self._summary["extent"]
-        space = extent.get("spatial_wgs84") or extent.get("spatial")
-        return None if space is None else (space["xmin"], space["ymin"], space["xmax"], space["ymax"])
+        if (space := extent.get("spatial")) is None and extent.get("spatial_wgs84") is None:
+            return None
+        # Of a projected grid, the box in degrees is a list, and the other one is in its own units.
+        west, south, east, north = extent.get("spatial_wgs84") or (space[each] for each in ("xmin", "ymin", "xmax", "ymax"))
+        return west, south, east, north
 
     @property
     def time(self) -> tuple[str, str] | None:

@@ -163,7 +163,8 @@ def card(shown: PublishedView, parts: Parts) -> Mapping[str, Any]:
 
 def drawn(parts: Parts, shown: PublishedView) -> bool:
     """Return whether there are pictures of a dataset."""
-    return parts.pictures is not None and shown.description.spatial.bbox is not None and bool(shown.description.fields)
+    spatial = shown.description.spatial
+    return parts.pictures is not None and spatial.family != "none" and spatial.bbox is not None and bool(shown.description.fields)
 
 
 def _span(periods: documents.Periods) -> str:
