@@ -212,7 +212,7 @@ def test_a_plugins_function_runs_in_a_confined_child(root: Path, tmp_path: Path)
     with cubeport.connect(root) as service, confined(modules=[tmp_path / "modules"]) as children:
         gate = ConfinedGate(children)
         shown = service.shown("tas")
-        inputs = {"data": (version_place(root / "data", "tas", shown.version.version_id), shown.description)}
+        inputs = {"data": (version_place(root / "data", "tas", shown.version.version_id), None, shown.description)}
         made = gate.derive("hottest", {"over": "time"}, inputs, into, function="of_a_plugin:hottest")
         with xr.open_zarr(made, consolidated=False) as found:
             np.testing.assert_allclose(found.t, opened(service, "tas").t.max("time"))
