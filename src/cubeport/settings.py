@@ -214,7 +214,7 @@ class IcechunkSettings(Section):
     inline_bytes: Annotated[int, Field(ge=0, le=65_536)] = 512
     """Smaller chunks are stored in the manifest."""
     retries: Annotated[int, Field(ge=1, le=100)] = 10
-    """Attempts of a request."""
+    """Attempts of a request that writes; one that reads is sent at most three times."""
     gc_cutoff_h: Annotated[float, Field(ge=24)] = 24
     """Hours; at least twice the longest ingestion. Younger garbage stays, because its writer could be alive."""
 

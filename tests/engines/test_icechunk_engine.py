@@ -3,36 +3,87 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("icechunk")
 
+from tests import objectstore
 from tests.engines.contract import OBJECTS, Engine, EngineContract, Version, content, damaged, make, update
 
 from cubeport.adapters.engines import icechunk
-from cubeport.adapters.engines.repositories import Folder, Repositories, Tuning
-from cubeport.errors import Corrupt
+from cubeport.adapters.engines.repositories import Bucket, Folder, ObjectPlace, Repositories, Tuning
+from cubeport.adapters.storage.s3 import S3Place
+from cubeport.errors import Corrupt, StoreUnavailable
 
 NOTHING_INLINE = Tuning(inline_bytes=0)
 
 
-def icechunk_engine(folder: Path, tuning: Tuning = NOTHING_INLINE) -> Engine:
-    """Return an engine with its repositories in a folder. Each role has its own, as in processes of their own."""
+def engine_at(folder: Path, place: ObjectPlace, damage: Callable[[Version, str, str], None], tuning: Tuning) -> Engine:
+    """Return an engine. Each role has repositories of its own, as in processes of their own."""
     references: dict[str, str] = {}
 
     def store() -> Repositories:
-        return Repositories(Folder(folder / "bucket"), tuning)
+        return Repositories(place, tuning)
+
+    writer = icechunk.Writer(folder / "data", store=store(), references=references.__getitem__)
+    reader = icechunk.Reader(store(), references.__getitem__)
+    return Engine(writer, reader, icechunk.Lister(folder / "data", store()), damage, references)
+
+
+def icechunk_engine(folder: Path, tuning: Tuning = NOTHING_INLINE) -> Engine:
+    """Return an engine with its repositories in a folder."""
 
     def damage(version: Version, key: str, how: str) -> None:
         chunks = (folder / "bucket" / version[0] / "chunks").iterdir()
         [path] = [each for each in chunks if each.read_bytes() == OBJECTS[key]]
         damaged(path, how)
 
-    writer = icechunk.Writer(folder / "data", store=store(), references=references.__getitem__)
-    reader = icechunk.Reader(store(), references.__getitem__)
-    return Engine(writer, reader, icechunk.Lister(folder / "data", store()), damage, references)
+    return engine_at(folder, Folder(folder / "bucket"), damage, tuning)
+
+
+def engine_on_s3(folder: Path, store: objectstore.ObjectStore) -> Engine:
+    """Return an engine with its repositories in a bucket."""
+    bucket = store.bucket()
+
+    def damage(version: Version, key: str, how: str) -> None:
+        for each in store.keys(bucket):
+            if each.startswith(f"cubes/{version[0]}/chunks/"):
+                data = store.client.get_object(Bucket=bucket, Key=each)["Body"].read()
+                if data == OBJECTS[key] and how == "lost":
+                    store.client.delete_object(Bucket=bucket, Key=each)
+                elif data == OBJECTS[key]:
+                    store.put(bucket, each, data[:-1] if how == "shorter" else bytes([data[0] ^ 1]) + data[1:])
+
+    place = S3Place(
+        "bulk", bucket, "cubes", endpoint_url=store.endpoint, key=objectstore.KEY, secret=objectstore.SECRET, allow_http=True
+    )
+    return engine_at(folder, Bucket(place), damage, NOTHING_INLINE)
+
+
+class TestIcechunkOnS3(EngineContract):
+    @pytest.fixture
+    def engine(self, tmp_path: Path, object_store: objectstore.ObjectStore) -> Engine:
+        return engine_on_s3(tmp_path, object_store)
+
+
+def test_a_store_that_does_not_answer_is_unavailable_and_nothing_is_absent(tmp_path: Path) -> None:
+    with objectstore.running() as store:
+        engine, late = engine_on_s3(tmp_path, store), engine_on_s3(tmp_path, store)
+        version = make(engine)
+        assert content(engine, version, "v/c/0/1") == b"one"
+        late.references.update(engine.references)
+    began = time.monotonic()
+    for each in (engine, late):  # one that had the version open, and one that had not
+        with pytest.raises(StoreUnavailable):
+            each.reader.read(*version, "v/c/0/0")
+    with pytest.raises(StoreUnavailable):
+        engine.lister.versions()
+    assert engine.reader.read(*version, "v/c/0/7") is None, "the manifest says so"
+    assert time.monotonic() - began < 60
 
 
 class TestIcechunkEngine(EngineContract):

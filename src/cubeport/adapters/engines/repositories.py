@@ -35,7 +35,9 @@ AT_ONCE = 16
 """How many objects are sent or fetched at the same time."""
 _REPOSITORIES = 256
 """How many repositories stay open."""
-_ANSWER_S = 60.0
+_READ_TRIES = 3
+"""How often a request to read is sent at most. A client that waits is told soon that the store does not answer."""
+_ANSWER_S = 30.0
 """How long a call waits for an object, in seconds. Icechunk repeats failed requests on its own within this time."""
 _TAG = re.compile(r"v-(?P<version>[0-9a-f]{32})")
 
@@ -138,7 +140,7 @@ class Tuning:
     inline_bytes: int = 512
     """Chunks that are smaller than this are stored in the manifest."""
     retries: int = 10
-    """How often Icechunk sends a request at most."""
+    """How often a request that writes is sent at most."""
     gc_cutoff_h: float = 24.0
     """Garbage that is younger than this stays, in hours."""
 
@@ -155,7 +157,7 @@ class Repositories:
         """Return the repository of a dataset, or ``None`` if the store says that there is none. Raises StoreUnavailable."""
         found = self._open.get(dataset_id)
         if found is None:
-            found = self.fresh(dataset_id)
+            found = self._opened(dataset_id, self._configuration({}, tries=min(_READ_TRIES, self.tuning.retries)))
             if found is not None:
                 self._open.put(dataset_id, found)
         return found
@@ -165,9 +167,12 @@ class Repositories:
 
         With *splits*, the manifests of an array (by path) are split along one axis, after so many chunks.
         """
+        return self._opened(dataset_id, self._configuration(splits or {}, tries=self.tuning.retries))
+
+    def _opened(self, dataset_id: str, configuration: icechunk.RepositoryConfig) -> icechunk.Repository | None:
         storage = self.place.below(checked_dataset(dataset_id)).storage()
         with errors("open the repository of a dataset"), suppress(icechunk.RepositoryNotFoundError):
-            return icechunk.Repository.open(storage, self._configuration(splits or {}))
+            return icechunk.Repository.open(storage, configuration)
         return None
 
     def make(self, dataset_id: str) -> None:
@@ -192,7 +197,7 @@ class Repositories:
         place = self.place.below(checked_dataset(dataset_id))
         self._clear(place)
         with errors("make the repository of a dataset"):
-            icechunk.Repository.create(place.storage(), self._configuration({}))
+            icechunk.Repository.create(place.storage(), self._configuration({}, tries=self.tuning.retries))
 
     def _clear(self, place: ObjectPlace) -> None:
         """Remove the few objects that Icechunk writes before a repository can be opened."""
@@ -238,11 +243,12 @@ class Repositories:
         names = [each.strip("/").rpartition("/")[2] for each in found["common_prefixes"]]
         return [each for each in names if _is_dataset(each)]
 
-    def _configuration(self, splits: Mapping[str, tuple[int, int]]) -> icechunk.RepositoryConfig:
+    def _configuration(self, splits: Mapping[str, tuple[int, int]], *, tries: int) -> icechunk.RepositoryConfig:
         configuration = icechunk.RepositoryConfig.default()
         configuration.inline_chunk_threshold_bytes = self.tuning.inline_bytes
-        retries = icechunk.StorageRetriesSettings(max_tries=self.tuning.retries, initial_backoff_ms=50, max_backoff_ms=5_000)
-        configuration.storage = icechunk.StorageSettings(retries=retries)
+        retries = icechunk.StorageRetriesSettings(max_tries=tries, initial_backoff_ms=50, max_backoff_ms=5_000)
+        timeouts = icechunk.StorageTimeoutSettings(connect_timeout_ms=5_000)
+        configuration.storage = icechunk.StorageSettings(retries=retries, timeouts=timeouts)
         if splits:
             condition, along = icechunk.ManifestSplitCondition, icechunk.ManifestSplitDimCondition
             sizes: dict[Any, dict[Any, int]] = {
