@@ -1,0 +1,191 @@
+"""CPU of STAC item searches over many items, in one collection and in many, next to pgSTAC, in one run.
+
+    python benchmarks/stac_items.py [--items 100000]
+
+pgSTAC needs PostgreSQL 15 with PostGIS (Debian: postgresql-15-postgis-3) and a Python with pypgstac[psycopg], named by --pgstac.
+Both hold the same items: ours are rows of a catalog in SQLite, and pgSTAC is given the documents that we serve. Our CPU is that of
+the server, with HTTP and JSON; pgSTAC's is that of its database process alone, without the API that it needs in front of it. The
+ids that both find are compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import cubeport
+from cubeport.catalog.backend import Row
+from cubeport.catalog.forms.canonical import new_id
+from cubeport.service.state import CUBE, VERSION
+
+from lists import instance, served  # isort: skip  # the benchmarks next to this one
+from serve import cpu_ns  # isort: skip
+
+PROGRAMS = Path("/usr/lib/postgresql/15/bin")
+QUERIES: dict[str, dict[str, Any]] = {
+    "the newest 10": {"limit": 10},
+    "a box of 4° and a quarter": {"limit": 10, "bbox": [10, 10, 14, 14], "datetime": "2005-01-01T00:00:00Z/2005-03-31T00:00:00Z"},
+    "a collection and a year": {"limit": 10, "collections": ["d000001"], "datetime": "2005-01-01T00:00:00Z/2005-12-31T00:00:00Z"},
+    "the newest 100": {"limit": 100},
+}
+
+
+def fill(root: Path, items: int, collections: int) -> None:
+    """Make an instance with *items* versions, spread evenly over *collections* datasets."""
+    instance(root, collections + 1)
+    rng = random.Random(5)
+    with cubeport.Catalog.open(root) as catalog:
+        for n in range(1, collections + 1):
+            record = catalog.backend.get_by_key(f"d{n:06}")
+            latest = record.metadata["dataset"]["latest"]
+            rows = {table: catalog.rows.get(table, latest) for table in (VERSION, CUBE)}
+            with catalog.backend.transaction():
+                for seq in range(2, items // collections + 1):
+                    version_id = new_id()
+                    west, south, year = rng.uniform(-180, 170), rng.uniform(-80, 80), rng.randrange(1990, 2020)
+                    reach = {"bbox": (west, south, west + 2, south + 2)}
+                    reach |= {"start": f"{year}-01-01T00:00:00Z", "end": f"{year}-12-31T00:00:00Z"}
+                    for table, row in rows.items():
+                        document = dict(row.document)
+                        if table == VERSION:
+                            document |= {"version_id": version_id, "reach": reach, "seq": seq}
+                        else:
+                            document = copy.deepcopy(document)
+                            item = document["documents"]["item"]
+                            item["bbox"] = list(reach["bbox"])
+                            item["properties"] |= {"start_datetime": reach["start"], "end_datetime": reach["end"]}
+                            ring = [[west, south], [west + 2, south], [west + 2, south + 2], [west, south + 2], [west, south]]
+                            item["geometry"] = {"type": "Polygon", "coordinates": [ring]}
+                        catalog.rows.put(Row(table, version_id, document, row.owner, row.state, seq))
+
+
+@contextmanager
+def database(folder: Path) -> Iterator[str]:
+    """Start a private server; yield how to connect to it."""
+    data = folder / "pg"
+    data.mkdir(mode=0o700)
+    folder.chmod(0o755)
+    subprocess.run(["chown", "postgres", str(data)], check=True)
+    run = ["runuser", "-u", "postgres", "--"]
+    subprocess.run([*run, str(PROGRAMS / "initdb"), "-D", str(data), "-A", "trust", "-E", "UTF8"], check=True, capture_output=True)
+    options = "-c listen_addresses=127.0.0.1 -c port=5499 -c unix_socket_directories= -c shared_buffers=512MB -c fsync=off"
+    log = str(data / "log")
+    subprocess.run(
+        [*run, str(PROGRAMS / "pg_ctl"), "-D", str(data), "-o", options, "-l", log, "-w", "start"],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        yield "postgresql://postgres@127.0.0.1:5499/postgres"
+    finally:
+        subprocess.run(
+            [*run, str(PROGRAMS / "pg_ctl"), "-D", str(data), "-m", "immediate", "stop"], check=True, stdout=subprocess.DEVNULL
+        )
+
+
+LOAD = """
+import json, sys
+import psycopg
+from pypgstac.db import PgstacDB
+from pypgstac.load import Loader, Methods
+from pypgstac.migrate import Migrate
+dsn, collections, items = sys.argv[1:]
+database = PgstacDB(dsn=dsn)
+Migrate(database).run_migration()
+loader = Loader(db=database)
+loader.load_collections(collections, insert_mode=Methods.insert)
+loader.load_items(items, insert_mode=Methods.insert)
+with psycopg.connect(dsn, autocommit=True) as connection:
+    connection.execute("ANALYZE")
+"""
+
+ASK = """
+import json, statistics, sys
+import psutil, psycopg
+dsn, queries, rounds = sys.argv[1], json.loads(sys.argv[2]), int(sys.argv[3])
+found = {}
+with psycopg.connect(dsn, autocommit=True) as connection:
+    connection.execute("SET search_path TO pgstac, public")
+    process = psutil.Process(connection.info.backend_pid)
+    for name, query in queries.items():
+        text = json.dumps(query)
+        answer = connection.execute("SELECT search(%s::jsonb)", (text,)).fetchone()[0]
+        before = sum(process.cpu_times()[:2])
+        for _ in range(rounds):
+            connection.execute("SELECT search(%s::jsonb)", (text,)).fetchone()
+        spent = sum(process.cpu_times()[:2]) - before
+        found[name] = [1e3 * spent / rounds, sorted(each["id"] for each in answer["features"])]
+print(json.dumps(found))
+"""
+
+
+def ours(root: Path, folder: Path, rounds: int) -> tuple[dict[str, float], dict[str, list[str]]]:
+    """Return the CPU of each query in ms and the ids found; write the documents for pgSTAC."""
+    costs, ids = {}, {}
+    with served(root) as (client, process):
+        with (folder / "collections.ndjson").open("w") as file:
+            address: str | None = "/stac/collections?limit=1000"
+            while address:
+                page = client.get(address).json()
+                file.writelines(json.dumps(each) + "\n" for each in page["collections"])
+                address = next((each["href"] for each in page["links"] if each["rel"] == "next"), None)
+        with (folder / "items.ndjson").open("w") as file:
+            address = "/stac/search?limit=1000"
+            while address:
+                page = client.get(address).json()
+                file.writelines(json.dumps(each) + "\n" for each in page["features"])
+                address = next((each["href"] for each in page["links"] if each["rel"] == "next"), None)
+        for name, query in QUERIES.items():
+            answer = client.post("/stac/search", json=query)
+            assert answer.status_code == 200, answer.text
+            ids[name] = sorted(each["id"] for each in answer.json()["features"])
+            spent = []
+            for _ in range(rounds):
+                before = cpu_ns(process)
+                client.post("/stac/search", json=query)
+                spent.append((cpu_ns(process) - before) / 1e6)
+            costs[name] = statistics.mean(spent)
+    return costs, ids
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--items", type=int, default=100_000)
+    parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--pgstac", default="python3", help="a Python with pypgstac[psycopg] and psutil")
+    asked = parser.parse_args()
+    print(f"{'items':>8} {'collections':>11}  {'query':28} {'ours ms':>8} {'pgSTAC ms':>10} {'×':>6}  same ids")
+    for collections in (1, 1_000):
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            fill(folder / "instance", asked.items, collections)
+            costs, ids = ours(folder / "instance", folder, asked.rounds)
+            count = sum(1 for _ in (folder / "items.ndjson").open())
+            with database(folder) as dsn:
+                files = [str(folder / each) for each in ("collections.ndjson", "items.ndjson")]
+                subprocess.run([asked.pgstac, "-W", "ignore", "-c", LOAD, dsn, *files], check=True, stdout=subprocess.DEVNULL)
+                told = subprocess.run(
+                    [asked.pgstac, "-W", "ignore", "-c", ASK, dsn, json.dumps(QUERIES), str(asked.rounds)],
+                    check=True, capture_output=True, text=True,
+                ).stdout  # fmt: skip
+            theirs = json.loads(told.strip().splitlines()[-1])
+            for name, cost in costs.items():
+                peer, found = theirs[name]
+                # Without sortby, we give the newest version first, and pgSTAC the latest time.
+                same = "yes" if found == ids[name] else "another order" if "newest" in name else "NO"
+                print(f"{count:8} {collections:11}  {name:28} {cost:8.2f} {peer:10.2f} {cost / peer:6.2f}  {same}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parent))
+    main()
