@@ -18,7 +18,7 @@ import zarr
 
 import cubeport
 from cubeport.adapters.engines.opened import OpenedVersions
-from cubeport.errors import Corrupt, NotFound, StoreUnavailable
+from cubeport.errors import Corrupt, InvalidConfiguration, NotFound, StoreUnavailable
 from cubeport.service.ingestions import FileOptions, IngestionRequest
 from cubeport.service.service import Service
 
@@ -60,7 +60,8 @@ def test_what_was_committed_is_whole_and_nothing_else_is_shown(
                     assert np.array_equal(values(service, "a"), wanted)
             else:
                 assert done.error is not None
-                assert done.error["kind"] in {each.kind for each in (StoreUnavailable, Corrupt)}, done.error
+                # The trial of a store takes a network that flips bytes for a store that loses data.
+                assert done.error["kind"] in {each.kind for each in (StoreUnavailable, Corrupt, InvalidConfiguration)}, done.error
                 with pytest.raises(NotFound):
                     service.shown("a")
     through(place, seaweed)
