@@ -67,7 +67,7 @@ def test_a_dead_origin_keeps_the_bytes_unless_forced(shell: Shell, allowed: Serv
     allowed.answers["/x"] = response(b"", status="404 Not Found")
     said = shell("drop", record.id)
     assert (said.code, bytes_here(shell)) == (2, [BYTES])
-    assert "cubeport drop --force" in said.err
+    assert f"cubeport drop {record.id} --force" in said.err
     shell.ok("drop", record.id, "--force")
     assert bytes_here(shell) == []
 

@@ -351,6 +351,15 @@ def test_five_faults_of_one_file_are_listed_and_cured_together(tmp_path: Path) -
         assert "sea_temp" in opened
 
 
+def test_one_fault_that_two_checks_meet_is_listed_once(tmp_path: Path) -> None:
+    clock = (("time",), np.array([0.0, 59.0]), {"units": "days since 2000-01-01", "calendar": "365_days", "standard_name": "time"})
+    with pytest.raises(SourceRejected) as caught:
+        written(
+            tmp_path / "new", grid(tmp_path / "a.nc", clock=clock, time=None, t=(("time", "lat", "lon"), np.ones((2, 2, 3)), {}))
+        )
+    assert len(caught.value.errors) == 1
+
+
 def ragged(path: Path, **index: Any) -> Path:
     """Make seven observations of three stations, in the order of the stations or not."""
     ((name, (dims, values, attributes)),) = index.items()

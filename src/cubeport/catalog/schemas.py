@@ -255,9 +255,8 @@ def invalid(result: ValidationResult) -> SchemaInvalid:
         f"schema {result.schema_name} {result.schema_version}" if result.schema_name else "what catalog.yaml requires of its kind"
     )
     problems = [Problem(tuple(issue.path.split(".")), issue.code, issue.message) for issue in result.errors]
-    return SchemaInvalid(
-        f"The metadata does not fit {name}: " + "; ".join(result.lines()), errors=problems, next_step="cubeport validate"
-    )
+    step = f"cubeport schema show {result.schema_name}" if result.schema_name else "cubeport schema list"
+    return SchemaInvalid(f"The metadata does not fit {name}: " + "; ".join(result.lines()), errors=problems, next_step=step)
 
 
 def schema_of(name: str, model: type[BaseModel] | Mapping[str, Any], version: str) -> Schema:

@@ -104,6 +104,8 @@ class _Problems:
         """Raise one refusal with all problems, if there are any."""
         if not self._found:
             return
+        # Two checks can meet one fault, such as a calendar that does not exist.
+        self._found = list({(loc, error.reason, error.message): (loc, error) for loc, error in self._found}.values())
         first = self._found[0][1]
         steps = list(dict.fromkeys(error.next_step for _, error in self._found if error.next_step))
         repairs = [step for _, error in self._found for step in error.members.get("repair", ())]

@@ -70,7 +70,7 @@ class LocalProfile(ConfiguredProfile):
             try:
                 return os.fdopen(os.open(self.root / path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb")
             except FileNotFoundError:
-                raise ArtifactMissing(f"The bytes at {path} are missing.", next_step="cubeport verify") from None
+                raise ArtifactMissing(f"The bytes at {path} are missing.", next_step="cubeport verify --all") from None
 
     def local_path(self, path: str) -> Path | None:
         """Return the path in the file system."""

@@ -97,7 +97,7 @@ class RemoteProfile(ConfiguredProfile):
             try:
                 opened: BinaryIO = self.fs.open(self.key(path), "rb")
             except FileNotFoundError:
-                raise ArtifactMissing(f"The bytes at {path} are missing.", next_step="cubeport verify") from None
+                raise ArtifactMissing(f"The bytes at {path} are missing.", next_step="cubeport verify --all") from None
         return opened
 
     def local_path(self, path: str) -> Path | None:  # noqa: ARG002 - the protocol's

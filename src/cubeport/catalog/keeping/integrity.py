@@ -196,7 +196,7 @@ def open_artifact(profiles: Profiles, artifact: Artifact) -> BinaryIO:
     """Open the bytes of an artifact. Raises ArtifactMissing, and InvalidRequest for a folder."""
     if artifact.target_kind == "directory":
         raise InvalidRequest(
-            f"Artifact {artifact.artifact_id} is a folder; use its path, or copy it.", next_step="cubeport get ID DIR"
+            f"Artifact {artifact.artifact_id} is a folder; use its path, or copy it.", next_step="cubeport get ID -o DIR"
         )
     match artifact.locator:
         case InlineLocator(text=str() as text):
@@ -207,7 +207,9 @@ def open_artifact(profiles: Profiles, artifact: Artifact) -> BinaryIO:
             return Path(path).open("rb")
     if managed := place_of(artifact):
         return profiles.get(managed[0]).open(managed[1])
-    raise ArtifactMissing(f"The bytes of artifact {artifact.artifact_id} are not here.", next_step="cubeport fetch")
+    raise ArtifactMissing(
+        f"The bytes of artifact {artifact.artifact_id} are not here.", next_step="cubeport fetch ID, with the id of its record"
+    )
 
 
 def copy_out(profiles: Profiles, artifact: Artifact, folder: Path) -> Path:
@@ -235,7 +237,10 @@ def _copy_folder(profiles: Profiles, artifact: Artifact, to: Path) -> None:
     managed = place_of(artifact)
     if managed is None:
         if not isinstance(artifact.locator, LocalPathLocator):
-            raise ArtifactMissing(f"The bytes of artifact {artifact.artifact_id} are not here.", next_step="cubeport fetch")
+            raise ArtifactMissing(
+                f"The bytes of artifact {artifact.artifact_id} are not here.",
+                next_step="cubeport fetch ID, with the id of its record",
+            )
         shutil.copytree(artifact.locator.path, to)
         return
     profile = profiles.get(managed[0])
@@ -301,7 +306,7 @@ def drop(ports: Ports, fetcher: Fetcher | None, record: CatalogRecord, artifact:
     if managed is None or not isinstance(origin, ExternalURILocator):
         raise InvalidRequest(f"Artifact {artifact.artifact_id} was not fetched, so it cannot be fetched again.")
     if not force and (fetcher is None or fetcher.size(origin.uri) != artifact.size_bytes):
-        raise InvalidRequest("The origin no longer has bytes of that size.", next_step="cubeport drop --force")
+        raise InvalidRequest("The origin no longer has bytes of that size.", next_step=f"cubeport drop {record.id} --force")
     with UnitOfWork(ports, "drop", parameters={"record": record.id}) as work:
         work.afterwards(*removal(ports.profiles, artifact))
         work.update_record(_with(record, artifact.replace(locator=origin, origin=None, status="external")), validate=False)
