@@ -21,7 +21,8 @@ from cubeport.service.ingestions import FileOptions, IngestionRequest
 
 CLIENTS = (
     "stac-api-validator", "pydap", "odc-stac", "pystac-client", "xpystac", "netCDF4", "zarr", "xarray", "aiohttp", "requests",
-    "rio-tiler[zarr]", "zarr-cm", "rocrate", "openlineage-python", "obstore", "owslib", "erddapy", "h5netcdf",
+    "rio-tiler[zarr]", "zarr-cm", "rocrate", "openlineage-python", "obstore", "owslib", "erddapy", "h5netcdf", "exactextract",
+    "rasterstats",
 )  # fmt: skip
 """Newest releases: what a user has who installs them today."""
 

@@ -101,7 +101,7 @@ def test_the_page_on_tables_works_as_written(tmp_path: Path) -> None:
         reader.follow("how-to/tables.md", since="## Ask for a table")
     finally:
         stop(process)
-    long, pivot, wide, departures, values = reader.outputs
+    long, pivot, wide, departures, values, accepted, job = reader.outputs
     rows = list(csv.DictReader(io.StringIO(long)))
     assert [(row["name"], row["period"]) for row in rows] == [
         (name, f"2020-{month:02d}") for name in ("West", "East") for month in (1, 2, 3)
@@ -112,6 +112,8 @@ def test_the_page_on_tables_works_as_written(tmp_path: Path) -> None:
     assert {"East", "West", "2020-01"} <= set(pivot.split())
     assert wide.splitlines()[0] == "zone,name,2020,2021"
     assert abs(float(next(csv.DictReader(io.StringIO(departures)))["value"])) < 100
+    assert json.loads(accepted)["processID"] == "zonal-statistics"
+    assert job.splitlines()[1] == long.splitlines()[1], "the job has the rows of the address"
     found = json.loads(values)["dataValues"]
     assert {(each["orgUnit"], each["period"]) for each in found} == {("O6uvpzGd5pu", "202001"), ("fdc6uOvgoji", "202001")}
 

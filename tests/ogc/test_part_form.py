@@ -45,7 +45,8 @@ def form_of(page: str) -> tuple[str, list[tuple[str, str]]]:
     fields = [(name, "") for name in re.findall(r'<input id="\w+" name="(\w+)"', form[0])]
     fields += [("f", "html")]
     for name, options in re.findall(r'<select id="\w+" name="(\w+)">(.*?)</select>', form[0], re.DOTALL):
-        fields.append((name, re.findall(r'<option value="([^"]*)"', options)[0]))
+        chosen = re.findall(r'<option value="([^"]*)" selected', options) or re.findall(r'<option value="([^"]*)"', options)
+        fields.append((name, chosen[0]))
     return action[1], fields
 
 
@@ -67,7 +68,7 @@ def address_in(page: str) -> str:
 def test_untouched_it_is_all_of_the_data(client: httpx.Client, sea: xr.Dataset) -> None:
     page = send(client)
     assert "960 values" in page
-    assert address_in(page).endswith("/ogcapi/collections/seaform/coverage?f=covjson")
+    assert address_in(page).endswith("/ogcapi/collections/seaform/coverage?f=netcdf")
 
 
 def test_the_address_gives_what_was_chosen_and_says_its_size_before(client: httpx.Client, sea: xr.Dataset) -> None:
