@@ -112,7 +112,7 @@ def provider(tmp_path: Path) -> Iterator[Provider]:
 def _no_instance_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """Settings of whoever runs the tests must not reach them."""
     for name in list(os.environ):
-        if name.startswith("CUBEPORT_") and name not in ("CUBEPORT_REALDATA", "CUBEPORT_SCHEMAS"):
+        if name.startswith("CUBEPORT_") and name not in ("CUBEPORT_REALDATA", "CUBEPORT_SCHEMAS", "CUBEPORT_SCREENSHOTS"):
             monkeypatch.delenv(name)
 
 

@@ -221,7 +221,7 @@ def app_of(shelf: Shelf, queries: Queries, url: str, *, table_limits: TableLimit
     folder = Path(tempfile.mkdtemp(dir=shelf.scratch))
     jobs = TableJobs(folder / "tables", parts, queries, Workers(FileLocks(folder / "locks")), rows=5 * limits.rows)
     faces: dict[str, Any] = {
-        "queries": OgcFace(shelf, queries, public_url=url, title="Test", description="Test"),  # type: ignore[arg-type]
+        "queries": OgcFace(shelf, queries, public_url=url, title="Test", description="Test", departures=tables.plot),  # type: ignore[arg-type]
         "pictures": MapsFace(shelf, drawn, public_url=url),  # type: ignore[arg-type]
         "tables": tables,
         "processes": ProcessesFace(shelf, tables, jobs, public_url=url, version="1", body_bytes=1 << 20),  # type: ignore[arg-type]

@@ -369,6 +369,21 @@ class TestDepartures:
         assert (answer.status_code, answer.json()["kind"]) == (409, "no-data")
         assert client.get(f"/datasets/{name}/table?zones=one&relative-to=2000/2014").status_code == 200
 
+    def test_a_plot_draws_the_departures_of_the_cell_at_a_place(self, keep: Any, client: httpx.Client) -> None:
+        name = keep("normal", monthly(12), period_type="monthly")
+        query = "at=17,3&t=2010/2011&relative-to=2000/2009"
+        drawn = client.get(f"/datasets/{name}/plot?{query}")
+        assert (drawn.status_code, drawn.headers["content-type"]) == (200, "image/svg+xml"), drawn.text
+        assert "Value, departure from 2000 to 2009: 24 values from 2010-01 to 2011-12; least 5.5 K" in drawn.text
+        assert "greatest 6.5 K" in drawn.text
+        again = client.get(f"/datasets/{name}/plot?{query}", headers={"If-None-Match": drawn.headers["etag"]})
+        assert again.status_code == 304
+        refused = client.get(f"/datasets/{name}/plot?{query}&departure=percent")
+        assert (refused.status_code, "percent" in refused.json()["detail"]) == (400, True)
+        alone = client.get(f"/datasets/{name}/plot?at=17,3&departure=percent").json()
+        assert alone["errors"][0]["loc"] == ["query", "departure"]
+        assert client.get(f"/datasets/{name}/plot?at=17,3").status_code == 200
+
     def test_a_day_less_the_31_days_around_it(self, keep: Any, ask: Any) -> None:
         data = daily(366 + 365)
         values = np.concatenate([np.arange(366), np.arange(365)]).astype("f8")

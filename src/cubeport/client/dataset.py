@@ -243,10 +243,32 @@ class Dataset:
         return self._picture(f"/ogcapi/collections/{self.id}@{self.version}/map", query, "image/png")
 
     def plot(
-        self, at: Sequence[float], variable: str | None = None, *, time: str | None = None, level: float | str | None = None
+        self,
+        at: Sequence[float],
+        variable: str | None = None,
+        *,
+        time: str | None = None,
+        level: float | str | None = None,
+        relative_to: str | None = None,
+        departure: str | None = None,
     ) -> Picture:
-        """Return a plot of one variable over time at a place (longitude, latitude in degrees). A notebook shows it."""
-        query = {"at": ",".join(repr(float(each)) for each in at), "v": variable, "t": time, "z": level}
+        """Return a plot of one variable over time at a place (longitude, latitude in degrees). A notebook shows it.
+
+        Parameters
+        ----------
+        relative_to
+            The years of a normal, such as ``1991/2020``: the plot then shows the departures from it.
+        departure
+            ``absolute`` (the default), ``percent`` or ``standard``.
+        """
+        query = {
+            "at": ",".join(repr(float(each)) for each in at),
+            "v": variable,
+            "t": time,
+            "z": level,
+            "relative-to": relative_to,
+            "departure": departure,
+        }
         return self._picture(f"/datasets/{self.id}@{self.version}/plot", query, "image/svg+xml")
 
     def _picture(self, path: str, query: Mapping[str, object], media_type: str) -> Picture:

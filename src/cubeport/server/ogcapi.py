@@ -32,7 +32,7 @@ from cubeport.cubes.selection import COVERAGE_PARAMETERS, Selection, parse
 from cubeport.cubes.view import View, plot_parameters, point
 from cubeport.documents import ogc, places
 from cubeport.documents.texts import PublishedView
-from cubeport.errors import InvalidRequest, NotAcceptable, NotFound
+from cubeport.errors import InvalidRequest, NotAcceptable, NotFound, Problem
 from cubeport.server import incoming, negotiation, replies, waiting
 from cubeport.server.openapi import READ, described
 from cubeport.service import answered
@@ -157,12 +157,29 @@ class PlotQuery(incoming.Model):
         None
     )
     f: Annotated[Literal["svg"] | None, Field(description="svg")] = None
+    relative_to: Annotated[
+        str | None,
+        Field(alias="relative-to", max_length=20, description="The years of a normal, such as 1991/2020"),
+    ] = None
+    departure: Annotated[str | None, Field(max_length=20, description="absolute (default), percent, standard")] = None
+    period: Annotated[str | None, Field(max_length=20, description="With relative-to: as of a table, such as month")] = None
 
 
 class OgcFace:
     """The OGC API and downloads, with their routes (``Parts.queries``)."""
 
-    def __init__(self, service: Service, queries: Queries, *, public_url: str, title: str, description: str) -> None:
+    def __init__(
+        self,
+        service: Service,
+        queries: Queries,
+        *,
+        public_url: str,
+        title: str,
+        description: str,
+        departures: Callable[[Request, PlotQuery], Awaitable[Response]] | None = None,
+    ) -> None:
+        self._departures = departures
+        """Answers a plot of departures from normal, which are made as those of tables are."""
         self._service = service
         self._queries = queries
         self._url = public_url
@@ -466,6 +483,13 @@ class OgcFace:
 
     async def plot(self, request: Request) -> Response:
         """Answer ``/datasets/{dataset_id}/plot``."""
+        query = incoming.query(request.scope["query_string"], PlotQuery)
+        if query.relative_to is not None and self._departures is not None:
+            return await self._departures(request, query)
+        for name, value in (("departure", query.departure), ("period", query.period)):
+            if value is not None:
+                words = f"{name} needs relative-to, the years of the normal"
+                raise InvalidRequest(f"{words}.", errors=[Problem(("query", name), "missing", words)])
         return await self._values(request, self._plot)
 
     def _edr(self, kind: EdrQuery) -> Callable[[Request], Awaitable[Response]]:

@@ -16,12 +16,15 @@ from starlette.responses import Response
 
 from cubeport.cubes.tables.request import PARAMETERS, parse_table
 from cubeport.cubes.tables.table import Table
-from cubeport.cubes.zones import MEDIA_TYPE, MOST_BYTES, ZoneSet, read_zone_set
+from cubeport.cubes.view import point
+from cubeport.cubes.zones import MEDIA_TYPE, MOST_BYTES, ZoneSet, of_box, read_zone_set
 from cubeport.documents.processes import PROCESS, results
+from cubeport.documents.tables.drawn import PLOT_FORM
 from cubeport.documents.tables.forms import TABLE_FORMS, table_form
+from cubeport.documents.texts import PublishedView
 from cubeport.errors import InvalidRequest, Problem, TooLarge
 from cubeport.server import incoming, negotiation, replies, waiting
-from cubeport.server.ogcapi import File
+from cubeport.server.ogcapi import File, PlotQuery
 from cubeport.server.openapi import READ, described
 from cubeport.server.parts import Service
 from cubeport.server.zones import MEDIA_TYPES, MOST_VALUES
@@ -109,6 +112,21 @@ class TablesFace:
 
     async def _answered(self, request: Request, document: Any) -> Response:
         return await self.answered(request, lambda: self._asked(request, document))
+
+    async def plot(self, request: Request, query: PlotQuery) -> Response:
+        """Answer a plot of departures from normal: the table of the cell at a place, drawn."""
+        return await self.answered(request, lambda: self._at_place(request, query))
+
+    def _at_place(self, request: Request, query: PlotQuery) -> TableOrder:
+        """Return the order of the table of one cell: that of a box at the place which is smaller than any cell."""
+        lon, lat = (float(each) for each in point(query.at)[6:-1].split(" "))
+        names = {"variables": query.v, "datetime": query.t, "z": query.z, "subset": query.subset, "period": query.period}
+        names |= {"relative-to": query.relative_to, "departure": query.departure}
+        asked = parse_table([(name, value) for name, value in names.items() if value is not None])
+        shown = self._service.shown(request.path_params["dataset_id"])
+        side = _within_cell(shown)
+        zone_set = of_box("place", f"{lon:g}, {lat:g}", (lon, lat, lon + side, lat + side))
+        return TableOrder(shown, asked, zone_set, PLOT_FORM, replies.etag_of(shown, request, "svg", self._url))
 
     async def answered(self, request: Request, make: Callable[[], TableOrder]) -> Response:
         """Answer with the table that *make* orders, which a thread calls. Raises what the table raises."""
@@ -215,6 +233,15 @@ class TablesFace:
         reply = replies.reply(request, content, media_type=media_type, tag=asked.tag, headers=headers)
         sent = self._queries.hold(bytes(reply.body))
         return reply if isinstance(sent, bytes) else File(sent, reply.headers)
+
+
+def _within_cell(shown: PublishedView) -> float:
+    """Return the side of a box that lies in one cell but for places at its very edge: a thousandth of a cell, in degrees."""
+    west, south, east, north = shown.description.spatial.bbox
+    x, y = shown.description.axis_of("x"), shown.description.axis_of("y")
+    width = east - west if east > west else east - west + 360
+    wide, high = (max(axis.size, 1) if axis is not None else 1 for axis in (x, y))
+    return float(min(width / wide, (north - south) / high)) / 1000
 
 
 def _told(table: Table) -> dict[str, str]:
