@@ -196,3 +196,16 @@ def test_a_glob_stands_for_files_only_where_it_fits_just_these(tmp_path: Path) -
     assert _names.as_globs(three) == [f"{tmp_path}/a*.nc"]
     assert _names.as_globs([*three, f"{tmp_path}/b.nc"]) == [f"{tmp_path}/*.nc"]
     assert _names.as_globs([three[0], three[1], f"{tmp_path}/b.nc"]) == [three[0], three[1], f"{tmp_path}/b.nc"]
+
+
+def test_a_gap_is_named_with_the_flag_that_accepts_it(shell: Shell, inbox: Path) -> None:
+    files = (inbox / "tas_20200101.nc", inbox / "tas_20200103.nc", write(inbox / "tas_20200104.nc", month=4))
+    refused = shell("ingest", *files, "--series", "--id", "a", "--period-type", "daily")
+    assert refused.code == 4
+    assert "1 of 4 daily periods are missing: 2020-01-02 to 2020-01-02." in refused.err
+    assert "--allow-gaps" in refused.err
+    shell.ok("ingest", *files, "--series", "--id", "a", "--period-type", "daily", "--allow-gaps")
+    update = shell("update", "a", write(inbox / "tas_20200106.nc", month=6))
+    assert "2 of 6 daily periods are missing, first 2020-01-02 to 2020-01-02." in update.err
+    shell.ok("tag", "a", "first")
+    assert shell.ok("versions", "a").out.splitlines()[1].endswith("first")

@@ -225,11 +225,23 @@ class TestErrors:
         assert caught.value.reason == "timed-out"
         assert caught.value.members["limit"] == 1
 
+    def test_each_further_source_has_time_of_its_own(self, tmp_path: Path) -> None:
+        """A series of a year of small files declares few bytes; opening them takes longer than one file may."""
+        files = [tmp_path / f"{number}.nc" for number in range(4)]
+        for each in files:
+            each.write_bytes(b"x")
+        with small(base_s=1, kill_after_s=0.2) as opened:
+            began = time.monotonic()
+            with pytest.raises(SourceRejected, match="took longer"):
+                opened.run("refuse", {"how": "sleep"}, sources=files)
+            assert time.monotonic() - began > 4
+        assert SourceLimits(base_s=60).seconds(0, sources=366) == 60 + 365
+
     def test_the_cpu_has_its_own_bound(self) -> None:
         class Patient(SourceLimits):
             """A wall clock that never comes, so that RLIMIT_CPU has to."""
 
-            def seconds(self, declared_bytes: int) -> float:
+            def seconds(self, declared_bytes: int, sources: int = 1) -> float:
                 return 60.0
 
         limits = Patient(base_s=1)

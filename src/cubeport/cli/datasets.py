@@ -84,10 +84,10 @@ def versions(ctx: typer.Context, dataset_id: DatasetId) -> None:
     """List the versions of a dataset, newest first."""
     session = current(ctx)
     found = session.verbs.versions(dataset_id)
-    rows = [(each["version_id"], each["seq"], each["kind"], each["state"], each["created_at"]) for each in found]
-    session.result(
-        {"kind": "VersionList", "items": found}, lambda: _output.table(rows, ("version", "seq", "kind", "state", "created"))
-    )
+    fields = ("version_id", "seq", "kind", "state", "created_at")
+    rows = [(*(each[name] for name in fields), ", ".join(each["tags"])) for each in found]
+    heads = ("version", "seq", "kind", "state", "created", "tags")
+    session.result({"kind": "VersionList", "items": found}, lambda: _output.table(rows, heads))
 
 
 def diff(

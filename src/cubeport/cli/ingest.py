@@ -106,6 +106,7 @@ def ingest(
             help="Steps that several files have: refuse them, or take the first's or last's.",
         ),
     ] = None,
+    allow_gaps: Annotated[bool, typer.Option("--allow-gaps", help="Accept missing periods, and list them.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Ingest the periods again that the dataset already has.")] = False,
     replace: Annotated[bool, typer.Option("--replace", help="Files: replace the dataset as a whole.")] = False,
     publish: Annotated[
@@ -123,6 +124,7 @@ def ingest(
         "start": start,
         "end": end,
         "extent_id": extent,
+        "allow_gaps": allow_gaps,
         "overwrite": overwrite,
         "mode": "replace" if replace else None,
         "publish": publish,
@@ -319,7 +321,9 @@ class _Each:
 
     def line(self) -> str:
         if self.error is not None:
-            words = f": {self.error.message}" + (f" Next: {self.error.next_step}" if self.error.next_step else "")
+            words = f": {self.error.message.removesuffix('.')}." + (
+                f" Next: {self.error.next_step}" if self.error.next_step else ""
+            )
         else:
             assert self.ingestion is not None
             words = "".join(f"; {each['message']}" for each in self.ingestion["warnings"])

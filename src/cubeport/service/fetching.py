@@ -13,9 +13,9 @@ from typing import Any
 from cubeport.cubes import periods
 from cubeport.cubes.calendars import CalendarName, Stamp, canonical
 from cubeport.cubes.sources import Period
-from cubeport.errors import CoverageIncomplete, Gap, InvalidPeriod, InvalidRequest, NoData
+from cubeport.errors import CoverageIncomplete, InvalidPeriod, InvalidRequest, NoData
 from cubeport.service.ingestions import Ingestion, Scope
-from cubeport.service.scope import GAPS_TOLD, TIMELESS
+from cubeport.service.scope import GAPS_TOLD, TIMELESS, missing
 from cubeport.service.state import VersionState
 from cubeport.service.templates import TemplateFields
 
@@ -149,12 +149,9 @@ def take(query: Asked, there: Sequence[Period], *, allow_gaps: bool, follows: bo
         return Taken(tuple(each for each in wanted if each.number <= before.number), before, (("gap", words),))
     if fresh and not allow_gaps:
         named = [(Period(a, end.type, end.calendar), Period(b, end.type, end.calendar)) for a, b in fresh[:GAPS_TOLD]]
-        missing = sum(b - a + 1 for a, b in fresh)
-        raise Gap(
-            f"{missing} of {end.number - query.first.number + 1} {end.type} periods are missing in the source.",
-            gaps=[{"start": str(a), "end": str(b), "count": b.number - a.number + 1} for a, b in named],
-            next_step="use allow_gaps if the source has nothing more",
-        )
+        count = sum(b - a + 1 for a, b in fresh)
+        words = f"{end.number - query.first.number + 1} {end.type} periods are missing in the source"
+        raise missing([{"start": str(a), "end": str(b), "count": b.number - a.number + 1} for a, b in named], count, words)
     return Taken(tuple(wanted), end)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cubeport.cubes import periods
@@ -129,11 +129,19 @@ def check_realised(scope: Scope, description: CubeDescription, period_type: str,
             next_step="name the period_type that the data have",
         )
     if temporal.count < expected and not allow_gaps:
-        raise Gap(
-            f"{expected - temporal.count} of {expected} {period_type} periods are missing.",
-            gaps=[gap.model_dump() for gap in gaps(temporal, period_type)[:GAPS_TOLD]],
-            next_step="use allow_gaps if the source has nothing more",
-        )
+        found = [gap.model_dump() for gap in gaps(temporal, period_type)[:GAPS_TOLD]]
+        raise missing(found, expected - temporal.count, f"{expected} {period_type} periods are missing")
+
+
+def missing(found: Sequence[Mapping[str, Any]], count: int, words: str) -> Gap:
+    """Return the refusal of *count* missing periods, whose message names the first gap of *found*."""
+    first = f"{found[0]['start']} to {found[0]['end']}" if found else ""
+    where = f": {first}" if len(found) == 1 else f", first {first}" if found else ""
+    return Gap(
+        f"{count} of {words}{where}.",
+        gaps=list(found),
+        next_step="bring the missing periods too, or accept the gap with --allow-gaps (allow_gaps in a request or template)",
+    )
 
 
 def check_said(fields: TemplateFields, description: CubeDescription) -> None:

@@ -82,7 +82,7 @@ class Context:
 
     def declare(self, declared_bytes: int) -> None:
         """Report the declared size of the sources. It determines the time limit (``gate.base_s`` plus the size at a fixed rate)."""
-        _cpu_seconds(self.limits.seconds(declared_bytes))
+        _cpu_seconds(self.limits.seconds(declared_bytes, len(self.sources)))
         with self._speaking:
             wire.send(self._channel, {"declared": declared_bytes})
 
@@ -242,7 +242,8 @@ def _shut_in(context: Context, declared_bytes: int) -> None:
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_AS, limits.memory_bytes)
     _limit(resource.RLIMIT_FSIZE, limits.file_bytes)
-    _cpu_seconds(limits.seconds(declared_bytes), hard=limits.seconds(limits.declared_bytes))
+    count = len(context.sources)
+    _cpu_seconds(limits.seconds(declared_bytes, count), hard=limits.seconds(limits.declared_bytes, count))
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a write beyond the limit then fails with EFBIG
     if limits.sandbox == "off":
         return

@@ -161,7 +161,7 @@ class Children:
             try:
                 unit.send(document)
                 self._hand_over(unit, beat, sources)
-                answer = self._listen(unit, beat, declared_bytes or 0, bring or {})
+                answer = self._listen(unit, beat, declared_bytes or 0, len(sources), bring or {})
             except wire.Garbled as error:
                 _LOG.error("a child of the gate broke off: %s", error)
                 unit.end()
@@ -218,7 +218,7 @@ class Children:
         """Send the sources' descriptors to the child in batches, because a long series has more files than this process can
         open.
         """
-        deadline = time.monotonic() + self.limits.seconds(0)
+        deadline = time.monotonic() + self.limits.seconds(0, len(sources))
         for batch in itertools.batched(sources, wire.DESCRIPTORS):
             with contextlib.ExitStack() as stack:
                 unit.send_descriptors([stack.enter_context(open_source(each)) for each in batch])
@@ -230,10 +230,10 @@ class Children:
                 raise wire.Garbled("it does not receive its sources")
 
     def _listen(
-        self, unit: _Unit, beat: _Beat, declared_bytes: int, bring: Mapping[str, Callable[[str], None]]
+        self, unit: _Unit, beat: _Beat, declared_bytes: int, sources: int, bring: Mapping[str, Callable[[str], None]]
     ) -> Mapping[str, Any] | None:
         """Return the child's final message, or ``None`` if it ended without one."""
-        deadline = time.monotonic() + self.limits.seconds(declared_bytes)
+        deadline = time.monotonic() + self.limits.seconds(declared_bytes, sources)
         while True:
             match frame := self._next(unit, beat, deadline):
                 case {"progress": [str(phase), int(done), int(total)]}:

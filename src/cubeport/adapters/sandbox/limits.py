@@ -23,6 +23,10 @@ SETTINGS = {
 """The settings of the limits that an operator can set, by field of :class:`SourceLimits`. The other limits are fixed rules."""
 
 
+SOURCE_S = 1.0
+"""The seconds that each further source adds to the time of a unit: a series of thousands of small files declares few bytes."""
+
+
 @dataclass(frozen=True, slots=True)
 class SourceLimits:
     """All limits with safe defaults. A refusal names the setting or rule, the limit and the value above it."""
@@ -64,11 +68,11 @@ class SourceLimits:
         if self.sandbox not in SANDBOXES:
             raise ValueError(f"gate.sandbox is one of {', '.join(SANDBOXES)}")
 
-    def seconds(self, declared_bytes: int) -> float:
+    def seconds(self, declared_bytes: int, sources: int = 1) -> float:
         """Return the limit in seconds of wall clock and CPU time for a unit with *declared_bytes*, of which at most the limit
-        counts.
+        counts. Each further source adds :data:`SOURCE_S`.
         """
-        return self.base_s + min(max(declared_bytes, 0), self.declared_bytes) / self.bytes_per_s
+        return self.base_s + max(sources - 1, 0) * SOURCE_S + min(max(declared_bytes, 0), self.declared_bytes) / self.bytes_per_s
 
     def too_big(self, limit: str, value: int, what: str, *, source: str | None = None) -> SourceRejected:
         """Return the refusal for a *value* above *limit* (the name of a field). *what* starts the sentence."""
