@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import xarray as xr
 from tests.pages import Follower, blocks
@@ -89,6 +90,30 @@ def test_the_page_on_files_without_a_copy_works_as_written(tmp_path: Path) -> No
         with xr.open_zarr(store, chunks=None) as opened, xr.open_dataset(tmp_path / "archive/tas.nc") as source:
             assert opened.tas.values.tobytes() == source.tas.values.tobytes()
         assert shown.sealed["storage"]["chunks"] == 4
+
+
+def test_the_pages_on_big_files_and_on_names_work_as_written(tmp_path: Path) -> None:
+    (tmp_path / "archive").mkdir()
+    prepare(tmp_path / "here", allow_roots=[str(tmp_path / "archive")])
+    data = xr.Dataset(
+        {"tas": (("time", "lat", "lon"), np.zeros((48, 20, 20), "f4"), {"units": "K"})},
+        coords={
+            "time": ("time", np.arange(48), {"units": "hours since 2020-01-01"}),
+            "lat": ("lat", np.arange(20.0), {"units": "degrees_north"}),
+            "lon": ("lon", np.arange(20.0), {"units": "degrees_east"}),
+        },
+    )
+    data.to_netcdf(tmp_path / "archive" / "big.nc", engine="h5netcdf")
+    reader = Follower(tmp_path / "here")
+    reader.follow("how-to/big-files.md")
+    assert "would create" in reader.outputs[0]
+    with cubeport.connect(tmp_path / "here") as service:
+        assert service.shown("big").sealed["storage"]["chunks"] > 0
+        assert service.shown("series").description.variable("tas").chunks == (24, 10, 10)
+    [written] = [each.text for each in blocks("how-to/branding.md") if each.language == "yaml"]
+    (tmp_path / "here/config/service.yaml").write_text(written)
+    reader.follow("how-to/branding.md")
+    assert settings.load(tmp_path / "here").title == "Meteorological service of Example"
 
 
 def test_the_page_on_tables_works_as_written(tmp_path: Path) -> None:
