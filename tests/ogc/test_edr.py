@@ -308,6 +308,15 @@ def test_owslib_asks_a_position(client: httpx.Client, co2: Any, equal: Any) -> N
     assert equal(document["ranges"]["tcco2"]["values"], truth["tcco2"].values[days, y, x], packed=True)
 
 
+def test_owslib_lists_the_collections_with_edr_queries(client: httpx.Client, co2: Any) -> None:
+    found = EnvironmentalDataRetrieval(f"{str(client.base_url).rstrip('/')}/ogcapi").data()
+    page = client.get("/ogcapi/collections").json()["collections"]
+    assert found == [each["id"] for each in page if each["data_queries"]]
+    document = client.get(f"/ogcapi/collections/{co2.dataset_id}").json()
+    (places,) = [each["href"] for each in document["links"] if each["rel"] == "data"]
+    assert client.get(places).json()["type"] == "FeatureCollection"
+
+
 # --- the grammar --------------------------------------------------------------------------------------------------------
 
 numbers = st.floats(-1e6, 1e6).map(lambda value: value + 0.0)

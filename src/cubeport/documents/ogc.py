@@ -209,6 +209,8 @@ def _collection_links(shown: PublishedView, base: str, public_url: str) -> list[
         link(f"{public_url}/ogcapi/collections", "parent", "Collections"),
         link(f"{base}/schema", f"{_REL}schema", "Fields", SCHEMA),
         link(f"{base}/items", "items", "Stations and named areas", GEOJSON),
+        # OWSLib finds the collections of EDR by this relation.
+        *([link(f"{base}/locations", "data", "EDR locations", GEOJSON)] if shown.description.spatial.family != "none" else []),
         *(
             link(f"{base}/coverage?f={form.name}", f"{_REL}coverage", f"Coverage as {form.title}", form.media_type)
             for form in FORMS
