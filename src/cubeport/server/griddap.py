@@ -50,7 +50,7 @@ _BY_VALUE = re.compile(r"\[[^\]]*(?:\(|last)")
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class _ParsedQuery:
     """One request: a coverage, the ending of the address, and the query, decoded and in its two parts."""
 
     request: Request
@@ -138,7 +138,7 @@ class GriddapFace:
             return self._described(asked, negotiation.HTML, lambda: self._page(asked))
         return self._values(asked)
 
-    def _asked(self, request: Request, name: str, form: str) -> _Asked:
+    def _asked(self, request: Request, name: str, form: str) -> _ParsedQuery:
         shown = self._coverage(name)
         opened = self._queries.versions.open(shown.texts.dataset_id, shown.version.version_id, shown.description)
         try:
@@ -147,7 +147,9 @@ class GriddapFace:
             raise InvalidRequest("Query error: it is not text.") from exc
         constraints, *commands = query.split("&")
         pinned = shown.pinned and name.endswith(f"@{shown.version.version_id}")
-        return _Asked(request, shown, opened, offer(opened), form, constraints, tuple(each for each in commands if each), pinned)
+        return _ParsedQuery(
+            request, shown, opened, offer(opened), form, constraints, tuple(each for each in commands if each), pinned
+        )
 
     def _coverage(self, name: str) -> PublishedView:
         try:
@@ -159,7 +161,7 @@ class GriddapFace:
 
     # --- values ---------------------------------------------------------------------------------------------------------
 
-    def _values(self, asked: _Asked) -> Response:
+    def _values(self, asked: _ParsedQuery) -> Response:
         found = resolve_query(asked.offered, asked.constraints)
         media_type = {"nc": "application/x-netcdf", "json": "application/json"}.get(asked.form, _CSV)
         if found.of_axes and asked.form != "nc":
@@ -193,7 +195,7 @@ class GriddapFace:
             asked.request, build, media_type=media_type, tag=tag, cache=headers.pop("Cache-Control"), headers=headers
         )
 
-    def _labels(self, asked: _Asked, found: GridRequest) -> bytes:
+    def _labels(self, asked: _ParsedQuery, found: GridRequest) -> bytes:
         """Return the labels of axes as a table, in columns of their own lengths."""
         columns = []
         for name in found.names:
@@ -205,7 +207,7 @@ class GriddapFace:
             return documents.table_json(columns)
         return _with_header(documents.csv(columns), asked.form)
 
-    def _opendap(self, asked: _Asked) -> Response:
+    def _opendap(self, asked: _ParsedQuery) -> Response:
         axes = asked.offered.axes.values()
         source = self._slabs.source(asked.shown, only={*asked.offered.fields, *(each.name for each in axes)})
         expression = quote(asked.constraints, safe="[]:,.@")
@@ -223,7 +225,7 @@ class GriddapFace:
 
     # --- pictures -------------------------------------------------------------------------------------------------------
 
-    def _picture(self, asked: _Asked) -> Response:
+    def _picture(self, asked: _ParsedQuery) -> Response:
         query = picture_query(asked.opened, asked.offered, asked.constraints, asked.commands)
         headers = self._headers(asked)
 
@@ -247,14 +249,14 @@ class GriddapFace:
 
         return self._described(asked, _CSV if form == "csv" else "application/json", build)
 
-    def _ncml(self, asked: _Asked) -> bytes:
+    def _ncml(self, asked: _ParsedQuery) -> bytes:
         location = f"{self._url}/griddap/{asked.shown.coverage_name}"
         return documents.ncml(location, self._global(asked), self._parts(asked))
 
-    def _global(self, asked: _Asked) -> Mapping[str, object]:
+    def _global(self, asked: _ParsedQuery) -> Mapping[str, object]:
         return {**asked.opened.global_attributes(), "title": asked.shown.texts.title}
 
-    def _parts(self, asked: _Asked) -> list[documents.Described]:
+    def _parts(self, asked: _ParsedQuery) -> list[documents.Described]:
         """Return the axes, then the fields, as griddap describes them."""
         description, offered = asked.shown.description, asked.offered
         stored = asked.opened.names()
@@ -275,11 +277,11 @@ class GriddapFace:
             parts.append(documents.Described(name, documents.type_named(variable.decoded_dtype), axes, 0, said))
         return parts
 
-    def _units(self, asked: _Asked, axis: GridAxis) -> str | None:
+    def _units(self, asked: _ParsedQuery, axis: GridAxis) -> str | None:
         units: str | None = next((each.units for each in asked.shown.description.axes if each.name == axis.name), None)
         return units
 
-    def _page(self, asked: _Asked) -> bytes:
+    def _page(self, asked: _ParsedQuery) -> bytes:
         """Return a short page: what can be asked here, and how."""
         base = f"{self._url}/griddap/{asked.shown.coverage_name}"
         title = html.escape(asked.shown.texts.title)
@@ -301,7 +303,7 @@ class GriddapFace:
             f"<h2>Variables</h2><ul>{fields}</ul><p>Types: {', '.join(FORMS)}</p></main></body></html>"
         ).encode()
 
-    def _described(self, asked: _Asked, media_type: str, build: Callable[[], bytes], *, fixed: bool = False) -> Response:
+    def _described(self, asked: _ParsedQuery, media_type: str, build: Callable[[], bytes], *, fixed: bool = False) -> Response:
         """Return a document. With *fixed*, it depends only on the version."""
         headers = self._headers(asked) if fixed else {**replies.versioned(asked.shown), "Cache-Control": replies.NO_CACHE}
         if media_type == negotiation.HTML:
@@ -310,12 +312,12 @@ class GriddapFace:
         cache = headers.pop("Cache-Control")
         return replies.reply(asked.request, build, media_type=media_type, tag=tag, cache=cache, headers=headers)
 
-    def _tag(self, asked: _Asked) -> str:
+    def _tag(self, asked: _ParsedQuery) -> str:
         return replies.etag_of(
             asked.shown, asked.request, asked.form, self._url, asked.shown.description.overview_levels, fixed=asked.pinned
         )
 
-    def _headers(self, asked: _Asked) -> dict[str, str]:
+    def _headers(self, asked: _ParsedQuery) -> dict[str, str]:
         return {**replies.versioned(asked.shown), "Cache-Control": replies.IMMUTABLE if asked.pinned else replies.NO_CACHE}
 
 

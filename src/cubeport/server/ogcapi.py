@@ -402,7 +402,7 @@ class OgcFace:
     async def location(self, request: Request) -> Response:
         """Answer ``…/locations/{location_id}``: the values of a station, or the area query of a named area."""
 
-        def read(request: Request) -> _Asked:
+        def read(request: Request) -> _ValuesRequest:
             shown = self._coverage_at(request)
             found = self._place_at(request, shown)
             kind = "area" if found.index is None else "position"
@@ -495,7 +495,7 @@ class OgcFace:
     def _edr(self, kind: EdrQuery) -> Callable[[Request], Awaitable[Response]]:
         """Return the handler of one kind of EDR query."""
 
-        def read(request: Request) -> _Asked:
+        def read(request: Request) -> _ValuesRequest:
             place, selection = parse_query(kind.name, _pairs_with_form(request, "f", FORMS), forms=_NAMES)
             query = CubeQuery(selection, _form(request, selection, FORMS), place)
             return self._asked(request, self._coverage_at(request), query)
@@ -505,12 +505,12 @@ class OgcFace:
 
         return handler
 
-    def _coverage(self, request: Request) -> _Asked:
+    def _coverage(self, request: Request) -> _ValuesRequest:
         selection = parse(_pairs_with_form(request, "f", FORMS), forms=_NAMES, allowed=COVERAGE_PARAMETERS)
         query = CubeQuery(selection, _form(request, selection, FORMS))
         return self._asked(request, self._coverage_at(request), query)
 
-    def _plot(self, request: Request) -> _Asked:
+    def _plot(self, request: Request) -> _ValuesRequest:
         query = incoming.query(request.scope["query_string"], PlotQuery)
         view = View(query.v, query.t, query.z, query.subset, query.at)
         shown = self._service.shown(request.path_params["dataset_id"])
@@ -521,7 +521,7 @@ class OgcFace:
             place = parse_query("position", [("coords", point(view.at))], forms=())[0]
         return self._asked(request, shown, CubeQuery(selection, PLOT, place))
 
-    def _download(self, request: Request) -> _Asked:
+    def _download(self, request: Request) -> _ValuesRequest:
         selection, ends = parse_download(_pairs_with_form(request, "format", _DOWNLOADS))
         form = _form(request, selection, _DOWNLOADS)
         shown = self._service.shown(request.path_params["dataset_id"]).having(selection.properties or ())
@@ -529,13 +529,13 @@ class OgcFace:
             selection = replace(selection, datetime=period_of(shown.description, shown.texts.period_type, ends))
         return self._asked(request, shown, CubeQuery(selection, form, download=True))
 
-    def _asked(self, request: Request, shown: PublishedView, query: CubeQuery) -> _Asked:
+    def _asked(self, request: Request, shown: PublishedView, query: CubeQuery) -> _ValuesRequest:
         # Only URLs with a version id never change. A tag can be moved, and latest moves.
         cache = replies.IMMUTABLE if shown.pinned and _names_version(request, shown) else replies.NO_CACHE
         tag = replies.etag_of(shown, request, query.form.name, self._url, fixed=cache is replies.IMMUTABLE)
-        return _Asked(request, shown, query, tag, cache)
+        return _ValuesRequest(request, shown, query, tag, cache)
 
-    async def _values(self, request: Request, read: Callable[[Request], _Asked]) -> Response:
+    async def _values(self, request: Request, read: Callable[[Request], _ValuesRequest]) -> Response:
         """Answer with values: parse the query, plan it and run it.
 
         One thread does all the work for a light query. A heavy query waits for its place here, without a thread, so that lists and
@@ -553,8 +553,8 @@ class OgcFace:
             watching.cancel()
 
     def _begun(
-        self, request: Request, read: Callable[[Request], _Asked], left: threading.Event
-    ) -> Response | tuple[_Asked, QueryPlan | None]:
+        self, request: Request, read: Callable[[Request], _ValuesRequest], left: threading.Event
+    ) -> Response | tuple[_ValuesRequest, QueryPlan | None]:
         """Return the answer of a light query. For a heavy query, return its plan, or ``None`` if planning is heavy too."""
         asked = read(request)
         known = asked.known()
@@ -571,7 +571,7 @@ class OgcFace:
         waiting.check_there(left)
         return self._answered(asked, plan, left, placed=False)
 
-    def _finished(self, query: _Asked, plan: QueryPlan | None, left: threading.Event) -> Response:
+    def _finished(self, query: _ValuesRequest, plan: QueryPlan | None, left: threading.Event) -> Response:
         """Return the answer to a query that has a place."""
         waiting.check_there(left)
         planned = self._planned(query, placed=True) if plan is None else plan
@@ -580,7 +580,7 @@ class OgcFace:
         waiting.check_there(left)
         return self._answered(query, planned, left, placed=True)
 
-    def _planned(self, wanted: _Asked, *, placed: bool) -> QueryPlan | Response:
+    def _planned(self, wanted: _ValuesRequest, *, placed: bool) -> QueryPlan | Response:
         """Return the plan, or the complete answer if it needs no values (``estimate=true``, HEAD)."""
         plan = self._queries.plan(wanted.shown, wanted.query, placed=placed)
         if wanted.query.selection.estimate:
@@ -588,7 +588,7 @@ class OgcFace:
         self._queries.check(plan)
         return self._without_values(wanted, plan) if wanted.request.scope.get("cubeport.head") else plan
 
-    def _answered(self, wanted: _Asked, plan: QueryPlan, left: threading.Event, *, placed: bool) -> Response:
+    def _answered(self, wanted: _ValuesRequest, plan: QueryPlan, left: threading.Event, *, placed: bool) -> Response:
         done = self._queries.answer(plan, left=left, placed=placed)
         said = wanted.version | answered.headers(done.plan)
         media_type = wanted.query.form.media_type
@@ -608,7 +608,7 @@ class OgcFace:
         sent = self._queries.hold(bytes(reply.body))
         return reply if isinstance(sent, bytes) else File(sent, reply.headers)
 
-    def _without_values(self, query: _Asked, plan: QueryPlan) -> Response:
+    def _without_values(self, query: _ValuesRequest, plan: QueryPlan) -> Response:
         """Return the headers of GET without the length, which is only known after reading the values."""
         said = query.version | answered.headers(plan)
         given = replies.reply(
@@ -626,7 +626,7 @@ class OgcFace:
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class _ValuesRequest:
     """A request for values that is parsed but not yet planned."""
 
     request: Request

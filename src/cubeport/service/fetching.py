@@ -24,7 +24,7 @@ _OURS = ("standard", "proleptic_gregorian")
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class RequestedPeriods:
     """The periods that an ingestion requests, before the source was asked which periods it has."""
 
     first: Period
@@ -51,7 +51,9 @@ class Taken:
     warnings: tuple[tuple[str, str], ...] = ()
 
 
-def asked(ingestion: Ingestion, fields: TemplateFields, scope: Scope, head: VersionState | None, *, now: datetime) -> Asked:
+def asked(
+    ingestion: Ingestion, fields: TemplateFields, scope: Scope, head: VersionState | None, *, now: datetime
+) -> RequestedPeriods:
     """Return the periods that an ingestion requests, and those that the dataset already has.
 
     Parameters
@@ -92,7 +94,7 @@ def asked(ingestion: Ingestion, fields: TemplateFields, scope: Scope, head: Vers
             f"The present time does not exist in the calendar {calendar}: name the end.", next_step="name the end (--end)"
         )
     held = _held(temporal, kind, calendar) if temporal else frozenset()
-    return Asked(first, last, held, is_open=scope.end is None)
+    return RequestedPeriods(first, last, held, is_open=scope.end is None)
 
 
 def _held(temporal: Mapping[str, Any], kind: str, calendar: CalendarName) -> frozenset[int]:
@@ -104,7 +106,7 @@ def _held(temporal: Mapping[str, Any], kind: str, calendar: CalendarName) -> fro
     return frozenset(numbers(temporal)) - absent
 
 
-def take(query: Asked, there: Sequence[Period], *, allow_gaps: bool, follows: bool) -> Taken:
+def take(query: RequestedPeriods, there: Sequence[Period], *, allow_gaps: bool, follows: bool) -> Taken:
     """Return the periods to fetch if the source has the periods *there*.
 
     Parameters

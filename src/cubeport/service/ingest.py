@@ -42,7 +42,7 @@ from cubeport.errors import (
 from cubeport.service import describe
 from cubeport.service.changes import Reason, announce, join_version
 from cubeport.service.datasets import Dataset, Datasets
-from cubeport.service.fetching import Asked, Taken, asked, runs, take
+from cubeport.service.fetching import RequestedPeriods, Taken, asked, runs, take
 from cubeport.service.ingestions import Action as PlannedAction
 from cubeport.service.ingestions import Ingestion, IngestionPlan, IngestionRequest, Scope
 from cubeport.service.overviews import sparing, with_overviews
@@ -687,7 +687,7 @@ class Ingester:
         wanted: Wanted,
         dataset: Dataset | None,
         head: VersionState | None,
-        request: Asked,
+        request: RequestedPeriods,
         there: Sequence[Period],
     ) -> _Chosen:
         taken = take(request, there, allow_gaps=_allow_gaps(ingestion, wanted), follows=ingestion.kind == "sync")
@@ -701,13 +701,13 @@ class Ingester:
             plan = plan.model_copy(update={"action": "reuse", "reason": "the source has no more than is held"})
         return _Chosen(request, taken, plan.model_copy(update={"fetch": runs(taken.periods)}), scope)
 
-    def _there(self, ingestion: Ingestion, wanted: Wanted, request: Asked) -> Taken:
+    def _there(self, ingestion: Ingestion, wanted: Wanted, request: RequestedPeriods) -> Taken:
         there = self._list(wanted, request)
         if there is None:
             return Taken(request.wanted, request.last)
         return take(request, there, allow_gaps=_allow_gaps(ingestion, wanted), follows=False)
 
-    def _list(self, wanted: Wanted, request: Asked) -> tuple[Period, ...] | None:
+    def _list(self, wanted: Wanted, request: RequestedPeriods) -> tuple[Period, ...] | None:
         """Ask the source which of the missing periods it has."""
         missing = request.wanted
         return self._sources.listed(_called(wanted), _source(wanted), missing[0], missing[-1], is_open=request.is_open)
@@ -1089,7 +1089,7 @@ def bound(
 class _Chosen:
     """The decision about the periods of a source."""
 
-    asked: Asked
+    asked: RequestedPeriods
     taken: Taken
     plan: IngestionPlan
     scope: Scope

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from cubeport.cubes.selection import Selection, parse
 from cubeport.cubes.tables import statistics, timing
-from cubeport.cubes.tables.statistics import Asked
+from cubeport.cubes.tables.statistics import RequestedStatistic
 from cubeport.cubes.tables.timing import AS_STORED, Method
 from cubeport.errors import InvalidRequest, Problem
 
@@ -50,7 +50,7 @@ class TableRequest:
     """``datetime``, ``properties`` and ``subsets``; at most one value of each axis that is not time."""
     zones: str | None = None
     zone: tuple[str, ...] = ()
-    statistics: tuple[Asked, ...] = field(default_factory=lambda: (statistics.asked("mean"),))
+    statistics: tuple[RequestedStatistic, ...] = field(default_factory=lambda: (statistics.asked("mean"),))
     period: str = AS_STORED
     method: Method | None = None
     """How steps become a period; ``None`` leaves it to ``cell_methods``."""
@@ -123,7 +123,7 @@ def _zones(text: str) -> str:
     return text
 
 
-def _statistics(text: str) -> tuple[Asked, ...]:
+def _statistics(text: str) -> tuple[RequestedStatistic, ...]:
     found = tuple(statistics.asked(each.strip()) for each in text.split(","))
     if len({each.text for each in found}) < len(found) or len(found) > _MOST_STATISTICS:
         raise ValueError(f"may be up to {_MOST_STATISTICS} different ones, with commas")

@@ -217,7 +217,7 @@ STATISTICS: tuple[Statistic, ...] = (
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class RequestedStatistic:
     """A statistic with its number, as written in the request."""
 
     text: str
@@ -229,7 +229,7 @@ class Asked:
         return self.statistic.compute(block, self.number)
 
 
-def asked(text: str) -> Asked:
+def asked(text: str) -> RequestedStatistic:
     """Return the statistic that the text means. Raises ValueError with the end of a sentence that begins with its name."""
     for each in STATISTICS:
         found = each.pattern.fullmatch(text)
@@ -237,6 +237,6 @@ def asked(text: str) -> Asked:
             number = float(found[1]) if found.groups() else 0.0
             if each.name == "pN" and number > 100:
                 break
-            return Asked(text, each, number)
+            return RequestedStatistic(text, each, number)
     names = ", ".join(each.name for each in STATISTICS)
     raise ValueError(f"may be {names}")
