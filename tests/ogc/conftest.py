@@ -81,8 +81,8 @@ class CountingEngine:
         self.reads.append(f"{dataset_id}/{key}")
         return self.engine.read(dataset_id, version_id, key)
 
-    def path(self, dataset_id: str, version_id: str) -> Path:
-        return self.engine.path(dataset_id, version_id)
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.engine, name)
 
 
 @dataclass

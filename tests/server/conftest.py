@@ -213,6 +213,9 @@ class FakeEngine:
     def _objects(self) -> dict[str, Path]:
         return {str(path.relative_to(self.folder)): path for path in sorted(self.folder.rglob("*")) if path.is_file()}
 
+    def waits(self, dataset_id: str, version_id: str) -> bool:
+        return False
+
     def read(self, dataset_id: str, version_id: str, key: str) -> StoredObject | None:
         self.reads.append(key)
         if self.fail is not None:
