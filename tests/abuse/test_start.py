@@ -19,6 +19,8 @@ from typing import Any
 
 import pytest
 
+from cubeport.main import Catalog
+
 POINT = '{"type":"Point","coordinates":[0,0]}'
 KINDS = (
     "/?f=html",
@@ -65,7 +67,7 @@ async def ask(app):
 children = instance._children(settings)
 with instance._service(settings, Catalog.open(root), children) as service:
     app = create_app(instance._app_parts(settings, service, children))
-    instance._warm_up()
+    instance._warm_up(settings)
     print(json.dumps(asyncio.run(ask(app))))
 """
 
@@ -89,6 +91,16 @@ def test_a_failed_warm_up_stops_the_start(instance: Path) -> None:
     assert done.returncode != 0
     assert "shapely" in done.stderr
     assert not re.search(r"http://127\.0\.0\.1:\d+", done.stdout)
+
+
+def test_a_data_folder_that_cannot_be_set_up_stops_the_start(tmp_path: Path) -> None:
+    Catalog.create(tmp_path / "i").close()
+    (tmp_path / "i" / "data").mkdir(exist_ok=True)
+    (tmp_path / "i" / "data" / "store").write_text("not a folder")
+    command = [sys.executable, "-m", "cubeport", "serve", "--port", "0", "--no-jobs", "--instance", str(tmp_path / "i")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode not in (0, 1), done.stderr
+    assert "store-unavailable" in done.stderr
 
 
 def free_port() -> int:

@@ -106,7 +106,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         assert done.status == "completed", done.error
         app = create_app(main._app_parts(settings, service, children))
         assert isinstance(app, App)
-        main._warm_up()
+        main._warm_up(settings)
         found = Site(app, service, root, [done.version_id])
         found.publish_another()
         yield found

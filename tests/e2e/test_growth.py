@@ -85,7 +85,7 @@ def _costs(root: Path, count: int) -> dict[str, int]:
                 _clone(catalog, seed, rows, n, rng)
         app = create_app(main._app_parts(settings, service, children))
         assert isinstance(app, App)
-        main._warm_up()
+        main._warm_up(settings)
         site, steps = Site(app, service, root, [version]), Steps(catalog)
         found: dict[str, int] = {}
         for route, address in [*addresses(site), *((each, each) for each in SEARCHES)]:

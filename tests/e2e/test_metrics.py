@@ -92,12 +92,15 @@ def test_what_is_answered_and_kept_is_counted(client: httpx.Client) -> None:
 def test_a_running_ingestion_is_seen(client: httpx.Client, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = next(iter(tmp_path_factory.getbasetemp().glob("metrics*")))
     values = np.random.default_rng(0).random((120, 250, 250))
-    xr.Dataset({"t": (("z", "y", "x"), values)}).to_netcdf(folder / "large.nc")
+    lat, lon = (("lat", np.arange(250) / 10, {"units": "degrees_north"}), ("lon", np.arange(250) / 10, {"units": "degrees_east"}))
+    xr.Dataset({"t": (("z", "lat", "lon"), values)}, {"lat": lat, "lon": lon}).to_netcdf(folder / "large.nc")
     body = {"dataset_id": "large", "source": str(folder / "large.nc")}
     assert client.post("/ingestions", json=body, headers={"Prefer": "respond-async"}).status_code == 202
     most = dict.fromkeys(("cubeport_gate_children", "cubeport_open_units_of_work", "running"), 0.0)
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and value(measured(client), "cubeport_ingestions_total", outcome="completed") < 2:
+    deadline, metrics = time.monotonic() + 60, measured(client)
+    while value(metrics, "cubeport_ingestions_total", outcome="completed") < 2:
+        assert time.monotonic() < deadline
+        assert value(metrics, "cubeport_ingestions_total", outcome="failed") == 1, "the file of the fixture that is bad"
         metrics = measured(client)
         now = {name: value(metrics, name) for name in most if name != "running"}
         now["running"] = value(metrics, "cubeport_jobs", status="running")

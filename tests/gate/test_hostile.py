@@ -43,7 +43,7 @@ def hold(children: Children, case: Case, folder: Path) -> None:
     assert str(folder) not in told
     assert time.monotonic() - began < 30
     assert service.memory_info().rss - before < 50 * 2**20
-    assert service.num_fds() == descriptors
+    assert service.num_fds() <= descriptors  # earlier tests may lose one to the garbage collector meanwhile
     assert not psutil.Process(children.template_pid()).children()
 
 

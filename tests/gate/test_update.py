@@ -76,7 +76,13 @@ class Held:
 
     def base(self, on_overlap: str = "error") -> dict[str, Any]:
         ranges = {each["name"]: [each["valid_min"], each["valid_max"]] for each in self.found["description"]["variables"]}
-        return {"folder": str(self.folder), "digest": self.found["digest"], "ranges": ranges, "on_overlap": on_overlap}
+        return {
+            "folder": str(self.folder),
+            "digest": self.found["digest"],
+            "brings": False,
+            "ranges": ranges,
+            "on_overlap": on_overlap,
+        }
 
     def update(self, folder: Path, *sources: Path, on_overlap: str = "error") -> tuple[Held, set[str], dict[str, Any]]:
         """Return the updated version, whole in a folder, the keys that were written for it, and the change."""

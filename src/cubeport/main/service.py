@@ -377,16 +377,16 @@ def _serve_one(root: Path, flags: Mapping[str, Any], bound: socket, public_url: 
     catalog = Catalog.open(root, read_only=settings.read_only, data_dir=settings.data_dir)
     with _service(settings, catalog, children, public_url=public_url) as service:
         if not settings.read_only:
-            _ = service.engines.writer  # an engine that cannot write stops the start
+            service.engines.writer.set_up()  # an engine that cannot write stops the start
         if jobs:
             service.start()
         app = create_app(_app_parts(settings, service, children))
-        _warm_up()
+        _warm_up(settings)
         _keep_answering()
         run.serve(app, [bound], max_connections=settings.server.max_connections, ready=ready)
 
 
-def _warm_up() -> None:
+def _warm_up(settings: Settings) -> None:
     """Import everything that a request can need. A failed import stops the start.
 
     If two requests import a library at the same time, it can stay half initialised until the process ends. The first query would
@@ -397,6 +397,8 @@ def _warm_up() -> None:
 
     for name in _NEEDED_BY_REQUESTS:
         import_module(name)
+    if settings.profile is not None and find_spec("icechunk") is not None:
+        import_module("cubeport.adapters.engines.icechunk")
     if find_spec("dask") is not None:
         import_module("dask.array")  # xarray imports it for the first values, if it is installed
     for form in FORMS:
@@ -418,6 +420,7 @@ def _keep_answering() -> None:
 
 _NEEDED_BY_REQUESTS = (
     "anyio._backends._asyncio",
+    "cubeport.adapters.engines.zarr",
     "cubeport.adapters.ogc.api",
     "encodings.unicode_escape",  # used by jinja's lexer
     "h5py._hl.dims",

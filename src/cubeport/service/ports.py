@@ -145,6 +145,9 @@ class Writer(Protocol):
     points: bool
     """Whether its versions can point into files of this machine."""
 
+    def set_up(self) -> None:
+        """Make what :meth:`stage` needs, and test that versions can be published there. Idempotent. Raises StoreUnavailable."""
+
     def claim(self, operation_id: str) -> Mapping[str, Any]:
         """Return the compensation to record in the journal before :meth:`stage`, so that a kill in between leaves no folder."""
 

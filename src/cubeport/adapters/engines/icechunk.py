@@ -86,14 +86,11 @@ class Writer(StagingArea):
         """Return the writer of an instance. Raises InvalidConfiguration if ``profile`` is null."""
         return cls(place.data, roots=place.roots, store=_connected(place), references=place.references)
 
-    def __post_init__(self) -> None:
-        with store_errors("set up the data folder"):
-            make_folders(self.data / "staging")
-
     def stage(
         self, operation_id: str, dataset_id: str, version_id: str, *, parent: str | None = None
     ) -> tuple[Staging, Sequence[Mapping[str, Any]]]:
         """Make ``staging/<op>`` with the metadata of the parent, and return it with the compensations to record."""
+        self.set_up()
         root = self._staging / checked_id(operation_id)
         with store_errors("make a staging folder"):
             self.disk.make_folder(root)

@@ -13,7 +13,7 @@ from typing import Any
 from cubeport.adapters.engines.disk import Disk, remove
 from cubeport.adapters.engines.manifest import Entries
 from cubeport.adapters.engines.objects import StoreObjects
-from cubeport.catalog.disk.durable import store_errors
+from cubeport.catalog.disk.durable import make_folders, store_errors
 from cubeport.cubes.keys import SEGMENT
 from cubeport.cubes.write_request import Staging
 from cubeport.errors import PathEscapes, SourceRejected
@@ -49,6 +49,17 @@ class StagingArea:
     objects: StoreObjects | None = None
     """Reads the objects of stores that a version may point into."""
 
+    def set_up(self) -> None:
+        """Make the folder ``staging``. A server's start and :meth:`stage` call it, so that a dry run makes no folder. Idempotent.
+
+        Raises
+        ------
+        StoreUnavailable
+            If the folder cannot be made.
+        """
+        with store_errors("set up the data folder"):
+            make_folders(self._staging)
+
     def claim(self, operation_id: str) -> Mapping[str, Any]:
         """Return how to undo ``staging/<op>`` before it is made. Its name alone proves that it is ours, because no other operation
         uses it.
@@ -60,6 +71,7 @@ class StagingArea:
         self, operation_id: str, dataset_id: str, version_id: str, *, parent: str | None = None
     ) -> tuple[Staging, Sequence[Mapping[str, Any]]]:
         """Make ``staging/<op>`` and return it with the compensations to record in the journal before the first byte."""
+        self.set_up()
         if parent is not None:
             checked_id(parent)
         final = self.version(dataset_id, version_id)

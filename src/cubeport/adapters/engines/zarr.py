@@ -70,23 +70,21 @@ class Writer(StagingArea):
         """Return the writer of an instance."""
         return cls(place.data, roots=place.roots, objects=place.objects)
 
-    def stage(
-        self, operation_id: str, dataset_id: str, version_id: str, *, parent: str | None = None
-    ) -> tuple[Staging, Sequence[Mapping[str, Any]]]:
-        """Make ``staging/<op>``. Before the first one, test that a folder can be renamed from staging to the store.
+    def set_up(self) -> None:
+        """Make the folders ``staging`` and ``store``, and test that a folder can be renamed from one to the other. Idempotent.
 
         Raises
         ------
         StoreUnavailable
             If the folders cannot be made, or renaming from one to the other fails.
         """
-        if not self._is_set_up:
-            with store_errors("set up the data folder"):
-                for each in (self.data / "staging", self.data / "store"):
-                    make_folders(each)
-                _probe(self.data / "staging", self.data / "store")
-            self._is_set_up = True
-        return super().stage(operation_id, dataset_id, version_id, parent=parent)
+        if self._is_set_up:
+            return
+        super().set_up()
+        with store_errors("set up the data folder"):
+            make_folders(self.data / "store")
+            _probe(self.data / "staging", self.data / "store")
+        self._is_set_up = True
 
     def assemble(self, staging: Staging, *, overviews: bool = False) -> None:
         """Move the objects that the manifest lists, and only those, to ``data``; with *overviews* those of the cube's overviews.
