@@ -40,10 +40,10 @@ def rain(shelf: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
             "lon": ("lon", np.arange(5.0, 85, 10), {"units": "degrees_east", "standard_name": "longitude"}),
         },
     ).to_netcdf(file)
-    shelf.keep("rain", file, period_type="daily")
+    shelf.keep("rain-of-processes", file, period_type="daily")
     boxes = {"a": shapely.box(0, 0, 20, 25), "b": shapely.box(20, 0, 45, 25), "c": shapely.box(3, 31, 50, 59)}
-    shelf.zones["boxes"] = ZoneSet("boxes", tuple(Zone(name, name.title(), shape) for name, shape in boxes.items()))
-    return "rain"
+    shelf.zones["three-boxes"] = ZoneSet("three-boxes", tuple(Zone(name, name.title(), shape) for name, shape in boxes.items()))
+    return "rain-of-processes"
 
 
 @pytest.fixture(scope="module")
@@ -87,8 +87,14 @@ class TestCore:
 
     @pytest.mark.parametrize("period", ["as-stored", "week", "month", "season", "year"])
     def test_at_once_and_as_a_job_it_is_the_table_of_get(self, client: httpx.Client, rain: str, period: str) -> None:
-        inputs = {"dataset": rain, "zones": "boxes", "period": period, "statistic": ["mean", "max"], "datetime": "2020-02/2020-11"}
-        got = client.get(f"/datasets/{rain}/table?zones=boxes&period={period}&statistic=mean,max&datetime=2020-02/2020-11")
+        inputs = {
+            "dataset": rain,
+            "zones": "three-boxes",
+            "period": period,
+            "statistic": ["mean", "max"],
+            "datetime": "2020-02/2020-11",
+        }
+        got = client.get(f"/datasets/{rain}/table?zones=three-boxes&period={period}&statistic=mean,max&datetime=2020-02/2020-11")
         at_once = run(client, AT_ONCE, **inputs)
         assert (at_once.status_code, at_once.headers["content-type"]) == (200, "text/csv"), at_once.text[:200]
         assert at_once.text == got.text
@@ -102,7 +108,7 @@ class TestCore:
     def test_a_table_over_the_limit_is_made_in_parts_and_is_the_same(
         self, small: httpx.Client, client: httpx.Client, rain: str, period: str, statistic: str
     ) -> None:
-        query = f"zones=boxes&period={period}&statistic={statistic}"
+        query = f"zones=three-boxes&period={period}&statistic={statistic}"
         whole = client.get(f"/datasets/{rain}/table?{query}").text
         refused = small.get(f"/datasets/{rain}/table?{query}")
         assert refused.status_code == 413
@@ -116,9 +122,9 @@ class TestCore:
         assert rows(small.get(f"{answer.headers['location']}/results").text) == rows(whole)
 
     def test_what_is_too_large_for_a_job_is_refused_at_once(self, small: httpx.Client, rain: str) -> None:
-        answer = run(small, AS_JOB, dataset=rain, zones="boxes", statistic="mean,min,max")
+        answer = run(small, AS_JOB, dataset=rain, zones="three-boxes", statistic="mean,min,max")
         assert (answer.status_code, answer.json()["setting"]) == (413, "limits.job_rows")
-        form = run(small, AS_JOB, dataset=rain, zones="boxes", form="json")
+        form = run(small, AS_JOB, dataset=rain, zones="three-boxes", form="json")
         assert (form.status_code, form.json()["setting"]) == (413, "limits.table_rows")
 
     def test_zones_can_be_sent_and_a_document_asked_for(self, client: httpx.Client, rain: str) -> None:
@@ -130,11 +136,11 @@ class TestCore:
         assert document.status_code == 200, document.text
         table = document.json()["table"]
         assert table["mediaType"] == "text/csv"
-        assert rows(table["value"]) == rows(run(client, AT_ONCE, **inputs, zones="boxes").text)
+        assert rows(table["value"]) == rows(run(client, AT_ONCE, **inputs, zones="three-boxes").text)
 
     def test_the_media_type_of_the_output_chooses_the_form(self, client: httpx.Client, rain: str) -> None:
         body = {
-            "inputs": {"dataset": rain, "zones": "boxes", "period": "year"},
+            "inputs": {"dataset": rain, "zones": "three-boxes", "period": "year"},
             "outputs": {"table": {"format": {"mediaType": "application/geo+json"}}},
         }
         answer = client.post(EXECUTION, json=body)
@@ -145,13 +151,16 @@ class TestCore:
         ("body", "place"),
         [
             ([], ["body", "inputs"]),
-            ({"inputs": {"zones": "boxes"}}, ["body", "inputs", "dataset"]),
-            ({"inputs": {"dataset": "rain", "zones": "boxes", "statistic": "mode"}}, ["body", "inputs", "statistic"]),
-            ({"inputs": {"dataset": "rain", "zones": "boxes", "nothing": 1}}, ["body", "inputs", "nothing"]),
-            ({"inputs": {"dataset": "rain", "zones": {"href": "http://127.0.0.1/x"}}}, ["body", "inputs", "zones"]),
-            ({"inputs": {"dataset": "rain", "zones": "boxes", "form": "xlsx"}}, ["body", "form"]),
-            ({"inputs": {"dataset": "rain", "zones": "boxes"}, "response": "both"}, ["body", "response"]),
-            ({"inputs": {"dataset": "rain"}, "outputs": {"other": {}}}, ["body", "outputs"]),
+            ({"inputs": {"zones": "three-boxes"}}, ["body", "inputs", "dataset"]),
+            (
+                {"inputs": {"dataset": "rain-of-processes", "zones": "three-boxes", "statistic": "mode"}},
+                ["body", "inputs", "statistic"],
+            ),
+            ({"inputs": {"dataset": "rain-of-processes", "zones": "three-boxes", "nothing": 1}}, ["body", "inputs", "nothing"]),
+            ({"inputs": {"dataset": "rain-of-processes", "zones": {"href": "http://127.0.0.1/x"}}}, ["body", "inputs", "zones"]),
+            ({"inputs": {"dataset": "rain-of-processes", "zones": "three-boxes", "form": "xlsx"}}, ["body", "form"]),
+            ({"inputs": {"dataset": "rain-of-processes", "zones": "three-boxes"}, "response": "both"}, ["body", "response"]),
+            ({"inputs": {"dataset": "rain-of-processes"}, "outputs": {"other": {}}}, ["body", "outputs"]),
             ({"inputs": {}, "subscriber": {"successUri": "http://127.0.0.1"}}, ["body", "subscriber"]),
         ],
     )
@@ -165,7 +174,7 @@ class TestJobs:
     def test_a_job_that_is_not_there_and_one_that_is_dismissed(self, client: httpx.Client, rain: str) -> None:
         missing = client.get(f"/ogcapi/jobs/{'0' * 32}")
         assert (missing.status_code, missing.json()["type"]) == (404, f"{NO_SUCH}/no-such-job")
-        answer = run(client, AS_JOB, dataset=rain, zones="boxes", period="month")
+        answer = run(client, AS_JOB, dataset=rain, zones="three-boxes", period="month")
         place = answer.headers["location"]
         ended(client, answer)
         assert client.delete(place).json()["status"] == "dismissed"
@@ -176,10 +185,10 @@ class TestJobs:
         while client.queries.try_place():  # type: ignore[attr-defined]
             taken += 1
         try:
-            answer = run(client, AS_JOB, dataset=rain, zones="boxes", period="month")
+            answer = run(client, AS_JOB, dataset=rain, zones="three-boxes", period="month")
             early = client.get(f"{answer.headers['location']}/results")
             assert (early.status_code, early.json()["type"]) == (404, f"{NO_SUCH}/result-not-ready")
-            other = run(client, AS_JOB, dataset=rain, zones="boxes", period="year")
+            other = run(client, AS_JOB, dataset=rain, zones="three-boxes", period="year")
             assert client.delete(other.headers["location"]).json()["status"] == "dismissed"
         finally:
             for _ in range(taken):
@@ -187,7 +196,7 @@ class TestJobs:
         assert ended(client, answer)["status"] == "successful"
 
     def test_a_job_that_fails_says_why(self, client: httpx.Client, rain: str) -> None:
-        answer = run(client, AS_JOB, dataset=rain, zones="boxes", period="month", relative_to="1991/2000")
+        answer = run(client, AS_JOB, dataset=rain, zones="three-boxes", period="month", relative_to="1991/2000")
         if answer.status_code != 201:  # some reasons are known before it begins
             assert answer.status_code in (400, 404, 409)
             return
@@ -198,7 +207,7 @@ class TestJobs:
         assert result.json()["detail"].startswith(status["message"])
 
     def test_a_job_of_a_process_that_has_died_has_failed(self, client: httpx.Client, rain: str, shelf: Any) -> None:
-        answer = run(client, AS_JOB, dataset=rain, zones="boxes", period="month")
+        answer = run(client, AS_JOB, dataset=rain, zones="three-boxes", period="month")
         ended(client, answer)
         job_id = answer.json()["jobID"]
         file = next(each for each in Path(shelf.scratch).rglob(f"{job_id}/job.json"))
@@ -207,7 +216,7 @@ class TestJobs:
         assert (status["status"], "has ended" in status["message"]) == ("failed", True)
 
     def test_jobs_of_nobody_are_not_listed_for_all(self, client: httpx.Client, rain: str) -> None:
-        ended(client, run(client, AS_JOB, dataset=rain, zones="boxes", period="year"))
+        ended(client, run(client, AS_JOB, dataset=rain, zones="three-boxes", period="year"))
         listed = client.get("/ogcapi/jobs").json()
         assert listed["links"][0]["rel"] == "self"
         assert isinstance(listed["jobs"], list)
@@ -218,7 +227,7 @@ class TestClients:
         theirs = Processes(f"{client.base_url}/ogcapi")
         assert [each["id"] for each in theirs.processes()] == ["zonal-statistics"]
         assert theirs.process("zonal-statistics")["inputs"]["zones"]["minOccurs"] == 1
-        inputs = {"dataset": rain, "zones": "boxes", "period": "year"}
+        inputs = {"dataset": rain, "zones": "three-boxes", "period": "year"}
         found = theirs.execute("zonal-statistics", inputs=inputs)
         assert rows(found["table"]["value"]) == rows(run(client, AT_ONCE, **inputs).text)
         job = Processes(f"{client.base_url}/ogcapi").execute("zonal-statistics", inputs=inputs, async_=True)

@@ -162,7 +162,7 @@ def test_what_is_not_there_is_404(client: httpx.Client, path: str) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/ogcapi/processes", "/ogcapi/jobs", "/ogcapi/admin/config", "/ogcapi/static/x", "/ogcapi/stac", "/ogcapi/TileMatrixSets"],
+    ["/ogcapi/admin/config", "/ogcapi/static/x", "/ogcapi/stac", "/ogcapi/TileMatrixSets"],
 )
 def test_nothing_else_of_pygeoapi_is_mounted(client: httpx.Client, path: str) -> None:
     problem(client.get(path), 404, "not-found")
