@@ -17,6 +17,7 @@ from cubeport.errors import Forbidden, InvalidConfiguration, ReadOnly, Unauthori
 from cubeport.server import peers
 from cubeport.server.app import App
 from cubeport.server.auth import RULES, Caller, Connection, Gatekeeper, NoKeys, check_exposure, scope_of
+from cubeport.server.processes import ProcessesFace
 from cubeport.service.keys import Key
 
 from .conftest import V1, Client, make_parts
@@ -79,8 +80,12 @@ def test_a_route_without_a_rule_is_for_nobody(app: App, client: Client) -> None:
     assert ("GET", "/forgotten") not in RULES
 
 
-READS_BY_POST = {("POST", "/stac/search"), ("POST", "/datasets/{dataset_id}/table")}
-GUARDED = {each for each in RULES if each[0] != "GET" or each[1].startswith("/ingestions")} - READS_BY_POST
+BY_READERS = {
+    *(("POST", "/stac/search"), ("POST", "/datasets/{dataset_id}/table")),
+    *(("POST", "/ogcapi/processes/{process_id}/execution"), ("DELETE", "/ogcapi/jobs/{job_id}")),
+}
+"""What needs the right to read only: questions that are sent as a body, and a caller's own jobs, which change no dataset."""
+GUARDED = {each for each in RULES if each[0] != "GET" or each[1].startswith("/ingestions")} - BY_READERS
 
 
 @pytest.mark.parametrize(("method", "path"), sorted(GUARDED))
@@ -208,6 +213,19 @@ class TestKeys:
                 assert client.get(path).status_code == 401
                 assert client.get(path, headers={"X-API-Key": SECRET}).status_code == 200
             assert client.get("/health").status_code == 200
+
+    def test_without_public_reads_what_readers_send_needs_a_key(self, service: Any, engine: Any) -> None:
+        keeper = Gatekeeper(KnownKeys(key(scope="read")), public_reads=False)
+        face = ProcessesFace(service, None, None, public_url="http://localhost", version="1", body_bytes=1 << 20)  # type: ignore[arg-type]
+        with Client(App(make_parts(service, engine, gatekeeper=keeper, processes=face))) as client:
+            for method, path, status in (
+                ("POST", "/ogcapi/processes/zonal-statistics/execution", 400),
+                ("DELETE", "/ogcapi/jobs/none", 404),
+                ("POST", "/stac/search", 200),
+            ):
+                sent: Any = {"method": method, "url": path, "json": {} if method == "POST" else None}
+                assert client.request(**sent).status_code == 401
+                assert client.request(**sent, headers={"X-API-Key": SECRET}).status_code == status
 
 
 def test_read_only_refuses_writes_whoever_asks() -> None:
