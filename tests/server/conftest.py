@@ -562,6 +562,11 @@ class FakeService:
         self.commit()
         return SimpleNamespace(version=self.record_version)
 
+    def refresh(self, dataset_id: str) -> Any:
+        self.shown(dataset_id, unpublished=True)
+        self.calls.append(("refresh", dataset_id))
+        self.commit()
+
     def restore(self, dataset_id: str) -> Any:
         if not self.deleted:
             raise DatasetExists("There is one")
