@@ -213,7 +213,8 @@ def test_progress_is_shown_as_the_file_is_sent(places: tuple[Path, str], files: 
     assert run(["--url", url, "ingest", str(files / "tas_2020-03.nc"), "--id", "shown"]) == 0
     phases = capsys.readouterr().err.splitlines()
     assert phases[0] == "sending"
-    assert len(set(phases)) > 2, phases
+    # Which phases of the job follow depends on how quick it is: the service tells the one it is in when it is asked.
+    assert set(phases) - {"sending"}, phases
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ def test_all_problems_are_told_at_once_each_at_its_place(instance: Path, monkeyp
         "config/service.yaml:1:1: titel: is unknown; did you mean 'title'?",
         "config/service.yaml:3:3: server.prot: is unknown; did you mean 'port'?",
         "config/service.yaml:4:3: server.workers: Input should be greater than or equal to 1",
-        "config/service.yaml:5:1: engine: 'zar' is not one of zarr; did you mean 'zarr'?",
+        "config/service.yaml:5:1: engine: 'zar' is not one of zarr, icechunk; did you mean 'zarr'?",
         "config/service.yaml:6:12: schedule.timezone: is not a time zone of the IANA database, for example Europe/Paris",
     ]
 
@@ -211,13 +211,12 @@ def test_a_secret_comes_only_from_the_environment(instance: Path, monkeypatch: p
 
 
 def test_a_setting_that_does_nothing_yet_is_refused_wherever_it_is_written(instance: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(instance, "engine: icechunk\nprofile: bucket\njobs: {executor: local}\n")
+    write(instance, "server:\n  trusted_proxies: [10.0.0.0/8]\njobs: {executor: local}\n")
     monkeypatch.setenv("CUBEPORT_DEFAULT_EXTENT", "norway")
     assert sorted(refusal(instance, limits__periods=3)) == [
         "--limits-periods: limits.periods: is not in this version; leave it out",
         "CUBEPORT_DEFAULT_EXTENT: default_extent: is not in this version; leave it out",
-        "config/service.yaml:1:1: engine: 'icechunk' is not one of zarr",
-        "config/service.yaml:2:1: profile: is not in this version; leave it out",
+        "config/service.yaml:2:3: server.trusted_proxies: is not in this version; leave it out",
     ]
 
 
