@@ -200,6 +200,7 @@ _EXAMPLES: Mapping[str, Any] = {
     "corridor-width": 500,
     "width-units": "km",
     "REQUEST": "GetCapabilities",
+    "process_id": "zonal-statistics",
 }
 _PLACES = {"area": "polygon", "trajectory": "line", "corridor": "line"}
 """The example for ``coords`` by query. Other queries have a point."""
