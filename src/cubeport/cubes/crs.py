@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from functools import cache
+from dataclasses import dataclass, field
+from functools import cache, lru_cache
 from typing import Any
 
 from cubeport.cubes.description import Crs
@@ -16,11 +17,28 @@ _READS_FILES = re.compile(r"\binit=|nadgrids|geoidgrids|grids=|catalog=|proj=pip
 _TEXTS = ("crs_wkt", "spatial_ref", "crs", "proj4", "proj4_string", "proj4_params", "esri_pe_string", "epsg_code")
 
 
+@dataclass(frozen=True, slots=True)
+class _GridMapping:
+    """Attributes that are compared by their text, because values can be arrays."""
+
+    text: str
+    attributes: Mapping[str, Any] = field(compare=False)
+
+
 def from_attributes(attributes: Mapping[str, Any]) -> Any | None:
-    """Return the pyproj CRS that the attributes of a grid mapping define, or ``None`` if PROJ does not know it."""
+    """Return the pyproj CRS that the attributes of a grid mapping define, or ``None`` if PROJ does not know it.
+
+    It is kept, because PROJ takes up to a third of a second to make a datum that has no name.
+    """
+    return _made(_GridMapping(repr(sorted((key, repr(_plain(value))) for key, value in attributes.items())), dict(attributes)))
+
+
+@lru_cache(maxsize=64)
+def _made(mapping: _GridMapping) -> Any | None:
     import pyproj
     from pyproj.exceptions import CRSError
 
+    attributes = mapping.attributes
     texts = {key: str(attributes[key]) for key in _TEXTS if isinstance(attributes.get(key), str)}
     if any(_READS_FILES.search(text) or len(text) > 20_000 for text in texts.values()):
         texts = {}
