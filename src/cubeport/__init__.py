@@ -5,6 +5,7 @@ Each public name is imported when it is first used, so ``import cubeport`` is fa
 
 from __future__ import annotations
 
+import sqlite3  # noqa: F401  # before eccodes, which loads an old SQLite (3.26) that a later import of sqlite3 would be bound to
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 

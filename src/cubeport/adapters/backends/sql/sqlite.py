@@ -340,8 +340,19 @@ def demand_database(path: Path) -> None:
         raise corrupt(f"The catalog's database {path.name} is missing.") from None
 
 
+def _demand_library(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> None:
+    """Raise BackendUnavailable for an SQLite older than 3.35, the first with RETURNING."""
+    if version < (3, 35):
+        raise BackendUnavailable(
+            f"SQLite {'.'.join(map(str, version))} is loaded, and a catalog needs 3.35. Python's own may be newer: eccodes, which"
+            " xarray loads to open files, brings an old one, which a later import of sqlite3 gets.",
+            next_step="import cubeport at the top of the program, before a file is opened",
+        )
+
+
 def configure(connection: sqlite3.Connection, *, wal: bool, read_only: bool) -> None:
     """Apply the settings of all connections."""
+    _demand_library()
     connection.text_factory = _TEXT
     connection.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, True)
     connection.setconfig(sqlite3.SQLITE_DBCONFIG_TRUSTED_SCHEMA, False)
