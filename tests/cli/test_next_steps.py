@@ -18,6 +18,8 @@ from tests.cli.test_help import LEAVES, ROOT
 import cubeport
 from cubeport.errors import SOURCE_REASONS
 
+pytestmark = pytest.mark.slow
+
 SOURCE = Path(cubeport.__file__).parent
 NOT_COMMANDS = ("install cubeport", "upgrade cubeport")
 FIRST_WORDS = {name.split()[0] for name in LEAVES}

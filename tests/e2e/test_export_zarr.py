@@ -21,6 +21,8 @@ from cubeport.service.ingestions import FileOptions, IngestionRequest
 
 from .conftest import cli
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("regular", "packed")
 
 

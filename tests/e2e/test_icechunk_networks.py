@@ -24,6 +24,8 @@ from cubeport.service.service import Service
 
 from .test_icechunk import Place, days
 
+pytestmark = pytest.mark.slow
+
 SAMPLE = ("kills-answers",)
 LANE = [pytest.param(name, marks=[] if name in SAMPLE else pytest.mark.slow) for name in badstores.NETWORKS]
 

@@ -58,7 +58,7 @@ def machines(
             stop(each.process)
 
 
-@pytest.mark.parametrize("kills", [1, pytest.param(5, marks=pytest.mark.crash)])
+@pytest.mark.parametrize("kills", [pytest.param(1, marks=pytest.mark.slow), pytest.param(5, marks=pytest.mark.crash)])
 def test_two_servers_share_a_catalog_and_a_bucket_and_nothing_else(
     machines: Callable[[str], Machine], tmp_path: Path, kills: int
 ) -> None:

@@ -19,6 +19,8 @@ from cubeport.service.ingestions import FileOptions, IngestionRequest
 from .conftest import Server, cli, start, stop
 from .test_virtual import FACES, Place, days, filtered, fsck_of, in_file, own_chunks, stored
 
+pytestmark = pytest.mark.slow
+
 
 class StorePlace(Place):
     """An instance with the profile ``archive``, from which requests may ingest."""

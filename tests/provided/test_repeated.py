@@ -16,6 +16,8 @@ from tests.provided.places import Place
 from cubeport.adapters.engines.opened import VersionStore
 from cubeport.service.ingestions import FileOptions, Ingestion, IngestionRequest
 
+pytestmark = pytest.mark.slow
+
 
 def hours(folder: Path, first: int, count: int = 6, *, since: int = 0, name: str = "rain") -> Path:
     """Write hours from *first*, of which the value is the number of hours since *since*, and return the file."""

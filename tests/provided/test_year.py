@@ -91,7 +91,8 @@ def killed(root: Path, *, after_s: float | None = None, at: str | None = None) -
 
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
-    ("length", "step"), [pytest.param(366, 14, marks=[pytest.mark.slow, pytest.mark.crash]), pytest.param(20, 5)]
+    ("length", "step"),
+    [pytest.param(366, 14, marks=[pytest.mark.slow, pytest.mark.crash]), pytest.param(20, 5, marks=pytest.mark.slow)],
 )
 def test_a_year_that_is_followed_equals_the_year_at_once(tmp_path: Path, provider: Provider, length: int, step: int) -> None:
     root = instance(tmp_path / "instance", origins=(provider.url,))

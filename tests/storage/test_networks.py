@@ -13,6 +13,8 @@ from cubeport.adapters.storage.s3 import S3Place
 from cubeport.cubes.write_request import StoreObject
 from cubeport.errors import StoreUnavailable
 
+pytestmark = pytest.mark.slow
+
 PARTS = 40
 
 BODY = hashlib.shake_256(b"a source").digest(PARTS * 1_000)
