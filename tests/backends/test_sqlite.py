@@ -540,14 +540,14 @@ def test_conditions_that_many_fit_mean_the_same(
     BackendContract().test_searching_is_what_matches_says(backend=backend)
 
 
-@pytest.mark.parametrize(("first", "then", "words"), [("cubeport", "eccodes", "opened"), ("eccodes", "cubeport", "at the top of")])
+@pytest.mark.parametrize(("first", "then", "words"), [("cubeport", "eccodes", "opened"), ("eccodes", "cubeport", "before a file")])
 def test_the_old_sqlite_of_eccodes_is_not_used(tmp_path: Path, first: str, then: str, words: str) -> None:
     """eccodes loads SQLite 3.26 for the whole process; setconfig of a later import of sqlite3 was a SystemError."""
     pytest.importorskip("eccodes")
     program = f"""
 import {first}, {then}, pathlib, sqlite3
 if {first!r} == "eccodes" and sqlite3.sqlite_version_info >= (3, 35):
-    print("at the top of no program: this eccodes has no old SQLite")
+    print("before a file no program: this eccodes has no old SQLite")
 else:
     try:
         cubeport.Catalog.create(pathlib.Path({str(tmp_path / "catalog")!r})).close()
