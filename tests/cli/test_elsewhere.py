@@ -18,6 +18,8 @@ from cubeport.cli._app import build
 from cubeport.main import run
 from cubeport.main.command import wiring
 
+pytestmark = pytest.mark.slow
+
 SQUARE = [[[0, 0], [10, 0], [10, 10], [0, 10], [0, 0]]]
 ZONES = {
     "type": "FeatureCollection",
