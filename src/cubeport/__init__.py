@@ -5,9 +5,14 @@ Each public name is imported when it is first used, so ``import cubeport`` is fa
 
 from __future__ import annotations
 
-import sqlite3  # noqa: F401  # before eccodes, which loads an old SQLite (3.26) that a later import of sqlite3 would be bound to
+from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+# eccodes loads an old SQLite (3.26) for the whole process, which a later import of sqlite3 would be bound to. Of that package, this
+# module is what loads the library. A Python without it can still use everything but a catalog in SQLite.
+with suppress(ImportError):
+    import _sqlite3  # noqa: F401
 
 if TYPE_CHECKING:
     from cubeport.catalog.artifacts.storage import StoragePlan

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from cubeport.cubes.crs import is_off_greenwich
 from cubeport.cubes.describe import describe
 
 VIEW = {
@@ -28,3 +29,17 @@ def test_the_angles_of_a_satellite_are_one_place_in_every_unit(units: str, facto
     )
     west, south, east, north = describe(cube).spatial.bbox
     assert (round(east, 6), round(north, 6)) == (-round(west, 6), -round(south, 6)) == (78.106254, 47.263483)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "off"),
+    [
+        ({"longitude_of_prime_meridian": 2.337229}, True),
+        ({"longitude_of_prime_meridian": "2.337229"}, True),
+        ({"longitude_of_prime_meridian": 0.0}, False),
+        ({"longitude_of_prime_meridian": "Paris"}, False),
+        ({"crs_wkt": 'GEOGCRS["x", PRIMEM["Paris", 1.2.3]]'}, False),
+    ],
+)
+def test_a_meridian_that_is_no_number_is_not_read(attributes: dict[str, object], off: bool) -> None:
+    assert is_off_greenwich(attributes) is off

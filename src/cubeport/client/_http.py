@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.error import HTTPError, URLError
-from urllib.parse import quote, urlencode
+from urllib.parse import parse_qs, quote, urlencode, urlsplit
 from urllib.request import Request, urlopen
 
 from cubeport.cubes.readers import reader
@@ -153,6 +153,12 @@ class HttpSession:
         """Return the complete address of *path*, without parameters that are ``None``. A list is repeated."""
         given = {name: value for name, value in query.items() if value is not None}
         return f"{self.url}{quote(path, safe='/@')}" + (f"?{urlencode(given, doseq=True, safe=',/:')}" if given else "")
+
+
+def next_cursor(page: Mapping[str, Any]) -> str | None:
+    """Return the cursor of the page after *page*, by its link ``next``."""
+    following = next((link["href"] for link in page.get("links", ()) if link["rel"] == "next"), None)
+    return None if following is None else parse_qs(urlsplit(following).query)["cursor"][0]
 
 
 def _problem(exc: HTTPError, address: str) -> CubeportError:

@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
-from cubeport.client._http import HttpSession, Session
+from cubeport.client._http import HttpSession, Session, next_cursor
 from cubeport.client.dataset import Dataset
 from cubeport.client.records import Records
 from cubeport.errors import CubeportError, InvalidRequest, NotFound
@@ -378,12 +377,6 @@ def _raise_failure(ingestion: Mapping[str, Any]) -> None:
     """Raise what an ingestion failed with, as an error of its class, if it did."""
     if ingestion["error"] is not None:
         raise CubeportError.from_mapping(ingestion["error"])
-
-
-def next_cursor(page: Mapping[str, Any]) -> str | None:
-    """Return the cursor of the page after *page*, by its link ``next``."""
-    following = next((link["href"] for link in page.get("links", ()) if link["rel"] == "next"), None)
-    return None if following is None else parse_qs(urlsplit(following).query)["cursor"][0]
 
 
 def _numbers(box: Sequence[float] | None) -> str | None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
-from cubeport.client._http import Session
+from cubeport.client._http import Session, next_cursor
 from cubeport.errors import ArtifactMissing
 
 type Record = Mapping[str, Any]
@@ -55,10 +54,8 @@ class Records:
         while True:
             page = self._session.json("/records", **query, cursor=cursor, limit=100)
             yield from page["items"]
-            following = next((link["href"] for link in page["links"] if link["rel"] == "next"), None)
-            if following is None:
+            if (cursor := next_cursor(page)) is None:
                 return
-            [cursor] = parse_qs(urlsplit(following).query)["cursor"]
 
     def count(self, *where: str, without: Sequence[str] = (), text: str | None = None, kind: str | None = None) -> int:
         """Return how many records match; see :meth:`search`."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
-from cubeport.client.port import Port, next_cursor
+from cubeport.client._http import next_cursor
+from cubeport.client.port import Port
 from cubeport.errors import Forbidden, InvalidRequest, Unauthorized
 
 type Document = dict[str, Any]
@@ -145,13 +147,9 @@ class PortVerbs:
         kinds = {each["id"]: each["sync"]["kind"] for each in self.templates()["items"]}
         datasets = self._port.whole("/datasets", publication="any")["items"]
         found = [each["dataset_id"] for each in datasets if kinds.get(each["source_dataset_id"], "static") != "static"]
-        waiting = {each["dataset_id"]: _inputs(each) for each in self.derived()["items"]}
-        while waiting:  # the recipes form no circle, so one of them rests on none of the others
-            ready = [name for name, inputs in waiting.items() if not inputs & waiting.keys() - {name}]
-            found += ready
-            for name in ready:
-                del waiting[name]
-        return found
+        derived = {each["dataset_id"]: _inputs(each) for each in self.derived()["items"]}
+        ordered = TopologicalSorter({name: inputs & derived.keys() - {name} for name, inputs in derived.items()}).static_order()
+        return [*found, *ordered]
 
     def due(self) -> list[str]:
         raise InvalidRequest(

@@ -63,7 +63,15 @@ def is_off_greenwich(attributes: Mapping[str, Any]) -> bool:
     """Return whether longitudes count from another meridian, such as that of Paris. Needs no PROJ."""
     texts = (str(attributes[key]) for key in ("crs_wkt", "spatial_ref") if key in attributes)
     found = [match[1] for text in texts for match in _MERIDIAN.finditer(text)] or [_plain(attributes.get(_MERIDIAN_KEY, 0))]
-    return any(isinstance(each, str | int | float) and abs(float(each)) > 1e-9 for each in found)
+    return any(abs(_number(each)) > 1e-9 for each in found)
+
+
+def _number(value: Any) -> float:
+    """Return the number that an attribute states, or 0 if it states none."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return 0.0
 
 
 _MERIDIAN_KEY = "longitude_of_prime_meridian"
