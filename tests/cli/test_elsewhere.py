@@ -89,6 +89,9 @@ def _same(text: str) -> str:
     return re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[.\d]*Z?", "TIME", text)
 
 
+_PARAMETERS = ("period_type=monthly", "partial=true", "method=mean")
+_DERIVE = ("derive", "resample", "tas", "--id", "monthly", *(word for each in _PARAMETERS for word in ("--param", each)))
+
 COMMANDS: Sequence[tuple[object, ...]] = (
     ("datasets",),
     ("ingest", "{files}/tas_2020-01.nc", "{files}/tas_2020-02.nc", "--id", "tas", "--title", "Temperature", "--dry-run"),
@@ -118,32 +121,8 @@ COMMANDS: Sequence[tuple[object, ...]] = (
     ("sync", "tas", "--plan"),
     ("sync", "tas"),
     ("recipes",),
-    (
-        "derive",
-        "resample",
-        "tas",
-        "--id",
-        "monthly",
-        "--param",
-        "period_type=monthly",
-        "--param",
-        "partial=true",
-        "--param",
-        "method=mean",
-    ),
-    (
-        "derive",
-        "resample",
-        "tas",
-        "--id",
-        "monthly",
-        "--param",
-        "period_type=monthly",
-        "--param",
-        "partial=true",
-        "--param",
-        "method=mean",
-    ),
+    _DERIVE,
+    _DERIVE,  # nothing to do
     ("derive", "--list"),
     ("sync", "--all"),
     ("zones", "list"),
