@@ -14,10 +14,11 @@ from cubeport.catalog.models import CatalogRecord
 from cubeport.documents.texts import Texts
 from cubeport.errors import CoverageIncomplete, DatasetExists, ExtentChanged, NotFound, TagExists, TemplateChanged
 from cubeport.service.datasets import Dataset
-from cubeport.service.ingest import Wanted, decide
+from cubeport.service.decide import decide
 from cubeport.service.ingestions import Ingestion, IngestionRequest, Scope
 from cubeport.service.state import KIND, DatasetState, VersionState
 from cubeport.service.templates import DatasetTemplate, Extent, SourceBlock, TemplateFields, VariableChoice
+from cubeport.service.wanted import Wanted
 
 TEMPLATE = DatasetTemplate.model_validate(
     {"id": "sst", "title": "SST", "period_type": "monthly", "source": {"kind": "files", "paths": ["a.nc"]}}

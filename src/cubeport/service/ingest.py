@@ -1,6 +1,7 @@
 """Ingest: one attempt is one operation, one unit of work, one version and one commit.
 
-:func:`decide` is pure and decides what to do. :class:`Ingester` does it, in an order that makes it durable.
+The names of a request are resolved in :mod:`.wanted`, :mod:`.decide` decides what to do, and :class:`Ingester` does it, in an
+order that makes it durable.
 """
 
 from __future__ import annotations
@@ -8,43 +9,37 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from cubeport.catalog.catalog import Catalog
 from cubeport.catalog.disk.failpoints import step
 from cubeport.catalog.forms.canonical import dumps, new_id, now
-from cubeport.catalog.models import CatalogRecord, Lineage
 from cubeport.catalog.work.undo import Action, Compensation
 from cubeport.catalog.work.unit_of_work import UnitOfWork
 from cubeport.cubes.calendars import canonical
 from cubeport.cubes.description import CubeDescription
 from cubeport.cubes.functions import PluginFunction
-from cubeport.cubes.recipes import Derivation
 from cubeport.cubes.sources import Area, Period, PeriodSource
 from cubeport.cubes.spread import Spread
 from cubeport.cubes.steps import TransformStep, plain
-from cubeport.cubes.update import OnOverlap
 from cubeport.cubes.write_request import Choose
 from cubeport.documents import native
-from cubeport.documents.texts import Texts
 from cubeport.errors import (
     DatasetExists,
-    ExtentChanged,
     InvalidRequest,
-    NotFound,
     Problem,
     SourceRejected,
     TagExists,
-    TemplateChanged,
 )
 from cubeport.service import describe
 from cubeport.service.changes import Reason, announce, join_version
 from cubeport.service.datasets import Dataset, Datasets
+from cubeport.service.decide import as_before, builds, choose, decide, overlap, period_type_of, updates
 from cubeport.service.fetching import RequestedPeriods, Taken, asked, runs, take
-from cubeport.service.ingestions import Action as PlannedAction
 from cubeport.service.ingestions import Ingestion, IngestionPlan, IngestionRequest, Scope
+from cubeport.service.making import Making, texts_of
 from cubeport.service.overviews import sparing, with_overviews
 from cubeport.service.ports import (
     Base,
@@ -57,71 +52,19 @@ from cubeport.service.ports import (
     Sources,
     SourceWindow,
     Staging,
-    Storage,
-    StoreKey,
     StoreObject,
     Writer,
     WriteRequest,
     Written,
 )
-from cubeport.service.publish import pointed, show, with_shown, with_state
-from cubeport.service.scope import TIMELESS, check_asked, check_begun, check_kept, check_realised, check_said, holds, hull, spans
-from cubeport.service.state import GONE, KIND, VERSION, Cube, DatasetState, Publication, Reach, VersionKind, VersionState
-from cubeport.service.templates import Configuration, DatasetTemplate, Extent, SourceBlock, TemplateFields
+from cubeport.service.publish import show, with_state
+from cubeport.service.scope import check_kept, check_realised, check_said, spans
+from cubeport.service.state import GONE, VERSION, Cube, DatasetState, VersionState
+from cubeport.service.templates import Configuration, DatasetTemplate, SourceBlock
+from cubeport.service.wanted import Wanted, allow_gaps, publishes, resolve
 
 type DatasetLock = Callable[[str], AbstractContextManager[object]]
 """``lock(dataset_id)`` is held until the block ends or its owner dies. Raises DatasetBusy."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """A request with its names resolved: what to read, for which dataset, and with which texts."""
-
-    dataset_id: str
-    fields: TemplateFields
-    files: tuple[Path, ...]
-    scope: Scope
-    group: str | None = None
-    template: DatasetTemplate | None = None
-    extent: Extent | None = None
-    source: PeriodSource | None = None
-    """The source that fetches the files, if they are not on this machine."""
-    block: SourceBlock | None = None
-    storage: Storage = "copy"
-    held: tuple[SourceFile, ...] = ()
-    """The sources, where a version may point into them: files of this machine, or copies of what it points into."""
-    objects: Mapping[Path, StoreKey] = field(default_factory=dict)
-    """Where the files came from, if they are objects of an S3 store."""
-    pointed: tuple[StoreObject, ...] = ()
-    """The objects that the version points into, in the order of *held*; empty if it points into *held* themselves."""
-    warnings: tuple[tuple[str, str], ...] = ()
-    holds_more: bool = False
-    """Whether a file that is fetched for a period can contain other periods too."""
-
-    @property
-    def has_dates(self) -> bool:
-        """Whether its source returns one period at a time."""
-        if self.source is None or self.fields.period_type in TIMELESS:
-            return False
-        said: bool | None = getattr(self.source, "is_periodic", None)
-        # A source that can do both returns everything if the request has no periods.
-        return said if said is not None else self.fields.period_type is not None and (self.template or self.scope.start) is not None
-
-    @property
-    def is_fetched_by_period(self) -> bool:
-        """Whether only missing periods are fetched, so that the coverage alone decides what to do."""
-        return self.template is not None and self.has_dates
-
-    @property
-    def derivation(self) -> Derivation | None:
-        """The derivation, if its source computes the data."""
-        found: Derivation | None = getattr(self.source, "derivation", None)
-        return found
-
-    @property
-    def template_digest(self) -> str | None:
-        """The digest of everything in the template that changes values."""
-        return self.template.digest() if self.template else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,286 +93,6 @@ class Revisited:
 
 type Complete = Callable[[Outcome], object]
 """Records that the ingestion completed. It is called in the commit's own transaction, so both happen together."""
-
-
-def resolve(ingestion: Ingestion, *, configuration: Configuration, datasets: Datasets, sources: Sources) -> Wanted:
-    """Return the request with template, extent and sources resolved. It reads listings but opens no files.
-
-    Raises
-    ------
-    NotFound
-        If the template, the dataset or the extent does not exist (see ``what``).
-    InvalidRequest, SourceRejected
-        If a source is not allowed, or the request fits neither a template nor a direct source.
-    """
-    request, options = ingestion.request, ingestion.options
-    extents = configuration.extents()
-    if options.files:
-        return _direct(
-            request,
-            sources.own(tuple(Path(f) for f in options.files)),
-            extents,
-            group=_group(options.group, options.filter_by_keys),
-        )
-    if request.source is not None:
-        block = request.source
-        fields = request.template or TemplateFields()
-        found = sources.resolve(block, asker=ingestion.asker, variables=[each.name for each in fields.variables])
-        return _from(found, block, _direct(request, (), extents, group=_group(block.group, block.filter_by_keys)))
-    return _from_template(request, configuration.templates(), extents, datasets, sources)
-
-
-def _from(found: tuple[Path, ...] | PeriodSource, block: SourceBlock, wanted: Wanted) -> Wanted:
-    if isinstance(found, tuple):
-        return replace(wanted, files=found, block=block)
-    return replace(wanted, source=found, block=block)
-
-
-def _direct(
-    request: IngestionRequest, files: tuple[Path, ...], extents: Mapping[str, Extent], *, group: str | None = None
-) -> Wanted:
-    extent = _extent(request.extent_id, extents)
-    return Wanted(
-        dataset_id=request.dataset_id,
-        fields=request.template or TemplateFields(),
-        files=files,
-        scope=_scope(request, extent),
-        group=group,
-        extent=extent,
-    )
-
-
-def _group(group: str | None, keys: Mapping[str, str | int]) -> str | None:
-    """Return the name of a part of a source: the path of a NetCDF or Zarr group, or the keys of GRIB messages."""
-    if group is not None and keys:
-        raise InvalidRequest("group is for NetCDF and Zarr, filter_by_keys for GRIB: leave one of them out.")
-    return ",".join(f"{key}={value}" for key, value in keys.items()) or group
-
-
-def _from_template(
-    request: IngestionRequest,
-    templates: Mapping[str, DatasetTemplate],
-    extents: Mapping[str, Extent],
-    datasets: Datasets,
-    sources: Sources,
-) -> Wanted:
-    if request.template is not None:
-        raise InvalidRequest("template goes with source: a template id needs neither.")
-    template, extent_id = templates.get(request.dataset_id), request.extent_id
-    if template is None:
-        template, extent_id = _template_of_dataset(request, templates, datasets)
-    if template.period_type not in ("none", "climatology"):
-        check_asked(_scope(request, None), template.period_type, template.calendar or "standard")
-    extent = _extent(extent_id, extents)
-    dataset_id = f"{template.id}_{extent.extent_id}" if extent else template.id
-    if len(dataset_id) > 64:
-        raise InvalidRequest(f"The id {dataset_id!r} is over 64 characters; shorten the template's or the extent's.")
-    if template.period_type in ("none", "climatology") and (request.start or request.end):
-        raise InvalidRequest(f"Template {template.id!r} has no periods: leave start and end out.")
-    held = datasets.find(dataset_id)
-    if template.period_type not in ("none", "climatology") and request.start is None and (held is None or held.state.head is None):
-        raise InvalidRequest(
-            f"start is required: template {template.id!r} has {template.period_type} periods, and nothing of it is ingested yet.",
-            next_step=(
-                f"name the first period (--start), then `cubeport ingest {template.id}` continues after the last ingested period"
-            ),
-        )
-    wanted = Wanted(
-        dataset_id=dataset_id,
-        fields=template,
-        files=(),
-        scope=_scope(request, extent),
-        group=_group(template.source.group, template.source.filter_by_keys),
-        template=template,
-        extent=extent,
-    )
-    found = sources.resolve(template.source, variables=[each.name for each in template.variables])
-    return _from(found, template.source, wanted)
-
-
-def _template_of_dataset(
-    request: IngestionRequest, templates: Mapping[str, DatasetTemplate], datasets: Datasets
-) -> tuple[DatasetTemplate, str | None]:
-    dataset = datasets.find(request.dataset_id)
-    if dataset is None:
-        raise NotFound(
-            f"There is no template {request.dataset_id!r}, and no source was given.",
-            what="template",
-            next_step="cubeport templates",
-        )
-    template = templates.get(dataset.state.source_dataset_id or "")
-    if template is None:
-        raise InvalidRequest(
-            f"Dataset {request.dataset_id!r} was not made from an existing template: name its source.",
-            next_step="give source, with mode replace",
-        )
-    if request.extent_id not in (None, dataset.state.extent_id):
-        raise InvalidRequest(f"Dataset {request.dataset_id!r} has the extent {dataset.state.extent_id!r}: leave extent_id out.")
-    return template, dataset.state.extent_id
-
-
-def _extent(extent_id: str | None, extents: Mapping[str, Extent]) -> Extent | None:
-    if extent_id is None:
-        return None
-    if extent_id not in extents:
-        raise NotFound(f"There is no extent {extent_id!r}.", what="extent", next_step="cubeport extents")
-    return extents[extent_id]
-
-
-def _scope(request: IngestionRequest, extent: Extent | None) -> Scope:
-    return Scope(
-        start=request.start, end=request.end, extent_id=extent.extent_id if extent else None, bbox=extent.bbox if extent else None
-    )
-
-
-def decide(
-    ingestion: Ingestion,
-    wanted: Wanted,
-    *,
-    dataset: Dataset | None,
-    head: VersionState | None,
-    request_digest: str,
-    same_sources: bool = False,
-) -> tuple[IngestionPlan, Scope]:
-    """Return what to do and the scope to read, from the request and the existing dataset. Pure.
-
-    Raises
-    ------
-    DatasetExists, TemplateChanged, ExtentChanged, TagExists, NotFound, InvalidRequest
-    """
-    plan, scope = _choose(ingestion, wanted, dataset=dataset, head=head, request_digest=request_digest, same_sources=same_sources)
-    if scope.end is None and ingestion.until is not None:
-        scope = scope.model_copy(update={"end": ingestion.until})
-    tag = ingestion.request.tag
-    tagged = dataset.state.tags.get(tag) if dataset is not None and tag is not None else None
-    if tagged is not None and not (plan.action == "reuse" and tagged == plan.base_version_id):
-        raise TagExists(f"Tag {tag!r} names another version of {wanted.dataset_id!r}.", next_step="choose another tag")
-    return plan, scope
-
-
-def _choose(
-    ingestion: Ingestion,
-    wanted: Wanted,
-    *,
-    dataset: Dataset | None,
-    head: VersionState | None,
-    request_digest: str,
-    same_sources: bool,
-) -> tuple[IngestionPlan, Scope]:
-    request, scope = ingestion.request, wanted.scope
-    if dataset is None or head is None:
-        if request.mode == "update" and wanted.template is None:
-            raise NotFound(f"There is no dataset {wanted.dataset_id!r} to update.", what="dataset", next_step="use mode create")
-        return IngestionPlan(action="create", reason="the dataset does not exist yet"), scope
-    held = head.coverage.get("temporal")
-    base = head.version_id
-    if head.request_digest == request_digest:
-        return IngestionPlan(
-            action="reuse", reason="the sources and options are those of the existing version", held=held, base_version_id=base
-        ), scope
-    if wanted.template is None:
-        if request.mode == "replace":
-            return IngestionPlan(
-                action="replace", reason="another source replaces the existing data", held=held, base_version_id=base
-            ), scope
-        if request.mode == "update":
-            return IngestionPlan(
-                action="append", reason="the steps of the source will be added", held=held, base_version_id=base
-            ), scope
-        if request.overwrite:
-            return IngestionPlan(
-                action="revise", reason="the steps of the source replace existing ones", held=held, base_version_id=base
-            ), scope
-        raise DatasetExists(
-            f"Dataset {wanted.dataset_id!r} exists, made from other sources or options.",
-            next_step=f"add its steps (cubeport update {wanted.dataset_id} FILES), or replace all with mode replace (--replace)",
-        )
-    state, period_type = dataset.state, wanted.template.period_type
-    if state.extent_digest != (wanted.extent.digest() if wanted.extent else None):
-        raise ExtentChanged(f"The area of extent {state.extent_id!r} changed since {wanted.dataset_id!r} was made.")
-    if state.template_digest != wanted.template_digest and not request.overwrite:
-        raise TemplateChanged(
-            f"Template {wanted.template.id!r} changed since {wanted.dataset_id!r} was made.", next_step="ingest with overwrite"
-        )
-    if (
-        request.overwrite
-        and request.mode != "replace"
-        and state.template_digest == wanted.template_digest
-        and held
-        and (ingestion.kind != "sync" or ingestion.revised)
-    ):
-        return IngestionPlan(
-            action="revise", reason="the requested periods are ingested again", held=held, base_version_id=base
-        ), scope
-    if request.overwrite or request.mode == "replace":
-        whole = hull(scope, head.coverage, period_type)
-        return IngestionPlan(action="rematerialize", reason="overwrite was requested", held=held, base_version_id=base), whole
-    # Without an end, the newest data of the source are requested. The dataset has them only if the source did not change.
-    asked = scope if scope.end is not None else scope.model_copy(update={"end": ingestion.until})
-    if holds(head.coverage, asked, period_type) and (asked.end is not None or same_sources):
-        check_begun(head.coverage, asked, period_type)
-        return IngestionPlan(
-            action="reuse", reason="the dataset already has every requested period", held=held, base_version_id=base
-        ), scope
-    whole = hull(scope, head.coverage, period_type)
-    action: PlannedAction = "append" if held and whole.start == held["start"] else "extend"
-    return IngestionPlan(
-        action=action, reason="the dataset does not have all requested periods", held=held, base_version_id=base
-    ), whole
-
-
-def _updates(ingestion: Ingestion, wanted: Wanted) -> bool:
-    """Return whether the files are added to existing data."""
-    request = ingestion.request
-    return wanted.template is None and (request.mode == "update" or (request.overwrite and request.mode != "replace"))
-
-
-def _period_type(wanted: Wanted, dataset: Dataset | None) -> str:
-    """Return the period type of an existing dataset, which its template or its first version determined."""
-    return wanted.fields.period_type or (dataset.state.texts.period_type if dataset else None) or "irregular"
-
-
-def _overlap(ingestion: Ingestion, wanted: Wanted, plan: IngestionPlan) -> OnOverlap:
-    """Return what an update does with steps that the dataset has already."""
-    request = ingestion.request
-    if request.overwrite or plan.action == "revise" or ingestion.revised:
-        return "replace"
-    # Unless files contain several periods, the fetched files have only missing periods. An existing step in them is an error of
-    # the source.
-    keeps = wanted.template is not None and (not wanted.is_fetched_by_period or wanted.holds_more)
-    return request.on_overlap or ("skip" if keeps else "error")
-
-
-def _as_before(ingestion: Ingestion, wanted: Wanted, head: VersionState | None) -> Wanted:
-    """Return the request with the steps that the dataset was made with, if it adds files and says nothing about steps.
-
-    Otherwise, sums would follow differences, and kelvin would follow celsius where units are missing.
-    """
-    if head is None or not _updates(ingestion, wanted):
-        return wanted
-    given = ingestion.request.template.model_fields_set if ingestion.request.template else ()
-    again = {name: steps for name, steps in head.steps.items() if name not in given}
-    if not again:
-        return wanted
-    told = ", ".join(key for steps in again.values() for each in steps for key in each)
-    fields = TemplateFields.model_validate(wanted.fields.model_dump(exclude_unset=True) | again)
-    warning = ("repaired", f"the files went through the steps that made the dataset: {told}; without them: --as-is")
-    return replace(wanted, fields=fields, warnings=(*wanted.warnings, warning))
-
-
-def _builds(ingestion: Ingestion, wanted: Wanted, plan: IngestionPlan) -> bool:
-    """Return whether the version is its parent with steps added or replaced, so that unchanged chunks are shared."""
-    return _updates(ingestion, wanted) or (wanted.template is not None and plan.action in ("append", "extend", "revise"))
-
-
-_KINDS: Mapping[PlannedAction, VersionKind] = {
-    "create": "created",
-    "append": "appended",
-    "extend": "extended",
-    "replace": "replaced",
-    "rematerialize": "rematerialized",
-    "revise": "revised",
-}
 
 
 class Ingester:
@@ -470,7 +133,7 @@ class Ingester:
         """Return what :meth:`attempt` would do. Sources are hashed, but nothing is written."""
         wanted = self.resolve(ingestion)
         dataset, head = self._held(wanted.dataset_id)
-        wanted = _as_before(ingestion, wanted, head)
+        wanted = as_before(ingestion, wanted, head)
         if wanted.is_fetched_by_period:
             return self._periods(ingestion, wanted, dataset, head).plan
         if wanted.source is not None:
@@ -506,7 +169,7 @@ class Ingester:
         with self._lock(wanted.dataset_id), step("lock"):
             progress("planning", 0, 0)
             dataset, head = self._held(wanted.dataset_id)
-            wanted = _as_before(ingestion, wanted, head)
+            wanted = as_before(ingestion, wanted, head)
             if wanted.is_fetched_by_period:
                 return self._attempt_periods(ingestion, wanted, dataset, head, progress, complete)
             if dataset is not None and head is not None and _is_same_derivation(wanted, head) and not ingestion.request.overwrite:
@@ -593,20 +256,20 @@ class Ingester:
             order = replace(order, choose=self._choice(ingestion, wanted, dataset, head))
         with self._sources.bring(wanted.source, order, progress=progress) as brought:
             if wanted.has_dates and brought.missing:
-                periods = take(request, brought.periods, allow_gaps=_allow_gaps(ingestion, wanted), follows=False).periods
+                periods = take(request, brought.periods, allow_gaps=allow_gaps(ingestion, wanted), follows=False).periods
             yield replace(wanted, files=brought.of(periods), objects=brought.objects)
 
     def _choice(self, ingestion: Ingestion, wanted: Wanted, dataset: Dataset | None, head: VersionState | None) -> Choose | None:
         """Return what says which part of a store is needed; ``None`` if all of it is."""
         try:
-            plan, scope = _choose(ingestion, wanted, dataset=dataset, head=head, request_digest="", same_sources=False)
+            plan, scope = choose(ingestion, wanted, dataset=dataset, head=head, request_digest="", same_sources=False)
         except DatasetExists:
             plan, scope = None, wanted.scope
         if scope.end is None and ingestion.until is not None:
             scope = scope.model_copy(update={"end": ingestion.until})
         held: Sequence[tuple[str, str]] = ()
         if plan is not None and head is not None and self._can_build(ingestion, wanted, plan, head):
-            held = () if _overlap(ingestion, wanted, plan) == "replace" else spans(head.coverage, _period_type(wanted, dataset))
+            held = () if overlap(ingestion, wanted, plan) == "replace" else spans(head.coverage, period_type_of(wanted, dataset))
         if not held and (scope.bbox, scope.start, scope.end) == (None, None, None):
             return None
         options = self._reading(ingestion, wanted, scope)
@@ -690,7 +353,7 @@ class Ingester:
         request: RequestedPeriods,
         there: Sequence[Period],
     ) -> _Chosen:
-        taken = take(request, there, allow_gaps=_allow_gaps(ingestion, wanted), follows=ingestion.kind == "sync")
+        taken = take(request, there, allow_gaps=allow_gaps(ingestion, wanted), follows=ingestion.kind == "sync")
         resolved = replace(wanted, scope=wanted.scope.model_copy(update={"end": str(taken.end)}))
         plan, scope = decide(ingestion, resolved, dataset=dataset, head=head, request_digest="")
         if taken.periods and plan.action == "reuse" and ingestion.revised:
@@ -705,7 +368,7 @@ class Ingester:
         there = self._list(wanted, request)
         if there is None:
             return Taken(request.wanted, request.last)
-        return take(request, there, allow_gaps=_allow_gaps(ingestion, wanted), follows=False)
+        return take(request, there, allow_gaps=allow_gaps(ingestion, wanted), follows=False)
 
     def _list(self, wanted: Wanted, request: RequestedPeriods) -> tuple[Period, ...] | None:
         """Ask the source which of the missing periods it has."""
@@ -817,7 +480,7 @@ class Ingester:
         old, tag = dataset.state, ingestion.request.tag
         shows = publishes(ingestion.request, wanted) and not (old.published and old.latest == head.version_id)
         texts, described = old.texts, old.described
-        if not _updates(ingestion, wanted):
+        if not updates(ingestion, wanted):
             measured = self._datasets.cube(head.version_id).description
             texts, described = texts_of(wanted, old, measured, old.texts.period_type or "irregular")
         state = old.model_copy(update={"texts": texts, "described": described})
@@ -865,7 +528,7 @@ class Ingester:
         warnings: Sequence[tuple[str, str]] = (),
         validators: Mapping[str, str] | None = None,
     ) -> Outcome:
-        making = _Making(ingestion, wanted, plan, request_digest, dataset, head, new_id(), validators or {})
+        making = Making(ingestion, wanted, plan, request_digest, dataset, head, new_id(), validators or {})
         with self._catalog.unit_of_work(
             operation_type="ingest",
             parent_id=ingestion.ingestion_id,
@@ -893,7 +556,7 @@ class Ingester:
             said = dataset.state.texts.period_type if dataset is not None and parent is not None else None
             period_type = native.period_type(wanted.fields.period_type or said, measured.description.temporal)
             check_said(wanted.fields, measured.description)
-            check_realised(wanted.scope, measured.description, period_type, allow_gaps=_allow_gaps(ingestion, wanted))
+            check_realised(wanted.scope, measured.description, period_type, allow_gaps=allow_gaps(ingestion, wanted))
             if head is not None and wanted.template is not None:
                 check_kept(head.coverage, measured.description, period_type)
             if head is None or head.digest != measured.digest:
@@ -944,7 +607,7 @@ class Ingester:
     def _commit(
         self,
         work: UnitOfWork,
-        making: _Making,
+        making: Making,
         written: Written,
         measured: Measured,
         period_type: str,
@@ -998,7 +661,7 @@ class Ingester:
             ranges={
                 each.name: Spread(each.valid_min, each.valid_max, each.shown_min, each.shown_max) for each in measured.variables
             },
-            on_overlap=_overlap(ingestion, wanted, plan),
+            on_overlap=overlap(ingestion, wanted, plan),
             bring=staging.bring,
         )
 
@@ -1006,7 +669,7 @@ class Ingester:
         """Return whether the version shares what does not change with *head*. For another engine, a template reads all again."""
         if wanted.template is not None and plan.action != "revise" and head.engine != self._writer.name:
             return False
-        return _builds(ingestion, wanted, plan)
+        return builds(ingestion, wanted, plan)
 
     def _bytes(
         self,
@@ -1116,106 +779,6 @@ def _told(warnings: Sequence[tuple[str, str]]) -> Iterator[dict[str, str]]:
     return ({"kind": kind, "message": message} for kind, message in warnings)
 
 
-@dataclass(frozen=True, slots=True)
-class _Making:
-    """A version that is being made: everything about it except its bytes."""
-
-    ingestion: Ingestion
-    wanted: Wanted
-    plan: IngestionPlan
-    request_digest: str
-    dataset: Dataset | None
-    head: VersionState | None
-    version_id: str
-    validators: Mapping[str, str] = field(default_factory=dict)
-    """The source's validators of the fetched periods."""
-
-    @property
-    def updates(self) -> bool:
-        """Whether the version is its parent with steps added or replaced."""
-        return _updates(self.ingestion, self.wanted) and self.head is not None
-
-    def as_written(self, written: Written) -> _Making:
-        """Return it with the action that the write determined, because the steps of an update are only known after reading them."""
-        if written.change is None or written.change.kind == "none":
-            return self
-        return replace(self, plan=self.plan.model_copy(update={"action": written.change.kind}))
-
-    def version(
-        self, written: Written, measured: Measured, period_type: str, *, seq: int, engine: str, reference: str
-    ) -> VersionState:
-        """Return the state of the version for the catalog."""
-        at = now()
-        return VersionState(
-            version_id=self.version_id,
-            seq=seq,
-            parent_id=self.plan.base_version_id,
-            kind=_KINDS[self.plan.action],
-            created_at=at,
-            coverage=native.coverage(measured.description, period_type).model_dump(mode="json"),
-            request_scope=self.wanted.scope,
-            size_bytes=measured.size_bytes,
-            digest=measured.digest,
-            ingestion_id=self.ingestion.ingestion_id,
-            template_digest=self.wanted.template_digest,
-            release=_release(self.wanted),
-            engine=engine,
-            reference=reference,
-            request_digest=self.request_digest,
-            sources=tuple(dict(each) for each in written.sources),
-            steps=self.wanted.fields.steps(),
-            derived=self.wanted.derivation,
-            validators=self.all_validators(),
-            shown_at=at if publishes(self.ingestion.request, self.wanted) else None,
-            warnings=_warnings(written, measured),
-            reach=Reach.of(measured.description),
-        )
-
-    def all_validators(self) -> dict[str, str]:
-        """Return the source's validators of the last periods, including existing periods that are kept."""
-        held = self.head.validators if self.head is not None and _builds(self.ingestion, self.wanted, self.plan) else {}
-        every = {**held, **self.validators}
-        return {text: every[text] for text in sorted(every)[-_VALIDATORS:]}
-
-    def record(self, version: VersionState, description: CubeDescription, period_type: str) -> CatalogRecord:
-        """Return the record that points to *version*. The published version changes only if the request publishes."""
-        request, wanted = self.ingestion.request, self.wanted
-        old = self.dataset.state if self.dataset else None
-        tags = {**(old.tags if old else {}), **({request.tag: version.version_id} if request.tag else {})}
-        if self.updates and old is not None:
-            # Only steps are added; the texts, template and area of the dataset do not change.
-            held = {"variables": description.all_fields, "grids": len(description.grids)}
-            state = old.model_copy(update={"head": version.version_id, "tags": tags, **held})
-            return self._pointing(state, version, description)
-        texts, described = texts_of(wanted, old, description, period_type)
-        state = DatasetState(
-            texts=texts,
-            described=described,
-            latest=old.latest if old else None,
-            head=version.version_id,
-            tags=tags,
-            publication=old.publication if old else Publication(),
-            source_dataset_id=wanted.template.id if wanted.template else None,
-            derived=wanted.block if wanted.derivation else None,
-            extent_id=wanted.extent.extent_id if wanted.extent else None,
-            extent_digest=wanted.extent.digest() if wanted.extent else None,
-            template_digest=wanted.template_digest,
-            variables=description.all_fields,
-            grids=len(description.grids),
-            shown_since=old.shown_since if old else None,
-            left=old.left if old else {},
-        )
-        return self._pointing(state, version, description)
-
-    def _pointing(self, state: DatasetState, version: VersionState, description: CubeDescription) -> CatalogRecord:
-        record = self.dataset.record if self.dataset else CatalogRecord(key=self.wanted.dataset_id, kind=KIND)
-        if self.wanted.derivation is not None:
-            record = record.replace(lineage=derived_edges(record, self.wanted.derivation))
-        if publishes(self.ingestion.request, self.wanted):
-            return with_shown(record, pointed(state, version.version_id), description)
-        return with_state(record, state) if state.latest else with_shown(record, state, description)
-
-
 def _check_checksum(block: SourceBlock | None, identities: Sequence[Mapping[str, Any]]) -> None:
     """Refuse a file with another checksum than expected. Raises SourceRejected (``digest-mismatch``)."""
     if block is None or block.checksum is None:
@@ -1245,21 +808,6 @@ def _is_same_derivation(wanted: Wanted, head: VersionState) -> bool:
     return wanted.derivation is not None and head.derived is not None and wanted.derivation.key == head.derived.key
 
 
-def derived_edges(record: CatalogRecord, derivation: Derivation) -> tuple[Lineage, ...]:
-    """Return the lineage of a derived record, with one edge to the version of each input instead of earlier edges."""
-    kept = [each for each in record.lineage if each.rel != "derived_from"]
-    edges = {
-        each.record_id: Lineage(
-            rel="derived_from",
-            target=each.record_id,
-            created_at=now(),
-            note=f"{derivation.recipe} of {each.dataset_id}@{each.version_id}",
-        )
-        for each in derivation.inputs.values()
-    }
-    return (*kept, *edges.values())
-
-
 def _changed(old: DatasetState, new: DatasetState, *, shows: bool) -> tuple[str, ...]:
     texts = [name for name in describe.TEXTS if getattr(old.texts, name) != getattr(new.texts, name)]
     if not texts and (old.texts, old.described) != (new.texts, new.described):
@@ -1267,14 +815,6 @@ def _changed(old: DatasetState, new: DatasetState, *, shows: bool) -> tuple[str,
     tags = (f"tag {tag}" for tag in new.tags.keys() - old.tags.keys())
     return (*texts, *sorted(tags), *(("published",) if shows else ()))
 
-
-def _release(wanted: Wanted) -> str | None:
-    version = wanted.template.sync.version if wanted.template else None
-    return version.value if version else None
-
-
-_VALIDATORS = 1_000
-"""How many validators a version keeps, which is the largest number of periods that a sync can revisit."""
 
 _IDENTITY = ("name", "size_bytes", "sha256")
 
@@ -1314,30 +854,3 @@ def clearing(undo: Sequence[Mapping[str, Any]]) -> Iterator[Action]:
         if str(each["path"]).startswith("staging/"):
             proof = {**each.get("proof", {}), "tree": True}
             yield Action(action="remove_managed", profile=each["profile"], path=each["path"], proof=proof)
-
-
-def texts_of(
-    wanted: Wanted, state: DatasetState | None, description: CubeDescription, period_type: str
-) -> tuple[Texts, dict[str, Any]]:
-    """Return the texts of the dataset, and those that were set by ``describe`` or by a request for a direct source."""
-    template = wanted.template
-    described = {**(state.described if state else {}), **({} if template else describe.given(wanted.fields))}
-    fields = wanted.fields if template else wanted.fields.model_copy(update={"title": None})
-    base = describe.base_texts(
-        wanted.dataset_id, fields, description, period_type, source=template.source if template else None, extent=wanted.extent
-    )
-    return describe.texts(base, described), described
-
-
-def publishes(request: IngestionRequest, wanted: Wanted) -> bool:
-    """Return whether to publish the new version immediately: as in the request, otherwise as in the template."""
-    return wanted.fields.publish if request.publish is None else request.publish
-
-
-def _allow_gaps(ingestion: Ingestion, wanted: Wanted) -> bool:
-    return ingestion.request.allow_gaps or wanted.fields.ingestion.allow_gaps
-
-
-def _warnings(written: Written, measured: Measured) -> tuple[dict[str, str], ...]:
-    pairs = dict.fromkeys((*written.warnings, *measured.description.warnings))
-    return tuple({"kind": kind, "message": message} for kind, message in pairs)

@@ -1,0 +1,216 @@
+"""A request with its names resolved: what to read, for which dataset, and with which texts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from cubeport.cubes.recipes import Derivation
+from cubeport.cubes.sources import PeriodSource
+from cubeport.errors import (
+    InvalidRequest,
+    NotFound,
+)
+from cubeport.service.datasets import Datasets
+from cubeport.service.ingestions import Ingestion, IngestionRequest, Scope
+from cubeport.service.ports import (
+    SourceFile,
+    Sources,
+    Storage,
+    StoreKey,
+    StoreObject,
+)
+from cubeport.service.scope import TIMELESS, check_asked
+from cubeport.service.templates import Configuration, DatasetTemplate, Extent, SourceBlock, TemplateFields
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A request with its names resolved: what to read, for which dataset, and with which texts."""
+
+    dataset_id: str
+    fields: TemplateFields
+    files: tuple[Path, ...]
+    scope: Scope
+    group: str | None = None
+    template: DatasetTemplate | None = None
+    extent: Extent | None = None
+    source: PeriodSource | None = None
+    """The source that fetches the files, if they are not on this machine."""
+    block: SourceBlock | None = None
+    storage: Storage = "copy"
+    held: tuple[SourceFile, ...] = ()
+    """The sources, where a version may point into them: files of this machine, or copies of what it points into."""
+    objects: Mapping[Path, StoreKey] = field(default_factory=dict)
+    """Where the files came from, if they are objects of an S3 store."""
+    pointed: tuple[StoreObject, ...] = ()
+    """The objects that the version points into, in the order of *held*; empty if it points into *held* themselves."""
+    warnings: tuple[tuple[str, str], ...] = ()
+    holds_more: bool = False
+    """Whether a file that is fetched for a period can contain other periods too."""
+
+    @property
+    def has_dates(self) -> bool:
+        """Whether its source returns one period at a time."""
+        if self.source is None or self.fields.period_type in TIMELESS:
+            return False
+        said: bool | None = getattr(self.source, "is_periodic", None)
+        # A source that can do both returns everything if the request has no periods.
+        return said if said is not None else self.fields.period_type is not None and (self.template or self.scope.start) is not None
+
+    @property
+    def is_fetched_by_period(self) -> bool:
+        """Whether only missing periods are fetched, so that the coverage alone decides what to do."""
+        return self.template is not None and self.has_dates
+
+    @property
+    def derivation(self) -> Derivation | None:
+        """The derivation, if its source computes the data."""
+        found: Derivation | None = getattr(self.source, "derivation", None)
+        return found
+
+    @property
+    def template_digest(self) -> str | None:
+        """The digest of everything in the template that changes values."""
+        return self.template.digest() if self.template else None
+
+
+def resolve(ingestion: Ingestion, *, configuration: Configuration, datasets: Datasets, sources: Sources) -> Wanted:
+    """Return the request with template, extent and sources resolved. It reads listings but opens no files.
+
+    Raises
+    ------
+    NotFound
+        If the template, the dataset or the extent does not exist (see ``what``).
+    InvalidRequest, SourceRejected
+        If a source is not allowed, or the request fits neither a template nor a direct source.
+    """
+    request, options = ingestion.request, ingestion.options
+    extents = configuration.extents()
+    if options.files:
+        return _direct(
+            request,
+            sources.own(tuple(Path(f) for f in options.files)),
+            extents,
+            group=_group(options.group, options.filter_by_keys),
+        )
+    if request.source is not None:
+        block = request.source
+        fields = request.template or TemplateFields()
+        found = sources.resolve(block, asker=ingestion.asker, variables=[each.name for each in fields.variables])
+        return _from(found, block, _direct(request, (), extents, group=_group(block.group, block.filter_by_keys)))
+    return _from_template(request, configuration.templates(), extents, datasets, sources)
+
+
+def _from(found: tuple[Path, ...] | PeriodSource, block: SourceBlock, wanted: Wanted) -> Wanted:
+    if isinstance(found, tuple):
+        return replace(wanted, files=found, block=block)
+    return replace(wanted, source=found, block=block)
+
+
+def _direct(
+    request: IngestionRequest, files: tuple[Path, ...], extents: Mapping[str, Extent], *, group: str | None = None
+) -> Wanted:
+    extent = _extent(request.extent_id, extents)
+    return Wanted(
+        dataset_id=request.dataset_id,
+        fields=request.template or TemplateFields(),
+        files=files,
+        scope=_scope(request, extent),
+        group=group,
+        extent=extent,
+    )
+
+
+def _group(group: str | None, keys: Mapping[str, str | int]) -> str | None:
+    """Return the name of a part of a source: the path of a NetCDF or Zarr group, or the keys of GRIB messages."""
+    if group is not None and keys:
+        raise InvalidRequest("group is for NetCDF and Zarr, filter_by_keys for GRIB: leave one of them out.")
+    return ",".join(f"{key}={value}" for key, value in keys.items()) or group
+
+
+def _from_template(
+    request: IngestionRequest,
+    templates: Mapping[str, DatasetTemplate],
+    extents: Mapping[str, Extent],
+    datasets: Datasets,
+    sources: Sources,
+) -> Wanted:
+    if request.template is not None:
+        raise InvalidRequest("template goes with source: a template id needs neither.")
+    template, extent_id = templates.get(request.dataset_id), request.extent_id
+    if template is None:
+        template, extent_id = _template_of_dataset(request, templates, datasets)
+    if template.period_type not in ("none", "climatology"):
+        check_asked(_scope(request, None), template.period_type, template.calendar or "standard")
+    extent = _extent(extent_id, extents)
+    dataset_id = f"{template.id}_{extent.extent_id}" if extent else template.id
+    if len(dataset_id) > 64:
+        raise InvalidRequest(f"The id {dataset_id!r} is over 64 characters; shorten the template's or the extent's.")
+    if template.period_type in ("none", "climatology") and (request.start or request.end):
+        raise InvalidRequest(f"Template {template.id!r} has no periods: leave start and end out.")
+    held = datasets.find(dataset_id)
+    if template.period_type not in ("none", "climatology") and request.start is None and (held is None or held.state.head is None):
+        raise InvalidRequest(
+            f"start is required: template {template.id!r} has {template.period_type} periods, and nothing of it is ingested yet.",
+            next_step=(
+                f"name the first period (--start), then `cubeport ingest {template.id}` continues after the last ingested period"
+            ),
+        )
+    wanted = Wanted(
+        dataset_id=dataset_id,
+        fields=template,
+        files=(),
+        scope=_scope(request, extent),
+        group=_group(template.source.group, template.source.filter_by_keys),
+        template=template,
+        extent=extent,
+    )
+    found = sources.resolve(template.source, variables=[each.name for each in template.variables])
+    return _from(found, template.source, wanted)
+
+
+def _template_of_dataset(
+    request: IngestionRequest, templates: Mapping[str, DatasetTemplate], datasets: Datasets
+) -> tuple[DatasetTemplate, str | None]:
+    dataset = datasets.find(request.dataset_id)
+    if dataset is None:
+        raise NotFound(
+            f"There is no template {request.dataset_id!r}, and no source was given.",
+            what="template",
+            next_step="cubeport templates",
+        )
+    template = templates.get(dataset.state.source_dataset_id or "")
+    if template is None:
+        raise InvalidRequest(
+            f"Dataset {request.dataset_id!r} was not made from an existing template: name its source.",
+            next_step="give source, with mode replace",
+        )
+    if request.extent_id not in (None, dataset.state.extent_id):
+        raise InvalidRequest(f"Dataset {request.dataset_id!r} has the extent {dataset.state.extent_id!r}: leave extent_id out.")
+    return template, dataset.state.extent_id
+
+
+def _extent(extent_id: str | None, extents: Mapping[str, Extent]) -> Extent | None:
+    if extent_id is None:
+        return None
+    if extent_id not in extents:
+        raise NotFound(f"There is no extent {extent_id!r}.", what="extent", next_step="cubeport extents")
+    return extents[extent_id]
+
+
+def _scope(request: IngestionRequest, extent: Extent | None) -> Scope:
+    return Scope(
+        start=request.start, end=request.end, extent_id=extent.extent_id if extent else None, bbox=extent.bbox if extent else None
+    )
+
+
+def publishes(request: IngestionRequest, wanted: Wanted) -> bool:
+    """Return whether to publish the new version immediately: as in the request, otherwise as in the template."""
+    return wanted.fields.publish if request.publish is None else request.publish
+
+
+def allow_gaps(ingestion: Ingestion, wanted: Wanted) -> bool:
+    """Return whether periods may be missing: as in the request, otherwise as in the template."""
+    return ingestion.request.allow_gaps or wanted.fields.ingestion.allow_gaps
