@@ -90,7 +90,8 @@ def _demo_one(session: Session, request: Mapping[str, Any]) -> Ingestion:
     from cubeport.service.ingestions import IngestionRequest
 
     with _progress.shown(session) as progress:
-        listener = progress.listener(request["dataset_id"])
+        name = "_".join(filter(None, (request["dataset_id"], request.get("extent_id"))))
+        listener = progress.listener(name)
         done: Ingestion = session.service.ingest_here(IngestionRequest.model_validate(request), listener=listener)
     if done.error is not None:
         raise CubeportError.from_mapping(done.error)
