@@ -25,13 +25,13 @@ def block(heading: str, language: str) -> str:
     return found[1]
 
 
-def months(folder: Path) -> None:
+def months(folder: Path, *numbers: int) -> None:
     folder.mkdir(parents=True)
-    for month in (1, 2, 3):
+    for month in numbers:
         xr.Dataset(
             {"tas": (("time", "lat", "lon"), np.full((1, 3, 4), float(month), "float32"), {"units": "K"})},
             coords={
-                "time": ("time", [[0, 31, 60][month - 1]], {"units": "days since 2020-01-01"}),
+                "time": ("time", [[0, 31, 60, 91][month - 1]], {"units": "days since 2020-01-01"}),
                 "lat": ("lat", [45.0, 50.0, 55.0], {"units": "degrees_north"}),
                 "lon": ("lon", [0.0, 10.0, 20.0, 30.0], {"units": "degrees_east"}),
             },
@@ -40,7 +40,8 @@ def months(folder: Path) -> None:
 
 @pytest.mark.skipif(not (Path(sys.prefix) / "bin" / "activate").is_file(), reason="runs in the .venv that .ci/setup makes")
 def test_your_own_files(tmp_path: Path) -> None:
-    months(tmp_path / "data")
+    months(tmp_path / "data", 1, 2, 3)
+    months(tmp_path / "data" / "next", 4)
     (tmp_path / ".venv").symlink_to(sys.prefix)
     bare = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "CUBEPORT_SERVER__PORT": "0", "NO_PROXY": "127.0.0.1"}
     process = subprocess.Popen(
@@ -70,7 +71,17 @@ def test_your_own_files(tmp_path: Path) -> None:
         assert isinstance(part, xr.Dataset)
         np.testing.assert_array_equal(tas["tas"].mean(("lat", "lon")), [1, 2, 3])
         assert part["tas"].shape == (3, 3, 4)
-        assert tas.attrs == {} or tas["tas"].attrs["units"] == "K"
+        assert tas["tas"].attrs["units"] == "K"
+        subprocess.run(
+            ["sh", "-e", "-c", f". ../.venv/bin/activate\n{block('Keep it current', 'sh')}"],
+            cwd=tmp_path / "climate",
+            env=bare,
+            check=True,
+        )
+        port = names["cubeport"].connect(url)  # type: ignore[attr-defined]
+        np.testing.assert_array_equal(port["tas"].open()["tas"].mean(("lat", "lon")), [1, 2, 3, 4])
+        collection = httpx.get(f"{url}/stac/collections/tas", trust_env=False).json()
+        assert (collection["title"], collection["license"]) == ("Air temperature at 2 m", "CC-BY-4.0")
     finally:
         process.terminate()
         process.communicate(timeout=60)
