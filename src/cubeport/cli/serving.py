@@ -47,7 +47,7 @@ def demo(
     port: Port = None,
     no_serve: Annotated[bool, typer.Option("--no-serve", help="Stop when the data are published.")] = False,
     scale: Annotated[
-        bool, typer.Option("--scale", help="Run the whole set: a private PostgreSQL, two servers, and nginx or caddy.")
+        bool, typer.Option("--scale", help="Run the whole set: PostgreSQL, SeaweedFS, two servers, and nginx or caddy.")
     ] = False,
 ) -> int:
     """Publish real sample data and serve them. A second run changes nothing."""

