@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import functools
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -44,13 +49,26 @@ class Namespace:
         _ip("link", "set", f"{self.name}a", "up")
 
 
+@functools.cache
+def _network() -> tuple[int, IO[bytes]]:
+    """Return the network 10.213.N.0/24 that is this process's own, and the lock on it, which ends with the process."""
+    for number in range(256):
+        lock = (Path(tempfile.gettempdir()) / f"cubeport-network-{number}").open("wb")
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return number, lock
+        lock.close()
+    raise RuntimeError("256 processes of tests have networks")
+
+
 @contextlib.contextmanager
 def namespace(number: int = 0) -> Iterator[Namespace]:
     """Give a namespace with a cable to this computer, removed at the end. *number*: different for each of one test."""
-    # Subnets of four addresses in 10.213.7.0/24, which the test servers of PostgreSQL let in.
+    # Subnets of four addresses in 10.213.0.0/16, which the test servers of PostgreSQL let in.
     base = 4 * number
+    network, _ = _network()
     name = f"cp{os.getpid() % 100_000}n{number}"
-    made = Namespace(name, f"10.213.7.{base + 1}", f"10.213.7.{base + 2}")
+    made = Namespace(name, f"10.213.{network}.{base + 1}", f"10.213.{network}.{base + 2}")
     _ip("netns", "add", name)
     try:
         _ip("link", "add", f"{name}a", "type", "veth", "peer", "name", f"{name}b")

@@ -83,7 +83,7 @@ def running(programs: Path, *, durable: bool = False, listen: str = "127.0.0.1")
         as_nobody([programs / "initdb", "-D", folder / "data", *how])
         if listen != "127.0.0.1":
             with (folder / "data" / "pg_hba.conf").open("a") as file:
-                file.write("host all all 10.213.7.0/24 trust\n")
+                file.write("host all all 10.213.0.0/16 trust\n")
         server.control("start")
         try:
             yield server
