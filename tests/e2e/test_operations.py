@@ -10,6 +10,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 import time
 import tomllib
 from collections.abc import Iterator
@@ -215,6 +216,74 @@ def test_a_proxy_with_tls_reads_as_written(climate: Path, tmp_path: Path, proxy:
         server.wait(timeout=60)
 
 
+def test_the_image_is_clean_to_a_linter_that_we_did_not_write() -> None:
+    hadolint = Path(sys.executable).with_name("hadolint")
+    done = subprocess.run(
+        [hadolint, "--no-color", "-"], input=titled("operations/container.md", "Dockerfile"), capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_steps_of_the_image_make_an_instance_that_serves(request: pytest.FixtureRequest) -> None:
+    """Each step runs in a new environment, with the files that the context has, and as the image's user where that is possible."""
+    page = titled("operations/container.md", "Dockerfile")
+    [steps] = re.findall(r"^RUN pip (install .+?) && rm -rf /src$", page, re.MULTILINE)
+    [extras] = re.findall(r"^ARG EXTRAS=(\S+)$", page, re.MULTILINE)
+    [user] = re.findall(r"^USER (\d+)$", page, re.MULTILINE)
+    assert f"useradd --system --uid {user} " in page
+    folder = Path(tempfile.mkdtemp(prefix="cubeport-image-"))  # pytest's own is closed to other users, when it is root
+    request.addfinalizer(lambda: shutil.rmtree(folder, ignore_errors=True))
+    folder.chmod(0o755)
+    root = DOCS.parent
+    allowed = [line.removeprefix("!") for line in (root / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    (folder / "src").mkdir()
+    tracked = subprocess.run(["git", "ls-files", *allowed], cwd=root, capture_output=True, text=True, check=True).stdout
+    for name in tracked.splitlines():
+        target = folder / "src" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(root / name, target)
+    subprocess.run([sys.executable, "-m", "venv", "--copies", folder / "env"], check=True)
+    words = steps.replace("/src", str(folder / "src")).replace("$EXTRAS", extras).replace('"', "").split()
+    subprocess.run(
+        [folder / "env/bin/python", "-m", "pip", "--disable-pip-version-check", *words, "--quiet"], check=True, timeout=800
+    )
+    shutil.rmtree(folder / "src")
+    home = folder / "instance"
+    home.mkdir()
+    as_user = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", "--"]
+    if os.geteuid() == 0 and subprocess.run([*as_user, folder / "env/bin/python", "-c", ""]).returncode == 0:
+        os.chown(home, int(user), int(user))
+    else:
+        as_user = []  # a Python in root's own folder is not for other users
+    port = free_port()
+    environment = {"PATH": f"{folder / 'env/bin'}:/usr/bin:/bin", "HOME": str(home), "CUBEPORT_INSTANCE": str(home)}
+    environment |= dict(re.findall(r"(CUBEPORT_SERVER__\w+)=(\S+)", page)) | {"CUBEPORT_SERVER__PORT": str(port)}
+    environment |= {"CUBEPORT_PUBLIC_URL": "https://data.example.org"}
+    for command in (["init", str(home)], ["keys", "add", "operator", "--scope", "admin"]):
+        done = subprocess.run([*as_user, "cubeport", *command], env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    with subprocess.Popen([*as_user, "cubeport", "serve"], env=environment, cwd="/") as server:
+        try:
+            assert answered(f"http://127.0.0.1:{port}/ready").status_code == 200
+            landing = httpx.get(f"http://127.0.0.1:{port}/stac", headers={"Accept": "application/json"}, trust_env=False).json()
+            assert landing["links"][0]["href"].startswith("https://data.example.org/")
+        finally:
+            server.terminate()
+
+
+def answered(url: str) -> httpx.Response:
+    """Return the first answer of a server that starts."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            return httpx.get(url, trust_env=False)
+        except httpx.TransportError:
+            assert time.monotonic() < deadline, "the server never answered"
+            time.sleep(0.1)
+
+
 @pytest.mark.slow
 def test_a_container_starts_with_the_settings_of_the_page(climate: Path, tmp_path: Path) -> None:
     root = tmp_path / "instance"
@@ -237,14 +306,7 @@ def test_a_container_starts_with_the_settings_of_the_page(climate: Path, tmp_pat
     assert cli("keys", "add", "operator", "--scope", "admin", "--instance", root).returncode == 0
     with subprocess.Popen(arguments, env=environment | {"CUBEPORT_PUBLIC_URL": "https://data.example.org"}) as server:
         try:
-            deadline = time.monotonic() + 60
-            while time.monotonic() < deadline:
-                try:
-                    answer = httpx.get(f"http://127.0.0.1:{port}/ready", trust_env=False)
-                    break
-                except httpx.TransportError:
-                    time.sleep(0.1)
-            assert answer.status_code == 200
+            assert answered(f"http://127.0.0.1:{port}/ready").status_code == 200
             kind, program, *arguments = service["healthcheck"]["test"]
             assert (kind, program) == ("CMD", "python")
             assert subprocess.run([sys.executable, *(each.replace(":8000", f":{port}") for each in arguments)]).returncode == 0
