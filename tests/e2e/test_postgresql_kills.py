@@ -1,8 +1,8 @@
 """``kill -9`` of a process that ingests into a catalog in PostgreSQL, at any step, while others live: nothing is half there.
 
 Each child is forked from this process before anything is open, so that 240 kills take minutes and not hours. The moments are drawn
-over the time that an ingestion takes here and now, half of them over its end, where the commit is, so that kills leave the old
-version and the new one.
+over the time that an ingestion takes here and now, over its end, and over the moments after its version can be seen, so that kills
+leave the old version and the new one.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import random
 import signal
 import time
 from collections.abc import Iterator
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +45,7 @@ def made(path: Path, level: float) -> Path:
 
 
 def work(root: Path, source: Path, told: Any) -> None:
-    """Replace the cube, and tell the version that was acknowledged. Killed at any moment."""
+    """Replace the cube, tell the version that was acknowledged, and live until told to end. Killed at any moment."""
     os.setsid()
     with cubeport.connect(root) as service:
         told.send(("begun", None))
@@ -56,53 +55,69 @@ def work(root: Path, source: Path, told: Any) -> None:
             told.send(("refused", exc.kind))
             return
         told.send((done.status, done.version_id))
+        told.recv()
 
 
 class Children:
-    """Processes that ingest, one after the other. The clock of each starts when it says that it begins."""
+    """Processes that ingest, one after the other, each a cube of its own level."""
 
-    def __init__(self, root: Path, sources: list[Path]) -> None:
-        self.root, self.sources = root, sources
+    def __init__(self, root: Path, database: str) -> None:
+        self.root, self.database = root, database
         self.began = 0
         self.context = multiprocessing.get_context("fork")
 
     @contextlib.contextmanager
-    def one(self) -> Iterator[tuple[BaseProcess, Any]]:
-        """Yield a process that has just begun, and what it tells."""
+    def one(self) -> Iterator[tuple[int, Any]]:
+        """Yield the pid of a process that has just begun, and what it tells. It is awaited at the end."""
         ours, theirs = self.context.Pipe()
-        child = self.context.Process(target=work, args=(self.root, self.sources[self.began % len(self.sources)], theirs))
         self.began += 1
+        source = made(self.root.parent / "next.nc", float(self.began))
+        child = self.context.Process(target=work, args=(self.root, source, theirs))
         child.start()
         theirs.close()
+        assert child.pid is not None
         assert ours.poll(60), "the child never began"
         assert ours.recv() == ("begun", None)
-        yield child, ours
-        child.join(30)
+        yield child.pid, ours
+        child.join(60)
         ours.close()
 
     def whole(self) -> tuple[str, float]:
         """Let one end. Return the version that it made, and how long it took in seconds."""
         with self.one() as (_, told):
             start = time.monotonic()
-            assert told.poll(120), "an ingestion did not end"
-            status, version = told.recv()
-            assert status == "completed", (status, version)
+            version = self.version(told)
+            assert version is not None, "an ingestion did not end"
+            told.send("end")
             return version, time.monotonic() - start
 
-    def killed(self, after: float) -> tuple[bool, str | None]:
-        """Kill one *after* so many seconds. Return whether it still lived, and the version that it had told."""
-        with self.one() as (child, told):
-            child.join(after)
-            lived = child.exitcode is None
-            if lived and child.pid is not None:
-                os.killpg(child.pid, signal.SIGKILL)  # its own children too
-                child.join(30)
-            try:
-                status, version = told.recv()
-            except EOFError:
-                return lived, None
-            assert status == "completed", (status, version)
-            return lived, str(version)
+    def killed(self, after: float) -> str | None:
+        """Kill one *after* so many seconds. Return the version that it had told."""
+        with self.one() as (pid, told):
+            time.sleep(after)
+            os.killpg(pid, signal.SIGKILL)  # its own children too
+            return self.version(told)
+
+    def killed_on_commit(self, after: float) -> str | None:
+        """Kill one *after* so many seconds from when its version can be seen. Return the version that it had told."""
+        before = versions(self.database)
+        with self.one() as (pid, told):
+            deadline = time.monotonic() + 120
+            while versions(self.database) == before:
+                assert time.monotonic() < deadline, "an ingestion did not end"
+            time.sleep(after)
+            os.killpg(pid, signal.SIGKILL)
+            return self.version(told)
+
+    @staticmethod
+    def version(told: Any) -> str | None:
+        """Return the version that a process tells, or ``None`` if it ends before."""
+        try:
+            status, version = told.recv()
+        except (EOFError, ConnectionResetError):
+            return None
+        assert status == "completed", (status, version)
+        return str(version)
 
 
 @pytest.mark.crash
@@ -111,39 +126,43 @@ def test_kills_across_an_ingestion_leave_nothing_half(tmp_path: Path, database: 
     root = tmp_path / "instance"
     assert cli("init", root, "--catalog", database).returncode == 0
     dice = random.Random(7)
-    sources = [made(tmp_path / f"{n}.nc", float(n)) for n in range(8)]
     with cubeport.connect(root) as service:
-        first = service.ingest_here(IngestionRequest(dataset_id="cube"), FileOptions(files=(str(sources[0]),)))
+        source = made(tmp_path / "first.nc", 0.0)
+        first = service.ingest_here(IngestionRequest(dataset_id="cube"), FileOptions(files=(str(source),)))
         assert first.status == "completed", first.error
         service.publish("cube")
     began = time.monotonic()
-    children = Children(root, sources[1:])
+    children = Children(root, database)
     acknowledged, seen = {str(first.version_id)}, dict[str, float]()
-    kept = versions(database)
+    whole = 0.0
     old = new = told = 0
-    while (kills := old + new) < KILLS:
-        if kills % 12 == 0:  # how long one takes depends on what else the machine does
+    for kill in range(KILLS):
+        if kill % 12 == 0:  # how long one takes depends on what else the machine does
             version, whole = children.whole()
             acknowledged.add(version)
-            kept = versions(database)
-        lived, told_version = children.killed(whole * (dice.uniform(0, 1.1) if kills % 2 else dice.uniform(0.75, 1.1)))
-        if told_version is not None:
-            acknowledged.add(told_version)
+        before = versions(database)
+        match kill % 3:
+            case 0:
+                said = children.killed(whole * dice.uniform(0, 1))
+            case 1:
+                said = children.killed(whole * dice.uniform(0.7, 1.1))
+            case _:
+                said = children.killed_on_commit(dice.choice([0, dice.uniform(0, 0.1)]))
+        if said is not None:
+            acknowledged.add(said)
         now = versions(database)
-        assert kept <= now, "a committed version went away"
-        assert len(now - kept) <= 1
-        if lived:
-            old, new, told = old + (now == kept), new + (now != kept), told + (told_version is not None)
-        kept = now
-        if lived and kills % 12 == 11:
+        assert before <= now, "a committed version went away"
+        assert len(now - before) <= 1
+        old += now == before
+        new += now != before
+        told += said is not None
+        if kill % 12 == 11 or kill == KILLS - 1:
             assert_whole(root, database, acknowledged, seen)
-            assert kept == set(seen), "a recovery made a version, or removed one"
-    assert_whole(root, database, acknowledged, seen)
-    spent = time.monotonic() - began
-    print(f"{KILLS} kills in {spent:.0f} s: {old} left the old version, {new} the new one, of which {told} had told it;")
-    print(f"{len(acknowledged)} told versions, none lost")
+            assert now == set(seen), "a recovery made a version, or removed one"
+    print(f"{KILLS} kills in {time.monotonic() - began:.0f} s: {old} left the old version, {new} the new one,")
+    print(f"{new - told} of these before it was told; {len(acknowledged)} versions were told, none was lost")
     assert old >= KILLS // 8
-    assert new >= KILLS // 8
+    assert new - told >= KILLS // 24
     assert cli("fsck", "--data", "--instance", root).returncode == 0
 
 
