@@ -104,6 +104,7 @@ def test_every_value_is_decoded_once(made: Made, monkeypatch: pytest.MonkeyPatch
     measured(made)
     sizes = [np.prod([each.stop - each.start for each in key]) for name, key in reads if name == "t"]
     assert [size for size in sizes if size > 1] == [120]  # one value may be tried before
+    assert sorted(name for name, _ in reads if name != "t") == ["lat", "lon", "name", "time"], "labels, too"
 
 
 def test_progress_counts_every_byte_once(made: Made) -> None:

@@ -89,6 +89,18 @@ def stored(target: Path) -> xr.Dataset:
 # --- one file --------------------------------------------------------------------------------------------------------
 
 
+def test_labels_are_read_from_the_file_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, reads, read = grid(tmp_path / "a.nc"), list[str](), h5netcdf.core.BaseVariable.__getitem__
+
+    def counted(self: Any, key: Any) -> Any:
+        reads.append(self.name)
+        return read(self, key)
+
+    monkeypatch.setattr(h5netcdf.core.BaseVariable, "__getitem__", counted)
+    written(tmp_path / "new", path)
+    assert sorted(each for each in reads if each != "/t") == ["/lat", "/lon", "/time"]
+
+
 @pytest.mark.parametrize("dtype", [">i2", ">f4", ">f8", "<u2", "u1", "i8", "u8", "f8"])
 def test_numbers_keep_type_and_bits(dtype: str, tmp_path: Path) -> None:
     bits = np.random.default_rng(1).integers(0, 255, (3, 2, 3, np.dtype(dtype).itemsize), dtype="u1")

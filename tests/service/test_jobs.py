@@ -287,6 +287,29 @@ def test_what_may_pass_is_tried_again_and_a_refusal_is_not(tmp_path: Path) -> No
         assert (waited.status, waited.attempt) == ("failed", 1), "its caller waits and hears of it at once"
 
 
+def test_the_phases_of_a_short_job_are_not_stored_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PROGRESS_S", 0.5)
+    made: Jobs
+    shown: list[str] = []
+
+    def act(ingestion: Ingestion, progress: Any) -> None:
+        for phase in ("waiting", "planning", "checking", "writing", "measuring"):
+            progress(phase, 0, 0)
+            shown.append(made.get(ingestion.ingestion_id).progress.phase)
+        if ingestion.dataset_id == "long":
+            time.sleep(0.6)
+            for phase in ("sealing", "committing"):
+                progress(phase, 0, 0)
+                shown.append(made.get(ingestion.ingestion_id).progress.phase)
+
+    made = jobs(MemoryBackend(), Attempts(act), tmp_path)
+    made.run(asked("short"))
+    assert shown == ["waiting", "planning", "planning", "planning", "planning"]
+    shown.clear()
+    made.run(asked("long"))
+    assert shown[2:] == ["planning", "planning", "planning", "sealing", "committing"]
+
+
 def test_an_interrupt_ends_the_row_and_says_so(tmp_path: Path) -> None:
     def act(_: Ingestion, progress: Any) -> None:
         progress("writing", 1, 2)

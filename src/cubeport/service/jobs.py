@@ -45,7 +45,12 @@ from cubeport.service.state import JOB
 from cubeport.service.workers import Life, Workers
 
 PROGRESS_S = 1.0
-"""Progress is stored at most this often, in seconds. Progress in between is dropped on purpose."""
+"""Progress is stored at most this often, in seconds. Progress in between is dropped on purpose, and so are the phases of a job that
+is done within this time: to store each would cost a small file more than to write it.
+"""
+
+_UNTOLD = ("waiting", "planning")
+"""Phases during which nothing more is told, however long they last. They are always stored."""
 
 POLL_S = 1.0
 """How long an idle worker sleeps, in seconds. It sees jobs that other processes accepted after at most this time."""
@@ -504,6 +509,7 @@ class _Progress:
         self._jobs = jobs
         self._id = ingestion_id
         self._listener = listener
+        self._began = time.monotonic()
         self._stored = 0.0
         self._phase = ""
 
@@ -512,7 +518,7 @@ class _Progress:
         if self._listener is not None:
             self._listener(phase, done, total)
         at = time.monotonic()
-        if phase == "done" or (phase == self._phase and at - self._stored < PROGRESS_S):
+        if phase == "done" or (at - self._stored < PROGRESS_S and not self._is_news(phase, at)):
             return
         self._phase = phase
         percent = round(100 * done / total, 1) if total else 0.0
@@ -527,6 +533,9 @@ class _Progress:
             self._stored = time.monotonic()
         if held.cancel_requested and phase != "committing":
             raise Cancelled(f"Ingestion {self._id} was cancelled.")
+
+    def _is_news(self, phase: str, at: float) -> bool:
+        return phase != self._phase and (phase in _UNTOLD or at - self._began >= PROGRESS_S)
 
 
 def _row(ingestion: Ingestion, *, worker: object = None, revision: int = 0) -> Row:

@@ -35,7 +35,7 @@ from cubeport.adapters.gate import references
 from cubeport.adapters.gate.parent import Updated, Written, opened, parent_of
 from cubeport.adapters.gate.write import THREADS, put
 from cubeport.adapters.sandbox import child, wire
-from cubeport.adapters.sources.reading import decoding, native
+from cubeport.adapters.sources.reading import decoding, is_label, native
 from cubeport.adapters.sources.stored import Index
 from cubeport.adapters.sources.zarr import open_zarr
 from cubeport.cubes import checks, keys
@@ -295,9 +295,11 @@ class _Watched(BackendArray):
         self.shape, self.dtype = variable.shape, grid.dtype
 
     def variable(self) -> xr.Variable:
-        """Return the variable to describe. Text is already in memory."""
+        """Return the variable to describe. Text is already in memory, and labels are read here, once for all that needs them."""
         if self._grid.is_text:
             return self._variable
+        if is_label(self._variable) and not self._apart:
+            return xr.Variable(self._variable.dims, self._get((slice(None),) * self._variable.ndim), self._variable.attrs)
         return xr.Variable(self._variable.dims, indexing.LazilyIndexedArray(self), self._variable.attrs)
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:

@@ -137,8 +137,7 @@ def open_all(
         context.progress("checking", done, len(context.sources))
         opened.append(_open(each, context, request["group"], () if steps else wanted or (), steps, partial(note, done)))
         stack.callback(opened[-1].close)
-        if len(context.sources) > 1:
-            load_labels(opened[-1])
+        load_labels(opened[-1])
     return opened
 
 

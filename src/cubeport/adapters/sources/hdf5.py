@@ -73,7 +73,12 @@ def stored(source: Input, *, group: str = "", variables: Collection[str] = ()) -
 
 def _groups(path: str, name: str) -> list[str]:
     """Return the paths of all groups that contain variables."""
+    import h5py
+
     with opening(name):
+        with h5py.File(path, "r") as file:  # most files have none, which is known much sooner than what the groups contain
+            if not any(file.get(key, getclass=True) is h5py.Group for key in file):
+                return []
         return [group.path for group in contents(Path(path)) if group.path and group.variables]
 
 

@@ -233,11 +233,16 @@ def _with_flags(variable: xr.Variable) -> xr.Variable:
 
 
 def load_labels(source: OpenedSource) -> None:
-    """Load small one-dimensional variables now, because a series needs them again after the file may have been closed."""
+    """Load small one-dimensional variables once: the checks read them many times, and a series after its file may be closed."""
     for name, variable in source.raw.variables.items():
-        if variable.ndim <= 1 and variable.nbytes <= _LABEL_BYTES:
+        if is_label(variable):
             with decoding(str(name), source.name):
                 variable.load()
+
+
+def is_label(variable: xr.Variable) -> bool:
+    """Return whether a variable has at most one dimension and is small, as labels are."""
+    return variable.ndim <= 1 and variable.nbytes <= _LABEL_BYTES
 
 
 def opened(
