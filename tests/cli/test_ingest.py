@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import signal
 import subprocess
@@ -196,6 +197,17 @@ def test_a_glob_stands_for_files_only_where_it_fits_just_these(tmp_path: Path) -
     assert _names.as_globs(three) == [f"{tmp_path}/a*.nc"]
     assert _names.as_globs([*three, f"{tmp_path}/b.nc"]) == [f"{tmp_path}/*.nc"]
     assert _names.as_globs([three[0], three[1], f"{tmp_path}/b.nc"]) == [three[0], three[1], f"{tmp_path}/b.nc"]
+
+
+def test_each_second_day_of_a_daily_series_is_missing(shell: Shell, inbox: Path) -> None:
+    third, fifth = inbox / "tas_20200103.nc", write(inbox / "tas_20200105.nc", month=5)
+    files = (inbox / "tas_20200101.nc", third, fifth)
+    refused = shell("ingest", *files, "--series", "--id", "a", "--period-type", "daily")
+    assert "2 of 5 daily periods are missing, first 2020-01-02 to 2020-01-02." in refused.err
+    shell.ok("ingest", *files, "--series", "--id", "a", "--period-type", "daily", "--allow-gaps")
+    [version] = json.loads(shell.ok("versions", "a", "--json").out)["items"]
+    days = [{"start": day, "end": day, "count": 1} for day in ("2020-01-02", "2020-01-04")]
+    assert version["coverage"]["temporal"] == {"start": "2020-01-01", "end": "2020-01-05", "count": 3, "gaps": days, "empty": []}
 
 
 def test_a_gap_is_named_with_the_flag_that_accepts_it(shell: Shell, inbox: Path) -> None:

@@ -144,6 +144,22 @@ class TestTime:
             start=labels[0], end=labels[-1], count=24
         )
 
+    @pytest.mark.parametrize(
+        ("labels", "step", "kind", "found"),
+        [
+            (("2024-01-01T00:00:00Z", "2024-01-07T00:00:00Z"), "P2D", "daily", ["2024-01-02", "2024-01-04", "2024-01-06"]),
+            (("2024-01-01T00:00:00Z", "2024-01-01T09:00:00Z"), "PT3H", "3-hourly", []),
+            (("2024-01-31T00:00:00Z", "2024-07-31T00:00:00Z"), "P2M", "monthly", ["2024-02", "2024-04", "2024-06"]),
+            (("2000-07-01T00:00:00Z", "2006-07-01T00:00:00Z"), "P2Y", "yearly", ["2001", "2003", "2005"]),
+            (("2024-01-16T12:00:00Z", "2024-07-16T12:00:00Z"), "P2M", "daily", []),  # the days of its steps are not known
+        ],
+    )
+    def test_gaps_of_a_coarser_even_step_are_told(self, labels: tuple[str, str], step: str, kind: str, found: list[str]) -> None:
+        # Each second day of a daily series: the labels are even and not listed, and the kind that was named is finer.
+        when = temporal(*labels, step=step, count=4).model_copy(update={"period_type": "irregular"})
+        told = native.gaps(when, kind)
+        assert [each.start for each in told] == [each.end for each in told] == found
+
 
 class TestLinks:
     def test_only_what_answers_is_linked(self) -> None:

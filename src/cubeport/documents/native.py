@@ -6,7 +6,8 @@ absolute, below ``public_url``, and always have a valid target.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
@@ -454,22 +455,46 @@ def _measured(temporal: Temporal, kind: str) -> TemporalCoverage:
 
 
 def gaps(temporal: Temporal, kind: str) -> tuple[Gap, ...]:
-    """Return the periods of *kind* without a step, between the first and the last period with one."""
+    """Return the periods of *kind* without a step, between the first and the last period with one: the first 1,000 gaps."""
     if kind == temporal.period_type:
         return tuple(Gap(start=first, end=last, count=count) for first, last, count in temporal.gaps)
     calendar = calendars.canonical(temporal.calendar)
     if calendar is None or kind in ("irregular", "climatology", "none"):
         return ()
     # If steps are missing, the period type cannot always be found from the labels, so it is given.
-    numbers = [periods.of(calendars.parse_stamp(label, calendar), kind, calendar) for label in temporal.values or ()]
+    numbers = [periods.of(label, kind, calendar) for label in _labels(temporal, kind, calendar)]
     return tuple(
         Gap(
             start=periods.format_period(first, kind, calendar),
             end=periods.format_period(last, kind, calendar),
             count=last - first + 1,
         )
-        for first, last in periods.gaps(numbers)
+        for first, last in itertools.islice(periods.gaps(numbers), _MOST_GAPS)
     )
+
+
+_MOST_GAPS = 1_000
+
+
+def _labels(temporal: Temporal, kind: str, calendar: calendars.CalendarName) -> Iterator[calendars.Stamp]:
+    """Yield the labels of the steps, in the periods of *kind*. Labels with an even step are counted, as they are not listed.
+
+    Steps in months are counted in months, so that nothing is known of shorter periods.
+    """
+    if temporal.step is None:
+        yield from (calendars.parse_stamp(label, calendar) for label in temporal.values or ())
+        return
+    first, last = (calendars.parse_stamp(each, calendar) for each in (temporal.start, temporal.end))
+    steps = max(temporal.count - 1, 1)
+    if temporal.step.endswith(("M", "Y")) and "T" not in temporal.step:
+        months = [each.year * 12 + each.month - 1 for each in (first, last)]
+        if kind in ("monthly", "yearly"):
+            for number in range(temporal.count):
+                year, month = divmod(months[0] + number * (months[1] - months[0]) // steps, 12)
+                yield calendars.Stamp(year, month + 1, 1)
+        return
+    began, ended = (calendars.ordinal(each, calendar) for each in (first, last))
+    yield from (calendars.stamp_of(began + (ended - began) * number // steps, calendar) for number in range(temporal.count))
 
 
 def grid(cube: CubeDescription) -> Grid | None:

@@ -6,7 +6,7 @@ faster. Everything that the page loads has a URL without a host name, so it work
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -37,7 +37,7 @@ def page(parts: Parts, detail: documents.DatasetDetail, shown: PublishedView, vi
         it=detail,
         bbox=shown.description.spatial.bbox,
         coverage=shown.coverage_name,
-        gaps=None if shown.description.temporal is None else shown.description.temporal.gaps,
+        gaps=_gaps(shown),
         license=in_words(detail.license, detail.license_url),
         pinned=shown.version.version_id if shown.pinned else None,
         newest=f"/datasets/{detail.dataset_id}?f=html",
@@ -50,6 +50,13 @@ def page(parts: Parts, detail: documents.DatasetDetail, shown: PublishedView, vi
         citation=cite(detail, shown, parts.title, f"{parts.public_url}/datasets/{pinned}"),
         ld=_linked_data(detail, links),
     )
+
+
+def _gaps(shown: PublishedView) -> Sequence[documents.Gap] | None:
+    """Return the missing periods; ``None`` where the steps have no period, so that nobody knows what is missing."""
+    temporal = shown.description.temporal
+    kind = documents.period_type(shown.texts.period_type, temporal)
+    return None if temporal is None or kind in ("irregular", "climatology") else documents.gaps(temporal, kind)
 
 
 def _preview(parts: Parts, shown: PublishedView, view: View) -> str | None:
