@@ -9,7 +9,10 @@ and compared with what was read, minima and maxima are measured, every object ha
 from __future__ import annotations
 
 import argparse
+import contextlib
+import itertools
 import json
+import math
 import os
 import platform
 import secrets
@@ -18,13 +21,16 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
+import threading
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import netCDF4
 import numpy as np
 import psutil
+from clock import Spent, now
+from serve import write
 
 from cubeport.adapters.engines import zarr
 from cubeport.adapters.gate.gate import ConfinedGate
@@ -43,22 +49,41 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     with xr.open_dataset(source, decode_cf=False) as opened:
         opened.to_zarr(target, zarr_format=3, consolidated=True, encoding={n: {"chunks": tuple(c)} for n, c in chunks.items()})
-print(time.perf_counter() - began, time.process_time() - cpu)
+wrote, of_cpu = time.perf_counter(), time.process_time()
+print(wrote - began, of_cpu - cpu)
+group = zarr.open_group(target, mode="r")
+for name, lengths in chunks.items():
+    array, step = group[name], lengths[0] if lengths else 1
+    for first in range(0, array.shape[0] if lengths else 1, step):
+        array[first : first + step] if lengths else array[...]
+print(time.perf_counter() - wrote, time.process_time() - of_cpu)
 """
 
 
 @dataclass(frozen=True)
 class Case:
-    name: str
     shape: tuple[int, int, int]
     deflate: bool
 
+    @property
+    def name(self) -> str:
+        return f"{' × '.join(map(str, self.shape))}, NetCDF-4 {'deflate' if self.deflate else 'as is'}"
 
-CASES = (
-    Case("3650 × 361 × 72, NetCDF-4 deflate", (3650, 361, 72), True),
-    Case("3650 × 361 × 72, NetCDF-4 as is", (3650, 361, 72), False),
-    Case("366 × 62 × 68, NetCDF-4 deflate", (366, 62, 68), True),
-)
+    @property
+    def file(self) -> str:
+        return f"{'-'.join(map(str, self.shape))}-{self.deflate}.nc"
+
+    @property
+    def bytes(self) -> int:
+        return 4 * math.prod(self.shape)
+
+
+CASES = {
+    "deflate": Case((3650, 361, 72), deflate=True),
+    "as-is": Case((3650, 361, 72), deflate=False),
+    "small": Case((366, 62, 68), deflate=True),
+    "large": Case((3650, 721, 144), deflate=True),
+}
 
 
 def make(path: Path, case: Case) -> None:
@@ -88,90 +113,98 @@ def make(path: Path, case: Case) -> None:
             field[start : start + len(days)] = mean + season + noise
 
 
-@dataclass(frozen=True)
-class Clock:
-    """Wall and CPU seconds of this process, its children, and those of the gate's template."""
+class Peak:
+    """The most memory that one child of the gate had, in bytes: looked at every 20 ms."""
 
-    template: int
+    def __init__(self, template: int) -> None:
+        self._template = psutil.Process(template)
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self.bytes = 0
 
-    def now(self) -> tuple[float, float]:
-        own, theirs = os.times(), psutil.Process(self.template).cpu_times()
-        children = theirs.children_user + theirs.children_system
-        return time.perf_counter(), own.user + own.system + own.children_user + own.children_system + children
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
 
-    def since(self, before: tuple[float, float]) -> tuple[float, float]:
-        wall, cpu = self.now()
-        return wall - before[0], cpu - before[1]
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._over.wait(0.02):
+            for each in self._template.children():
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    self.bytes = max(self.bytes, each.memory_info().rss)
 
 
-def run(case: Case, folder: Path, gate: ConfinedGate, clock: Clock, repeat: int) -> list[tuple[float, float]]:
-    """Return the medians of plain, write, measure and publish, wall and CPU seconds each."""
-    source, target = folder / "source.nc", folder / "plain.zarr"
-    make(source, case)
+def run(case: Case, folder: Path, sources: Path, gate: ConfinedGate, repeat: int) -> list[Spent]:
+    """Return the medians of plain, its read-back, write, measure and publish."""
+    source, target = sources / case.file, folder / "plain.zarr"
+    if not source.exists():
+        make(source, case)
     engine, lister = zarr.Writer(folder / "data"), zarr.Lister(folder / "data")
     rows = []
     for _ in range(repeat):
         staging, _ = engine.stage(secrets.token_hex(16), "benchmark", secrets.token_hex(16))
         engine.begin(staging)
-        before = clock.now()
+        began = now()
         written = gate.write(WriteRequest(sources=(source,), target=staging.new))
-        wrote = clock.since(before)
-        before = clock.now()
+        wrote = now()
         measured = gate.measure(staging.new, written)
-        judged = clock.since(before)
-        before = clock.now()
+        judged = now()
         engine.assemble(staging)
         engine.sync(staging)
         engine.publish(staging)
-        published = clock.since(before)
+        published = now()
         engine.clear(staging)
         chunks = {each.name: each.chunks for each in measured.description.variables}
         command = [sys.executable, "-c", PLAIN, str(source), str(target), json.dumps(chunks)]
         said = subprocess.run(command, check=True, capture_output=True, text=True)
-        wall, cpu = said.stdout.split()
-        rows.append(((float(wall), float(cpu)), wrote, judged, published))
+        plain = [Spent(*each) for each in itertools.batched(map(float, said.stdout.split()), 2)]
+        rows.append((*plain, wrote - began, judged - wrote, published - judged))
         shutil.rmtree(target)
         lister.drop(staging.dataset_id, staging.version_id)
-    source.unlink()
     return [
-        (statistics.median(w for w, _ in column), statistics.median(c for _, c in column)) for column in zip(*rows, strict=True)
+        Spent(statistics.median(each.wall for each in column), statistics.median(each.cpu for each in column))
+        for column in zip(*rows, strict=True)
     ]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", type=Path, help="put the table into this page")
     parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--cases", nargs="*", choices=CASES, default=["deflate", "as-is", "small"])
+    parser.add_argument("--sources", type=Path, help="a folder that keeps the sources for the next run")
     options = parser.parse_args()
     lines = [
-        HEADING,
-        "",
-        f"`{COMMAND}`: median of {options.repeat}, CPython {platform.python_version()}, 2 cores shared with other work.",
-        "*Plain* is `xarray.to_zarr` of the same file with the same chunks, without hash, check or sync; *write*, *measure* and",
-        "*publish* are the two children and the engine's steps 9 to 12. CPU seconds tell more than the clock on a shared machine.",
-        "",
-        "| source | MB | plain s (CPU) | write s (CPU) | measure s (CPU) | publish s (CPU) "
-        "| write / plain (CPU) | all / plain (CPU) |",
-        "|---|--:|--:|--:|--:|--:|--:|--:|",
+        "| source | MB | plain s (CPU) | its read-back s (CPU) | write s (CPU) | measure s (CPU) | publish s (CPU) "
+        "| write / plain (CPU) | all / plain with read-back (CPU) | child, MB |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
-    with confined() as children, tempfile.TemporaryDirectory() as folder:
-        gate, clock = ConfinedGate(children), Clock(children.template_pid())
-        for case in CASES:
-            plain, *ours = run(case, Path(folder), gate, clock, options.repeat)
-            whole = (sum(wall for wall, _ in ours), sum(cpu for _, cpu in ours))
-            times = [f"{wall:.2f} ({cpu:.2f})" for wall, cpu in (plain, *ours)]
-            ratios = [f"{each[0] / plain[0]:.2f} ({each[1] / plain[1]:.2f})" for each in (ours[0], whole)]
-            lines.append(f"| {' | '.join([case.name, f'{4e-6 * np.prod(case.shape):.0f}', *times, *ratios])} |")
+    with tempfile.TemporaryDirectory() as folder, confined() as children:
+        template = children.template_pid()
+        for case in map(CASES.__getitem__, options.cases):
+            with Peak(template) as peak:
+                sources = options.sources or Path(folder)
+                plain, read, *ours = run(case, Path(folder), sources, ConfinedGate(children), options.repeat)
+            whole, both = sum(ours, Spent(0, 0)), plain + read
+            times = [f"{each.wall:.2f} ({each.cpu:.2f})" for each in (plain, read, *ours)]
+            ratios = [f"{a.wall / b.wall:.2f} ({a.cpu / b.cpu:.2f})" for a, b in ((ours[0], plain), (whole, both))]
+            cells = [case.name, f"{case.bytes / 1e6:,.0f}", *times, *ratios, f"{peak.bytes / 1e6:,.0f}"]
+            lines.append(f"| {' | '.join(cells)} |")
             print(lines[-1], flush=True)
-    text = "\n".join(lines) + "\n"
-    if options.write is None:
-        print(text)
-        return
-    page = options.write.read_text() if options.write.exists() else "# Performance\n"
-    head, found, tail = page.partition(f"{HEADING}\n")
-    rest = tail.partition("\n## ")
-    after = f"\n## {rest[2]}" if rest[1] else ""
-    options.write.write_text((head if found else f"{page.rstrip()}\n\n") + text + after)
+    load = f"CPython {platform.python_version()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.0f}"
+    told = (
+        f"Median of {options.repeat}, {load}. *Plain* is `xarray.to_zarr` of the same file with the same chunks, without\n"
+        "hash, check or sync; its read-back decodes every chunk again. *Write*, *measure* and *publish* are the two children and\n"
+        "the engine's steps 9 to 12. CPU seconds tell more than the clock on a shared machine. *Child* is the most memory that\n"
+        "one child had."
+    )
+    text = "\n".join([*lines, "", told])
+    print(text)
+    if options.write is not None:
+        write(options.write, text, heading=HEADING, command=COMMAND)
 
 
 if __name__ == "__main__":
