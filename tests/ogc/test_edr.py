@@ -93,6 +93,7 @@ def test_a_height_in_coords_is_a_level(client: httpx.Client, stored: Any) -> Non
     for query, words in (
         ({"coords": f"MULTIPOINT Z(({lon!r} {lat!r} 1),({lon!r} {lat!r} 2))"}, "must have one height"),
         ({"coords": f"POINT Z({lon!r} {lat!r} 1)", "z": "1"}, "cannot be combined"),
+        ({"coords": f"POINT M({lon!r} {lat!r} 1)"}, "may not have M"),
     ):
         answer = client.get(f"/ogcapi/collections/{cube.dataset_id}/position", params=query)
         assert answer.status_code == 400

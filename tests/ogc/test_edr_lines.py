@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -109,6 +110,58 @@ def test_a_corridor_takes_the_cells_within_half_its_width(client: httpx.Client, 
     assert present(miles) == found
 
 
+def test_a_line_with_heights_has_the_levels_that_it_passes(client: httpx.Client, stored: Any) -> None:
+    """Each cell of the descent of a glider, found again here by 100,000 points along it."""
+    cube = stored("cmems_mod_bal_phy_anfc_P1D.nc")
+    truth = cube.truth().isel(time=1)
+    corners = np.array([[23.27, 59.11, 0.8], [23.6, 59.52, 33.3], [23.41, 59.9, 4.1]])
+    line = f"LINESTRING Z({','.join(' '.join(map(str, each)) for each in corners)})"
+    found = ask(client, cube, "trajectory", coords=line, datetime=cube.description.temporal.end[:8] + "02", parameter_name="thetao")
+    way = np.concatenate([np.linspace(a, b, 50_000) for a, b in itertools.pairwise(corners)])
+    axes = [truth[name].values.astype("f8") for name in ("longitude", "latitude", "depth")]
+    nearest = [np.abs(axis[None] - part[:, None]).argmin(1) for axis, part in zip(axes, way.T, strict=True)]
+    passed = set(zip(*(each.tolist() for each in nearest), strict=True))
+    expected = {
+        (round(float(axes[2][k]), 3), round(float(axes[0][i]), 4), round(float(axes[1][j]), 4)): float(truth.thetao.values[k, j, i])
+        for i, j, k in passed
+    }
+    seen = {}
+    for coverage in found["coverages"]:
+        depth = float(coverage["id"].partition("=")[2])
+        places, values = coverage["domain"]["axes"]["composite"]["values"], coverage["ranges"]["thetao"]["values"]
+        assert len(places) == len(values)
+        for (x, y), value in zip(places, values, strict=True):
+            seen[round(depth, 3), round(x, 4), round(y, 4)] = np.nan if value is None else value
+    assert len(seen) > 60
+    assert seen.keys() == expected.keys()
+    assert np.array_equal(
+        np.array([seen[each] for each in seen], "f4"), np.array([expected[each] for each in seen], "f4"), equal_nan=True
+    )
+    rows = client.get(
+        f"/ogcapi/collections/{cube.dataset_id}/trajectory",
+        params={"coords": line, "datetime": cube.description.temporal.start, "parameter-name": "thetao", "f": "csv"},
+    ).text.splitlines()
+    assert len(rows) - 1 == len(expected)
+    flat = ask(client, cube, "trajectory", coords="LINESTRING Z(23.27 59.11 2.6,23.6 59.52 2.5)", parameter_name="so")
+    level = ask(client, cube, "trajectory", coords="LINESTRING(23.27 59.11,23.6 59.52)", z=str(axes[2][2]), parameter_name="so")
+    assert flat["ranges"]["so"]["values"] == level["ranges"]["so"]["values"]
+
+
+def test_heights_need_levels(client: httpx.Client, put: Any, stored: Any) -> None:
+    without = put("south-up").dataset_id
+    with_levels = stored("cmems_mod_bal_phy_anfc_P1D.nc").dataset_id
+    for name, query, words in (
+        (without, {"coords": "LINESTRING Z(0 0 1,1 1 2)"}, "no levels"),
+        (with_levels, {"coords": "LINESTRING Z(23.3 59.2 1,23.5 59.4 2)", "z": "1"}, "cannot be combined"),
+        (with_levels, {"coords": "LINESTRING Z(23.3 59.2 1,23.5 59.4 nan)"}, "a height at each place"),
+    ):
+        answer = client.get(f"/ogcapi/collections/{name}/trajectory", params=query)
+        assert answer.status_code == 400
+        assert words in answer.text
+    above = {"coords": "LINESTRING Z(23.3 59.2 900,23.5 59.4 950)"}
+    assert client.get(f"/ogcapi/collections/{with_levels}/trajectory", params=above).status_code == 404
+
+
 def test_a_line_outside_the_data_is_404_with_the_extent(client: httpx.Client, put: Any) -> None:
     cube = put("south-up")
     for kind, more in (("trajectory", {}), ("corridor", {"corridor-width": "10", "width-units": "km"})):
@@ -124,6 +177,7 @@ def test_a_line_outside_the_data_is_404_with_the_extent(client: httpx.Client, pu
         {"coords": "LINESTRING(0 0)"},
         {"coords": "LINESTRING(0 0,0 95)"},
         {"coords": "LINESTRING Z(0 0 1,1 1 1)"},
+        {"coords": "LINESTRING M(0 0 1577836800,1 1 1577923200)"},
         {},
     ],
 )

@@ -142,7 +142,8 @@ def _coverages(cut: Cut, group: Group) -> Iterator[dict[str, Any]]:
     mask = cut.windows.mask
     if mask is not None and not set(mask.dimensions) <= set(group.dimensions):
         mask = None
-    same = None if _own_times(cut, group) else _domain(cut, group, chosen, {})
+    of_levels = chosen is not None and mask is not None and bool(set(mask.dimensions) & set(group.extra))
+    same = None if of_levels or _own_times(cut, group) else _domain(cut, group, chosen, {})
     sizes = cut.windows.shape(group.extra)
     for place in product(*(range(size) for size in sizes)):
         at = dict(zip(group.extra, place, strict=True))
@@ -152,8 +153,11 @@ def _coverages(cut: Cut, group: Group) -> Iterator[dict[str, Any]]:
         coverage: dict[str, Any] = {"type": "Coverage"}
         if at:
             coverage["id"] = ",".join(f"{name}={label}" for name, label in (_label(cut, *each) for each in at.items()))
-        coverage["domain"] = _domain(cut, group, chosen, at) if same is None else same
-        coverage["ranges"] = {field.name: _range(cut, group, field, at, chosen, here) for field in group.fields}
+        cells = chosen
+        if cells is not None and here is not None and of_levels and set(here.dimensions) <= {*group.composite}:
+            cells = cells & here.aligned(group.composite)  # each level has its own places
+        coverage["domain"] = _domain(cut, group, cells, at) if same is None else same
+        coverage["ranges"] = {field.name: _range(cut, group, field, at, cells, here) for field in group.fields}
         yield coverage
 
 

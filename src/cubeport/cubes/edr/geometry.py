@@ -9,13 +9,15 @@ MOST_VERTICES = 10_000
 MOST_POINTS = 500
 
 
-def canonical(text: str, *, types: tuple[str, ...]) -> str:
+def canonical(text: str, *, types: tuple[str, ...], heights: bool = False) -> str:
     """Return well-known text in canonical form (OGC 06-103r4, clause 7), CRS84.
 
     Parameters
     ----------
     types
         The accepted geometry types, by their shapely names: ``Point``, ``MultiPoint``, …
+    heights
+        Whether vertices may have a height (``Z``).
 
     Raises
     ------
@@ -30,7 +32,9 @@ def canonical(text: str, *, types: tuple[str, ...]) -> str:
         geometry: Any = shapely.from_wkt(text)
     except shapely.errors.ShapelyError as error:
         raise ValueError("must be well-known text") from error
-    if geometry is None or geometry.geom_type not in types or geometry.is_empty or geometry.has_z:
+    if geometry is not None and shapely.has_m(geometry):
+        raise ValueError("may not have M: times of single points are not offered; ask with datetime")
+    if geometry is None or geometry.geom_type not in types or geometry.is_empty or (geometry.has_z and not heights):
         raise ValueError(f"must be a {' or '.join(each.upper() for each in types)} of two dimensions")
     if shapely.get_num_coordinates(geometry) > MOST_VERTICES:
         raise ValueError(f"may have {MOST_VERTICES} vertices")
@@ -44,13 +48,13 @@ def canonical(text: str, *, types: tuple[str, ...]) -> str:
     return str(shapely.to_wkt(geometry, rounding_precision=-1))
 
 
-def without_height(text: str) -> tuple[str, float] | None:
-    """Return ``POINT Z``, ``MULTIPOINT Z`` or ``LINESTRING Z`` without its heights, and the height; ``None`` for other texts.
+def flattened(text: str) -> tuple[str, frozenset[float]] | None:
+    """Return ``POINT Z``, ``MULTIPOINT Z`` or ``LINESTRING Z`` without its heights, and the heights; ``None`` for other texts.
 
     Raises
     ------
     ValueError
-        If the heights differ, because an answer has the same levels at all places.
+        If a height is no number.
     """
     import shapely
 
@@ -62,10 +66,10 @@ def without_height(text: str) -> tuple[str, float] | None:
         return None  # it is refused where it is read
     if geometry is None or not geometry.has_z or shapely.has_m(geometry):
         return None
-    heights = {float(each) for each in shapely.get_coordinates(geometry, include_z=True)[:, 2]}
-    if len(heights) != 1 or not all(map(math.isfinite, heights)):
-        raise ValueError("must have one height; ask for several with z")
-    return str(shapely.to_wkt(shapely.force_2d(geometry), rounding_precision=-1)), heights.pop()
+    heights = frozenset(map(float, shapely.get_coordinates(geometry, include_z=True)[:, 2]))
+    if not all(map(math.isfinite, heights)):
+        raise ValueError("must have a height at each place")
+    return str(shapely.to_wkt(shapely.force_2d(geometry), rounding_precision=-1)), heights
 
 
 def read(text: str) -> Any:

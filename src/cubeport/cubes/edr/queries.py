@@ -8,7 +8,7 @@ from typing import Any
 
 from cubeport.cubes.description import CubeDescription
 from cubeport.cubes.edr import area, corridor, cube, position, radius, trajectory
-from cubeport.cubes.edr.geometry import without_height
+from cubeport.cubes.edr.geometry import flattened
 from cubeport.cubes.edr.query import EdrQuery, Parameter, Place
 from cubeport.cubes.part import Deadline
 from cubeport.cubes.selection import Point, Selection, Slice, Subset, Trim, parse, read_number
@@ -60,7 +60,7 @@ def parse_query(name: str, pairs: Iterable[tuple[str, str]], *, forms: Sequence[
     given: Sequence[tuple[str, str]] = [("parameter-name" if key == "parameter_names" else key, value) for key, value in pairs]
     problems: list[Problem] = []
     if kind.at_points:
-        given, problems = _with_levels(given)
+        given, problems = _with_levels(given, several=kind.heights)
     takes = parameters_of(kind)
     allowed = (*(each.name for each in takes), *_OF_ANSWERS)
     problems += [
@@ -132,19 +132,25 @@ def settle(
     return windows if hide is None else hide(description, labels, windows, selection, place, deadline)
 
 
-def _with_levels(given: Sequence[tuple[str, str]]) -> tuple[Sequence[tuple[str, str]], list[Problem]]:
-    """Return the parameters with the height of ``POINT Z`` as ``z``, and what is wrong with it."""
+def _with_levels(given: Sequence[tuple[str, str]], *, several: bool) -> tuple[Sequence[tuple[str, str]], list[Problem]]:
+    """Return the parameters with the height of ``POINT Z`` as ``z``, and what is wrong with it.
+
+    With *several*, vertices may have heights of their own, which stay in ``coords``.
+    """
     coords = next((value for key, value in given if key == "coords"), "")
     try:
-        found = without_height(coords)
+        found = flattened(coords)
     except ValueError as error:
         return given, [Problem(("query", "coords"), "malformed", f"coords {error}")]
     if found is None:
         return given, []
     if any(key == "z" for key, _ in given):
         return given, [Problem(("query", "z"), "clash", "z and the heights of coords cannot be combined")]
-    flat, height = found
-    return [*((key, flat if key == "coords" else value) for key, value in given), ("z", repr(height))], []
+    flat, heights = found
+    if len(heights) == 1:
+        return [*((key, flat if key == "coords" else value) for key, value in given), ("z", repr(min(heights)))], []
+    words = "coords must have one height; ask for several with z"
+    return given, [] if several else [Problem(("query", "coords"), "malformed", words)]
 
 
 def _renamed(problem: Problem, names: Mapping[str, str] = _COVERAGE_NAMES) -> Problem:

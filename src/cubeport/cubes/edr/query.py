@@ -61,6 +61,8 @@ class EdrQuery:
     after the box was found to be within the limits."""
     at_points: bool = False
     """Whether the answer contains values at points instead of on a grid."""
+    heights: bool = False
+    """Whether each vertex of ``coords`` may have a height of its own."""
     link_variables: Callable[[CubeDescription], Mapping[str, Any]] = lambda _: {}
     """Members of ``variables`` in the collection's link (clause 8.3.9), in addition to those of every kind."""
 

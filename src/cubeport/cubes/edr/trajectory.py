@@ -1,13 +1,16 @@
-"""EDR trajectory: each cell that a line passes through, once."""
+"""EDR trajectory: each cell that a line passes through, once; of a line with heights, at the levels that it passes there."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cubeport.cubes import boxes
-from cubeport.cubes.cells import Cells
+from cubeport.cubes.cells import Cells, exact
+from cubeport.cubes.cells import cells as cells_of
 from cubeport.cubes.description import CubeDescription
 from cubeport.cubes.edr.cells import horizontal, these
 from cubeport.cubes.edr.geometry import canonical, read
@@ -21,6 +24,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     type Array = NDArray[Any]
+
+type _Cells = dict[tuple[int, ...], tuple[float, float]]
+"""The lowest and the highest point of the line in each cell, by the cell's indices."""
 
 _MOST_SAMPLES = 2_000
 """The largest number of points of a line that are searched on grids without straight axes."""
@@ -39,11 +45,45 @@ def _resolve(description: CubeDescription, labels: Labels, selection: Selection,
     found = _of_positions(description, labels, line) if description.cell_dimensions else _of_axes(description, labels, line)
     if not found:
         raise NotFound("There are no data for this request.", what="data", extent={"bbox": list(description.spatial.bbox or ())})
-    return these(windows, horizontal(description), found)
+    if not line.has_z:
+        return these(windows, horizontal(description), found)
+    return _at_levels(description, labels, windows, found, explicit=selection.properties is not None)
 
 
-def _of_axes(description: CubeDescription, labels: Labels, line: Any) -> set[tuple[int, ...]]:
-    """Return row and column of each cell that contains a part of the line."""
+def _at_levels(description: CubeDescription, labels: Labels, windows: Windows, found: _Cells, *, explicit: bool) -> Windows:
+    """Return the cells at the levels that the line passes in each. Raises InvalidRequest for fields without levels, NotFound."""
+    import numpy as np
+
+    z, across = description.axis_of("z"), horizontal(description)
+    if z is None or z.scalar:
+        raise _wrong("no-axis", "coords has heights, and these data have no levels")
+    flat = [name for name in windows.fields if z.dimension not in description.variable(name).dimensions]
+    if len(flat) == len(windows.fields) or (flat and explicit):
+        raise _wrong("no-axis", f"coords has heights, and {flat[0]} has no levels")
+    # A level reaches to the middle between it and the next, or as far as its CF bounds.
+    given = labels.bounds.get(z.name)
+    layers = cells_of(labels.values[z.name], None if given is None else exact(given), spread=True, circle=False, latitude=False)
+    wanted = {
+        (int(level), *cell)
+        for cell, (low, high) in found.items()
+        for level in np.nonzero((layers.lower <= high) & (layers.upper >= low))[0]
+    }
+    if not wanted:
+        raise NotFound("There are no data at these heights.", what="data")
+    windows = replace(windows, fields=tuple(name for name in windows.fields if name not in flat))
+    here = these(windows, (z.dimension, *across), wanted)
+    here = replace(here, scattered=across if len(across) > 1 else windows.scattered)
+    if here.along[z.dimension].size > 1 or here.mask is None:
+        return here
+    return replace(here, mask=here.mask.at({z.dimension: 0}))
+
+
+def _wrong(kind: str, words: str) -> InvalidRequest:
+    return InvalidRequest(words, errors=[Problem(("query", "coords"), kind, words)])
+
+
+def _of_axes(description: CubeDescription, labels: Labels, line: Any) -> _Cells:
+    """Return row and column of each cell that contains a part of the line, with the heights of that part."""
     import shapely
     import shapely.affinity
 
@@ -59,16 +99,37 @@ def _of_axes(description: CubeDescription, labels: Labels, line: Any) -> set[tup
             import numpy as np
 
             east, north = onto.transform(points[:, 0], points[:, 1])
-            return np.column_stack([np.asarray(east) / factor, np.asarray(north) / factor])
+            return np.column_stack([np.asarray(east) / factor, np.asarray(north) / factor, *points.T[2:]])
 
-        line = shapely.transform(dense, carried)
+        line = shapely.transform(dense, carried, include_z=line.has_z)
         if not all(map(math.isfinite, line.bounds)):
             raise NotFound("A part of the line cannot be projected as the data are.", what="data")
     turns = (-360.0, 0.0, 360.0) if columns.circle else (0.0,)
-    found: set[tuple[int, ...]] = set()
+    found: _Cells = {}
     for turn in turns:
-        found |= _crossed(columns, rows, shapely.affinity.translate(line, xoff=turn))
+        turned = shapely.affinity.translate(line, xoff=turn)
+        crossed = sorted(_crossed(columns, rows, turned))
+        for cell, (low, high) in zip(crossed, _heights(columns, rows, turned, crossed), strict=True):
+            before = found.get(cell, (low, high))
+            found[cell] = min(low, before[0]), max(high, before[1])
     return found
+
+
+def _heights(columns: Cells, rows: Cells, line: Any, crossed: Sequence[tuple[int, ...]]) -> Sequence[tuple[float, float]]:
+    """Return the lowest and the highest point of the line in each cell; of a line without heights, 0 and 0."""
+    import numpy as np
+    import shapely
+
+    if not line.has_z or not crossed:
+        return [(0.0, 0.0)] * len(crossed)
+    row, column = np.array(crossed).T
+    boxes_ = shapely.box(columns.lower[column], rows.lower[row], columns.upper[column], rows.upper[row])
+    parts = shapely.intersection(line, boxes_)
+    points, of = shapely.get_coordinates(parts, include_z=True, return_index=True)
+    low, high = np.full(len(crossed), np.inf), np.full(len(crossed), -np.inf)
+    np.fmin.at(low, of, points[:, 2])
+    np.fmax.at(high, of, points[:, 2])
+    return list(zip(low.tolist(), high.tolist(), strict=True))
 
 
 def _crossed(columns: Cells, rows: Cells, line: Any) -> set[tuple[int, ...]]:
@@ -103,30 +164,39 @@ def _crossed(columns: Cells, rows: Cells, line: Any) -> set[tuple[int, ...]]:
     return found
 
 
-def _of_positions(description: CubeDescription, labels: Labels, line: Any) -> set[tuple[int, ...]]:
-    """Return the cells whose centres are nearest to points along the line."""
+def _of_positions(description: CubeDescription, labels: Labels, line: Any) -> _Cells:
+    """Return the cells whose centres are nearest to points along the line, with the heights of these points."""
     import shapely
 
     spatial = description.spatial
     length = max(_STEP, line.length / _MOST_SAMPLES)
-    points = shapely.get_coordinates(shapely.segmentize(line, length))
+    points = shapely.get_coordinates(shapely.segmentize(line, length), include_z=line.has_z)
     if len(points) > 2 * _MOST_SAMPLES:
         words = f"coords may have {_MOST_SAMPLES} points on a grid without straight axes"
         raise InvalidRequest(words, errors=[Problem(("query", "coords"), "too-long", words)])
-    found: set[tuple[int, ...]] = set()
-    for lon, lat in points.tolist():
+    found: _Cells = {}
+    for lon, lat, *heights in points.tolist():
         try:
             at = boxes.nearest(labels.values[str(spatial.x)], labels.values[str(spatial.y)], (lon, lat), reach=spatial.reach)
         except boxes.Outside:
             continue
-        found.add(tuple(int(each) for each in at))
+        cell, height = tuple(int(each) for each in at), heights[0] if heights else 0.0
+        low, high = found.get(cell, (height, height))
+        found[cell] = min(low, height), max(high, height)
     return found
 
 
 QUERY = EdrQuery(
     name="trajectory",
     text="Values of the cells that a line passes through, each once",
-    parameters=(Parameter("coords", "LINESTRING(lon lat, …); CRS84", partial(canonical, types=("LineString", "MultiLineString"))),),
+    parameters=(
+        Parameter(
+            "coords",
+            "LINESTRING(lon lat, …) or LINESTRING Z(lon lat height, …); CRS84, heights as the levels of the data",
+            partial(canonical, types=("LineString", "MultiLineString"), heights=True),
+        ),
+    ),
     resolve=_resolve,
     at_points=True,
+    heights=True,
 )
