@@ -170,7 +170,13 @@ class TestSearch:
         assert (got.status_code, posted.status_code) == (200, 200), got.text + posted.text
         assert got.headers["content-type"] == posted.headers["content-type"] == "application/geo+json"
         assert got.json()["features"] == posted.json()["features"]
-        assert got.json()["numberReturned"] == count
+        assert got.json()["numberReturned"] == got.json()["numberMatched"] == posted.json()["numberMatched"] == count
+
+    def test_the_number_that_match_is_known_where_one_page_has_all(self, client: Client) -> None:
+        first = client.get("/stac/search?limit=1&collections=sea").json()
+        following = next(link["href"].removeprefix(URL) for link in first["links"] if link["rel"] == "next")
+        last = client.get(following).json()
+        assert ["numberMatched" in page for page in (first, last)] == [False, False]
 
     def test_pages_join_into_the_whole(self, client: Client) -> None:
         found, path = [], "/stac/search?limit=1&collections=sea"

@@ -277,7 +277,7 @@ def collections(
     """
     documents = [collection(each, site) for each in page]
     links = _page_links(site, f"{site.public_url}/stac/collections", "Collections", JSON, query, next_token)
-    return {"collections": documents, "links": links, **_counted(len(documents), matched)}
+    return {"collections": documents, "links": links, **counted(len(documents), matched)}
 
 
 def item(shown: PublishedView, site: Site) -> ItemJSON:
@@ -327,7 +327,7 @@ def items(
     links = _page_links(site, f"{url}/items", f"Versions of {dataset.texts.title}", GEOJSON, query, next_token)
     links.insert(2, _link("parent", url, JSON, dataset.texts.title))
     links.insert(3, _link("collection", url, JSON, dataset.texts.title))
-    return {"type": "FeatureCollection", "features": features, "links": links, **_counted(len(features), matched)}
+    return {"type": "FeatureCollection", "features": features, "links": links, **counted(len(features), matched)}
 
 
 def item_id(dataset_id: str, version_id: str) -> str:
@@ -372,7 +372,8 @@ def _page_links(
     return links
 
 
-def _counted(returned: int, matched: int | None) -> CountedJSON:
+def counted(returned: int, matched: int | None) -> CountedJSON:
+    """Return the numbers of a page: how many it has, and how many match where that is known."""
     counted: CountedJSON = {"numberReturned": returned}
     if matched is not None:
         counted["numberMatched"] = matched

@@ -236,7 +236,7 @@ class _Stac:
             "type": "FeatureCollection",
             "features": of_all(features, search.fields(query)),
             "links": [*links, root],
-            "numberReturned": len(features),
+            **documents.counted(len(features), found.matched),
         }
         return replies.dumps(page)
 

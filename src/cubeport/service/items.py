@@ -96,6 +96,8 @@ class ItemPage:
 
     items: tuple[PublishedView, ...]
     token: str | None
+    matched: int | None = None
+    """How many match, if this page has all of them. Of more, nobody counts: that would read each of them for every page."""
 
 
 def find(datasets: Finds, search: ItemSearch, *, deadline_s: float = DEADLINE_S) -> ItemPage:
@@ -136,7 +138,7 @@ def find(datasets: Finds, search: ItemSearch, *, deadline_s: float = DEADLINE_S)
             if time.monotonic() > until:
                 return ItemPage(datasets.items(found), _write(candidate.at, search))
         if len(some) < step:
-            return ItemPage(datasets.items(found), None)
+            return ItemPage(datasets.items(found), None, len(found) if search.token is None else None)
         step = max(step, _STEP)
 
 
