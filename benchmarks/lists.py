@@ -46,6 +46,21 @@ REQUESTS = {
     "`/stac/collections?limit=100`": "/stac/collections?limit=100",
     "`/ogcapi/collections?limit=50`": "/ogcapi/collections?limit=50",
     "one collection": "/stac/collections/d000001",
+    "its item": "/stac/collections/d000001/items/{item}",
+    "its queryables": "/stac/collections/d000001/queryables",
+    "`/ogcapi/collections/{id}`": "/ogcapi/collections/d000001",
+    "`/datasets/{id}`": "/datasets/d000001",
+    "`/datasets/{id}`, the page": "/datasets/d000001?f=html",
+    "the landing page": "/?f=html",
+    "the landing page, a word searched": "/?f=html&q=seven",
+    "`/stac/queryables`": "/stac/queryables",
+    "`/ogcapi`": "/ogcapi",
+    "`/ogcapi/processes`": "/ogcapi/processes",
+    "`/ogcapi/jobs`": "/ogcapi/jobs",
+    "`/jobs`": "/jobs",
+    "`/records?limit=50`": "/records?limit=50",
+    "`/records`, a kind and a word": "/records?limit=10&kind=dataset&q=seven",
+    "`/records/{id}`": "/records/d000001",
     "`/stac/search?limit=10`": "/stac/search?limit=10",
     "`/stac/search`, a box of 4° and a quarter": f"/stac/search?limit=10&bbox={','.join(map(str, BOX))}"
     f"&datetime={YEAR}-01-01T00:00:00Z/{YEAR}-03-31T00:00:00Z",
@@ -85,9 +100,10 @@ def clone(catalog: Any, seed: Any, rows: dict[str, Any], n: int, rng: random.Ran
     box = (west, south, west + 2, south + 2)
     span = {"start": f"{year}-01-01T00:00:00Z", "end": f"{year}-12-31T00:00:00Z"}
     metadata = copy.deepcopy(dict(seed.metadata))
-    metadata["dataset"]["texts"] |= {"dataset_id": dataset_id, "title": f"Dataset {n}"}
+    title = "Dataset seven" if n == 7 else f"Dataset {n}"
+    metadata["dataset"]["texts"] |= {"dataset_id": dataset_id, "title": title}
     metadata["dataset"] |= {"latest": version_id, "head": version_id}
-    record = seed.replace(id=record_id, key=dataset_id, title=f"Dataset {n}", metadata=metadata, version=1, bbox=box, time=span)
+    record = seed.replace(id=record_id, key=dataset_id, title=title, metadata=metadata, version=1, bbox=box, time=span)
     catalog.backend.add_record(record)
     for table, row in rows.items():
         document = copy.deepcopy(dict(row.document))
@@ -115,14 +131,16 @@ def measured(root: Path, hits: int, rounds: int) -> dict[str, float]:
     """Return the median CPU of each request, in ms; nothing is answered from a list that another request made."""
     costs: dict[str, list[float]] = {name: [] for name in REQUESTS}
     with served(root) as (client, process):
-        for name, path in REQUESTS.items():
+        item = client.get("/stac/collections/d000001/items").json()["features"][0]["id"]
+        paths = {name: path.replace("{item}", item) for name, path in REQUESTS.items()}
+        for name, path in paths.items():
             answer = client.get(path)
             assert answer.status_code == 200, (name, answer.text)
             if "box" in name:
                 found = answer.json()["features" if "features" in answer.json() else "collections"]
                 assert len(found) == min(10, hits), (name, len(found), hits)
         for _ in range(rounds):
-            for name, path in REQUESTS.items():
+            for name, path in paths.items():
                 before = cpu_ns(process)
                 assert client.get(path).status_code == 200
                 costs[name].append((cpu_ns(process) - before) / 1e6)

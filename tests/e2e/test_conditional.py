@@ -35,6 +35,9 @@ MOMENTS = frozenset(
         "/sync/{dataset_id}/plan",
         "/webhooks",
         "/derived",
+        "/ogcapi/jobs",
+        "/ogcapi/jobs/{job_id}",
+        "/ogcapi/jobs/{job_id}/results",
         "/datasets/{dataset_id}/replica",
     }
 )
@@ -67,6 +70,8 @@ class Site:
     service: Any
     root: Path
     versions: list[str]
+    artifact: str
+    """An artifact of the record ``file``."""
     values: dict[str, list[str]] = field(default_factory=dict)
 
     def ask(self, *requests: tuple[str, str, dict[str, str]]) -> list[httpx.Response]:
@@ -92,6 +97,14 @@ class Site:
         self.versions.append(done.version_id)
 
 
+def add_file(catalog: Catalog, folder: Path) -> str:
+    """Add the record ``file``, which is of no dataset; return its artifact."""
+    path = folder / "notes.txt"
+    path.write_text("What was done, and when.\n")
+    record = catalog.add_file(path, key="file", title="Notes", visibility="public").record
+    return record.artifacts[0].artifact_id
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     root = tmp_path_factory.mktemp("conditional") / "instance"
@@ -101,13 +114,15 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     (root / "extents" / "there.yaml").write_text("extent_id: there\nname: There\nbbox: [-10, -10, 10, 10]\n")
     settings = load(root)
     children = main._children(settings)
-    with main._service(settings, Catalog.open(root), children) as service:
+    catalog = Catalog.open(root)
+    artifact = add_file(catalog, root.parent)
+    with main._service(settings, catalog, children) as service:
         done = service.ingest_here(IngestionRequest(dataset_id="t"), FileOptions(files=(str(source),)))
         assert done.status == "completed", done.error
         app = create_app(main._app_parts(settings, service, children))
         assert isinstance(app, App)
         main._warm_up(settings)
-        found = Site(app, service, root, [done.version_id])
+        found = Site(app, service, root, [done.version_id], artifact)
         found.publish_another()
         yield found
 
@@ -133,6 +148,9 @@ def addresses(site: Site) -> Iterator[tuple[str, str]]:
         "zone_set_id": ["there"],
         "location_id": ["there"],
         "kind": ["not-found"],
+        "record_id": ["t", "file"],
+        "artifact_id": [site.artifact],
+        "process_id": ["zonal-statistics"],
         "name": ["cubeport.css"],
         "dap_name": [f"{name}.{form}" for name in names for form in ("dds", "das", "dods", "ascii", "info")],
         "griddap_id": names,
@@ -151,13 +169,15 @@ def addresses(site: Site) -> Iterator[tuple[str, str]]:
         wanted = re.findall(r"\{(\w+)(?::\w+)?\}", route.path)
         if any(name in ("template_id", "ingestion_id") for name in wanted):
             continue  # this instance has none
-        if route.path.startswith(("/records", "/ogcapi/processes", "/ogcapi/jobs", "/jobs")):
-            continue  # of the catalog and of work, which this test does not ask
         missing = [name for name in wanted if name not in known]
         assert not missing, f"{route.path}: give this test a value of {missing}"
-        # A diff is of two versions, which its query names; an instance is a version, which its path names.
+        # A diff is of two versions, which its query names; an instance is a version, which its path names. The record of a dataset
+        # has no files of its own.
         one = ["t"] if route.path.endswith("/diff") or "/instances/" in route.path else names
-        for values in itertools.product(*(one if name in ("dataset_id", "collection_id") else known[name] for name in wanted)):
+        given = known | {"dataset_id": one, "collection_id": one}
+        if "artifact_id" in wanted:
+            given["record_id"] = ["file"]
+        for values in itertools.product(*(given[name] for name in wanted)):
             path = route.path
             for name, value in zip(wanted, values, strict=True):
                 path = re.sub(rf"\{{{name}(?::\w+)?\}}", value, path)

@@ -26,7 +26,7 @@ from cubeport.service.ingestions import FileOptions, IngestionRequest
 from cubeport.service.state import CUBE, VERSION
 from cubeport.settings import load
 
-from .test_conditional import Site, addresses
+from .test_conditional import Site, add_file, addresses
 
 FEW, MANY = 120, 1_000
 
@@ -44,6 +44,10 @@ SEARCHES = (
     "/ogcapi/collections?bbox=10,10,14,14",
     "/datasets?bbox=10,10,14,14",
     "/stac/collections/d00007/items",
+    "/records?kind=dataset&q=seven&limit=10",
+    "/records?bbox=10,10,14,14&limit=10",
+    "/records?where=title:seven&limit=10",
+    "/ogcapi/jobs",
 )
 
 
@@ -72,6 +76,7 @@ def _costs(root: Path, count: int) -> dict[str, int]:
     (root / "extents").mkdir(exist_ok=True)
     (root / "extents" / "there.yaml").write_text("extent_id: there\nname: There\nbbox: [-10, -10, 10, 10]\n")
     settings, catalog = load(root), Catalog.open(root)
+    artifact = add_file(catalog, root.parent)
     children = main._children(settings)
     with main._service(settings, catalog, children) as service:
         done = service.ingest_here(IngestionRequest(dataset_id="t"), FileOptions(files=(str(source),)))
@@ -86,7 +91,7 @@ def _costs(root: Path, count: int) -> dict[str, int]:
         app = create_app(main._app_parts(settings, service, children))
         assert isinstance(app, App)
         main._warm_up(settings)
-        site, steps = Site(app, service, root, [version]), Steps(catalog)
+        site, steps = Site(app, service, root, [version], artifact), Steps(catalog)
         found: dict[str, int] = {}
         for route, address in [*addresses(site), *((each, each) for each in SEARCHES)]:
             if route in WALKS:
