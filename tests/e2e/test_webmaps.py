@@ -33,12 +33,37 @@ def test_feature_info_has_forms_and_is_conditional(families: Server) -> None:
         "SERVICE": "WMS", "VERSION": "1.3.0", "REQUEST": "GetFeatureInfo", "LAYERS": "t", "QUERY_LAYERS": "t", "STYLES": "",
         "CRS": "CRS:84", "BBOX": "-180,-90,180,90", "WIDTH": "8", "HEIGHT": "6", "TIME": "2020-01-02", "I": "0", "J": "0",
     }  # fmt: skip
-    for form, text in (("application/json", '"value": 100.0'), ("text/plain", "t: 100.0 K"), ("text/html", "<pre>t: 100.0 K")):
+    for form, text in (
+        ("application/json", '"value": 100.0'),
+        ("text/plain", "t: 100.0 K"),
+        ("text/html", '<th scope="row">t</th><td>100.0 K</td>'),
+    ):
         answer = families.get("/wms/regular", **asked, INFO_FORMAT=form)
         assert answer.headers["content-type"].startswith(form)
         assert text in answer.text
         again = httpx.get(str(answer.url), headers={"if-none-match": answer.headers["etag"]}, trust_env=False)
         assert again.status_code == 304
+
+
+def test_the_legend_graphic_is_that_of_the_map(families: Server) -> None:
+    """GetLegendGraphic, as programs ask for it that do not read ``LegendURL``."""
+    asked = {"SERVICE": "WMS", "VERSION": "1.3.0", "REQUEST": "GetLegendGraphic", "LAYER": "t", "FORMAT": "image/svg+xml"}
+    own = families.get("/wms/regular", **asked)
+    assert own.headers["content-type"] == "image/svg+xml"
+    assert own.content == families.get("/datasets/regular/legend", properties="t").content
+    changed = families.get("/wms/regular", **asked, STYLE="raster/magma", COLORSCALERANGE="0,50")
+    colours, texts = (ET.fromstring(changed.content).iter(f"{{http://www.w3.org/2000/svg}}{name}") for name in ("stop", "text"))
+    shown = families.get(
+        "/wms/regular", SERVICE="WMS", VERSION="1.3.0", REQUEST="GetMap", LAYERS="t", STYLES="raster/magma", COLORSCALERANGE="0,50",
+        CRS="CRS:84", BBOX="-180,-90,180,90", WIDTH="8", HEIGHT="6", FORMAT="image/png", TIME="2020-01-01",
+    )  # fmt: skip
+    stops = [each.get("stop-color") for each in colours]
+    assert "#" + bytes(pixels(shown.content)[0, 0, :3].tolist()).hex() == stops[0], "the first cell is 0"
+    assert [each.text for each in texts][1:] == ["0", "12.5", "25", "37.5", "50"]
+    for wrong in ({"LAYER": "u"}, {"FORMAT": "image/png"}, {"STYLE": "rainbow"}, {"COLORSCALERANGE": "auto"}):
+        refused = families.get("/wms/regular", **(asked | wrong))
+        assert refused.status_code == 400
+        assert "ServiceException" in refused.text
 
 
 def test_a_map_shows_one_time(families: Server) -> None:
@@ -135,6 +160,29 @@ def test_however_near_one_looks_the_value_is_that_of_the_cell(families: Server, 
         assert answer.status_code == 200, answer.text
         (feature,) = answer.json()["features"]
         assert feature["properties"]["value"] in cells[:, cell].tolist(), (cell, x, y)
+
+
+def test_the_frame_of_an_animation_shows_its_first_step(families: Server) -> None:
+    """The temporal controller of QGIS sends the interval of each frame, also one that is all of the time."""
+    asked = {"SERVICE": "WMS", "VERSION": "1.3.0", "LAYERS": "t", "STYLES": "", "CRS": "EPSG:4326", "BBOX": "-90,-180,90,180"}
+    asked |= {"WIDTH": "8", "HEIGHT": "6", "FORMAT": "image/png", "COLORSCALERANGE": "0,300"}
+    pictures = {day: families.get("/wms/regular", **asked, REQUEST="GetMap", TIME=f"2020-01-0{day}").content for day in (1, 2, 3)}
+    assert len(set(pictures.values())) == 3
+    for period, day in {
+        "2020-01-02T00:00:00Z/2020-01-03T00:00:00Z": 2,
+        "2020-01-01T12:00:00Z/2020-01-02T12:00:00Z": 2,
+        "2020-01-03T00:00:00Z/2020-01-04T00:00:00Z": 3,
+        "2020-01-01T00:00:00Z/2020-01-03T00:00:00Z": 1,
+        "2019-01-01T00:00:00Z/2021-01-01T00:00:00Z": 1,
+    }.items():
+        shown = families.get("/wms/regular", **asked, REQUEST="GetMap", TIME=period)
+        assert shown.content == pictures[day], period
+        info = families.get("/wms/regular", **asked, REQUEST="GetFeatureInfo", QUERY_LAYERS="t", I="0", J="0", TIME=period)
+        assert info.json()["features"][0]["properties"]["time"] == f"2020-01-0{day}T00:00:00Z"
+    for period in ("2021-01-01T00:00:00Z/2021-01-02T00:00:00Z", "2020-01-01/2020-01-03/P1D", "2020-01-01,2020-01-02"):
+        refused = families.get("/wms/regular", **asked, REQUEST="GetMap", TIME=period)
+        assert refused.status_code in (400, 404)
+        assert "ServiceException" in refused.text
 
 
 def test_times_and_levels_are_dimensions(families: Server) -> None:

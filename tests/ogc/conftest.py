@@ -41,6 +41,7 @@ from cubeport.server.app import create_app
 from cubeport.server.auth import Gatekeeper, NoKeys
 from cubeport.server.dap import DapFace
 from cubeport.server.griddap import GriddapFace
+from cubeport.server.html import Site
 from cubeport.server.maps import MapsFace
 from cubeport.server.ogcapi import OgcFace
 from cubeport.server.parts import Parts
@@ -214,7 +215,8 @@ class Shelf:
 
 def app_of(shelf: Shelf, queries: Queries, url: str, *, table_limits: TableLimits | None = None) -> ASGIApp:
     """Return the app with all faces that have values."""
-    drawn, dap = Pictures(queries.versions), DapFace(shelf, Slabs(queries), public_url=url)
+    site = Site(url, "Test", "Test", "1")
+    drawn, dap = Pictures(queries.versions), DapFace(shelf, Slabs(queries), site=site)
     limits = table_limits or TableLimits()
     tables = TablesFace(shelf, queries, Tables(queries, limits=limits), public_url=url, may_wait=True)  # type: ignore[arg-type]
     parts = Tables(queries, limits=TableLimits(rows=limits.rows, cells=10 * limits.cells))
@@ -226,7 +228,7 @@ def app_of(shelf: Shelf, queries: Queries, url: str, *, table_limits: TableLimit
         "tables": tables,
         "processes": ProcessesFace(shelf, tables, jobs, public_url=url, version="1", body_bytes=1 << 20),  # type: ignore[arg-type]
         "dap": dap,
-        "griddap": GriddapFace(shelf, queries, drawn, dap, public_url=url),
+        "griddap": GriddapFace(shelf, queries, drawn, dap, site=site),
     }
     return create_app(Parts(service=shelf, engine=shelf.engine, gatekeeper=Gatekeeper(NoKeys()), public_url=url, **faces))  # type: ignore[arg-type]
 

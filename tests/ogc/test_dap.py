@@ -191,6 +191,7 @@ def test_ferret_matlab_and_idl_find_the_version_of_the_protocol(door: Door) -> N
     info = door.get("regular")
     assert info.headers["content-type"].startswith("text/html")
     assert "Float32 t[time = 3][lat = 6][lon = 8]" in info.text
+    assert '<link rel="stylesheet" href="/assets/cubeport.css">' in info.text, "it looks like every other page"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert "<script" not in info.text

@@ -7,6 +7,8 @@ and cells of positions are taken by their position.
 from __future__ import annotations
 
 import io
+import re
+import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -187,3 +189,37 @@ def test_the_value_at_a_place_is_that_of_its_cell_at_every_door(
     assert warped.status_code == 200, warped.text
     found = [each for each in warped.json()["ranges"]["t"]["values"] if each is not None]
     assert truth == pytest.approx(found[len(found) // 2], rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["coads_sst.nc", "croco_his.nc"])
+def test_each_label_that_capabilities_offer_is_drawn(client: httpx.Client, stored: Any, name: str) -> None:
+    """Labels in the middle of months, and a time without dates, which has another name than the dimension of dates."""
+    cube = stored(name)
+    root = ET.fromstring(client.get(f"/wms/{cube.dataset_id}", params={"REQUEST": "GetCapabilities"}).content)
+    wms = "{http://www.opengis.net/wms}"
+    asked = {
+        "REQUEST": "GetFeatureInfo",
+        "CRS": "CRS:84",
+        "BBOX": "-180,-90,180,90",
+        "WIDTH": "8",
+        "HEIGHT": "8",
+        "I": "1",
+        "J": "1",
+    }
+    seen = 0
+    for layer in root.iter(f"{wms}Layer"):
+        for dimension in layer.findall(f"{wms}Dimension"):
+            field, labels = layer.findtext(f"{wms}Name"), (dimension.text or "").split(",")
+            assert not any("/" in each for each in labels), "an interval would give labels that do not exist"
+            name = dimension.get("name") or ""
+            key = name if name in ("time", "elevation") else f"DIM_{name}"
+            for label in labels[:: max(1, len(labels) // 12)]:
+                answer = client.get(f"/wms/{cube.dataset_id}", params={**asked, "LAYERS": field, "QUERY_LAYERS": field, key: label})
+                assert answer.status_code == 200, (field, key, label, answer.text)
+                shown = answer.json()["features"][0]["properties"]
+                assert label in shown.values(), (field, key, label, shown)
+                seen += 1
+            if name == "time":
+                assert dimension.get("units") == "ISO8601"
+                assert all(re.fullmatch(r"[0-9]{4}-[0-9]{2}-.*Z", each) for each in labels)
+    assert seen >= 12

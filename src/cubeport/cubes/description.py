@@ -88,6 +88,11 @@ class Variable(Value):
     shown_max: float | None = None
     """The ends of the colours of a picture: the 2nd and the 98th percentile of a sample, without values far beyond all others."""
 
+    @property
+    def title(self) -> str:
+        """What people read: the long name, otherwise the standard name, otherwise the name."""
+        return self.long_name or self.standard_name or self.name
+
 
 class Crs(Value):
     """The reference system of the native x and y."""
@@ -128,6 +133,17 @@ class Temporal(Value):
     index_start: str = ""
     index_end: str = ""
     """The outer bounds of the cells as Gregorian instants. Searches use them."""
+
+    @property
+    def counted_step(self) -> str | None:
+        """The step if the start and a number of steps give each label, as documents say that have no list of labels.
+
+        Labels in the middle or at the end of their months have even months and uneven days: 16 January, 15 February.
+        """
+        if self.step is not None and "T" not in self.step and self.step[-1] in "MY":
+            day = int(self.start.partition("T")[0].rpartition("-")[2])
+            return None if 13 <= day <= 18 or day >= 28 else self.step
+        return self.step
 
 
 class Spatial(Value):

@@ -128,6 +128,8 @@ def tilejson(name: str, title: str, bbox: Sequence[float], attribution: str | No
     return document | ({"attribution": attribution} if attribution else {})
 
 
+SVG = "image/svg+xml"
+
 DEFAULT_STYLE = "default"
 """The look of the dataset."""
 
@@ -145,10 +147,7 @@ def styles(base: str, title: str, own: str, names: Sequence[str], legend_url: st
                 "links": [
                     {"rel": f"{_REL}map", "type": "image/png", "title": f"Map: {text}", "href": at},
                     {"rel": f"{_REL}tilesets-map", "type": "application/json", "title": f"Tiles: {text}", "href": f"{at}/tiles"},
-                    *(
-                        [{"rel": f"{_REL}legend", "type": "image/svg+xml", "title": "Legend", "href": legend_url}]
-                        * (name == "default")
-                    ),
+                    *([{"rel": f"{_REL}legend", "type": SVG, "title": "Legend", "href": legend_url}] * (name == "default")),
                 ],
             }
         )

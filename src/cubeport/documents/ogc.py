@@ -317,8 +317,9 @@ def _grid(axis: Axis) -> dict[str, Any]:
 def _temporal(temporal: Temporal) -> dict[str, Any]:
     interval = [_gregorian(end, temporal.calendar) for end in (temporal.start, temporal.end)]
     grid: dict[str, Any] = {"cellsCount": temporal.count}
-    if temporal.step is not None and _is_gregorian(temporal, (temporal.start,), step=temporal.step):
-        grid |= {"firstCoordinate": temporal.start, "resolution": temporal.step}
+    step = temporal.counted_step
+    if step is not None and _is_gregorian(temporal, (temporal.start,), step=step):
+        grid |= {"firstCoordinate": temporal.start, "resolution": step}
     elif temporal.step is None and temporal.values and _is_gregorian(temporal, temporal.values):
         grid["coordinates"] = list(temporal.values)
     return {"interval": [interval], "trs": GREGORIAN, "grid": grid}
@@ -383,7 +384,7 @@ def _field(variable: Variable, at: int) -> dict[str, Any]:
     kind = variable.decoded_dtype.lower()
     numbers = {"f": "number", "i": "integer", "u": "integer", "b": "boolean"}
     field: dict[str, Any] = {
-        "title": variable.long_name or variable.standard_name or variable.name,
+        "title": variable.title,
         "type": numbers.get(kind[:1], "string"),
         "x-ogc-propertySeq": at,
     }
@@ -398,7 +399,7 @@ def _field(variable: Variable, at: int) -> dict[str, Any]:
 
 def _parameter(variable: Variable) -> dict[str, Any]:
     """Return EDR's description of a field."""
-    label = variable.long_name or variable.standard_name or variable.name
+    label = variable.title
     known = f"{NERC}{variable.standard_name.split()[0]}/" if variable.standard_name else variable.name
     unit = unit_of(variable.units)
     if unit is not None and "label" in unit:

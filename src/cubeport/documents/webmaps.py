@@ -9,6 +9,8 @@ from xml.sax.saxutils import escape, quoteattr
 from cubeport.documents.maps import MOST_ZOOM, TILE, TILE_MATRIX_SETS, tile_matrix_set
 
 XML = "text/xml"
+INFO_FORMATS = ("application/json", "text/plain", "text/html")
+"""The formats of GetFeatureInfo, the default first."""
 _HREF = 'xmlns:xlink="http://www.w3.org/1999/xlink"'
 _SHOWN_STYLES = ("viridis", "magma", "gray", "balance", "RdBu", "YlGnBu", "YlOrRd", "thermal")
 """The palettes that are listed as styles, besides the default palette of each layer. Other names are also accepted."""
@@ -78,11 +80,7 @@ def _flat(box: tuple[float, float, float, float]) -> tuple[float, float, float, 
 def wms(title: str, text: str, layers: Iterable[Layer], address: str, *, most_side: int, attribution: str | None = None) -> bytes:
     """Return the capabilities document of the map service at *address*."""
     get = f"<DCPType><HTTP><Get>{_online(f'{address}?')}</Get></HTTP></DCPType>"
-    requests = (
-        ("GetCapabilities", (XML,)),
-        ("GetMap", ("image/png",)),
-        ("GetFeatureInfo", ("application/json", "text/plain")),
-    )
+    requests = (("GetCapabilities", (XML,)), ("GetMap", ("image/png",)), ("GetFeatureInfo", INFO_FORMATS))
     operations = "".join(f"<{name}>{''.join(_tag('Format', each) for each in formats)}{get}</{name}>" for name, formats in requests)
     credit = f"<Attribution>{_tag('Title', attribution)}</Attribution>" if attribution else ""
     found = list(layers)

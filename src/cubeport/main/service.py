@@ -449,6 +449,7 @@ def _app_parts(settings: Settings, service: Service, children: Children) -> AppP
     from cubeport.server.auth import Gatekeeper
     from cubeport.server.dap import DapFace
     from cubeport.server.griddap import GriddapFace
+    from cubeport.server.html import Site
     from cubeport.server.maps import MapsFace
     from cubeport.server.ogcapi import OgcFace
     from cubeport.server.parts import Parts as AppParts
@@ -466,7 +467,8 @@ def _app_parts(settings: Settings, service: Service, children: Children) -> AppP
     versions, room = versions_of(service), room_of(settings)
     queries = queries_of(settings, service, versions, room)
     pictures = Pictures(queries.versions, most_chunks=limits.map_chunks, most_pixels=limits.map_pixels)
-    dap = DapFace(service, Slabs(queries), public_url=service.public_url)
+    site = Site(service.public_url, settings.title, settings.description, version("cubeport"))
+    dap = DapFace(service, Slabs(queries), site=site)
     jobs = None if settings.read_only else jobs_of(settings, queries, Workers(locks))
     if jobs is not None:
         service.closes_with(jobs.close)
@@ -499,7 +501,7 @@ def _app_parts(settings: Settings, service: Service, children: Children) -> AppP
             departures=tables.plot,
         ),
         dap=dap,
-        griddap=GriddapFace(service, queries, pictures, dap, public_url=service.public_url),
+        griddap=GriddapFace(service, queries, pictures, dap, site=site),
         tables=tables,
         processes=ProcessesFace(
             service,

@@ -7,7 +7,6 @@ Errors have DAP2's own form, which clients show.
 
 from __future__ import annotations
 
-import html
 import logging
 from collections.abc import Callable, Iterator
 from itertools import chain
@@ -20,7 +19,7 @@ from starlette.responses import Response, StreamingResponse
 from cubeport.documents import dap2
 from cubeport.documents.texts import PublishedView
 from cubeport.errors import CubeportError
-from cubeport.server import negotiation, problems, replies
+from cubeport.server import html, negotiation, problems, replies
 from cubeport.server.openapi import READ, described
 from cubeport.service.queries import AnswerDeadline
 from cubeport.service.slabs import Slabs, Source
@@ -39,10 +38,11 @@ _HEADERS = {"XDODS-Server": "dods/2.0", "DAP-Version": "2.0", "XDAP": "2.0"}
 class DapFace:
     """DAP2, with its routes."""
 
-    def __init__(self, service: Reads, slabs: Slabs, *, public_url: str) -> None:
+    def __init__(self, service: Reads, slabs: Slabs, *, site: html.Site) -> None:
         self._service = service
         self._slabs = slabs
-        self._url = public_url
+        self._site = site
+        self._url = site.public_url
 
     def routes(self) -> APIRouter:
         """Return the routes of this face."""
@@ -116,7 +116,9 @@ class DapFace:
         if media_type == negotiation.HTML:
             headers |= replies.PAGE_HEADERS
         if isinstance(content, str):
-            return replies.reply(request, content.encode(), media_type=media_type, tag=tag, cache=cache, headers=headers)
+            content = content.encode()
+        if isinstance(content, bytes):
+            return replies.reply(request, content, media_type=media_type, tag=tag, cache=cache, headers=headers)
         return _streamed(request, content, media_type, tag, {**headers, "Cache-Control": cache})
 
     def _dds(self, shown: PublishedView, source: Source, expression: str) -> tuple[str, str, str]:  # noqa: ARG002
@@ -139,19 +141,18 @@ class DapFace:
         deadline = AnswerDeadline(self._slabs.limits.seconds)
         return "dods_ascii", _TEXT, (lambda: self._slabs.text(source, parts, deadline), None)
 
-    def _info(self, shown: PublishedView, source: Source, expression: str) -> tuple[str, str, str]:  # noqa: ARG002
-        name = source.dataset.name
-        left_out = "".join(f"<li>{html.escape(each)}: {html.escape(why)}</li>" for each, why in source.left_out.items())
-        missing = f"<h2>Not offered here</h2><ul>{left_out}</ul>" if left_out else ""
-        texts = [
-            f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>{html.escape(shown.texts.title)}: OPeNDAP</title>",
-            f"</head><body><main><h1>{html.escape(shown.texts.title)}</h1>",
-            f"<p>OPeNDAP (DAP2). Give this address to netCDF-C, xarray, Ferret, Panoply, MATLAB, R or IDL: <code>"
-            f"{html.escape(f'{self._url}/dap/{name}')}</code></p>",
-            f"<h2>Variables</h2><pre>{html.escape(dap2.dds(source.dataset, dap2.constrained(source.dataset, '')))}</pre>{missing}",
-            f"<h2>Attributes</h2><pre>{html.escape(dap2.das(source.dataset))}</pre></main></body></html>",
-        ]
-        return "dods_info", negotiation.HTML, "".join(texts)
+    def _info(self, shown: PublishedView, source: Source, expression: str) -> tuple[str, str, bytes]:  # noqa: ARG002
+        page = html.rendered(
+            "dap.html",
+            self._site,
+            title=shown.texts.title,
+            dataset=shown.texts.dataset_id,
+            address=f"{self._url}/dap/{source.dataset.name}",
+            variables=dap2.dds(source.dataset, dap2.constrained(source.dataset, "")),
+            attributes=dap2.das(source.dataset),
+            left_out=source.left_out,
+        )
+        return "dods_info", negotiation.HTML, page
 
 
 type _Stream = tuple[Callable[[], Iterator[bytes]], int | None]

@@ -162,7 +162,7 @@ def _position(at: str, field: str, level: Any) -> list[tuple[str, str]]:
 
 def _fields(shown: PublishedView) -> list[tuple[str, str]]:
     variables = [shown.description.variable(name) for name in shown.description.fields]
-    return [(each.name, each.long_name or each.standard_name or each.name) for each in variables]
+    return [(each.name, each.title) for each in variables]
 
 
 def _middle(bbox: BoundingBox) -> str:

@@ -7,7 +7,6 @@ faces. Errors have ERDDAP's own form.
 
 from __future__ import annotations
 
-import html
 import logging
 import re
 from collections.abc import Callable, Mapping
@@ -26,7 +25,7 @@ from cubeport.cubes.windows import Window
 from cubeport.documents import griddap as documents
 from cubeport.documents.texts import PublishedView
 from cubeport.errors import CubeportError, InvalidRequest, NotFound
-from cubeport.server import negotiation, problems, replies
+from cubeport.server import html, negotiation, problems, replies
 from cubeport.server.ogcapi import File
 from cubeport.server.openapi import READ, described
 from cubeport.service.griddap import picture_query
@@ -66,13 +65,14 @@ class _ParsedQuery:
 class GriddapFace:
     """ERDDAP's griddap, with its routes."""
 
-    def __init__(self, service: Reads, queries: Queries, pictures: Pictures, dap: DapFace, *, public_url: str) -> None:
+    def __init__(self, service: Reads, queries: Queries, pictures: Pictures, dap: DapFace, *, site: html.Site) -> None:
         self._service = service
         self._queries = queries
         self._slabs = Slabs(queries)
         self._pictures = pictures
         self._dap = dap
-        self._url = public_url
+        self._site = site
+        self._url = site.public_url
 
     def routes(self) -> APIRouter:
         """Return the routes of this face."""
@@ -283,25 +283,19 @@ class GriddapFace:
 
     def _page(self, asked: _ParsedQuery) -> bytes:
         """Return a short page: what can be asked here, and how."""
-        base = f"{self._url}/griddap/{asked.shown.coverage_name}"
-        title = html.escape(asked.shown.texts.title)
-        first, dimensions = next(iter(asked.offered.fields.items()))
-        example = html.escape(f"{base}.csv?{first}" + "[(last)]" * len(dimensions))
-        axes = "".join(
-            f"<tr><td>{html.escape(each.name)}</td><td>{each.size}</td><td>{html.escape(_ends(each))}</td></tr>"
-            for each in asked.offered.axes.values()
+        name, offered = asked.shown.coverage_name, asked.offered
+        first, dimensions = next(iter(offered.fields.items()))
+        return html.rendered(
+            "griddap.html",
+            self._site,
+            title=asked.shown.texts.title,
+            dataset=asked.shown.texts.dataset_id,
+            id=name,
+            example=f"{self._url}/griddap/{name}.csv?{first}" + "[(last)]" * len(dimensions),
+            axes=[{"name": each.name, "size": each.size, "ends": _ends(each)} for each in offered.axes.values()],
+            fields={field: [offered.axes[each].name for each in own] for field, own in offered.fields.items()},
+            forms=FORMS,
         )
-        fields = "".join(
-            f"<li><code>{html.escape(name)}</code> on {html.escape(', '.join(asked.offered.axes[each].name for each in own))}</li>"
-            for name, own in asked.offered.fields.items()
-        )
-        return (
-            f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>{title}: griddap</title></head><body><main>"
-            f"<h1>{title}</h1><p>Addresses of ERDDAP's griddap. Give the address of this server to erddapy or rerddap, with the "
-            f"dataset's id <code>{html.escape(asked.shown.coverage_name)}</code>. One cell: <a href='{example}'>{example}</a></p>"
-            f"<h2>Axes</h2><table><tr><th>Name</th><th>Labels</th><th>From, to</th></tr>{axes}</table>"
-            f"<h2>Variables</h2><ul>{fields}</ul><p>Types: {', '.join(FORMS)}</p></main></body></html>"
-        ).encode()
 
     def _described(self, asked: _ParsedQuery, media_type: str, build: Callable[[], bytes], *, fixed: bool = False) -> Response:
         """Return a document. With *fixed*, it depends only on the version."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,6 +17,17 @@ from cubeport.documents import native as documents
 from cubeport.documents.licences import in_words
 from cubeport.documents.texts import PublishedView
 from cubeport.server.parts import Parts
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What every page says about the service."""
+
+    public_url: str
+    title: str
+    description: str
+    version: str
+    """The release of cubeport."""
 
 
 def document(parts: Parts, path: str, value: Mapping[str, Any]) -> bytes:
@@ -222,9 +234,14 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-def rendered(name: str, parts: Parts, **values: Any) -> bytes:
+def rendered(name: str, about: Site | Parts, **values: Any) -> bytes:
     """Return the page of a template with *values*."""
     # URLs in a page have no host, because a server has several names and a page may only load from its own host.
-    path = urlsplit(parts.public_url).path.rstrip("/")
-    site = {"title": parts.title, "description": parts.description, "url": parts.public_url, "path": path, "version": parts.version}
-    return _environment().get_template(name).render(site=site, **values).encode()
+    path = urlsplit(about.public_url).path.rstrip("/")
+    site = {"title": about.title, "description": about.description, "url": about.public_url, "path": path, "version": about.version}
+    return bare(name, site=site, **values)
+
+
+def bare(name: str, **values: Any) -> bytes:
+    """Return the page of a template that does not look like the site: what a desktop program shows in a window of its own."""
+    return _environment().get_template(name).render(**values).encode()

@@ -28,7 +28,7 @@ from cubeport.server.parts import Reads
 from cubeport.server.webmaps import WebMaps
 from cubeport.service.pictures import MOST_SIDE, Choice, Picture, PictureQuery, Pictures, world
 
-PNG, SVG = "image/png", "image/svg+xml"
+PNG = "image/png"
 _WIDTH, _THUMBNAIL = 1024, 512
 _CODE = re.compile(r"(?:https?://www\.opengis\.net/def/crs/)?\[?([A-Za-z]{2,10})[:/](?:[0-9.]{1,6}/)?([A-Za-z0-9]{1,10})\]?")
 _SELECTION = ("datetime", "subset", "properties")
@@ -111,7 +111,7 @@ class MapsFace:
             self.legend,
             "The legend of its map",
             query=LegendQuery,
-            media_types=(SVG, "application/json"),
+            media_types=(documents.SVG, "application/json"),
         )
         add("/datasets/{dataset_id}/thumbnail.png", self.thumbnail, "A small map", query=incoming.NoParameters, **picture)
         router.routes.extend(WebMaps(self._service, self._pictures, self._threads, public_url=self._url).routes().routes)
@@ -195,12 +195,11 @@ class MapsFace:
             coverage = shown.having(selection.properties or ())
             field, look = self._pictures.look(coverage, selection)
             variable = shown.description.variable(field)
-            title = variable.long_name or variable.standard_name or field
             if asked.f == "json":
-                return replies.dumps(documents.legend(field, title, variable.units, look))
-            return documents.legend_svg(title, variable.units, look)
+                return replies.dumps(documents.legend(field, variable.title, variable.units, look))
+            return documents.legend_svg(variable.title, variable.units, look)
 
-        kind = "application/json" if asked.f == "json" else SVG
+        kind = "application/json" if asked.f == "json" else documents.SVG
         return replies.reply(request, build, media_type=kind, tag=tag, headers=replies.versioned(shown))
 
     def styles(self, request: Request) -> Response:

@@ -9,7 +9,6 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from html import escape
 from typing import Annotated, Any
 
 from anyio import CapacityLimiter, to_thread
@@ -24,7 +23,7 @@ from cubeport.cubes.selection import Selection, Slice, Subset, parse_datetime
 from cubeport.documents import maps, webmaps
 from cubeport.documents.texts import PublishedView
 from cubeport.errors import CubeportError, InvalidRequest, NotFound, Problem
-from cubeport.server import incoming, problems, replies
+from cubeport.server import html, incoming, negotiation, problems, replies
 from cubeport.server.openapi import READ, described
 from cubeport.server.parts import Reads
 from cubeport.service.pictures import MOST_SIDE, PictureQuery, Pictures
@@ -33,6 +32,7 @@ PNG = "image/png"
 _LISTED_LABELS = 2_000
 """Capabilities list up to this many labels of an axis. If there are more and they are even, they are given as an interval."""
 _SYSTEMS = ("CRS:84", "EPSG:4326", "EPSG:3857")
+_REQUESTS = "GetCapabilities, GetMap, GetFeatureInfo or GetLegendGraphic"
 _POLAR = 60.0
 """The polar systems of the Arctic and of Antarctica are listed for data beyond this latitude."""
 
@@ -40,7 +40,7 @@ _POLAR = 60.0
 class MapRequest(incoming.Model):
     """The parameters of a WMS, for the API definition. Names are case-insensitive."""
 
-    REQUEST: Annotated[str | None, Field(description="GetCapabilities (default), GetMap or GetFeatureInfo")] = None
+    REQUEST: Annotated[str | None, Field(description=f"{_REQUESTS}; default GetCapabilities")] = None
     SERVICE: Annotated[str | None, Field(description="WMS")] = None
     VERSION: Annotated[str | None, Field(description="1.3.0 (default) or 1.1.1")] = None
     LAYERS: Annotated[str | None, Field(description="One field")] = None
@@ -52,7 +52,7 @@ class MapRequest(incoming.Model):
     FORMAT: Annotated[str | None, Field(description="image/png")] = None
     TRANSPARENT: Annotated[str | None, Field(description="TRUE or FALSE (default)")] = None
     BGCOLOR: Annotated[str | None, Field(description="0xRRGGBB")] = None
-    TIME: Annotated[str | None, Field(description="One step. Default: the newest up to now")] = None
+    TIME: Annotated[str | None, Field(description="A step, or a/b for the first step in it. Default: the newest up to now")] = None
     ELEVATION: Annotated[str | None, Field(description="One level; other axes are DIM_ and their name")] = None
     COLORSCALERANGE: Annotated[str | None, Field(description="low,high or auto")] = None
     NUMCOLORBANDS: Annotated[str | None, Field(description="2 to 254")] = None
@@ -60,7 +60,9 @@ class MapRequest(incoming.Model):
     QUERY_LAYERS: Annotated[str | None, Field(description="Fields whose value is returned")] = None
     I: Annotated[str | None, Field(description="Column of the pixel")] = None  # noqa: E741  # the standard's name
     J: Annotated[str | None, Field(description="Row of the pixel, from the top")] = None
-    INFO_FORMAT: Annotated[str | None, Field(description="application/json (default) or text/plain")] = None
+    LAYER: Annotated[str | None, Field(description="The field of a legend")] = None
+    STYLE: Annotated[str | None, Field(description="The style of a legend")] = None
+    INFO_FORMAT: Annotated[str | None, Field(description="application/json (default), text/plain or text/html")] = None
 
 
 class TileRequest(incoming.Model):
@@ -101,7 +103,7 @@ class WebMaps:
 
         def add(template: str, handler: Callable[..., Any], summary: str, query: type[incoming.Model] | None = None) -> None:
             words = described(
-                template, query=query, statuses=(*READ, 413), media_types=(webmaps.XML, PNG), problem_types=(webmaps.XML,)
+                template, query=query, statuses=(*READ, 413), media_types=(webmaps.XML, PNG, maps.SVG), problem_types=(webmaps.XML,)
             )
             router.add_api_route(template, handler, methods=["GET"], summary=summary, tags=["OGC API"], **words)
 
@@ -161,8 +163,10 @@ class WebMaps:
                 return self._drawn(request, layer, query)
             case "getfeatureinfo" | "feature_info":
                 return self._feature_info(request, shown, given)
+            case "getlegendgraphic":
+                return self._legend(request, shown, given)
             case _:
-                raise _Refused("REQUEST must be GetCapabilities, GetMap or GetFeatureInfo", "OperationNotSupported", "request")
+                raise _Refused(f"REQUEST must be {_REQUESTS}", "OperationNotSupported", "request")
 
     def _picture(self, shown: PublishedView, given: Mapping[str, str], layers: str | None) -> tuple[PublishedView, PictureQuery]:
         """Return the coverage and the query of a map."""
@@ -179,11 +183,8 @@ class WebMaps:
         query = PictureQuery(
             canvas,
             Selection(properties=(field,), **self._wishes(layer, field, given)),
-            palette=_palette(style),
             background=None if transparent else _colour(given.get("bgcolor", "0xFFFFFF")),
-            range=_range(given.get("colorscalerange")),
-            steps=_steps(given.get("numcolorbands")),
-            logarithmic=True if given.get("logscale", "").lower() == "true" else None,
+            **_wanted_look(given, style),
         )
         return layer, query
 
@@ -197,7 +198,8 @@ class WebMaps:
             text = given.get(key, "")
             if text in ("", "current", "default"):
                 continue
-            if "," in text or "/" in text:
+            # QGIS asks for each frame of an animation by its interval, unless it is told otherwise: its first step is drawn.
+            if "," in text or ("/" in text and each.name != "time"):
                 raise _Refused(f"{key.upper()} takes one value: a map shows one slice", "InvalidDimensionValue", key)
             if each.name == "time":
                 try:
@@ -223,9 +225,9 @@ class WebMaps:
         )
 
     def _feature_info(self, request: Request, shown: PublishedView, given: Mapping[str, str]) -> Response:
-        form = given.get("info_format", "application/json")
-        if form not in ("application/json", "text/plain", "text/html"):
-            raise _Refused("INFO_FORMAT must be application/json or text/plain", "InvalidFormat", "info_format")
+        form = given.get("info_format", webmaps.INFO_FORMATS[0]).partition(";")[0].strip()
+        if form not in webmaps.INFO_FORMATS:
+            raise _Refused(f"INFO_FORMAT must be one of {', '.join(webmaps.INFO_FORMATS)}", "InvalidFormat", "info_format")
         columns, rows = ("i", "j") if "i" in given else ("x", "y")
         names = (given.get("query_layers") or given.get("layers") or "").split(",")
         features: list[dict[str, Any]] = []
@@ -240,6 +242,23 @@ class WebMaps:
         content, media_type = _info(features, form)
         tag = replies.etag(shown.version.version_id, request.scope["path"], content.decode())
         return replies.reply(request, content, media_type=media_type, tag=tag, headers=replies.versioned(shown))
+
+    def _legend(self, request: Request, shown: PublishedView, given: Mapping[str, str]) -> Response:
+        """Return the legend of a layer in a style (Styled Layer Descriptor 1.1, 05-078r4, 12.2)."""
+        layer, field = _layer(shown, given.get("layer"))
+        if given.get("format", maps.SVG).partition(";")[0].strip() != maps.SVG:
+            raise _Refused(f"FORMAT must be {maps.SVG}", "InvalidFormat", "format")
+        wanted = _wanted_look(given, given.get("style", ""))
+        if wanted["range"] == "view":
+            raise _Refused("COLORSCALERANGE of a legend must be low,high: auto depends on a map", parameter="colorscalerange")
+        variable = layer.description.variable(field)
+        look = self._pictures.look_of(layer, PictureQuery(Canvas((0, 0, 1, 1), 1, 1), Selection(properties=(field,)), **wanted))
+
+        def build() -> bytes:
+            return maps.legend_svg(variable.title, variable.units, look)
+
+        tag = replies.etag_of(shown, request, "legend", self._url)
+        return replies.reply(request, build, media_type=maps.SVG, tag=tag, headers=replies.versioned(shown))
 
     # --- WMTS -----------------------------------------------------------------------------------------------------------
 
@@ -293,7 +312,7 @@ class WebMaps:
                 found.append(
                     webmaps.Layer(
                         name=name,
-                        title=variable.long_name or variable.standard_name or name,
+                        title=variable.title,
                         bbox=box,
                         systems=_systems(coverage),
                         palette=look.palette,
@@ -383,6 +402,16 @@ def _pixel(given: Mapping[str, str], name: str, size: int) -> int:
     return int(text)
 
 
+def _wanted_look(given: Mapping[str, str], style: str) -> dict[str, Any]:
+    """Return the fields of a :class:`PictureQuery` for the colours."""
+    return {
+        "palette": _palette(style),
+        "range": _range(given.get("colorscalerange")),
+        "steps": _steps(given.get("numcolorbands")),
+        "logarithmic": True if given.get("logscale", "").lower() == "true" else None,
+    }
+
+
 def _palette(style: str) -> str | None:
     """Return the palette of ``raster/{palette}``; ``None``, for the layer's own palette, if the style is ``default`` or empty."""
     if style in ("", "default"):
@@ -458,14 +487,12 @@ def _info(features: Sequence[Mapping[str, Any]], form: str) -> tuple[bytes, str]
     """Return the answer to GetFeatureInfo and its media type: GeoJSON, or lines of text, as a page too."""
     if form == "application/json":
         return json.dumps({"type": "FeatureCollection", "features": list(features)}).encode(), form
-    lines = []
+    rows = []
     for each in features:
         properties = each["properties"]
         value = "no data" if properties["value"] is None else f"{properties['value']} {properties['units'] or ''}".strip()
-        lines.append(f"{properties['layer']}: {value}")
-        lines += [f"{key}: {text}" for key, text in properties.items() if key not in ("layer", "value", "units")]
-    text = "\n".join([*lines, ""])
+        rows.append((properties["layer"], value))
+        rows += [(key, text) for key, text in properties.items() if key not in ("layer", "value", "units")]
     if form == "text/html":
-        page = f"<!doctype html><html lang='en'><meta charset='utf-8'><title>Values</title><pre>{escape(text)}</pre></html>"
-        return page.encode(), "text/html; charset=utf-8"
-    return text.encode(), "text/plain"
+        return html.bare("feature_info.html", rows=rows), negotiation.HTML
+    return "".join(f"{name}: {text}\n" for name, text in rows).encode(), "text/plain"

@@ -184,9 +184,11 @@ class Pictures:
             if axis is None or opened.shape(field)[opened.dimensions(field).index(dimension)] == 0:
                 continue
             labels = tuple(_label(opened, dimension, at) for at in range(min(axis.size, most)))
-            even = axis is time and temporal is not None and temporal.step is not None and axis.size > 1
-            extent = f"{temporal.start}/{temporal.end}/{temporal.step}" if even and temporal is not None else None
+            step = temporal.counted_step if temporal is not None and axis is time and axis.size > 1 else None
+            extent = f"{temporal.start}/{temporal.end}/{step}" if temporal is not None and step is not None else None
             kind = "time" if axis is time else "elevation" if axis.kind == "z" else axis.name
+            if kind == axis.name and kind.lower() in ("time", "elevation") and axis is not time:
+                kind = f"axis_{axis.name}"  # such names are for dates and for heights (06-042, annex C); these labels are neither
             units = "ISO8601" if kind == "time" else axis.units or ""
             default = _label(opened, dimension, place)
             found.append(Dimension(kind, axis.name, units, None if kind == "time" else axis.units, labels, default, extent))
@@ -196,6 +198,10 @@ class Pictures:
         """Return the field to draw and its look. Raises InvalidRequest, NotFound."""
         field = self._field(shown, selection or Selection())
         return field, self._look(shown, field, PictureQuery(Canvas((0, 0, 1, 1), 1, 1)), None)
+
+    def look_of(self, shown: PublishedView, query: PictureQuery) -> Look:
+        """Return the look that a query asks for, whatever its canvas. Raises InvalidRequest, NotFound."""
+        return self._look(shown, self._field(shown, query.selection), query, None)
 
     def choices(self, shown: PublishedView, selection: Selection) -> tuple[Choice, ...]:
         """Return the axes of the field except those of the map, with all their labels. Raises InvalidRequest, NotFound."""
@@ -340,7 +346,8 @@ def _nowhere() -> NotFound:
 def _slices(opened: Opened, field: str, across: Sequence[str], selection: Selection) -> dict[str, int]:
     """Return the index to draw along each dimension except those of the map, in the order of the store.
 
-    The default is the last time that is not in the future (otherwise the first time), and the first label of every other axis.
+    The default is the last time that is not in the future (otherwise the first time), and the first label of every other axis. Of
+    several times in a period, it is the first.
     """
     description = opened.description
     asked = Selection(datetime=selection.datetime, subsets=selection.subsets, properties=(field,))
@@ -351,7 +358,8 @@ def _slices(opened: Opened, field: str, across: Sequence[str], selection: Select
         if dimension in across:
             continue
         taken = wished.along[dimension] if wished is not None and dimension in wished.along else None
-        if taken is not None and taken.size < size:
+        of_period = time is not None and time.dimension == dimension and selection.datetime is not None
+        if taken is not None and (taken.size < size or of_period):
             chosen[dimension] = int(taken.indices()[0])
         elif time is not None and time.dimension == dimension:
             chosen[dimension] = _newest(opened, time)
@@ -377,11 +385,22 @@ def _placed(look: Look, values: Array | None, begins: tuple[int, ...], places: P
 
     if values is None:
         return np.zeros((canvas.height, canvas.width), "uint8")
-    # One more cell, which is transparent, for pixels without a cell.
-    classes = np.zeros([size + 1 for size in values.shape], "uint8")
-    classes[tuple(slice(0, size) for size in values.shape)] = look.classes(values)
-    index = [np.where(each < 0, size, each - begin) for each, size, begin in zip(places.index, values.shape, begins, strict=True)]
-    return classes[np.ix_(*index)] if places.apart else classes[tuple(index)]
+    index = [np.clip(each - begin, 0, size - 1) for each, size, begin in zip(places.index, values.shape, begins, strict=True)]
+
+    def taken(cells: Array) -> Array:
+        found: Array = cells.take(index[0], 0).take(index[1], 1) if places.apart else cells[tuple(index)]
+        return found
+
+    # Classes are made of the fewer: of the cells, or of the pixels.
+    few = values.size <= canvas.width * canvas.height
+    classes: Array = taken(look.classes(values)) if few else look.classes(taken(values))
+    if places.apart:
+        classes[places.index[0] < 0] = 0
+        classes[:, places.index[1] < 0] = 0
+    else:
+        for each in places.index:
+            classes[each < 0] = 0
+    return classes
 
 
 def _choice(opened: Opened, dimension: str, place: int, size: int) -> Choice:

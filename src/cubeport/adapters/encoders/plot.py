@@ -49,7 +49,7 @@ def line_of(cut: Cut) -> plot.Line:
     time = time_axis(description)
     dimension = long[0][0] if long else (time.dimension if time is not None else variable.dimensions[0])
     axis = next((each for each in description.axes if each.dimension == dimension and not each.scalar), None)
-    title = variable.long_name or variable.standard_name or name
+    title = variable.title
     flat = values.ravel()
     if axis is None or axis.name not in cut.labels:
         indices = np.arange(flat.size)
