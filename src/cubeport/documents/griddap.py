@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
-from xml.sax.saxutils import quoteattr
 
 from cubeport.cubes.cut import Cut
 from cubeport.cubes.griddap import GridAxis
 from cubeport.cubes.selection import stamp_at
 from cubeport.cubes.windows import UNKNOWN, time_axis
 from cubeport.documents.coveragejson import plain
+from cubeport.documents.markup import Element, document, element
 from cubeport.documents.table import cell_texts, quoted
 
 if TYPE_CHECKING:
@@ -205,31 +205,26 @@ def field_attributes(stored: Mapping[str, Any], units: str | None) -> dict[str, 
 def ncml(location: str, attributes: Mapping[str, Any], described: Iterable[Described]) -> bytes:
     """Return the description as NcML."""
     known = list(described)
-    lines = [
-        '<?xml version="1.0" encoding="UTF-8"?>',
-        f'<netcdf xmlns="https://www.unidata.ucar.edu/namespaces/netcdf/ncml-2.2" location={quoteattr(_legal(location))}>',
-        *_xml_attributes(attributes, "  "),
-        *(f'  <dimension name={quoteattr(each.name)} length="{each.size}" />' for each in known if each.size),
-    ]
-    for each in known:
-        shape = quoteattr(" ".join(each.axes))
-        lines.append(f'  <variable name={quoteattr(each.name)} shape={shape} type="{each.type}">')
-        lines += [*_xml_attributes(each.attributes, "    "), "  </variable>"]
-    return "\n".join([*lines, "</netcdf>", ""]).encode()
+    root = element(
+        "netcdf",
+        *_xml_attributes(attributes),
+        *(element("dimension", attributes={"name": each.name, "length": str(each.size)}) for each in known if each.size),
+        *map(_xml_variable, known),
+        attributes={"xmlns": "https://www.unidata.ucar.edu/namespaces/netcdf/ncml-2.2", "location": location},
+    )
+    return document(root, indented=True) + b"\n"
 
 
-def _xml_attributes(attributes: Mapping[str, Any], indent: str) -> Iterator[str]:
+def _xml_variable(each: Described) -> Element:
+    attributes = {"name": each.name, "shape": " ".join(each.axes), "type": each.type}
+    return element("variable", *_xml_attributes(each.attributes), attributes=attributes)
+
+
+def _xml_attributes(attributes: Mapping[str, Any]) -> Iterator[Element]:
     for name, value in attributes.items():
         kind, text = _said(value, " ")
-        typed = "" if kind == "String" else f' type="{kind}"'
-        yield f"{indent}<attribute name={quoteattr(_legal(name))}{typed} value={quoteattr(_legal(text))} />"
-
-
-def _legal(text: str) -> str:
-    """Return a text without the characters that XML 1.0 does not allow."""
-    return "".join(
-        char for char in text if char in "\t\n\r" or "\x20" <= char <= "\ud7ff" or char > "\uffff" or "\ue000" <= char <= "�"
-    )
+        typed = {} if kind == "String" else {"type": kind}
+        yield element("attribute", attributes={"name": name, **typed, "value": text})
 
 
 def info(attributes: Mapping[str, Any], described: Iterable[Described]) -> list[Column]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from cubeport.cubes.pictures.looks import Look
 from cubeport.cubes.pictures.places import CRS84, MERCATOR, MERCATOR_M, Canvas
+from cubeport.documents.markup import legal
 
 _REL = "http://www.opengis.net/def/rel/ogc/1.0/"
 
@@ -173,12 +174,12 @@ def legend(field: str, title: str, units: str | None, look: Look) -> dict[str, A
 def legend_svg(title: str, units: str | None, look: Look) -> bytes:
     """Return the legend as an SVG picture: a colour bar with the values below it, or a row for each class."""
     colours = ["#" + bytes(each).hex() for each in look.colours()[1:].tolist()]
-    label = escape(f"{title} ({units})" if units else title)
+    label = escape(legal(f"{title} ({units})" if units else title))
     if look.flags:
         words = look.meanings or tuple(f"{value:g}" for value in look.flags)
         rows = [
             f'<rect x="0" y="{24 + 20 * n}" width="16" height="14" fill="{colour}"/>'
-            f'<text x="24" y="{36 + 20 * n}">{escape(word.replace("_", " "))}</text>'
+            f'<text x="24" y="{36 + 20 * n}">{escape(legal(word.replace("_", " ")))}</text>'
             for n, (colour, word) in enumerate(zip(colours, words, strict=False))
         ]
         return _svg(label, 24 + 20 * len(rows), "".join(rows))

@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from xml.sax.saxutils import escape, quoteattr
+
+from cubeport.documents.markup import escape, quoteattr
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

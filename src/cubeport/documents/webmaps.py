@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from xml.sax.saxutils import escape, quoteattr
 
-from cubeport.documents.maps import MOST_ZOOM, TILE, TILE_MATRIX_SETS, tile_matrix_set
+from cubeport.documents.maps import MOST_ZOOM, SVG, TILE, TILE_MATRIX_SETS, tile_matrix_set
+from cubeport.documents.markup import Element, document, element
 
 XML = "text/xml"
 INFO_FORMATS = ("application/json", "text/plain", "text/html")
 """The formats of GetFeatureInfo, the default first."""
-_HREF = 'xmlns:xlink="http://www.w3.org/1999/xlink"'
+_XLINK = {"xmlns:xlink": "http://www.w3.org/1999/xlink", "xmlns:xsi": "http://www.w3.org/2001/XMLSchema-instance"}
 _SHOWN_STYLES = ("viridis", "magma", "gray", "balance", "RdBu", "YlGnBu", "YlOrRd", "thermal")
 """The palettes that are listed as styles, besides the default palette of each layer. Other names are also accepted."""
 
@@ -60,12 +60,12 @@ class Layer:
     """The URL of its tilesets, without the tile matrix set."""
 
 
-def _tag(name: str, text: str, attributes: str = "") -> str:
-    return f"<{name}{' ' + attributes if attributes else ''}>{escape(text)}</{name}>"
+def _online(href: str) -> Element:
+    return element("OnlineResource", attributes={"xlink:type": "simple", "xlink:href": href})
 
 
-def _online(href: str) -> str:
-    return f'<OnlineResource {_HREF} xlink:type="simple" xlink:href={quoteattr(href)}/>'
+def _each(name: str, texts: Iterable[str]) -> list[Element]:
+    return [element(name, text) for text in texts]
 
 
 def _flat(box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
@@ -79,53 +79,78 @@ def _flat(box: tuple[float, float, float, float]) -> tuple[float, float, float, 
 
 def wms(title: str, text: str, layers: Iterable[Layer], address: str, *, most_side: int, attribution: str | None = None) -> bytes:
     """Return the capabilities document of the map service at *address*."""
-    get = f"<DCPType><HTTP><Get>{_online(f'{address}?')}</Get></HTTP></DCPType>"
-    requests = (("GetCapabilities", (XML,)), ("GetMap", ("image/png",)), ("GetFeatureInfo", INFO_FORMATS))
-    operations = "".join(f"<{name}>{''.join(_tag('Format', each) for each in formats)}{get}</{name}>" for name, formats in requests)
-    credit = f"<Attribution>{_tag('Title', attribution)}</Attribution>" if attribution else ""
-    found = list(layers)
-    systems = list(dict.fromkeys(system for layer in found for system in layer.systems))
-    root = (
-        f"<Layer>{_tag('Title', title)}{''.join(_tag('CRS', each) for each in systems)}"
-        f"{_boxes(found[0].bbox) if found else ''}{credit}{''.join(_wms_layer(each) for each in found)}</Layer>"
+    operations = (("GetCapabilities", (XML,)), ("GetMap", ("image/png",)), ("GetFeatureInfo", INFO_FORMATS))
+    service = element(
+        "Service",
+        element("Name", "WMS"),
+        element("Title", title),
+        element("Abstract", text),
+        _online(address),
+        element("MaxWidth", str(most_side)),
+        element("MaxHeight", str(most_side)),
     )
-    return (
-        '<?xml version="1.0" encoding="UTF-8"?>'
-        '<WMS_Capabilities version="1.3.0" xmlns="http://www.opengis.net/wms" '
-        'xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" '
-        f'{_HREF} xsi:schemaLocation="http://www.opengis.net/wms http://schemas.opengis.net/wms/1.3.0/capabilities_1_3_0.xsd">'
-        f"<Service><Name>WMS</Name>{_tag('Title', title)}{_tag('Abstract', text)}{_online(address)}"
-        f"{_tag('MaxWidth', str(most_side))}{_tag('MaxHeight', str(most_side))}</Service>"
-        f"<Capability><Request>{operations}</Request><Exception><Format>XML</Format></Exception>{root}</Capability>"
-        "</WMS_Capabilities>"
-    ).encode()
+    capability = element(
+        "Capability",
+        element("Request", *(_operation(name, formats, address) for name, formats in operations)),
+        element("Exception", element("Format", "XML")),
+        _wms_root(title, list(layers), attribution),
+    )
+    place = "http://www.opengis.net/wms http://schemas.opengis.net/wms/1.3.0/capabilities_1_3_0.xsd"
+    attributes = {"version": "1.3.0", "xmlns": "http://www.opengis.net/wms", **_XLINK, "xsi:schemaLocation": place}
+    return document(element("WMS_Capabilities", service, capability, attributes=attributes))
 
 
-def _boxes(box: tuple[float, float, float, float]) -> str:
+def _operation(name: str, formats: Iterable[str], address: str) -> Element:
+    get = element("DCPType", element("HTTP", element("Get", _online(f"{address}?"))))
+    return element(name, *_each("Format", formats), get)
+
+
+def _wms_root(title: str, layers: Sequence[Layer], attribution: str | None) -> Element:
+    return element(
+        "Layer",
+        element("Title", title),
+        *_each("CRS", dict.fromkeys(system for layer in layers for system in layer.systems)),
+        *(_boxes(layers[0].bbox) if layers else ()),
+        *([element("Attribution", element("Title", attribution))] if attribution else ()),
+        *map(_wms_layer, layers),
+    )
+
+
+def _boxes(box: tuple[float, float, float, float]) -> list[Element]:
     west, south, east, north = (f"{each:.10g}" for each in _flat(box))
-    return (
-        f"<EX_GeographicBoundingBox><westBoundLongitude>{west}</westBoundLongitude><eastBoundLongitude>{east}</eastBoundLongitude>"
-        f"<southBoundLatitude>{south}</southBoundLatitude><northBoundLatitude>{north}</northBoundLatitude></EX_GeographicBoundingBox>"
-        f'<BoundingBox CRS="CRS:84" minx="{west}" miny="{south}" maxx="{east}" maxy="{north}"/>'
-        f'<BoundingBox CRS="EPSG:4326" minx="{south}" miny="{west}" maxx="{north}" maxy="{east}"/>'
+    sides = (("west", "Longitude", west), ("east", "Longitude", east), ("south", "Latitude", south), ("north", "Latitude", north))
+    corners = (("CRS:84", (west, south, east, north)), ("EPSG:4326", (south, west, north, east)))
+    return [
+        element("EX_GeographicBoundingBox", *(element(f"{side}Bound{axis}", number) for side, axis, number in sides)),
+        *(
+            element("BoundingBox", attributes={"CRS": crs, **dict(zip(("minx", "miny", "maxx", "maxy"), numbers, strict=True))})
+            for crs, numbers in corners
+        ),
+    ]
+
+
+def _wms_layer(layer: Layer) -> Element:
+    return element(
+        "Layer",
+        element("Name", layer.name),
+        element("Title", layer.title),
+        *_each("CRS", layer.systems),
+        *_boxes(layer.bbox),
+        *map(_wms_dimension, layer.dimensions),
+        *(_wms_style(layer, name, title) for name, title in _styles(layer)),
+        attributes={"queryable": "1"},
     )
 
 
-def _wms_layer(layer: Layer) -> str:
-    dimensions = "".join(
-        f"<Dimension name={quoteattr(each.name)} units={quoteattr(each.units)}"
-        f"{f' unitSymbol={quoteattr(each.symbol)}' if each.symbol else ''} default={quoteattr(each.default)}>"
-        f"{escape(each.values)}</Dimension>"
-        for each in layer.dimensions
-    )
-    styles = "".join(
-        f"<Style>{_tag('Name', name)}{_tag('Title', title)}{_legend(layer) if name == 'default' else ''}</Style>"
-        for name, title in _styles(layer)
-    )
-    return (
-        f'<Layer queryable="1">{_tag("Name", layer.name)}{_tag("Title", layer.title)}'
-        f"{''.join(_tag('CRS', each) for each in layer.systems)}{_boxes(layer.bbox)}{dimensions}{styles}</Layer>"
-    )
+def _wms_dimension(dimension: Dimension) -> Element:
+    symbol = {"unitSymbol": dimension.symbol} if dimension.symbol else {}
+    attributes = {"name": dimension.name, "units": dimension.units, **symbol, "default": dimension.default}
+    return element("Dimension", dimension.values, attributes=attributes)
+
+
+def _wms_style(layer: Layer, name: str, title: str) -> Element:
+    legend = element("LegendURL", element("Format", SVG), _online(layer.legend), attributes={"width": "280", "height": "62"})
+    return element("Style", element("Name", name), element("Title", title), *([legend] if name == "default" else ()))
 
 
 def _styles(layer: Layer) -> Sequence[tuple[str, str]]:
@@ -133,17 +158,11 @@ def _styles(layer: Layer) -> Sequence[tuple[str, str]]:
     return (("default", layer.palette), *((f"raster/{name}", name) for name in others))
 
 
-def _legend(layer: Layer) -> str:
-    return f'<LegendURL width="280" height="62">{_tag("Format", "image/svg+xml")}{_online(layer.legend)}</LegendURL>'
-
-
 def wms_problem(code: str | None, text: str) -> bytes:
     """Return a service exception report (06-042, annex E.2)."""
-    return (
-        '<?xml version="1.0" encoding="UTF-8"?>'
-        '<ServiceExceptionReport version="1.3.0" xmlns="http://www.opengis.net/ogc">'
-        f"<ServiceException{f' code={quoteattr(code)}' if code else ''}>{escape(text)}</ServiceException></ServiceExceptionReport>"
-    ).encode()
+    exception = element("ServiceException", text, attributes={"code": code} if code else {})
+    attributes = {"version": "1.3.0", "xmlns": "http://www.opengis.net/ogc"}
+    return document(element("ServiceExceptionReport", exception, attributes=attributes))
 
 
 # --- WMTS -----------------------------------------------------------------------------------------------------------------
@@ -151,51 +170,67 @@ def wms_problem(code: str | None, text: str) -> bytes:
 
 def wmts(title: str, text: str, layers: Iterable[Layer], address: str) -> bytes:
     """Return the capabilities document of the tile service at *address*. Its tiles are those of OGC API Tiles."""
-    encoding = (
-        '<ows:Constraint name="GetEncoding"><ows:AllowedValues><ows:Value>KVP</ows:Value></ows:AllowedValues></ows:Constraint>'
+    about = element(
+        "ows:ServiceIdentification",
+        element("ows:Title", title),
+        element("ows:Abstract", text),
+        element("ows:ServiceType", "OGC WMTS"),
+        element("ows:ServiceTypeVersion", "1.0.0"),
     )
-    operations = "".join(
-        f'<ows:Operation name="{name}"><ows:DCP><ows:HTTP><ows:Get xlink:href={quoteattr(f"{address}?")}>{encoding}</ows:Get>'
-        "</ows:HTTP></ows:DCP></ows:Operation>"
-        for name in ("GetCapabilities", "GetTile")
+    place = "http://www.opengis.net/wmts/1.0 http://schemas.opengis.net/wmts/1.0/wmtsGetCapabilities_response.xsd"
+    names = {"xmlns": "http://www.opengis.net/wmts/1.0", "xmlns:ows": "http://www.opengis.net/ows/1.1"}
+    root = element(
+        "Capabilities",
+        about,
+        element("ows:OperationsMetadata", *(_by_key_and_value(name, address) for name in ("GetCapabilities", "GetTile"))),
+        element("Contents", *map(_wmts_layer, layers), *map(_matrix_set, TILE_MATRIX_SETS)),
+        element("ServiceMetadataURL", attributes={"xlink:href": f"{address}/1.0.0/WMTSCapabilities.xml"}),
+        attributes={"version": "1.0.0", **names, **_XLINK, "xsi:schemaLocation": place},
     )
-    return (
-        '<?xml version="1.0" encoding="UTF-8"?>'
-        '<Capabilities version="1.0.0" xmlns="http://www.opengis.net/wmts/1.0" xmlns:ows="http://www.opengis.net/ows/1.1" '
-        f'{_HREF} xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:schemaLocation="http://www.opengis.net/wmts/1.0 '
-        'http://schemas.opengis.net/wmts/1.0/wmtsGetCapabilities_response.xsd">'
-        f"<ows:ServiceIdentification>{_tag('ows:Title', title)}{_tag('ows:Abstract', text)}"
-        "<ows:ServiceType>OGC WMTS</ows:ServiceType><ows:ServiceTypeVersion>1.0.0</ows:ServiceTypeVersion>"
-        "</ows:ServiceIdentification>"
-        f"<ows:OperationsMetadata>{operations}</ows:OperationsMetadata>"
-        f"<Contents>{''.join(_wmts_layer(each) for each in layers)}{''.join(map(_matrix_set, TILE_MATRIX_SETS))}</Contents>"
-        f"<ServiceMetadataURL xlink:href={quoteattr(f'{address}/1.0.0/WMTSCapabilities.xml')}/></Capabilities>"
-    ).encode()
+    return document(root)
 
 
-def _wmts_layer(layer: Layer) -> str:
+def _by_key_and_value(name: str, address: str) -> Element:
+    values = element("ows:AllowedValues", element("ows:Value", "KVP"))
+    encoding = element("ows:Constraint", values, attributes={"name": "GetEncoding"})
+    get = element("ows:Get", encoding, attributes={"xlink:href": f"{address}?"})
+    return element("ows:Operation", element("ows:DCP", element("ows:HTTP", get)), attributes={"name": name})
+
+
+def _wmts_layer(layer: Layer) -> Element:
     west, south, east, north = (f"{each:.10g}" for each in _flat(layer.bbox))
-    styles = "".join(
-        f"<Style{' isDefault=' + chr(34) + 'true' + chr(34) if name == 'default' else ''}>{_tag('ows:Title', title)}"
-        f"{_tag('ows:Identifier', name)}"
-        + (f'<LegendURL format="image/svg+xml" xlink:href={quoteattr(layer.legend)}/>' if name == "default" else "")
-        + "</Style>"
-        for name, title in _styles(layer)
+    asked = "".join(f"&{_parameter(each)}" for each in layer.dimensions)
+    template = f"{layer.map_tiles}/{{TileMatrixSet}}/{{TileMatrix}}/{{TileRow}}/{{TileCol}}?properties={layer.name}{asked}"
+    box = element(
+        "ows:WGS84BoundingBox", element("ows:LowerCorner", f"{west} {south}"), element("ows:UpperCorner", f"{east} {north}")
     )
-    dimensions = "".join(
-        f"<Dimension>{_tag('ows:Identifier', each.identifier)}{_tag('Default', each.default)}"
-        f"{''.join(_tag('Value', label) for label in each.labels)}</Dimension>"
-        for each in layer.dimensions
+    return element(
+        "Layer",
+        element("ows:Title", layer.title),
+        box,
+        element("ows:Identifier", layer.name),
+        *(_wmts_style(layer, name, title) for name, title in _styles(layer)),
+        element("Format", "image/png"),
+        *map(_wmts_dimension, layer.dimensions),
+        *(element("TileMatrixSetLink", element("TileMatrixSet", name)) for name in TILE_MATRIX_SETS),
+        element("ResourceURL", attributes={"format": "image/png", "resourceType": "tile", "template": template}),
     )
-    asked = "&".join(_parameter(each) for each in layer.dimensions)
-    template = f"{layer.map_tiles}/{{TileMatrixSet}}/{{TileMatrix}}/{{TileRow}}/{{TileCol}}?properties={layer.name}"
-    template += f"&{asked}" if asked else ""
-    return (
-        f"<Layer>{_tag('ows:Title', layer.title)}<ows:WGS84BoundingBox><ows:LowerCorner>{west} {south}</ows:LowerCorner>"
-        f"<ows:UpperCorner>{east} {north}</ows:UpperCorner></ows:WGS84BoundingBox>{_tag('ows:Identifier', layer.name)}{styles}"
-        f"<Format>image/png</Format>{dimensions}"
-        + "".join(f"<TileMatrixSetLink>{_tag('TileMatrixSet', name)}</TileMatrixSetLink>" for name in TILE_MATRIX_SETS)
-        + f'<ResourceURL format="image/png" resourceType="tile" template={quoteattr(template)}/></Layer>'
+
+
+def _wmts_style(layer: Layer, name: str, title: str) -> Element:
+    named = element("ows:Title", title), element("ows:Identifier", name)
+    if name != "default":
+        return element("Style", *named)
+    legend = element("LegendURL", attributes={"format": SVG, "xlink:href": layer.legend})
+    return element("Style", *named, legend, attributes={"isDefault": "true"})
+
+
+def _wmts_dimension(dimension: Dimension) -> Element:
+    return element(
+        "Dimension",
+        element("ows:Identifier", dimension.identifier),
+        element("Default", dimension.default),
+        *_each("Value", dimension.labels),
     )
 
 
@@ -205,26 +240,29 @@ def _parameter(dimension: Dimension) -> str:
     return f"datetime={hole}" if dimension.name == "time" else f"subset={dimension.axis}({hole})"
 
 
-def _matrix_set(name: str) -> str:
-    definition = tile_matrix_set(name)
-    urn = "urn:ogc:def:crs:EPSG::3857" if name == "WebMercatorQuad" else "urn:ogc:def:crs:OGC:1.3:CRS84"
-    scales = (
-        "<WellKnownScaleSet>urn:ogc:def:wkss:OGC:1.0:GoogleMapsCompatible</WellKnownScaleSet>" if name == "WebMercatorQuad" else ""
+def _matrix_set(name: str) -> Element:
+    mercator = name == "WebMercatorQuad"
+    urn = "urn:ogc:def:crs:EPSG::3857" if mercator else "urn:ogc:def:crs:OGC:1.3:CRS84"
+    scales = [element("WellKnownScaleSet", "urn:ogc:def:wkss:OGC:1.0:GoogleMapsCompatible")] if mercator else []
+    matrices = (
+        element(
+            "TileMatrix",
+            element("ows:Identifier", each["id"]),
+            element("ScaleDenominator", repr(each["scaleDenominator"])),
+            element("TopLeftCorner", " ".join(map(repr, each["pointOfOrigin"]))),
+            element("TileWidth", str(TILE)),
+            element("TileHeight", str(TILE)),
+            element("MatrixWidth", str(each["matrixWidth"])),
+            element("MatrixHeight", str(each["matrixHeight"])),
+        )
+        for each in tile_matrix_set(name)["tileMatrices"][: MOST_ZOOM + 1]
     )
-    matrices = "".join(
-        f"<TileMatrix>{_tag('ows:Identifier', each['id'])}{_tag('ScaleDenominator', repr(each['scaleDenominator']))}"
-        f"{_tag('TopLeftCorner', ' '.join(map(repr, each['pointOfOrigin'])))}"
-        f"<TileWidth>{TILE}</TileWidth><TileHeight>{TILE}</TileHeight>"
-        f"<MatrixWidth>{each['matrixWidth']}</MatrixWidth><MatrixHeight>{each['matrixHeight']}</MatrixHeight></TileMatrix>"
-        for each in definition["tileMatrices"][: MOST_ZOOM + 1]
-    )
-    return f"<TileMatrixSet>{_tag('ows:Identifier', name)}{_tag('ows:SupportedCRS', urn)}{scales}{matrices}</TileMatrixSet>"
+    return element("TileMatrixSet", element("ows:Identifier", name), element("ows:SupportedCRS", urn), *scales, *matrices)
 
 
 def wmts_problem(code: str, locator: str | None, text: str) -> bytes:
     """Return an exception report of OWS 1.1 (06-121r3)."""
-    where = f" locator={quoteattr(locator)}" if locator else ""
-    return (
-        '<?xml version="1.0" encoding="UTF-8"?><ExceptionReport xmlns="http://www.opengis.net/ows/1.1" version="1.1.0">'
-        f"<Exception exceptionCode={quoteattr(code)}{where}>{_tag('ExceptionText', text)}</Exception></ExceptionReport>"
-    ).encode()
+    where = {"locator": locator} if locator else {}
+    exception = element("Exception", element("ExceptionText", text), attributes={"exceptionCode": code, **where})
+    attributes = {"xmlns": "http://www.opengis.net/ows/1.1", "version": "1.1.0"}
+    return document(element("ExceptionReport", exception, attributes=attributes))

@@ -7,7 +7,6 @@ citation ("ESRI PE String").
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, BinaryIO
-from xml.sax.saxutils import escape
 
 import numpy as np
 import tifffile
@@ -19,6 +18,7 @@ from cubeport.cubes.description import Axis, CubeDescription
 from cubeport.cubes.forms import Encoder, Room
 from cubeport.cubes.part import Deadline, Part
 from cubeport.cubes.windows import storage_crs
+from cubeport.documents.markup import escape
 from cubeport.errors import NotAcceptable
 
 if TYPE_CHECKING:
