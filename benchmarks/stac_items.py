@@ -1,11 +1,12 @@
 """CPU of STAC item searches over many items, in one collection and in many, next to pgSTAC, in one run.
 
-    python benchmarks/stac_items.py [--items 100000]
+    python benchmarks/stac_items.py [--items 100000] [--folder F [--prepare]] [--write docs/performance.md]
 
 pgSTAC needs PostgreSQL 15 with PostGIS (Debian: postgresql-15-postgis-3) and a Python with pypgstac[psycopg], named by --pgstac.
 Both hold the same items: ours are rows of a catalog in SQLite, and pgSTAC is given the documents that we serve. Our CPU is that of
 the server, with HTTP and JSON; pgSTAC's is that of its database process alone, without the API that it needs in front of it. The
-ids that both find are compared.
+ids that both find are compared. Filling both takes longer than measuring: with --folder, what was filled is kept and used again,
+and with --prepare it is only filled.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import os
+import platform
 import random
 import statistics
 import subprocess
@@ -29,9 +32,11 @@ from cubeport.catalog.forms.canonical import new_id
 from cubeport.service.state import CUBE, VERSION
 
 from lists import instance, served  # isort: skip  # the benchmarks next to this one
-from serve import cpu_ns  # isort: skip
+from serve import cpu_ns, write  # isort: skip
 
 PROGRAMS = Path("/usr/lib/postgresql/15/bin")
+HEADING = "## STAC items"
+COMMAND = "python benchmarks/stac_items.py --pgstac PGSTAC/bin/python --write docs/performance.md"
 QUERIES: dict[str, dict[str, Any]] = {
     "the newest 10": {"limit": 10},
     "a box of 4° and a quarter": {"limit": 10, "bbox": [10, 10, 14, 14], "datetime": "2005-01-01T00:00:00Z/2005-03-31T00:00:00Z"},
@@ -73,11 +78,13 @@ def fill(root: Path, items: int, collections: int) -> None:
 def database(folder: Path) -> Iterator[str]:
     """Start a private server; yield how to connect to it."""
     data = folder / "pg"
-    data.mkdir(mode=0o700)
-    folder.chmod(0o755)
-    subprocess.run(["chown", "postgres", str(data)], check=True)
     run = ["runuser", "-u", "postgres", "--"]
-    subprocess.run([*run, str(PROGRAMS / "initdb"), "-D", str(data), "-A", "trust", "-E", "UTF8"], check=True, capture_output=True)
+    if not data.exists():
+        data.mkdir(mode=0o700)
+        folder.chmod(0o755)
+        subprocess.run(["chown", "postgres", str(data)], check=True)
+        initdb = [str(PROGRAMS / "initdb"), "-D", str(data), "-A", "trust", "-E", "UTF8"]
+        subprocess.run([*run, *initdb], check=True, capture_output=True)
     options = "-c listen_addresses=127.0.0.1 -c port=5499 -c unix_socket_directories= -c shared_buffers=512MB -c fsync=off"
     log = str(data / "log")
     subprocess.run(
@@ -89,7 +96,7 @@ def database(folder: Path) -> Iterator[str]:
         yield "postgresql://postgres@127.0.0.1:5499/postgres"
     finally:
         subprocess.run(
-            [*run, str(PROGRAMS / "pg_ctl"), "-D", str(data), "-m", "immediate", "stop"], check=True, stdout=subprocess.DEVNULL
+            [*run, str(PROGRAMS / "pg_ctl"), "-D", str(data), "-m", "fast", "stop"], check=True, stdout=subprocess.DEVNULL
         )
 
 
@@ -129,22 +136,30 @@ print(json.dumps(found))
 """
 
 
-def ours(root: Path, folder: Path, rounds: int) -> tuple[dict[str, float], dict[str, list[str]]]:
-    """Return the CPU of each query in ms and the ids found; write the documents for pgSTAC."""
+def prepare(folder: Path, items: int, collections: int, python: str) -> None:
+    """Fill our instance, and pgSTAC with the documents that we serve."""
+    fill(folder / "instance", items, collections)
+    with served(folder / "instance") as (client, _):
+        for name, address, member in (
+            ("collections", "/stac/collections?limit=1000", "collections"),
+            ("items", "/stac/search?limit=1000", "features"),
+        ):
+            following: str | None = address
+            with (folder / f"{name}.ndjson").open("w") as file:
+                while following:
+                    page = client.get(following).json()
+                    file.writelines(json.dumps(each) + "\n" for each in page[member])
+                    following = next((each["href"] for each in page["links"] if each["rel"] == "next"), None)
+    with database(folder) as dsn:
+        files = [str(folder / each) for each in ("collections.ndjson", "items.ndjson")]
+        subprocess.run([python, "-W", "ignore", "-c", LOAD, dsn, *files], check=True, stdout=subprocess.DEVNULL)
+    (folder / "ready").touch()
+
+
+def ours(root: Path, rounds: int) -> tuple[dict[str, float], dict[str, list[str]]]:
+    """Return the CPU of each query in ms, and the ids found."""
     costs, ids = {}, {}
     with served(root) as (client, process):
-        with (folder / "collections.ndjson").open("w") as file:
-            address: str | None = "/stac/collections?limit=1000"
-            while address:
-                page = client.get(address).json()
-                file.writelines(json.dumps(each) + "\n" for each in page["collections"])
-                address = next((each["href"] for each in page["links"] if each["rel"] == "next"), None)
-        with (folder / "items.ndjson").open("w") as file:
-            address = "/stac/search?limit=1000"
-            while address:
-                page = client.get(address).json()
-                file.writelines(json.dumps(each) + "\n" for each in page["features"])
-                address = next((each["href"] for each in page["links"] if each["rel"] == "next"), None)
         for name, query in QUERIES.items():
             answer = client.post("/stac/search", json=query)
             assert answer.status_code == 200, answer.text
@@ -158,32 +173,45 @@ def ours(root: Path, folder: Path, rounds: int) -> tuple[dict[str, float], dict[
     return costs, ids
 
 
+def theirs(folder: Path, python: str, rounds: int) -> dict[str, Any]:
+    """Return the CPU of each query in ms and the ids found, by pgSTAC."""
+    with database(folder) as dsn:
+        command = [python, "-W", "ignore", "-c", ASK, dsn, json.dumps(QUERIES), str(rounds)]
+        told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    found: dict[str, Any] = json.loads(told.strip().splitlines()[-1])
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--items", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--pgstac", default="python3", help="a Python with pypgstac[psycopg] and psutil")
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--prepare", action="store_true")
+    parser.add_argument("--write", type=Path)
     asked = parser.parse_args()
-    print(f"{'items':>8} {'collections':>11}  {'query':28} {'ours ms':>8} {'pgSTAC ms':>10} {'×':>6}  same ids")
-    for collections in (1, 1_000):
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            fill(folder / "instance", asked.items, collections)
-            costs, ids = ours(folder / "instance", folder, asked.rounds)
+    lines = ["| items | collections | query | ours, ms CPU | pgSTAC, ms CPU | × | same ids |", "|--:|--:|---|--:|--:|--:|---|"]
+    with tempfile.TemporaryDirectory() as name:
+        for collections in (1, 1_000):
+            folder = (asked.folder or Path(name)) / str(collections)
+            folder.mkdir(parents=True, exist_ok=True)
+            if not (folder / "ready").exists():
+                prepare(folder, asked.items, collections, asked.pgstac)
+            if asked.prepare:
+                continue
+            costs, ids = ours(folder / "instance", asked.rounds)
+            peers = theirs(folder, asked.pgstac, asked.rounds)
             count = sum(1 for _ in (folder / "items.ndjson").open())
-            with database(folder) as dsn:
-                files = [str(folder / each) for each in ("collections.ndjson", "items.ndjson")]
-                subprocess.run([asked.pgstac, "-W", "ignore", "-c", LOAD, dsn, *files], check=True, stdout=subprocess.DEVNULL)
-                told = subprocess.run(
-                    [asked.pgstac, "-W", "ignore", "-c", ASK, dsn, json.dumps(QUERIES), str(asked.rounds)],
-                    check=True, capture_output=True, text=True,
-                ).stdout  # fmt: skip
-            theirs = json.loads(told.strip().splitlines()[-1])
-            for name, cost in costs.items():
-                peer, found = theirs[name]
+            for query, cost in costs.items():
+                peer, found = peers[query]
                 # Without sortby, we give the newest version first, and pgSTAC the latest time.
-                same = "yes" if found == ids[name] else "another order" if "newest" in name else "NO"
-                print(f"{count:8} {collections:11}  {name:28} {cost:8.2f} {peer:10.2f} {cost / peer:6.2f}  {same}", flush=True)
+                same = "yes" if found == ids[query] else "another order" if "newest" in query else "NO"
+                lines.append(f"| {count:,} | {collections:,} | {query} | {cost:.2f} | {peer:.2f} | {cost / peer:.2f} | {same} |")
+                print(lines[-1], flush=True)
+    if asked.write and not asked.prepare:
+        table = "\n".join([*lines, "", f"Mean of {asked.rounds}. Python {platform.python_version()}, {os.cpu_count()} cores."])
+        write(asked.write, table, heading=HEADING, command=COMMAND)
 
 
 if __name__ == "__main__":

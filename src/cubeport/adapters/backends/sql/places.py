@@ -140,7 +140,9 @@ def find(connection: Connection, query: RowSearch) -> list[Any]:
         inside = [select(place_box.c.id.op(">>")(literal_column("1"))).select_from(place_box).where(each) for each in areas]
         lists.append(_listed(connection, union_all(*inside, select(_P.n).where(vague))))
         own = place_box.c.id.in_([_P.n * 2, _P.n * 2 + 1])
-        near = [] if lists[-1] is not None else [probe(select(literal(1)).select_from(place_box).where(own, or_(*areas)))]
+        # The columns of the row decide about its time; the R*Tree is asked once more about its place alone.
+        by_row = lists[-1] is None and query.box is not None
+        near = [probe(select(literal(1)).select_from(place_box).where(own, or_(*areas)))] if by_row else []
         times = [_in_time(query.interval)] if query.interval is not None else []
         where.append(or_(vague, and_(true(), *times, *near)))
     listed = [each for each in lists if each is not None]
