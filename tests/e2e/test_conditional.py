@@ -148,7 +148,7 @@ def addresses(site: Site) -> Iterator[tuple[str, str]]:
         "zone_set_id": ["there"],
         "location_id": ["there"],
         "kind": ["not-found"],
-        "record_id": ["t", "file"],
+        "record_id": ["file"],
         "artifact_id": [site.artifact],
         "process_id": ["zonal-statistics"],
         "name": ["cubeport.css"],
@@ -171,12 +171,9 @@ def addresses(site: Site) -> Iterator[tuple[str, str]]:
             continue  # this instance has none
         missing = [name for name in wanted if name not in known]
         assert not missing, f"{route.path}: give this test a value of {missing}"
-        # A diff is of two versions, which its query names; an instance is a version, which its path names. The record of a dataset
-        # has no files of its own.
+        # A diff is of two versions, which its query names; an instance is a version, which its path names.
         one = ["t"] if route.path.endswith("/diff") or "/instances/" in route.path else names
         given = known | {"dataset_id": one, "collection_id": one}
-        if "artifact_id" in wanted:
-            given["record_id"] = ["file"]
         for values in itertools.product(*(given[name] for name in wanted)):
             path = route.path
             for name, value in zip(wanted, values, strict=True):

@@ -61,7 +61,9 @@ def _clone(catalog: Any, seed: Any, rows: dict[str, Any], n: int, rng: random.Ra
     metadata["dataset"]["texts"] |= {"dataset_id": dataset_id, "title": title}
     metadata["dataset"] |= {"latest": version_id, "head": version_id}
     catalog.backend.add_record(
-        seed.replace(id=record_id, key=dataset_id, title=title, metadata=metadata, version=1, bbox=box, time=span)
+        seed.replace(
+            id=record_id, key=dataset_id, title=title, metadata=metadata, version=1, bbox=box, time=span, visibility="public"
+        )
     )
     for table, row in rows.items():
         document = copy.deepcopy(dict(row.document))
