@@ -102,7 +102,7 @@ def _costs(root: Path, count: int) -> dict[str, int]:
             steps.count = 0
             answer = site.get(address)
             assert answer.status_code == 200, (address, answer.text[:200])
-            found[address.replace(version, "VERSION")] = steps.count
+            found[address.replace(version, "VERSION").replace(artifact, "ARTIFACT")] = steps.count
         return found
 
 
