@@ -91,3 +91,29 @@ def test_a_schema_is_named_with_its_version(shell: Shell) -> None:
     shell.file("s.json", '{"type": "object"}')
     shell.ok("schema", "import", "site", "s.json")
     assert shell.ok("schema", "show", "site@1").out == shell.ok("schema", "show", "site", "1").out
+
+
+def test_metadata_are_edited_as_they_are_added(shell: Shell) -> None:
+    record = shell.add("--meta", 'instrument={"id": 7, "place": "roof"}', "--meta", "title=theirs")
+    shell.ok("edit", record.id, "--meta", "instrument.id=8", "--meta", "title=ours", "--meta-text", "version=1.10")
+    shown = shell.ok("show", record.id, "--json").json
+    assert shown["metadata"] == {"instrument": {"id": 8, "place": "roof"}, "title": "ours", "version": "1.10"}
+    assert shown["title"] is None
+
+
+def test_a_history_names_artifacts_and_links_and_does_not_print_them(shell: Shell) -> None:
+    first, second = shell.add("--key", "first"), shell.add("--key", "second")
+    shell.ok("add", shell.file("notes.txt"), "--to", "first", "--role", "log")
+    shell.ok("edit", "first", "--link", "uses=second")
+    shell.ok("detach", "first", "log", "--yes")
+    lines = shell.ok("history", "first").out.splitlines()
+    assert [line.split("  ")[-1].strip() for line in lines[1:4]] == [
+        f"artifacts: -log notes.txt ({shell.ok('show', 'first@2', '--json').json['artifacts'][0]['artifact_id']})",
+        f"lineage: +uses {second.id}",
+        f"artifacts: +log notes.txt ({shell.ok('show', 'first@2', '--json').json['artifacts'][0]['artifact_id']})",
+    ]
+    assert first.id in shell.ok("show", "first").out
+
+
+def test_a_missing_file_is_named_with_its_folder(shell: Shell) -> None:
+    assert f"There is no file {shell.root / 'sub' / 'x.nc'}." in shell("add", "sub/x.nc").err

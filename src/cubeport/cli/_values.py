@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,16 +37,24 @@ def metadata_of(
     file.
     """
     from cubeport.catalog.hooks import set_paths
-    from cubeport.catalog.query import parse_assignment, read_assigned, read_json
 
     held = mapping_from(file) if file is not None else {}
+    for steps, value in assigned(assignments, texts=texts, documents=documents):
+        held = set_paths(held, {steps: value})
+    return held
+
+
+def assigned(
+    assignments: Iterable[str], *, texts: Iterable[str] = (), documents: Iterable[str] = ()
+) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield the path below ``metadata`` and the value of each ``--meta``, ``--meta-text`` and ``--meta-json``."""
+    from cubeport.catalog.query import parse_assignment, read_assigned, read_json
+
     ways: list[tuple[Iterable[str], Callable[[str], Any]]] = [(assignments, read_assigned), (texts, str), (documents, read_json)]
     for given, read in ways:
         for text in given:
             steps, value = parse_assignment(text, read)
-            steps = steps[1:] if steps[0] == "metadata" and len(steps) > 1 else steps
-            held = set_paths(held, {steps: value})
-    return held
+            yield steps[1:] if steps[0] == "metadata" and len(steps) > 1 else steps, value
 
 
 def mapping_from(path: Path) -> dict[str, Any]:

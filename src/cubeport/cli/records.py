@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -336,7 +336,23 @@ def history(ctx: typer.Context, id: Id) -> None:
 
 
 def _changes(edit: Any) -> str:
-    return "; ".join(f"{each.field}: {_output.cell(each.before)} → {_output.cell(each.after)}" for each in edit.changes)
+    return "; ".join(f"{each.field}: {_change(each)}" for each in edit.changes)
+
+
+def _change(each: Any) -> str:
+    if each.field not in _PARTS:
+        return f"{_output.cell(each.before)} → {_output.cell(each.after)}"
+    before, after = ({_PARTS[each.field](part): part for part in side or ()} for side in (each.before, each.after))
+    signs = [*(f"-{name}" for name in before.keys() - after), *(f"+{name}" for name in after.keys() - before)]
+    signs += [f"~{name}" for name in before.keys() & after if before[name] != after[name]]
+    return _output.printable(" ".join(sorted(signs, key=lambda sign: sign[1:])))
+
+
+_PARTS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    "artifacts": lambda part: f"{part['role']} {part['original_name'] or part['artifact_id']} ({part['artifact_id']})",
+    "lineage": lambda part: f"{part['rel']} {part['target']}",
+}
+"""How the parts of a list are named in a history, because their documents would fill the screen."""
 
 
 def operations_table(operations: Iterable[Any]) -> str:
@@ -424,6 +440,9 @@ def edit(
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="A record field, or metadata.")] = None,
     unset: Annotated[list[str] | None, typer.Option("--unset", metavar="FIELD")] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Replace all metadata with what is given.")] = False,
+    meta: Metas = None,
+    meta_text: MetaText = None,
+    meta_json: MetaJson = None,
     meta_file: MetaFile = None,
     title: Annotated[str | None, typer.Option("--title")] = None,
     tag: Annotated[list[str] | None, typer.Option("--tag", help="Add it. Repeatable.")] = None,
@@ -451,6 +470,7 @@ def edit(
     if bbox is not None:
         record["bbox"] = _values.bbox_of(bbox)
     metadata: dict[Any, Any] = {(key,): value for key, value in (_values.mapping_from(meta_file) if meta_file else {}).items()}
+    metadata.update(_values.assigned(meta or (), texts=meta_text or (), documents=meta_json or ()))
     for text in set_ or ():
         steps, value = parse_assignment(text)
         steps = resolve(steps)

@@ -50,10 +50,10 @@ def path_source(path: str | Path, kind: Literal["file", "directory", "zip_file"]
     if kind is None:
         kind = "directory" if path.is_dir() else "file"
     if not path.exists():
-        raise NotFound(f"There is no {kind.replace('_', ' ')} {path.name}.")
+        raise NotFound(f"There is no {kind.replace('_', ' ')} {path}.")
     if not (path.is_file() or path.is_dir()):
         # Checked before it is opened, because opening a pipe would block.
-        raise InvalidRequest(f"{path.name} is not a regular file.")
+        raise InvalidRequest(f"{path} is not a regular file.")
     return PathSource(path, kind)
 
 
