@@ -15,6 +15,7 @@ from typing import Any, Literal, Protocol
 
 from cubeport.catalog.forms.boxes import Box
 from cubeport.catalog.models import CatalogRecord, Operation, OperationStatus
+from cubeport.catalog.ndjson import Lines
 from cubeport.catalog.query import FieldSummary, Interval, Page, Query, Scalar, in_space, in_time
 from cubeport.errors import RecordExists, StaleRecord
 
@@ -217,6 +218,22 @@ class Rows(Protocol):
         """Return the number of rows."""
 
 
+class Prepared(Protocol):
+    """A valid record in the form in which a backend adds it. Only the backend that made it can use it."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def schema_name(self) -> str | None: ...
+
+    def record(self) -> CatalogRecord:
+        """Return the record itself."""
+
+
 class CatalogBackend(Protocol):
     """A store of records, operations and rows with one commit point."""
 
@@ -227,6 +244,15 @@ class CatalogBackend(Protocol):
 
     def add_records(self, records: Iterable[CatalogRecord]) -> None:
         """Create many records, all or none, faster than one by one. Raises as :meth:`add_record`, with the name of the record."""
+
+    def preparing(self, batches: Iterable[Lines]) -> AbstractContextManager[Iterator[Sequence[Prepared]]]:
+        """Return a context with the valid records of each batch, in order, ready for :meth:`add_prepared`.
+
+        They may be prepared ahead, in another process. Raises InvalidRequest, NewerModel when the batch with the fault is reached.
+        """
+
+    def add_prepared(self, records: Sequence[Any]) -> None:
+        """Create the records of one batch of :meth:`preparing`, all or none. Raises as :meth:`add_records`."""
 
     def get_record(self, id: str) -> CatalogRecord | None:
         """Return the record with any status; ``None`` only if the store says that there is none."""

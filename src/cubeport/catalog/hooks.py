@@ -206,6 +206,10 @@ class HookManager:
         """Yield all hooks by point, in the order in which they run."""
         return (hook for hooks in self._hooks.values() for hook in hooks)
 
+    def any_at(self, *points: str) -> bool:
+        """Return whether any hook is registered at one of the points."""
+        return any(self._hooks[point] for point in points)
+
     def register(
         self,
         point: str,

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
-import shutil
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from pydantic_core import from_json
 
-from cubeport.catalog.artifacts.storage import Profiles
-from cubeport.catalog.disk.durable import make_folders, store_errors
-from cubeport.catalog.keeping.integrity import place_of
-from cubeport.catalog.models import Artifact, CatalogRecord
+from cubeport.catalog.models import CatalogRecord
 from cubeport.errors import InvalidRequest
 
 
@@ -33,23 +28,58 @@ def export_lines(records: Iterable[CatalogRecord]) -> Iterator[str]:
         yield record.to_json() + "\n"
 
 
-def read_records(text: str | Iterable[str]) -> Iterator[CatalogRecord]:
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """Consecutive lines that contain whole documents."""
+
+    first: int
+    """The number of the first line."""
+    texts: Sequence[str]
+
+
+_BATCH_CHARACTERS = 1_000_000
+
+
+def batches(text: str | Iterable[str]) -> Iterator[Lines]:
+    """Yield the lines in batches of about a megabyte, cut only where a document begins: before a brace in the first column."""
+    held: list[str] = []
+    first, size = 1, 0
+    for number, line in enumerate(_lines(text), 1):
+        if size >= _BATCH_CHARACTERS and line.startswith("{"):
+            yield Lines(first, held)
+            held, first, size = [], number, 0
+        held.append(line)
+        size += len(line)
+    if held:
+        yield Lines(first, held)
+
+
+def _lines(text: str | Iterable[str]) -> Iterable[str]:
+    # Not io.StringIO, which needs four bytes for each character.
+    return (found[0] for found in _LINE.finditer(text)) if isinstance(text, str) else text
+
+
+_LINE = re.compile(r"[^\n]*\n|[^\n]+")
+
+
+def read_records(text: str | Iterable[str], *, first: int = 1) -> Iterator[CatalogRecord]:
     """Yield the records of NDJSON, or of documents that are indented over several lines as by ``show --json``.
 
     Parameters
     ----------
     text
         The text, or its lines. Only a line feed ends a line, because JSON can contain the other separators of ``splitlines``.
+    first
+        The number of the first line.
 
     Raises
     ------
     InvalidRequest, NewerModel
         With the line on which the document begins.
     """
-    lines = io.StringIO(text, newline="\n") if isinstance(text, str) else text
     held: list[str] = []
     begins = 0
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(_lines(text), first):
         if not held:
             try:  # nearly every line is a whole document
                 document = from_json(line, allow_inf_nan=False)  # half the time of the standard library's
@@ -93,20 +123,3 @@ def _record(document: object, line: int) -> CatalogRecord:
         return CatalogRecord.from_mapping(document)
     except InvalidRequest as exc:
         raise InvalidRequest(f"Line {line}: {exc.message}", errors=exc.errors) from None
-
-
-def copy_out(profiles: Profiles, artifact: Artifact, folder: Path) -> None:
-    """Copy managed bytes to ``folder/<profile>/<path>``, which gives a copy of the profiles' roots. Existing files stay."""
-    place = place_of(artifact)
-    if place is None:
-        return
-    name, path = place
-    profile = profiles.get(name)
-    files = [f"{path}/{each.path}" for each in profile.files(path)] if artifact.target_kind == "directory" else [path]
-    for each in files:
-        target = folder / name / each
-        with store_errors("copy the bytes"):
-            make_folders(target.parent)
-            if not target.exists():
-                with profile.open(each) as reading, target.open("xb") as writing_to:
-                    shutil.copyfileobj(reading, writing_to)

@@ -220,8 +220,7 @@ class Schemas:
         SchemaInvalid
             Under ``strict``, with all issues.
         """
-        if policy is not None and policy not in get_args(Policy):
-            raise InvalidRequest(f"A policy is one of {', '.join(get_args(Policy))}, not {policy[:40]!r}.")
+        self.check_policy(policy)
         record = self.settle(record)
         holds = self.policy_of(record, policy)
         if holds == "off":
@@ -232,6 +231,16 @@ class Schemas:
         if holds == "warn":
             return ValidationResult(True, result.errors, (), result.schema_name, result.schema_version)
         raise invalid(result)
+
+    @staticmethod
+    def check_policy(policy: str | None) -> None:
+        """Raise InvalidRequest unless it is ``None`` or a policy."""
+        if policy is not None and policy not in get_args(Policy):
+            raise InvalidRequest(f"A policy is one of {', '.join(get_args(Policy))}, not {policy[:40]!r}.")
+
+    def concern(self, kind: str, schema_name: str | None) -> bool:
+        """Return whether :meth:`check` can find anything in a record of this kind with this schema."""
+        return schema_name is not None or kind in self.kinds
 
     def _issues(self, schema: Schema, metadata: Mapping[str, Any]) -> list[Issue]:
         key = schema.name, schema.version

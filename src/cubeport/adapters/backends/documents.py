@@ -18,10 +18,37 @@ from typing import Any, Literal
 from cubeport.catalog.backend import Edge, Finding, Place, Placed, RecordChange, Row, RowSearch, stale, taken
 from cubeport.catalog.forms.canonical import dumps, new_id
 from cubeport.catalog.models import CatalogRecord, Operation, OperationStatus, storable
+from cubeport.catalog.ndjson import Lines, read_records
 from cubeport.catalog.query import TEXT_COMPARED, FieldSummary, Page, Query, Scalar, count_values, matches, select, summarise
 from cubeport.errors import CatalogMoved, KeyExists, Locked, ReadOnly, RecordExists, TargetExists
 
 type ManagedPath = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A record that is added as it is. See ``cubeport.catalog.backend.Prepared``."""
+
+    _record: CatalogRecord
+
+    @property
+    def id(self) -> str:
+        """The record's id."""
+        return self._record.id
+
+    @property
+    def kind(self) -> str:
+        """The record's kind."""
+        return self._record.kind
+
+    @property
+    def schema_name(self) -> str | None:
+        """The name of the record's schema."""
+        return self._record.schema_name
+
+    def record(self) -> CatalogRecord:
+        """Return the record itself."""
+        return self._record
 
 
 @dataclass(slots=True)
@@ -199,6 +226,15 @@ class DocumentBackend:
         with self.write():
             for record in records:
                 self.add_record(record)
+
+    @contextlib.contextmanager
+    def preparing(self, batches: Iterable[Lines]) -> Iterator[Iterator[Sequence[Whole]]]:
+        """Yield the records of each batch. Nothing is prepared ahead."""
+        yield ([Whole(record) for record in read_records(each.texts, first=each.first)] for each in batches)
+
+    def add_prepared(self, records: Sequence[Whole]) -> None:
+        """Create the records in one transaction. Existing records are never overwritten."""
+        self.add_records(each.record() for each in records)
 
     def get_record(self, id: str) -> CatalogRecord | None:
         """Return the record with any status, or ``None``."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import shutil
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +20,7 @@ from cubeport.catalog.keeping import integrity
 from cubeport.catalog.models import Artifact, CatalogRecord, LocalPathLocator
 from cubeport.catalog.query import QueryFields
 from cubeport.catalog.schemas import Policy
+from cubeport.catalog.work.unit_of_work import UnitOfWork
 from cubeport.errors import InvalidRequest, TargetExists
 
 
@@ -30,8 +32,24 @@ class Exchange(Searches, Upkeep):
         for record in self.iterate(*where, **(QueryFields(statuses=None, order=("id",)) | query)):
             if with_bytes is not None:
                 for artifact in record.artifacts:
-                    ndjson.copy_out(self.profiles, artifact, with_bytes)
+                    self._copy_out(artifact, with_bytes)
             yield from ndjson.export_lines([record])
+
+    def _copy_out(self, artifact: Artifact, folder: Path) -> None:
+        """Copy managed bytes to ``folder/<profile>/<path>``, which gives a copy of the profiles' roots. Existing files stay."""
+        place = integrity.place_of(artifact)
+        if place is None:
+            return
+        name, path = place
+        profile = self.profiles.get(name)
+        files = [f"{path}/{each.path}" for each in profile.files(path)] if artifact.target_kind == "directory" else [path]
+        for each in files:
+            target = folder / name / each
+            with store_errors("copy the bytes"):
+                make_folders(target.parent)
+                if not target.exists():
+                    with profile.open(each) as reading, target.open("xb") as writing_to:
+                        shutil.copyfileobj(reading, writing_to)
 
     def export_records(self, file: str | Path, *where: Where, with_bytes: Path | None = None, **query: Unpack[QueryFields]) -> int:
         """Write NDJSON to a new *file*; return how many records. Raises TargetExists."""
@@ -155,16 +173,48 @@ class Exchange(Searches, Upkeep):
         """
         if on_exists not in ("error", "skip"):
             raise InvalidRequest(f"on_exists is error or skip, not {on_exists!r}.")
-        skipped = added = 0
+        self.schemas.check_policy(schema_policy)
+        skip = on_exists == "skip"
+        lines = text if isinstance(text, (str, list)) else list(text)  # nobody else can write while we wait for a line
         with _collector_paused(), self.unit_of_work("import", schema_policy=schema_policy) as work:
-            for record in ndjson.read_records(text):
-                if on_exists == "skip" and self.backend.get_record(record.id) is not None:
-                    skipped += 1
-                else:
-                    work.import_record(record)
-                    added += 1
+            if self.hooks.any_at("before_record_commit", "after_record_commit"):
+                found = self._collect(work, lines, skip=skip)
+                work.commit()
+                return found
+            streamed: list[ndjson.Imported] = []
+            work.join(lambda: streamed.append(self._stream(work, lines, skip=skip)))
             work.commit()
+        return streamed[0]
+
+    def _collect(self, work: UnitOfWork, lines: str | list[str], *, skip: bool) -> ndjson.Imported:
+        """Add the records to the unit of work, because a hook is shown all of them at once."""
+        skipped = added = 0
+        for record in ndjson.read_records(lines):
+            if skip and self.backend.get_record(record.id) is not None:
+                skipped += 1
+            else:
+                work.import_record(record)
+                added += 1
         return ndjson.Imported(added, skipped)
+
+    def _stream(self, work: UnitOfWork, lines: str | list[str], *, skip: bool) -> ndjson.Imported:
+        """Insert the records batch by batch in the current transaction, while the backend prepares the next batches."""
+        added: dict[str, None] = {}
+        skipped = 0
+        with self.backend.preparing(ndjson.batches(lines)) as batches:
+            for batch in batches:
+                fresh = []
+                for each in batch:
+                    if skip and each.id not in added and self.backend.get_record(each.id) is not None:
+                        skipped += 1
+                        continue
+                    if self.schemas.concern(each.kind, each.schema_name):
+                        work.check(each.record())
+                    added[each.id] = None
+                    fresh.append(each)
+                self.backend.add_prepared(fresh)
+        work.joined_records(added)
+        return ndjson.Imported(len(added), skipped)
 
 
 @contextlib.contextmanager

@@ -46,10 +46,11 @@ from cubeport.catalog.models import (
     TimeSpan,
     UnknownLocator,
 )
+from cubeport.catalog.ndjson import Lines
 from cubeport.catalog.query import Interval, Page, Query, Term, count_values, matches, select, summarise
 from cubeport.catalog.testing.journal import JournalContract
 from cubeport.catalog.testing.storage import StorageContract
-from cubeport.errors import Corrupt, InvalidCursor, KeyExists, RecordExists, StaleRecord, TargetExists
+from cubeport.errors import Corrupt, InvalidCursor, InvalidRequest, KeyExists, RecordExists, StaleRecord, TargetExists
 
 __all__ = ["BackendContract", "JournalContract", "StorageContract"]
 
@@ -315,6 +316,32 @@ class BackendContract:
             backend.add_records([fresh, taken])
         with pytest.raises(RecordExists, match=many[0].id), backend.transaction():
             backend.add_records([fresh, many[0]])
+        assert backend.get_record(fresh.id) is None
+
+    def test_prepared_records_are_as_records(self, backend: CatalogBackend) -> None:
+        """``preparing`` and ``add_prepared``: the same records, and the same errors."""
+        many = [CatalogRecord(title=f"number {n}", key=f"k{n}", tags=(f"t{n % 3}",), metadata={"n": n}) for n in range(40)]
+        lines = [f"{each.to_json()}\n" for each in many]
+        before = backend.generation()
+        with backend.transaction(), backend.preparing([Lines(1, lines[:25]), Lines(26, lines[25:])]) as batches:
+            for batch, same in zip(batches, (many[:25], many[25:]), strict=True):
+                assert [(each.id, each.kind, each.schema_name) for each in batch] == [(one.id, one.kind, None) for one in same]
+                assert [each.record() for each in batch] == same
+                backend.add_prepared(batch)
+        assert backend.generation() == before + 1
+        assert list(backend.iterate()) == sorted(many, key=lambda each: each.id)
+        for query in (Query("n>=30"), Query(text="number 39"), Query("tags=t1"), Query(order=("-n",), limit=3)):
+            assert [each.id for each in backend.search(query)] == [each.id for each in select(query, many)]
+        fresh, taken = CatalogRecord(title="fresh"), CatalogRecord(key="k3")
+        for odd, error, named in ((taken, KeyExists, "k3"), (many[0], RecordExists, many[0].id)):
+            texts = [f"{each.to_json()}\n" for each in (fresh, odd)]
+            with pytest.raises(error, match=named), backend.transaction(), backend.preparing([Lines(1, texts)]) as batches:
+                backend.add_prepared(next(batches))
+        with (
+            pytest.raises(InvalidRequest, match="Line 8"),
+            backend.preparing([Lines(7, [lines[0], '{"kind": "UPPER"}'])]) as batches,
+        ):
+            next(batches)
         assert backend.get_record(fresh.id) is None
 
     def test_none_only_for_what_is_not_there(self, backend: CatalogBackend) -> None:

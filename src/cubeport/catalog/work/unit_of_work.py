@@ -292,6 +292,18 @@ class UnitOfWork:
         """Run *fn* in the commit's transaction, after the records and before the operation's row."""
         self._joined.append(fn)
 
+    def joined_records(self, ids: Iterable[str]) -> None:
+        """Name the records that a joined function created in the backend itself as outputs of this operation."""
+        found = list(ids)
+        self._outputs += found
+        self._records += found[:_RECORDS_NAMED]
+
+    def check(self, record: CatalogRecord) -> None:
+        """Check a record against its schema, under the policy of this unit of work. Violations may be warnings."""
+        if (check := self._ports.check) is not None:
+            lines = check(record, policy=self._schema_policy).lines()
+            self.warnings += [line for line in dict.fromkeys(lines) if line not in self.warnings]
+
     # --- bytes ------------------------------------------------------------------------------------------------------
 
     def plan_record(self, **fields: Any) -> CatalogRecord:
@@ -567,11 +579,9 @@ class UnitOfWork:
         outcome = self._ports.hooks.run("before_record_commit", self.context(), CommitPayload([w.record for w in self._writes]))
         self.warnings += outcome.warnings
         self._writes = [replace(each, record=outcome.apply(each.record)) for each in self._writes]
-        if (check := self._ports.check) is not None:
-            lines = [
-                line for each in self._writes if each.checked for line in check(each.record, policy=self._schema_policy).lines()
-            ]
-            self.warnings += [line for line in dict.fromkeys(lines) if line not in self.warnings]
+        for each in self._writes:
+            if each.checked:
+                self.check(each.record)
 
     def _run_hooks(self, point: str, payload: Any) -> None:
         self.warnings += self._ports.hooks.run(point, self.context(), payload).warnings

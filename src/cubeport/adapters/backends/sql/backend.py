@@ -15,18 +15,17 @@ from typing import Any, Literal, Self
 from sqlalchemy import Index, bindparam, case, delete, func, insert, literal_column, or_, select, tuple_, update
 from sqlalchemy.schema import CreateIndex
 
-from cubeport.adapters.backends.sql import paths, search
+from cubeport.adapters.backends.sql import derived, search
 from cubeport.adapters.backends.sql.dialect import Connection, Cursor
 from cubeport.adapters.backends.sql.places import held_boxes, same_boxes
+from cubeport.adapters.backends.sql.prepared import Prepared, preparing
 from cubeport.adapters.backends.sql.problems import corrupt, moved
-from cubeport.adapters.backends.sql.rows import SqlRows, damaged, differing, read_record, rebuild
+from cubeport.adapters.backends.sql.rows import SqlRows, damaged, differing, read_record
 from cubeport.adapters.backends.sql.seal import seal, unseal
 from cubeport.adapters.backends.sql.sqlite import SqliteStore, create, lifting
 from cubeport.adapters.backends.sql.store import Store
 from cubeport.adapters.backends.sql.tables import (
-    BOX,
     BY_KEY,
-    DERIVED,
     KEY_IS_LIVE,
     ORDERS,
     ROW,
@@ -45,6 +44,7 @@ from cubeport.adapters.backends.sql.tables import (
 from cubeport.catalog.backend import Edge, Finding, RecordChange, Row, stale
 from cubeport.catalog.forms.canonical import timestamp
 from cubeport.catalog.models import CatalogRecord, Operation, OperationStatus, storable
+from cubeport.catalog.ndjson import Lines
 from cubeport.catalog.query import FieldSummary, Page, Query, field_summary, read_cursor, sort_key, write_cursor
 from cubeport.errors import (
     BackendUnavailable,
@@ -101,7 +101,6 @@ _UPDATE = (
 _DELETE = delete(record).where(_R.n == bindparam("number"))
 _PREFIX = at_most(select(_R.id).where(_R.id >= bindparam("first"), _R.id < bindparam("last")).order_by(_R.id))
 _ALL = at_most(select(_R.id, _R.doc).where(_R.id > bindparam("last")).order_by(_R.id))
-_NUMBERED = at_most(select(_R.n, _R.id, _R.doc).where(_R.n > bindparam("last")).order_by(_R.n))
 _STATE = select(state)
 _AFTER = select(change.c.generation).where(change.c.generation > bindparam("after")).order_by(change.c.generation)
 _LAST = _AFTER.limit(literal_column("1")).offset(bindparam("most") - literal_column("1")).scalar_subquery()
@@ -120,16 +119,7 @@ _PUT_OPERATION = insert(operation).values({each.name: bindparam(each.name) for e
 _ALL_OPERATIONS = select(operation.c.doc).order_by(operation.c.operation_id)
 _GET_OPERATION = select(operation.c.doc).where(operation.c.operation_id == bindparam("id"))
 
-# Rows of the derived tables, by position. Hundreds of them are written and removed at a time.
-_TABLES: Mapping[str, tuple[tuple[str, ...], int]] = {
-    "field": (("path", "type", "num", "text", "n", "rank"), 5),
-    "artifact": (("n", "artifact_id", "role", "format", "status", "profile", "path", "size"), 2),
-    "lineage": (("n", "rel", "dst", "src"), 3),
-}
-"""Their columns, and how many of these are the key."""
 _BATCH = 200
-_BULK = 2_000
-"""How many records have their rows inserted together. A larger number would only use more memory."""
 
 
 class SqlBackend:
@@ -223,25 +213,34 @@ class SqlBackend:
             if transaction.execute(_GET, {"id": record.id}).fetchone() is not None:
                 # Looked up again, because the database may name the key first if both the id and the key exist.
                 raise RecordExists(f"A record with the id {record.id} already exists.")
-            values = dict(zip(ROW, record_row(document, text, transaction.generation), strict=True))
+            values = dict(zip(ROW, (*record_row(document, text), transaction.generation), strict=True))
             number = _number(transaction.execute(_INSERT, values))
-            _write_derived(transaction.connection, transaction.paths, number, record.id, None, Derived.of(document))
+            derived.write(transaction.connection, transaction.paths, number, record.id, None, Derived.of(document))
             transaction.note(record.id)
         return record
 
     def add_records(self, records: Iterable[CatalogRecord]) -> None:
         """Create many records in one transaction, and never overwrite. Rows are inserted in batches."""
+        with self._store.write():
+            for batch in batched(records, derived.BULK):
+                self.add_prepared(list(map(Prepared.of, batch)))
+
+    def preparing(self, batches: Iterable[Lines]) -> AbstractContextManager[Iterator[Sequence[Prepared]]]:
+        """See ``CatalogBackend``. Many batches are prepared in another process."""
+        return preparing(batches)
+
+    def add_prepared(self, records: Sequence[Prepared]) -> None:
+        """Create the records in one transaction, and never overwrite."""
         with self._store.write() as transaction:
-            for batch in batched(records, _BULK):
-                try:
-                    with self._store.write(), self._store.translated:
-                        transaction.enlarge()
-                        _insert_all(transaction.connection, transaction.paths, batch, lambda _: transaction.generation)
-                        transaction.changed |= dict.fromkeys((each.id for each in batch), False)
-                except (RecordExists, KeyExists, TargetExists):
-                    for record in batch:  # one by one, because the error must name the record
-                        self.add_record(record)
-                    raise
+            try:
+                with self._store.write(), self._store.translated:
+                    transaction.enlarge()
+                    derived.insert(transaction.connection, transaction.paths, records, lambda _: transaction.generation)
+                    transaction.changed |= dict.fromkeys((each.id for each in records), False)
+            except (RecordExists, KeyExists, TargetExists):
+                for each in records:  # one by one, because the error must name the record
+                    self.add_record(each.record())
+                raise
 
     def get_record(self, id: str) -> CatalogRecord | None:
         """Return the record with any status; ``None`` only if the database says that there is none."""
@@ -259,12 +258,12 @@ class SqlBackend:
         document, text = storable(stored)
         with self._store.write() as transaction, _naming(self._store, record):
             number, old = self._stored(transaction.connection, record.id, record.version)
-            values = dict(zip(ROW, record_row(document, text, transaction.generation), strict=True))
+            values = dict(zip(ROW, (*record_row(document, text), transaction.generation), strict=True))
             del values["id"]
             values |= {"number": number, "read": record.version}
             if transaction.execute(_UPDATE, values).rowcount != 1:
                 raise stale(f"Record {record.id[:8]}")
-            _write_derived(transaction.connection, transaction.paths, number, record.id, Derived.of(old), Derived.of(document))
+            derived.write(transaction.connection, transaction.paths, number, record.id, Derived.of(old), Derived.of(document))
             transaction.note(record.id)
         return stored
 
@@ -272,7 +271,7 @@ class SqlBackend:
         """Remove the row (purge)."""
         with self._store.write() as transaction:
             number, old = self._stored(transaction.connection, id, version)
-            _write_derived(transaction.connection, transaction.paths, number, id, Derived.of(old), None)
+            derived.write(transaction.connection, transaction.paths, number, id, Derived.of(old), None)
             transaction.execute(_DELETE, {"number": number})
             transaction.note(id, removed=True)
 
@@ -435,8 +434,9 @@ class SqlBackend:
             log = [(each.id, each.generation, int(each.removed)) for each in changes]
             changed_in = {each: at for each, at, _ in log}
             connection.dialect.fill(connection, "change", ("id", "generation", "removed"), log)
-            for batch in batched(records, _BULK):
-                _insert_all(connection, transaction.paths, batch, lambda id_: changed_in.get(id_, generation))
+            for batch in batched(records, derived.BULK):
+                prepared = list(map(Prepared.of, batch))
+                derived.insert(connection, transaction.paths, prepared, lambda id_: changed_in.get(id_, generation))
             for operation in operations:
                 self.put_operation(operation)
             for row in rows:
@@ -484,7 +484,7 @@ def _lift(connection: Connection, migrations: Mapping[int, Callable[[Connection]
         raise NewerModel(f"The database has schema {before}; this release knows up to {newest}.", next_step="upgrade cubeport")
     for step in range(before, newest):
         _whole(connection, step + 1, migrations[step])
-    _whole(connection, newest, _rebuild)
+    _whole(connection, newest, derived.rebuild)
     return before, newest
 
 
@@ -500,108 +500,25 @@ def _whole(connection: Connection, schema: int, act: Callable[[Connection], None
         raise
 
 
-# --- derived tables -------------------------------------------------------------------------------------------------
-
-
-def _write_derived(
-    connection: Connection, known: dict[str, int], number: int, record_id: str, old: Derived | None, new: Derived | None
-) -> None:
-    """Replace the derived rows of *old* by those of *new*. Only rows that differ are written."""
-    before = {name: frozenset(rows) for name, rows in _rows(connection, known, [(number, record_id, old)] if old else []).items()}
-    after = {name: frozenset(rows) for name, rows in _rows(connection, known, [(number, record_id, new)] if new else []).items()}
-    for table, (columns, width) in _TABLES.items():
-        if gone := before[table] - after[table]:
-            same = " AND ".join(f"{each} = ?" for each in columns[:width])
-            connection.executemany(f"DELETE FROM {table} WHERE {same}", [row[:width] for row in gone])  # noqa: S608  # our own names
-        connection.dialect.fill(connection, table, columns, list(after[table] - before[table]))
-    if (old.words if old else None) != (new.words if new else None):
-        if old:
-            connection.execute("DELETE FROM record_text WHERE rowid = ?", (number,))
-        if new:
-            connection.execute("INSERT INTO record_text (rowid, words) VALUES (?, ?)", (number, new.words))
-    if (old.boxes if old else ()) != (new.boxes if new else ()):
-        if old and old.boxes:
-            connection.execute("DELETE FROM record_box WHERE id IN (?, ?)", (2 * number, 2 * number + 1))
-        boxes = [(2 * number + half, *box) for half, box in enumerate(new.boxes if new else ())]
-        connection.dialect.fill(connection, "record_box", BOX, boxes)
-
-
-def _insert_all(
-    connection: Connection, known: dict[str, int], records: Sequence[CatalogRecord], generation_of: Callable[[str], int]
-) -> None:
-    """Insert new records with all their derived rows, table by table."""
-    rows, derived = [], []
-    for number, each in zip(connection.dialect.next_numbers(connection, len(records)), records, strict=True):
-        document, text = storable(each)
-        rows.append((number, *record_row(document, text, generation_of(each.id))))
-        derived.append((number, each.id, Derived.of(document)))
-    connection.dialect.fill(connection, "record", ("n", *ROW), rows)
-    _insert_derived(connection, known, derived)
-
-
-def _insert_derived(connection: Connection, known: dict[str, int], records: Sequence[tuple[int, str, Derived]]) -> None:
-    """Insert the derived rows of many records.
-
-    Rows of fields come record by record, so that their index by record grows at its end. Sorted by the key of the table they took
-    a third longer: the index was then written at random places, and the sorting came on top.
-    """
-    fill = connection.dialect.fill
-    for table, rows in _rows(connection, known, records).items():
-        fill(connection, table, _TABLES[table][0], rows)
-    fill(connection, "record_text", ("rowid", "words"), [(number, of.words) for number, _, of in records])
-    boxes = [(2 * number + half, *box) for number, _, of in records for half, box in enumerate(of.boxes)]
-    fill(connection, "record_box", BOX, boxes)
-
-
-def _rows(
-    connection: Connection, known: dict[str, int], records: Sequence[tuple[int, str, Derived]]
-) -> dict[str, list[tuple[Any, ...]]]:
-    """Return the rows of the records in each of :data:`_TABLES`."""
-    paths.number_all(connection, known, {row[0] for _, _, of in records for row in of.fields})
-    return {
-        "field": [
-            (known[path], code, num, text, number, rank) for number, _, of in records for path, code, num, text, rank in of.fields
-        ],
-        "artifact": [(number, *row) for number, _, of in records for row in of.artifacts],
-        "lineage": [(number, *row, record_id) for number, record_id, of in records for row in of.edges],
-    }
-
-
-def _rebuild(connection: Connection) -> None:
-    for name in DERIVED:
-        connection.execute(f"DROP TABLE IF EXISTS {name}")
-    for statement in connection.dialect.ddl(*DERIVED):
-        connection.execute(statement)
-    known: dict[str, int] = {}
-    for batch in batched(_numbered(connection), _BULK):
-        derived = [(number, record_id, Derived.of(read_record(text).to_mapping())) for number, record_id, text in batch]
-        _insert_derived(connection, known, derived)
-    rebuild(connection)
-
-
-def _numbered(connection: Connection) -> Iterator[tuple[int, str, str]]:
-    last = 0
-    while rows := connection.execute(connection.dialect.prepared(_NUMBERED), {"last": last, "most": _BATCH}).fetchall():
-        last = rows[-1][0]
-        yield from rows
+# --- checks ----------------------------------------------------------------------------------------------------------
 
 
 def _differences(connection: Connection) -> Iterator[Finding]:
-    for number, record_id, text in _numbered(connection):
+    for number, record_id, text in derived.numbered(connection):
         try:
             document = read_record(text).to_mapping()
-            derived = Derived.of(document)
+            ours = Derived.of(document)
         except CorruptCatalog as exc:
             yield Finding("document-differs", f"record {record_id}", exc.message, "restore a backup")
             continue
         found = _held(connection, number)
-        wrong = [name for name in ("artifacts", "edges", "words") if getattr(found, name) != getattr(derived, name)]
-        if set(found.fields) != set(derived.fields):
+        wrong = [name for name in ("artifacts", "edges", "words") if getattr(found, name) != getattr(ours, name)]
+        if set(found.fields) != set(ours.fields):
             wrong.insert(0, "fields")
-        own = dict(zip(ROW, record_row(document, "", 0), strict=True))
+        own = dict(zip(ROW, (*record_row(document, ""), 0), strict=True))
         if _own_columns(connection, number) != {name: own[name] for name in _OWN}:
             wrong.append("columns")
-        if not same_boxes(found.boxes, derived.boxes):
+        if not same_boxes(found.boxes, ours.boxes):
             wrong.append("boxes")
         if wrong:
             words = f"the record's {', '.join(wrong)} differ from its document"

@@ -7,10 +7,9 @@ and execution are our own (``store``), because cubeport needs BEGIN IMMEDIATE, i
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
@@ -265,8 +264,7 @@ DERIVED = ("field_path", "field", "artifact", "lineage", "record_text", "record_
 type FieldRow = tuple[str, int, float, str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Derived:
+class Derived(NamedTuple):
     """The rows of one document in each derived table, without the record's number."""
 
     fields: Sequence[FieldRow]
@@ -287,17 +285,17 @@ class Derived:
         )
 
 
-def record_row(document: Mapping[str, Any], doc: str, generation: int) -> tuple[Any, ...]:
-    """Return the values of the ``record`` table's :data:`ROW`, of which the first is the record's id."""
+def record_row(document: Mapping[str, Any], doc: str) -> tuple[Any, ...]:
+    """Return the values of the ``record`` table's :data:`ROW` but the last. The first is the record's id."""
     span = document["time"]
     times = (span["start"], span["end"]) if span else (None, None)
-    return (*_SAME(document), *times, generation, seal(doc))
+    return (*_SAME(document), *times, seal(doc))
 
 
 _SAME_NAMES = tuple(each.name for each in record.c if each.name not in ("n", "time_start", "time_end", "generation", "doc"))
 _SAME = itemgetter(*_SAME_NAMES)
-ROW = (*_SAME_NAMES, "time_start", "time_end", "generation", "doc")
-"""The columns of ``record`` except the number, in the order of :func:`record_row`."""
+ROW = (*_SAME_NAMES, "time_start", "time_end", "doc", "generation")
+"""The columns of ``record`` except the number, in the order of :func:`record_row`, and the generation."""
 
 _OF_COLUMNS = frozenset(name for name in COLUMNS if "." not in name) | {"time"}
 
