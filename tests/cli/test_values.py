@@ -117,3 +117,13 @@ def test_a_history_names_artifacts_and_links_and_does_not_print_them(shell: Shel
 
 def test_a_missing_file_is_named_with_its_folder(shell: Shell) -> None:
     assert f"There is no file {shell.root / 'sub' / 'x.nc'}." in shell("add", "sub/x.nc").err
+
+
+def test_records_without_a_title_are_listed_by_the_name_of_their_file(shell: Shell) -> None:
+    shell.file("in/MHD_2018.csv")
+    shell.ok("import", "in/*.csv")
+    shell.add("--key", "of-its-own")
+    shell.add("--title", "Oslo")
+    assert sorted(line.split()[2] for line in shell.ok("search").out.splitlines()[1:]) == ["MHD_2018.csv", "Oslo", "of-its-own"]
+    named = shell.ok("search", "--format", "compact").out.splitlines()
+    assert sorted(line.split()[1] for line in named) == ["MHD_2018.csv", "Oslo", "of-its-own"]

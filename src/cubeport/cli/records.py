@@ -271,21 +271,25 @@ def _listed(session: Session, records: Iterable[CatalogRecord], *, ids: bool, pa
     rows = ([_values.column(record, name) for name in header] for record in records)
     match format:
         case "table" if fields is None:
-            short = ([r.id[:8], r.kind, r.title, f"{r.created_at:%Y-%m-%d %H:%M}", list(r.tags)] for r in records)
+            short = ([r.id[:8], r.kind, _called(r), f"{r.created_at:%Y-%m-%d %H:%M}", list(r.tags)] for r in records)
             return _output.table(short, ["id", "kind", "title", "created", "tags"])
         case "table":
             return _output.table(rows, header)
         case "csv":
             return _output.csv_text(rows, header)
         case "compact":
-            return "\n".join(
-                f"{record.id[:8]} {_output.printable(record.title or record.key or '')}".rstrip() for record in records
-            )
+            return "\n".join(f"{record.id[:8]} {_output.printable(_called(record))}".rstrip() for record in records)
     formatters = session.plugins.called("formatter") if session.options.plugins else {}
     if format not in formatters:
         known = ", ".join(["table", "compact", "csv", *formatters])
         raise Usage(f"--format {format!r} is not known; there are {known}.")
     return str(formatters[format](list(records)))
+
+
+def _called(record: CatalogRecord) -> str:
+    """Return the title; without one, the name of the first file, or the key, because files by the hundred often have no title."""
+    names = (each.original_name for each in record.artifacts)
+    return record.title or next(filter(None, names), None) or record.key or ""
 
 
 def _local_paths(session: Session, records: Iterable[CatalogRecord]) -> Iterable[str]:
