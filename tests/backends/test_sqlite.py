@@ -547,7 +547,7 @@ def test_the_old_sqlite_of_eccodes_is_not_used(tmp_path: Path, first: str, then:
     program = f"""
 import {first}, {then}, pathlib, sqlite3
 if {first!r} == "eccodes" and sqlite3.sqlite_version_info >= (3, 35):
-    print("before a file no program: this eccodes has no old SQLite")
+    print("no old SQLite")
 else:
     try:
         cubeport.Catalog.create(pathlib.Path({str(tmp_path / "catalog")!r})).close()
@@ -556,4 +556,6 @@ else:
         print(refused.kind, refused.next_step)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    if done.stdout.strip() == "no old SQLite":
+        pytest.skip("this eccodes brings no old SQLite, so that nothing can be refused")
     assert words in done.stdout, (done.stdout, done.stderr)
