@@ -127,3 +127,22 @@ def test_records_without_a_title_are_listed_by_the_name_of_their_file(shell: She
     assert sorted(line.split()[2] for line in shell.ok("search").out.splitlines()[1:]) == ["MHD_2018.csv", "Oslo", "of-its-own"]
     named = shell.ok("search", "--format", "compact").out.splitlines()
     assert sorted(line.split()[1] for line in named) == ["MHD_2018.csv", "Oslo", "of-its-own"]
+
+
+def test_a_deleted_record_is_restored_and_purged_by_its_key(shell: Shell) -> None:
+    shell.ok("delete", shell.add("--key", "k", "--title", "older").id, "--yes")
+    newer = shell.add("--key", "k", "--title", "newer")
+    shell.ok("delete", "k", "--yes")
+    refused = shell("show", "k")
+    assert "The record with the key 'k' was deleted." in refused.err
+    assert f"next: cubeport restore {newer.id[:8]}" in refused.err
+    assert newer.id in shell.ok("restore", "k").out
+    assert shell.ok("show", "k", "--json").json["title"] == "newer"
+    shell.ok("delete", "k", "--yes")
+    assert newer.id in shell.ok("purge", "k", "--yes").out
+    assert [each["title"] for each in shell.ok("search", "--status", "any", "--json").json["items"]] == ["older"]
+
+
+def test_a_schema_that_is_missing_can_be_imported_as_the_error_says(shell: Shell) -> None:
+    refused = shell("add", "--schema", "paper")
+    assert "next: cubeport schema import paper FILE" in refused.err

@@ -152,7 +152,8 @@ class Schemas:
         if not versions:
             near = get_close_matches(name, self.names(), 1)
             raise UnknownSchema(
-                f"There is no schema {name}" + (f"; do you mean {near[0]}?" if near else "."), next_step="cubeport schema list"
+                f"There is no schema {name}" + (f"; do you mean {near[0]}?" if near else "."),
+                next_step="cubeport schema list" if near else f"cubeport schema import {name} FILE",
             )
         version = version or versions[-1]
         if version not in versions:

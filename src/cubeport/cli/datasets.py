@@ -324,7 +324,7 @@ def restore(
             raise Usage("--dry-run is for records in a folder; a service restores at once.")
         names = list(ids)
     else:
-        found = [_found(session, each) for each in ids]
+        found = [_found(session, each, deleted=True) for each in ids]
         if dry_run or all(each is not None and each.kind != "dataset" for each in found):
             records.restore(ctx, ids, dry_run=dry_run)
             return
@@ -389,10 +389,11 @@ def usage(ctx: typer.Context) -> None:
     session.note(f"{used['size_bytes']} bytes in all; retention would free {used['would_free_bytes']}; next: cubeport gc")
 
 
-def _found(session: Session, name: str) -> CatalogRecord | None:
+def _found(session: Session, name: str, *, deleted: bool = False) -> CatalogRecord | None:
     """Return the record that a name means, if any. A deleted dataset has no id any longer, so its name means none."""
+    catalog = session.catalog()
     try:
-        return session.catalog().get(name)
+        return catalog.even_deleted(name) if deleted else catalog.get(name)
     except RecordNotFound:
         return None
 

@@ -526,7 +526,7 @@ def restore(ctx: typer.Context, ids: Ids, dry_run: DryRun = False) -> None:
     """Restore deleted records."""
     session = current(ctx)
     catalog = session.catalog()
-    found = [catalog.get(name) for name in ids]
+    found = [catalog.even_deleted(name) for name in ids]
     if not dry_run:
         found = [catalog.restore(record.id) for record in found]
     session.result(found, "\n".join(f"{'would restore' if dry_run else 'restored'} {record.id}" for record in found))
@@ -542,7 +542,7 @@ def purge(
     """Remove records for good, with the bytes that are ours. Bytes behind references are never touched."""
     session = current(ctx)
     catalog = session.catalog()
-    found = [catalog.get(name) for name in ids]
+    found = [catalog.even_deleted(name) for name in ids]
     if not dry_run:
         session.confirm(f"Remove {_named(found)} for good?", yes=yes)
     found = [catalog.purge(record.id, force=force, dry_run=dry_run) for record in found]

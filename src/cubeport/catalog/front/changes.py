@@ -116,7 +116,7 @@ class Changes(Searches):
     @logged
     def restore(self, name: Named) -> CatalogRecord:
         """Restore a deleted record as it was. Raises KeyExists if another record has its key now."""
-        record = self.get(name)
+        record = self.even_deleted(name)
         if record.status != "deleted":
             return record
         if record.key is not None and (holder := self.backend.get_by_key(record.key)) is not None:
@@ -140,7 +140,7 @@ class Changes(Searches):
         Conflict
             If other records point to it. With *force* it is removed; their edges are kept, and ``fsck`` lists them.
         """
-        record = self.get(name)
+        record = self.even_deleted(name)
         demand_version(record, if_version)
         pointing = self.backend.edges(record.id, "in")
         if pointing and not force:

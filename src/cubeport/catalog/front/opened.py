@@ -20,6 +20,7 @@ from cubeport.catalog.models import Artifact, CatalogRecord, Lineage
 from cubeport.catalog.names import Named, name_of
 from cubeport.catalog.parts import CatalogParts
 from cubeport.catalog.plugins import RESERVED
+from cubeport.catalog.query import Query, Term
 from cubeport.catalog.schemas import Policy
 from cubeport.catalog.work.recovery import Recovered
 from cubeport.catalog.work.unit_of_work import Ports, UnitOfWork
@@ -117,7 +118,25 @@ class OpenedCatalog:
             raise self._ambiguous(f"{name} is the beginning of several ids:", ids, "give more of the id")
         if ids and (found := self.backend.get_record(ids[0])) is not None:
             return found.of(self)
+        if (gone := self._deleted(name)) is not None:
+            raise RecordNotFound(f"The record with the key {name[:80]!r} was deleted.", next_step=f"cubeport restore {gone.id[:8]}")
         raise RecordNotFound(f"No record has the id, key or prefix {name[:80]!r}.", next_step="cubeport search")
+
+    def _deleted(self, key: str) -> CatalogRecord | None:
+        """Return the record with this key that was deleted last. A deleted record does not keep its key from others."""
+        found = self.backend.search(
+            Query(where=[Term("key", "=", key)], statuses=frozenset({"deleted"}), order=("-updated_at",), limit=1)
+        )
+        return found.items[0] if found.items else None
+
+    def even_deleted(self, name: Named) -> CatalogRecord:
+        """Return :meth:`get`, or else the record with this key that was deleted last. Raises as :meth:`get`."""
+        try:
+            return self.get(name)
+        except RecordNotFound:
+            if (gone := self._deleted(name_of(name))) is None:
+                raise
+            return gone.of(self)
 
     def _ambiguous(self, text: str, ids: Sequence[str], next_step: str) -> AmbiguousId:
         found = [record for each in ids[:10] if (record := self.backend.get_record(each)) is not None]
