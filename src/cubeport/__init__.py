@@ -41,8 +41,9 @@ if TYPE_CHECKING:
         UnknownLocator,
         normalise_locator,
     )
-    from cubeport.catalog.query import Page, Query, Term
+    from cubeport.catalog.query import Page, Query
     from cubeport.catalog.schemas import Schema, ValidationResult
+    from cubeport.catalog.terms import Term
     from cubeport.catalog.testing.backend import BackendContract
     from cubeport.catalog.work.unit_of_work import UnitOfWork
     from cubeport.errors import CubeportError
@@ -66,7 +67,8 @@ _HOMES = {
         "UnknownLocator",
         "normalise_locator",
     ),
-    "cubeport.catalog.query": ("Page", "Query", "Term"),
+    "cubeport.catalog.query": ("Page", "Query"),
+    "cubeport.catalog.terms": ("Term",),
     "cubeport.catalog.artifacts.storage": ("StoragePlan",),
     "cubeport.catalog.artifacts.writers": ("FunctionArtifactWriter", "UnzipSingleFileArtifactWriter", "WriteResult", "path_source"),
     "cubeport.catalog.extraction": ("Extracted", "MetadataExtractor"),

@@ -15,7 +15,8 @@ from tests import postgres
 from cubeport.adapters.backends.documents import MemoryBackend
 from cubeport.adapters.backends.sql import SqlBackend, postgresql
 from cubeport.adapters.backends.tinydb import TinyBackend
-from cubeport.catalog.testing.backend import BackendContract, Open, sample
+from cubeport.catalog.testing.backend import BackendContract, Open
+from cubeport.catalog.testing.generated import sample
 from cubeport.errors import Corrupt
 
 PATIENCE_S = 300.0

@@ -15,7 +15,7 @@ from cubeport.catalog.backend import Row
 from cubeport.catalog.keeping.convert import Portable, convert, digest
 from cubeport.catalog.models import Artifact, Operation
 from cubeport.catalog.query import Query
-from cubeport.catalog.testing.backend import every_locator, sample
+from cubeport.catalog.testing.generated import every_locator, sample
 from cubeport.errors import CatalogExists, CatalogMoved, HashMismatch
 
 type Make = Callable[[str], Portable]

@@ -17,7 +17,7 @@ from cubeport.catalog.backend import Row
 from cubeport.catalog.forms.canonical import new_id, now
 from cubeport.catalog.models import Operation
 from cubeport.catalog.query import Query
-from cubeport.catalog.testing.backend import sample
+from cubeport.catalog.testing.generated import sample
 from cubeport.errors import CorruptCatalog, CubeportError
 
 FLIPS = 90

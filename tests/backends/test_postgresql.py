@@ -17,7 +17,7 @@ from cubeport.adapters.backends.sql.postgresql import PostgresStore
 from cubeport.catalog.backend import Row
 from cubeport.catalog.models import CatalogRecord
 from cubeport.catalog.query import Query, select
-from cubeport.catalog.testing.backend import sample
+from cubeport.catalog.testing.generated import sample
 from cubeport.errors import BackendUnavailable, CatalogExists, CatalogMoved, Forbidden, InvalidRequest, Locked, ReadOnly
 
 ID = "c" * 32

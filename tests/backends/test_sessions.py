@@ -19,7 +19,7 @@ from cubeport.adapters.backends.sql import SqlBackend, postgresql
 from cubeport.adapters.backends.sql.postgresql import PostgresStore
 from cubeport.adapters.backends.sql.sessions import PostgresLocks, TableJournal
 from cubeport.catalog.forms.canonical import new_id
-from cubeport.catalog.testing.backend import sample
+from cubeport.catalog.testing.generated import sample
 from cubeport.catalog.testing.journal import JournalContract, OpenJournal
 from cubeport.errors import BackendUnavailable, Locked
 
@@ -219,7 +219,7 @@ HOLDS = """
 import sys, time
 from cubeport.adapters.backends.sql import SqlBackend
 from cubeport.adapters.backends.sql.sessions import PostgresLocks
-from cubeport.catalog.testing.backend import sample
+from cubeport.catalog.testing.generated import sample
 from cubeport.errors import BackendUnavailable
 backend = SqlBackend.at(sys.argv[1], "c" * 32, dead_peer_s=4)
 with PostgresLocks(backend.store, "c" * 32).hold("dataset", "sst"):

@@ -24,7 +24,8 @@ from cubeport.catalog.backend import Row
 from cubeport.catalog.disk.locks import FileLock
 from cubeport.catalog.models import CatalogRecord
 from cubeport.catalog.query import Query, matches, select
-from cubeport.catalog.testing.backend import BackendContract, sample
+from cubeport.catalog.testing.backend import BackendContract
+from cubeport.catalog.testing.generated import sample
 from cubeport.errors import (
     BackendUnavailable,
     CatalogExists,

@@ -18,7 +18,7 @@ from cubeport.adapters.backends.tinydb import CatalogStorage, TinyBackend, encod
 from cubeport.catalog.backend import Row
 from cubeport.catalog.models import Operation
 from cubeport.catalog.query import Query
-from cubeport.catalog.testing.backend import sample
+from cubeport.catalog.testing.generated import sample
 from cubeport.errors import BackendUnavailable, CatalogExists, CorruptCatalog, NewerModel, ReadOnly
 
 

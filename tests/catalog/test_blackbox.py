@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cubeport.catalog.models import Artifact, CatalogRecord
-from cubeport.catalog.testing.backend import every_locator
+from cubeport.catalog.testing.generated import every_locator
 from cubeport.catalog.work.undo import Report, Undoer
 from cubeport.cli import _app
 from cubeport.cli._session import Wiring

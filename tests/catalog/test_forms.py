@@ -11,7 +11,7 @@ from pydantic_core import from_json
 from cubeport.catalog.forms.boxes import boxes, checked_box, meet
 from cubeport.catalog.forms.canonical import dumps
 from cubeport.catalog.forms.strictjson import DoubledNames, TooManyNames, strict_json
-from cubeport.catalog.query import read_json
+from cubeport.catalog.terms import read_json
 from cubeport.errors import InvalidFilter
 
 

@@ -16,7 +16,7 @@ from cubeport.adapters.backends.sql.prepared import preparing
 from cubeport.catalog.models import CatalogRecord
 from cubeport.catalog.ndjson import Imported, Lines, batches
 from cubeport.catalog.query import Query
-from cubeport.catalog.testing.backend import sample
+from cubeport.catalog.testing.generated import sample
 from cubeport.errors import InvalidRequest, KeyExists, SchemaInvalid
 
 pytestmark = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="with one processor nothing is prepared ahead")

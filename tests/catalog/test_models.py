@@ -32,7 +32,7 @@ from cubeport.catalog.models import (
     record_from_json,
     storable,
 )
-from cubeport.catalog.testing.backend import every_locator, sample
+from cubeport.catalog.testing.generated import every_locator, sample
 from cubeport.errors import CubeportError, InvalidRequest, NewerModel
 
 _JSON = st.recursive(

@@ -9,7 +9,7 @@ import pytest
 import cubeport
 from cubeport.catalog.models import Artifact
 from cubeport.catalog.ndjson import Imported, export_lines, read_records
-from cubeport.catalog.testing.backend import every_locator, sample
+from cubeport.catalog.testing.generated import every_locator, sample
 from cubeport.errors import InvalidRequest, KeyExists, RecordExists
 
 

@@ -13,30 +13,30 @@ from hypothesis import strategies as st
 
 from cubeport.catalog.models import Artifact, CatalogRecord, Lineage, LocalPathLocator, TimeSpan
 from cubeport.catalog.query import (
-    FieldSummary,
     Interval,
     Page,
     Query,
-    Term,
-    canonical_field,
     comparable,
-    count_values,
-    join_field,
     leaves,
     matches,
-    parse_assignment,
     parse_interval,
-    parse_term,
     read_cursor,
-    read_value,
     select,
-    shown_field,
-    split_field,
-    summarise,
     words,
     write_cursor,
 )
-from cubeport.catalog.testing.backend import sample
+from cubeport.catalog.summaries import FieldSummary, count_values, summarise
+from cubeport.catalog.terms import (
+    Term,
+    canonical_field,
+    join_field,
+    parse_assignment,
+    parse_term,
+    read_value,
+    shown_field,
+    split_field,
+)
+from cubeport.catalog.testing.generated import sample
 from cubeport.errors import InvalidCursor, InvalidFilter, InvalidRequest
 
 RECORD = CatalogRecord(

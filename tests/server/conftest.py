@@ -29,7 +29,8 @@ from cubeport.catalog.forms.canonical import timestamp
 from cubeport.catalog.history import Edit
 from cubeport.catalog.lineage import LineageGraph
 from cubeport.catalog.models import Artifact, CatalogRecord, InlineLocator
-from cubeport.catalog.query import Page, Query, count_values, select
+from cubeport.catalog.query import Page, Query, select
+from cubeport.catalog.summaries import count_values
 from cubeport.cubes.description import Axis, Crs, CubeDescription, Spatial, Temporal, Variable
 from cubeport.cubes.difference import Compared, Difference
 from cubeport.cubes.write_request import StoredObject

@@ -27,8 +27,9 @@ from cubeport.catalog.models import (
     TargetKind,
     normalise_locator,
 )
-from cubeport.catalog.query import Query, Term
+from cubeport.catalog.query import Query
 from cubeport.catalog.schemas import Schemas
+from cubeport.catalog.terms import Term
 from cubeport.catalog.work.undo import Action, source_proof
 from cubeport.catalog.work.unit_of_work import Ports, UnitOfWork
 from cubeport.errors import HashMismatch, InvalidRequest, KeyExists, RecordExists

@@ -16,7 +16,9 @@ from typing import Any, Literal, Protocol
 from cubeport.catalog.forms.boxes import Box
 from cubeport.catalog.models import CatalogRecord, Operation, OperationStatus
 from cubeport.catalog.ndjson import Lines
-from cubeport.catalog.query import FieldSummary, Interval, Page, Query, Scalar, in_space, in_time
+from cubeport.catalog.query import Interval, Page, Query, in_space, in_time
+from cubeport.catalog.summaries import FieldSummary
+from cubeport.catalog.terms import Scalar
 from cubeport.errors import RecordExists, StaleRecord
 
 

@@ -10,9 +10,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 from cubeport.catalog.artifacts.paths import DIRECTORY, FILENAME
 from cubeport.catalog.forms import strictyaml
 from cubeport.catalog.forms.canonical import Id, Name, dumps
-from cubeport.catalog.query import canonical_field
 from cubeport.catalog.retention import APART
 from cubeport.catalog.schemas import Policy
+from cubeport.catalog.terms import canonical_field
 from cubeport.errors import InvalidFilter, NewerModel, NotACatalog
 
 MARK = ".cubeport"

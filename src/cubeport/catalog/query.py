@@ -2,15 +2,6 @@
 
 A record is treated as its *leaves*: ``(path, value)`` for every text, number and boolean in its document. Lists are expanded, so
 that a list matches if any of its elements does, at every level. TinyDB runs the functions here; tests compare SQL with them.
-
-::
-
-    TERM  = FIELD OP VALUE | FIELD "?"
-    OP    = "=" "!=" "<" "<=" ">" ">=" ":" "~"       ":" contains, "~" glob (* ?), both fold ASCII case; "!=" is "not ="
-    VALUE = number | true | false | "text" | [array: any of] | bare text
-    FIELD = record field | artifact.FIELD | metadata.a.b | a.b       a dotted key is quoted: "a.b"
-
-A number or boolean contains only itself: ``year:1843`` matches the same records as ``year=1843``.
 """
 
 from __future__ import annotations
@@ -18,30 +9,23 @@ from __future__ import annotations
 import functools
 import hashlib
 import heapq
-import json
 import math
 import re
 import unicodedata
 from calendar import monthrange
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Literal, NamedTuple, TypedDict, overload
+from typing import Any, NamedTuple, TypedDict, overload
 
 from cubeport.catalog.audience import Audience
 from cubeport.catalog.forms import cursors
 from cubeport.catalog.forms.boxes import Box, checked_box, meet
-from cubeport.catalog.forms.canonical import Json, dumps, json_value, timestamp
+from cubeport.catalog.forms.canonical import dumps, timestamp
 from cubeport.catalog.forms.patterns import Wildcard, is_like
-from cubeport.catalog.forms.redaction import MASK, is_secret_name, redact_text
-from cubeport.catalog.forms.strictjson import strict_json
 from cubeport.catalog.models import CatalogRecord, TimeSpan
+from cubeport.catalog.terms import Op, Scalar, Term, canonical_field, join_step, parse_term
 from cubeport.errors import InvalidCursor, InvalidFilter, InvalidRequest
-
-type Scalar = bool | int | float | str
-type Op = Literal["=", "!=", "<", "<=", ">", ">=", ":", "~", "?"]
-type Path = tuple[str, ...]
 
 TEXT_COMPARED = 256
 """How many characters of a text comparisons use."""
@@ -52,226 +36,7 @@ WORD_COMPARED = 64
 TYPES = {1: "number", 2: "text", 3: "boolean"}
 """The types of leaves, in the sort order of mixed values. Values of different types never match."""
 
-RECORD_FIELDS = frozenset(CatalogRecord.model_fields) - {"metadata", "artifacts"}
-"""First parts of a path that are fields of the record. Any other first part is a key of its metadata."""
-
-_SEGMENT = re.compile(r'[^\s."=!<>:~?]+')
-_OPERATOR = re.compile(r"!=|<=|>=|[=<>:~?]")
 _ASCII_FOLD = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
-
-
-# --- fields ---------------------------------------------------------------------------------------------------------
-
-
-def split_field(text: str) -> Path:
-    """Return the parts of a dotted field. A quoted part (JSON) can contain dots.
-
-    Raises
-    ------
-    InvalidFilter
-        With a caret under the position of the problem.
-    """
-    path, end = _read_path(text, 0)
-    if end != len(text):
-        raise _wrong(text, end, "this cannot be part of a field; quote the key")
-    return path
-
-
-def resolve(path: Path) -> Path:
-    """Return *path* from the root of the record. Anything but a record field is in ``metadata``; ``artifacts`` becomes
-    ``artifact``.
-    """
-    match path[0]:
-        case "artifact" | "artifacts":
-            return ("artifact", *path[1:])
-        case "metadata":
-            return path
-        case first if first in RECORD_FIELDS:
-            return path
-    return ("metadata", *path)
-
-
-def join_field(path: Iterable[str]) -> str:
-    """Return the canonical text of a path: dotted, with parts quoted if necessary."""
-    return ".".join(_join_step(step) for step in path)
-
-
-@functools.lru_cache(4096)
-def _join_step(step: str) -> str:
-    return step if _SEGMENT.fullmatch(step) else dumps(step)
-
-
-def canonical_field(text: str) -> str:
-    """Return the canonical text of the field *text*, from the root of the record."""
-    return join_field(resolve(split_field(text)))
-
-
-def shown_field(canonical: str) -> str:
-    """Return the shortest text for the field, as a user would type it."""
-    first, _, rest = canonical.partition(".")
-    if first != "metadata" or not rest:
-        return canonical
-    path = split_field(rest)
-    return rest if resolve(path) == ("metadata", *path) else canonical
-
-
-def _read_path(text: str, at: int) -> tuple[Path, int]:
-    steps: list[str] = []
-    while True:
-        if text[at : at + 1] == '"':
-            try:
-                step, at = json.JSONDecoder().raw_decode(text, at)
-            except json.JSONDecodeError:
-                raise _wrong(text, at, "this quoted key does not end") from None
-        elif found := _SEGMENT.match(text, at):
-            step, at = found.group(), found.end()
-        else:
-            raise _wrong(text, at, "a field name is expected here")
-        steps.append(step)
-        if text[at : at + 1] != ".":
-            return tuple(steps), at
-        at += 1
-
-
-_GRAMMAR = 'write FIELD OP VALUE with one of = != < <= > >= : ~, or FIELD? (quote it for the shell), e.g. "year>=2018"'
-
-
-def _wrong(text: str, at: int, why: str, advice: str = _GRAMMAR) -> InvalidFilter:
-    return InvalidFilter(f"{why}\n    {text}\n    {' ' * at}^", next_step=advice)
-
-
-# --- values and terms -----------------------------------------------------------------------------------------------
-
-
-def read_value(text: str) -> Any:
-    """Return the value of VALUE: a JSON number, ``true``, ``false``, quoted text or array. Anything else is bare text.
-
-    ``--meta`` and ``--set`` also use this function.
-
-    Raises
-    ------
-    InvalidFilter
-        If it begins like quoted text or an array but is not valid.
-    """
-    text = text.strip()
-    begins_json = text[:1] in ('"', "[")
-    if not begins_json and text not in ("true", "false") and not _is_number(text):
-        return text
-    try:
-        return json_value(strict_json(text))
-    except json.JSONDecodeError as exc:
-        raise _wrong(text, exc.pos, f"this is not a whole {'text' if text[0] == '"' else 'array'}: {exc.msg}") from None
-    except InvalidRequest as exc:
-        raise InvalidFilter(exc.message) from None
-    except ValueError as exc:  # a name twice in an object, or no number
-        raise InvalidFilter(f"{exc}.") from None
-
-
-def _is_number(text: str) -> bool:
-    return re.fullmatch(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?", text, re.ASCII) is not None
-
-
-@dataclass(frozen=True, slots=True)
-class Term:
-    """One condition on one field; :func:`parse_term` reads it from text.
-
-    Parameters
-    ----------
-    field
-        The field as a user writes it. It is stored in canonical form.
-    value
-        A text, number or boolean, or a sequence of them, any of which may match. Ignored with ``?``.
-    """
-
-    field: str
-    op: Op
-    value: Any = None
-    negate: bool = False
-
-    def __post_init__(self) -> None:
-        if self.op not in ("=", "!=", "<", "<=", ">", ">=", ":", "~", "?"):
-            raise InvalidFilter(f"{self.op!r} is not an operator; use one of = != < <= > >= : ~ ?")
-        object.__setattr__(self, "field", canonical_field(self.field))
-        if self.op == "!=":
-            object.__setattr__(self, "op", "=")
-            object.__setattr__(self, "negate", not self.negate)
-        object.__setattr__(self, "value", None if self.op == "?" else _any_of(self.value))
-
-    @property
-    def wanted(self) -> tuple[Scalar, ...]:
-        """The values, any of which may match."""
-        return self.value if isinstance(self.value, tuple) else () if self.value is None else (self.value,)
-
-
-def _any_of(value: Any) -> Any:
-    plain: Json = json_value(value)
-    many = plain if isinstance(plain, list) else [plain]
-    if not all(isinstance(each, (bool, int, float, str)) for each in many):
-        raise InvalidFilter("A term compares with texts, numbers and booleans, or a list of these.")
-    return tuple(many) if isinstance(plain, list) else plain
-
-
-def parse_term(text: str, *, negate: bool = False) -> Term:
-    """Return the term of *text*. A bare number matches numbers and texts; a quoted one matches only texts.
-
-    Raises
-    ------
-    InvalidFilter
-        With the text and a caret under the position of the problem.
-    """
-    path, at = _read_path(text, 0)
-    at += len(text[at:]) - len(text[at:].lstrip())
-    found = _OPERATOR.match(text, at)
-    if found is None:
-        raise _wrong(text, at, "an operator is expected here: = != < <= > >= : ~ ?")
-    rest = text[found.end() :].strip()
-    op: Any = found.group()
-    if rest[:1] in ("=", "<", ">", "!") and not text[found.end() :].startswith(" "):
-        raise _wrong(text, found.end(), f"write {op} once; a value that begins with {rest[0]} is quoted")
-    if op == "?":
-        if rest:
-            raise _wrong(text, found.end(), "write nothing after ?")
-        return Term(join_field(path), "?", negate=negate)
-    try:
-        value = read_value(rest)
-    except InvalidFilter as exc:
-        raise _wrong(text, text.index(rest, found.end()), exc.message.splitlines()[0]) from None
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        value = (value, rest)
-    return Term(join_field(path), op, value, negate)
-
-
-def parse_assignment(text: str, read: Callable[[str], Any] | None = None) -> tuple[Path, Any]:
-    """Return the path and the value of ``F=V`` for ``--meta`` and ``--set``. For ``--set``, apply :func:`resolve` to the path.
-
-    Parameters
-    ----------
-    read
-        The function that parses the value; by default :func:`read_assigned`.
-    """
-    path, at = _read_path(text, 0)
-    rest = text[at:].lstrip()
-    if not rest.startswith("="):
-        raise _wrong(text, at, "= is expected here", 'write FIELD=VALUE, e.g. "year=2018"')
-    return path, (read or read_assigned)(rest[1:])
-
-
-def read_assigned(text: str) -> Any:
-    """Return the value of ``F=V``, as :func:`read_value`, but also JSON objects and ``null``."""
-    text = text.strip()
-    return None if text == "null" else read_json(text) if text.startswith("{") else read_value(text)
-
-
-def read_json(text: str) -> Any:
-    """Return the JSON value of *text*. Raises InvalidFilter with the position of the problem."""
-    try:
-        return json_value(strict_json(text))
-    except json.JSONDecodeError as exc:
-        raise _wrong(text, exc.pos, f"this is not JSON: {exc.msg}", 'write JSON, e.g. {"a": 1}') from None
-    except InvalidRequest as exc:
-        raise InvalidFilter(exc.message) from None
-    except ValueError as exc:  # a name twice in an object, or no number
-        raise InvalidFilter(f"{exc}.") from None
 
 
 # --- time and space -------------------------------------------------------------------------------------------------
@@ -499,19 +264,6 @@ class Page(Sequence[CatalogRecord]):
         return to_dataframe(self.items)
 
 
-@dataclass(frozen=True, slots=True)
-class FieldSummary:
-    """A summary of one metadata field, or of ``tags``, over many records. All counts are numbers of records."""
-
-    field: str
-    types: Mapping[str, int]
-    """How many records have a value of each type: ``number``, ``text``, ``boolean``."""
-    records: int
-    examples: tuple[Scalar, ...] = ()
-    """The five smallest values, truncated to 80 characters, with secrets masked."""
-    schemas: tuple[str, ...] = ()
-
-
 # --- the meaning ----------------------------------------------------------------------------------------------------
 
 
@@ -529,9 +281,9 @@ def _collect(path: str, value: Any, found: list[tuple[str, Scalar]]) -> None:
     if kind is dict:
         for key, each in value.items():
             if (inner := type(each)) is dict or inner is list:
-                _collect(f"{path}.{_join_step(key)}", each, found)
+                _collect(f"{path}.{join_step(key)}", each, found)
             elif each is not None:  # most values: a call for each would take longer than the rest
-                found.append((f"{path}.{_join_step(key)}", each))
+                found.append((f"{path}.{join_step(key)}", each))
     elif kind is list:
         for each in value:
             if each is not None:
@@ -726,7 +478,7 @@ def _sort_value(type: int, value: str) -> tuple[int, float | str]:
 def select(query: Query, records: Iterable[CatalogRecord]) -> Page:
     """Return the page of the query from all records. The ``search`` of every backend must return the same."""
     after = read_cursor(query)
-    found = [(sort_key(query, document), record) for record, document in _matching(query, records)]
+    found = [(sort_key(query, document), record) for record, document in matching(query, records)]
     rest = [each for each in found if after is None or compare(query, each[0], after) > 0]
 
     def order(a: tuple[SortKey, CatalogRecord], b: tuple[SortKey, CatalogRecord]) -> int:
@@ -740,72 +492,9 @@ def select(query: Query, records: Iterable[CatalogRecord]) -> Page:
     )
 
 
-def _matching(query: Query, records: Iterable[CatalogRecord]) -> Iterator[tuple[CatalogRecord, dict[str, Any]]]:
+def matching(query: Query, records: Iterable[CatalogRecord]) -> Iterator[tuple[CatalogRecord, dict[str, Any]]]:
+    """Yield the records that match, each with its document."""
     for record in records:
         document = record.to_mapping()
         if document_matches(query, document):
             yield record, document
-
-
-def summarise(query: Query | None, records: Iterable[CatalogRecord]) -> list[FieldSummary]:
-    """Return the fields of the matching records, sorted. The ``list_fields`` of every backend must return the same."""
-    values: dict[str, set[tuple[int, float | str]]] = defaultdict(set)
-    types: dict[str, Counter[int]] = defaultdict(Counter)
-    counts: Counter[str] = Counter()
-    schemas: dict[str, set[str]] = defaultdict(set)
-    for _, document in _matching(query or Query(), records):
-        own: dict[str, set[tuple[int, float | str]]] = defaultdict(set)
-        for path, value in leaves(document):
-            if is_summarised(path):
-                own[path].add(comparable(value))
-        for path, found in own.items():
-            values[path] |= found
-            types[path].update({code for code, _ in found})
-            counts[path] += 1
-            if document["schema_name"]:
-                schemas[path].add(document["schema_name"])
-    return sorted(
-        (field_summary(path, types[path], counts[path], heapq.nsmallest(5, values[path]), schemas[path]) for path in values),
-        key=lambda each: each.field,
-    )
-
-
-def count_values(query: Query | None, name: str, records: Iterable[CatalogRecord], limit: int) -> list[tuple[Scalar, int]]:
-    """Return the values of a field with their numbers of records. The ``field_values`` of every backend must return the same."""
-    path = canonical_field(name)
-    counts: Counter[tuple[int, float | str]] = Counter()
-    for _, document in _matching(query or Query(), records):
-        counts.update({comparable(value) for at, value in leaves(document) if at == path})
-    ranked = heapq.nsmallest(limit, counts.items(), key=lambda item: (-item[1], item[0]))
-    return [(plain_value(*value), count) for value, count in ranked]
-
-
-def is_summarised(path: str) -> bool:
-    """Return whether ``fields`` lists this canonical field. It lists metadata and tags, which belong to the caller."""
-    return path == "tags" or path.startswith("metadata.")
-
-
-def field_summary(
-    path: str, types: Mapping[int, int], records: int, smallest: Sequence[tuple[int, float | str]], schemas: Iterable[str]
-) -> FieldSummary:
-    """Return the summary of one canonical field, with examples that are safe to show."""
-    secret = any(is_secret_name(step) for step in split_field(path))
-    return FieldSummary(
-        shown_field(path),
-        {TYPES[code]: types[code] for code in sorted(types)},
-        records,
-        (MASK,) if secret else tuple(dict.fromkeys(_example(*each) for each in smallest)),
-        tuple(sorted(schemas)),
-    )
-
-
-def plain_value(type: int, value: float | str) -> Scalar:
-    """Return a result of :func:`comparable` as a JSON value."""
-    if type == 3:
-        return bool(value)
-    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value
-
-
-def _example(type: int, value: float | str) -> Scalar:
-    plain = plain_value(type, value)
-    return redact_text(plain)[:80] if isinstance(plain, str) else plain

@@ -12,7 +12,7 @@ from typing import Literal
 
 from cubeport.catalog.forms.canonical import timestamp
 from cubeport.catalog.models import CatalogRecord
-from cubeport.catalog.query import Term
+from cubeport.catalog.terms import Term
 
 APART = "dataset"
 """The kind of the service's records."""

@@ -323,7 +323,7 @@ def _issue(error: SchemaViolation) -> Issue:
 
 
 def _place(path: Sequence[Any]) -> str:
-    from cubeport.catalog.query import join_field
+    from cubeport.catalog.terms import join_field
 
     return join_field(("metadata", *map(str, path)))
 

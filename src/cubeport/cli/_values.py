@@ -48,7 +48,7 @@ def assigned(
     assignments: Iterable[str], *, texts: Iterable[str] = (), documents: Iterable[str] = ()
 ) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Yield the path below ``metadata`` and the value of each ``--meta``, ``--meta-text`` and ``--meta-json``."""
-    from cubeport.catalog.query import parse_assignment, read_assigned, read_json
+    from cubeport.catalog.terms import parse_assignment, read_assigned, read_json
 
     ways: list[tuple[Iterable[str], Callable[[str], Any]]] = [(assignments, read_assigned), (texts, str), (documents, read_json)]
     for given, read in ways:
@@ -116,7 +116,7 @@ def links_of(texts: Iterable[str]) -> list[tuple[str, str]]:
 
 def terms_of(terms: Sequence[str] | None, negated: Sequence[str] | None) -> list[Any]:
     """Return the terms of a search, negated ones too."""
-    from cubeport.catalog.query import parse_term
+    from cubeport.catalog.terms import parse_term
 
     return [*map(parse_term, terms or ()), *(parse_term(text, negate=True) for text in negated or ())]
 
@@ -146,7 +146,7 @@ def column(record: Any, field: str) -> Any:
     """Return the value of a field of *record*, named as in a search. A list for lists in the path, ``None`` if there is no
     value.
     """
-    from cubeport.catalog.query import resolve, split_field
+    from cubeport.catalog.terms import resolve, split_field
 
     steps: tuple[str, ...] = resolve(split_field(field))
     document = record.to_mapping()

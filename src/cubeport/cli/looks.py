@@ -41,7 +41,7 @@ def fields(
     values: Annotated[bool, typer.Option("--values", help="Count its distinct values.")] = False,
 ) -> None:
     """Show the fields of metadata, with their types and examples."""
-    from cubeport.catalog.query import canonical_field, shown_field
+    from cubeport.catalog.terms import canonical_field, shown_field
 
     session = current(ctx)
     catalog = session.catalog(read_only=True)

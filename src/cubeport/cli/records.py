@@ -460,7 +460,7 @@ def edit(
     if_version: Annotated[int | None, typer.Option("--if-version", help="Fail if the record has another version.")] = None,
 ) -> None:
     """Change a record."""
-    from cubeport.catalog.query import parse_assignment, resolve, split_field
+    from cubeport.catalog.terms import parse_assignment, resolve, split_field
 
     session = current(ctx)
     catalog = session.catalog()

@@ -15,7 +15,8 @@ from starlette.types import Receive, Scope, Send
 
 from cubeport.catalog.history import Edit
 from cubeport.catalog.models import Artifact, CatalogRecord, RecordStatus
-from cubeport.catalog.query import Query, Scalar, canonical_field, parse_term
+from cubeport.catalog.query import Query
+from cubeport.catalog.terms import Scalar, canonical_field, parse_term
 from cubeport.cubes.write_request import StoredObject
 from cubeport.documents import native
 from cubeport.documents import records as documents

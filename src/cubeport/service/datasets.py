@@ -17,7 +17,8 @@ from pydantic import ValidationError
 from cubeport.catalog.backend import CatalogBackend, Placed, Row, RowSearch
 from cubeport.catalog.forms.canonical import is_id
 from cubeport.catalog.models import CatalogRecord
-from cubeport.catalog.query import Page, Query, Term
+from cubeport.catalog.query import Page, Query
+from cubeport.catalog.terms import Term
 from cubeport.cubes.bounded import Bounded
 from cubeport.documents.texts import PublishedView
 from cubeport.errors import Corrupt, CorruptCatalog, NotFound, VersionRemoved

@@ -19,7 +19,8 @@ from cubeport.catalog.history import Edit
 from cubeport.catalog.keeping import integrity
 from cubeport.catalog.lineage import LineageGraph
 from cubeport.catalog.models import Artifact, CatalogRecord
-from cubeport.catalog.query import Page, Query, Scalar
+from cubeport.catalog.query import Page, Query
+from cubeport.catalog.terms import Scalar
 from cubeport.errors import Corrupt, Gone, RecordNotFound, SourceChanged
 from cubeport.service import viewing
 

@@ -19,7 +19,9 @@ from cubeport.catalog.backend import Edge, Finding, Place, Placed, RecordChange,
 from cubeport.catalog.forms.canonical import dumps, new_id
 from cubeport.catalog.models import CatalogRecord, Operation, OperationStatus, storable
 from cubeport.catalog.ndjson import Lines, read_records
-from cubeport.catalog.query import TEXT_COMPARED, FieldSummary, Page, Query, Scalar, count_values, matches, select, summarise
+from cubeport.catalog.query import TEXT_COMPARED, Page, Query, matches, select
+from cubeport.catalog.summaries import FieldSummary, count_values, summarise
+from cubeport.catalog.terms import Scalar
 from cubeport.errors import CatalogMoved, KeyExists, Locked, ReadOnly, RecordExists, TargetExists
 
 type ManagedPath = tuple[str, str]

@@ -20,8 +20,9 @@ from cubeport.catalog.models import Artifact, CatalogRecord, Lineage
 from cubeport.catalog.names import Named, name_of
 from cubeport.catalog.parts import CatalogParts
 from cubeport.catalog.plugins import RESERVED
-from cubeport.catalog.query import Query, Term
+from cubeport.catalog.query import Query
 from cubeport.catalog.schemas import Policy
+from cubeport.catalog.terms import Term
 from cubeport.catalog.work.recovery import Recovered
 from cubeport.catalog.work.unit_of_work import Ports, UnitOfWork
 from cubeport.errors import AmbiguousId, CubeportError, ReadOnly, RecordNotFound

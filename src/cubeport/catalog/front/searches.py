@@ -10,7 +10,9 @@ from cubeport.catalog.front.opened import OpenedCatalog
 from cubeport.catalog.lineage import Direction, LineageGraph, lineage_of
 from cubeport.catalog.models import CatalogRecord
 from cubeport.catalog.names import Named
-from cubeport.catalog.query import FieldSummary, Page, Query, QueryFields, Term
+from cubeport.catalog.query import Page, Query, QueryFields
+from cubeport.catalog.summaries import FieldSummary
+from cubeport.catalog.terms import Term
 from cubeport.errors import InvalidRequest, NoMatch
 
 type Where = Query | Term | str | Mapping[str, Any]

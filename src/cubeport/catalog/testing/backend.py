@@ -16,7 +16,7 @@ import multiprocessing
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -29,26 +29,23 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cubeport.catalog.audience import Audience
-from cubeport.catalog.backend import CatalogBackend, Edge, Place, Placed, RecordChange, Row, RowSearch
+from cubeport.catalog.backend import CatalogBackend, Edge, Placed, RecordChange, Row, RowSearch
 from cubeport.catalog.forms.canonical import new_id
 from cubeport.catalog.models import (
     Artifact,
-    BundleMemberLocator,
     CatalogRecord,
     ExternalURILocator,
-    FSSpecLocator,
-    InlineLocator,
     Lineage,
     LocalPathLocator,
-    OpaqueLocator,
     Operation,
-    PlannedPathLocator,
     TimeSpan,
-    UnknownLocator,
 )
 from cubeport.catalog.ndjson import Lines
-from cubeport.catalog.query import Interval, Page, Query, Term, count_values, matches, select, summarise
+from cubeport.catalog.query import Query, matches, select
+from cubeport.catalog.summaries import count_values, summarise
+from cubeport.catalog.testing.generated import FIELDS, FIRST, QUERIES, every_locator, record_lists, sample, walk
 from cubeport.catalog.testing.journal import JournalContract
+from cubeport.catalog.testing.placed import placed_rows, random_row_search, row_fits, row_order
 from cubeport.catalog.testing.storage import StorageContract
 from cubeport.errors import Corrupt, InvalidCursor, InvalidRequest, KeyExists, RecordExists, StaleRecord, TargetExists
 
@@ -67,165 +64,6 @@ _EXAMPLES = settings(
 
 class _Undo(Exception):
     """Leaves a transaction without a trace, so that many examples can use the same store."""
-
-
-# --- what is generated ----------------------------------------------------------------------------------------------
-
-_TEXTS = st.sampled_from(
-    [
-        *("", "a", "A", "b", "ab", "2018", "18", "true", "Ä", "ä", "straße", "STRASSE", "%", "_", "a%b", "a\\b", "a*", "?", 'a"b'),
-        *("x" * 255 + "a", "x" * 256 + "b", "x" * 256 + "c", "İ", "日本", "a\nb", "active", "dataset", "primary", "path"),
-        *("2020-01-01T00:00:00.000000Z", "derived_from", "k10"),
-    ]
-)
-_NUMBERS = st.sampled_from([0, -0.0, 1, 1.0, 2, 7, 2018, 2018.5, -3, 1e300, 2**53, 2**53 + 1, 10**400, -(10**400)])
-_SCALARS = _TEXTS | _NUMBERS | st.booleans()
-_KEYS = st.sampled_from(["a", "b", "a.b", "title", "é", "metadata", "x y"])
-_METADATA = st.dictionaries(
-    _KEYS,
-    st.recursive(
-        _SCALARS | st.none(),
-        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_KEYS, inner, max_size=3),
-        max_leaves=5,
-    ),
-    max_size=3,
-)
-_INSTANTS = st.sampled_from([datetime(2020, month, 1, tzinfo=UTC) for month in (1, 2, 3, 6)] + [datetime(1, 1, 1, tzinfo=UTC)])
-_FIRST = datetime(1, 1, 1, tzinfo=UTC)
-
-
-def _span(ends: tuple[datetime | None, datetime | None]) -> TimeSpan | None:
-    start, end = ends
-    if start is None and end is None:
-        return None
-    return TimeSpan(start=start, end=end) if start is None or end is None else TimeSpan(start=min(start, end), end=max(start, end))
-
-
-_SPANS = st.tuples(st.none() | _INSTANTS, st.none() | _INSTANTS).map(_span)
-_BOXES = st.sampled_from(
-    [
-        *((-180, -90, 180, 90), (0, 0, 10, 10), (10, 10, 20, 20), (10.1, 10.1, 10.2, 10.2), (170, -5, -170, 5), (175, 0, 180, 1)),
-        *((-180, 0, -175, 1), (179.999999999, 0, -179.999999999, 1), (5, 5, 5, 5), (0.1, 0.1, 0.1, 0.1)),
-    ]
-)
-
-
-def every_locator(name: str) -> list[Any]:
-    """Return one locator of each kind, including an unknown kind. *name* makes the managed paths distinct."""
-    return [
-        LocalPathLocator(path=f"{name}/a.nc", profile="default"),
-        LocalPathLocator(path="/data/a.nc"),
-        FSSpecLocator(urlpath=f"{name}/b.zarr", profile="bucket"),
-        FSSpecLocator(urlpath="s3://bucket/b.zarr"),
-        ExternalURILocator(uri="https://example.org/c.nc"),
-        PlannedPathLocator(profile="default", path=f"{name}/d.nc"),
-        OpaqueLocator(value="shelf 7"),
-        OpaqueLocator(),
-        InlineLocator(text="two\nlines ✓"),
-        InlineLocator(data_base64="AAEC"),
-        BundleMemberLocator(bundle=LocalPathLocator(path="/data/x.zip"), member="in/x.csv"),
-        UnknownLocator.model_validate({"kind": "hologram", "plate": [1, {"deep": None}], "path": f"{name}/e", "z": 1.5}),
-    ]
-
-
-@st.composite
-def _record_lists(draw: st.DrawFn, prefix: str = "0", most: int = 8) -> list[CatalogRecord]:
-    return [_draw_record(draw, f"{prefix}{i}") for i in range(draw(st.integers(0, most)))]
-
-
-def _draw_record(draw: st.DrawFn, name: str) -> CatalogRecord:
-    locators = every_locator(name)
-    status = draw(st.sampled_from(["active", "active", "deprecated", "deleted"]))
-    said: dict[str, Any] = {
-        "id": f"{int(name, 16) * 7919 % 65536:04x}".ljust(28, "0") + f"{int(name, 16):04x}",
-        "key": draw(st.sampled_from([None, f"k{name}", f"Ä {name}", "x" * 256 + name])),
-        "kind": draw(st.sampled_from(["document", "dataset"])),
-        "title": draw(st.none() | _TEXTS),
-        "description": draw(st.none() | _TEXTS),
-        "tags": draw(st.lists(_TEXTS.filter(lambda t: t.isprintable() and 0 < len(t) <= 128), max_size=2, unique=True)),
-        "metadata": draw(_METADATA),
-        "artifacts": [
-            Artifact(
-                artifact_id=f"{i:08x}",
-                role=draw(st.sampled_from(["primary", "log"])),
-                locator=locators[i],
-                size_bytes=draw(st.none() | st.integers(0, 3)),
-                metadata=draw(_METADATA),
-            )
-            for i in draw(st.sets(st.integers(0, len(locators) - 1), max_size=2))
-        ],
-        "lineage": [Lineage(rel=draw(st.sampled_from(["derived_from", "uses"])), target="urn:x")] if draw(st.booleans()) else [],
-        "time": draw(st.none() | _SPANS),
-        "bbox": draw(st.none() | _BOXES),
-        "status": status,
-        "deleted_from": "active" if status == "deleted" else None,
-        "version": draw(st.integers(1, 3)),
-        "created_at": draw(_INSTANTS),
-        "created_by": draw(st.none() | _TEXTS),
-    }
-    return CatalogRecord(**said)
-
-
-_FIELDS = st.sampled_from(
-    [
-        *(
-            "a",
-            "b",
-            '"a.b"',
-            "a.b",
-            "a.a",
-            "title",
-            "metadata.title",
-            "metadata",
-            "é",
-            '"x y"',
-            "description",
-            "tags",
-            "kind",
-            "status",
-        ),
-        *("version", "model_version", "created_at", "created_by", "key", "id", "artifact.role", "artifact.size_bytes", "artifact"),
-        *("artifact.locator.kind", "artifact.metadata.a", "lineage.rel", "time", "time.start", "time.end", "bbox", "schema_name"),
-        *("operation_id", "deleted_from", "nothing"),
-    ]
-)
-_TERMS = st.builds(
-    Term,
-    _FIELDS,
-    st.sampled_from(["=", "!=", "<", "<=", ">", ">=", ":", "~", "?"]),
-    _SCALARS | st.lists(_SCALARS, max_size=3),
-    st.booleans(),
-)
-_ORDERS = st.lists(st.builds("".join, st.tuples(st.sampled_from(["", "-"]), _FIELDS)), max_size=3, unique=True)
-_QUERIES = st.builds(
-    Query,
-    where=st.lists(_TERMS, max_size=2),
-    text=st.none() | st.sampled_from(["a", "strasse", "Ä", "a 2018", "!!", "k", "x" * 80, "日"]),
-    time=st.none() | st.sampled_from(["2020", "2020-02", "../2020-01-15", "2020-03/..", "2020-02-01T00:00:00Z", "../.."]),
-    bbox=st.none() | _BOXES,
-    kinds=st.none() | st.sampled_from([{"dataset"}, {"dataset", "document"}, set()]),
-    statuses=st.none() | st.sampled_from([{"active"}, {"active", "deleted"}]),
-    order=_ORDERS | st.just(("-created_at",)),
-    limit=st.integers(1, 4),
-    count=st.booleans(),
-)
-
-
-def walk(backend: CatalogBackend, query: Query) -> Iterator[Page]:
-    """Yield all pages of a query."""
-    while True:
-        page = backend.search(query)
-        yield page
-        if page.next is None:
-            return
-        query = query.at(page.next)
-
-
-def sample(number: int, **fields: Any) -> CatalogRecord:
-    """Return a plain record, created *number* seconds after the start of 2020."""
-    return CatalogRecord(
-        created_at=datetime(2020, 1, 1, tzinfo=UTC) + timedelta(seconds=number), **({"title": f"t{number}"} | fields)
-    )
 
 
 # --- what other processes do ----------------------------------------------------------------------------------------
@@ -412,7 +250,7 @@ class BackendContract:
             "metadata": {"a": 1, "b": ["x", "y"]},
             "tags": ["t"],
             "bbox": (0, 0, 1, 1),
-            "time": TimeSpan(start=_FIRST, end=_FIRST),
+            "time": TimeSpan(start=FIRST, end=FIRST),
         }
         record = backend.add_record(sample(1, title="old words", **old))
         record = backend.update_record(
@@ -514,17 +352,17 @@ class BackendContract:
     def test_rows_are_found_by_place_time_and_record(self, backend: CatalogBackend) -> None:
         """Every search, with any order and pages, finds the same rows as a check of each row."""
         rng = random.Random(5)  # noqa: S311  # the same each time
-        records, rows = _placed_rows(rng, backend)
+        records, rows = placed_rows(rng, backend)
         for n in range(60):
-            asked = _random_row_search(rng, rows, records)
-            fits = [row for row in rows if _row_fits(row, records[row.owner], asked)]
+            asked = random_row_search(rng, rows, records)
+            fits = [row for row in rows if row_fits(row, records[row.owner], asked)]
             found: list[Placed] = []
             while page := backend.rows.find(replace(asked, after=found[-1].at if found else None)):
                 assert len(page) <= asked.limit
                 found += page
             assert sorted(each.row.id for each in found) == sorted(row.id for row in fits), (n, asked)
             assert all(each.owner.id == each.row.owner for each in found)
-            keys = [(_row_order(each.row, each.owner, asked), each.row.id) for each in found]
+            keys = [(row_order(each.row, each.owner, asked), each.row.id) for each in found]
             down = asked.order[-1][1]
             for (a, a_id), (b, b_id) in pairwise(keys):
                 assert a < b or (a == b and (a_id > b_id if down else a_id < b_id)), (asked.order, a, b)
@@ -575,7 +413,7 @@ class BackendContract:
         assert rows.find(asked) == []
         row = rows.put(replace(row, document={**row.document, "reach": None}))
         assert [each.row for each in rows.find(asked)] == [row], "what was never measured may be anywhere"
-        owner = backend.update_record(owner.replace(status="deleted", deleted_from="active", deleted_at=_FIRST))
+        owner = backend.update_record(owner.replace(status="deleted", deleted_from="active", deleted_at=FIRST))
         assert rows.find(asked) == []
         backend.update_record(owner.replace(status="active", deleted_from=None, deleted_at=None))
         assert [each.row for each in rows.find(asked)] == [row]
@@ -743,7 +581,7 @@ class BackendContract:
     # searching
 
     @_EXAMPLES
-    @given(records=_record_lists(), queries=st.lists(_QUERIES, min_size=4, max_size=4))
+    @given(records=record_lists(), queries=st.lists(QUERIES, min_size=4, max_size=4))
     def test_searching_is_what_matches_says(
         self, backend: CatalogBackend, records: list[CatalogRecord], queries: list[Query]
     ) -> None:
@@ -762,7 +600,7 @@ class BackendContract:
             raise _Undo
 
     @_EXAMPLES
-    @given(data=st.data(), first=_record_lists("1", 6), later=_record_lists("2", 6), query=_QUERIES)
+    @given(data=st.data(), first=record_lists("1", 6), later=record_lists("2", 6), query=QUERIES)
     def test_pages_joined_are_the_whole_while_others_insert(
         self, backend: CatalogBackend, data: st.DataObject, first: list[CatalogRecord], later: list[CatalogRecord], query: Query
     ) -> None:
@@ -781,7 +619,7 @@ class BackendContract:
             raise _Undo
 
     @_EXAMPLES
-    @given(records=_record_lists(), query=st.none() | _QUERIES, field=_FIELDS)
+    @given(records=record_lists(), query=st.none() | QUERIES, field=FIELDS)
     def test_fields_and_values_are_summed_up_alike(
         self, backend: CatalogBackend, records: list[CatalogRecord], query: Query | None, field: str
     ) -> None:
@@ -914,84 +752,3 @@ class BackendContract:
             with pytest.raises(Corrupt), contextlib.closing(open_backend()) as damaged:
                 use(damaged)
         assert (path.read_bytes() if path.exists() else None) == left, "nothing is written over it"
-
-
-# --- rows that searches find ----------------------------------------------------------------------------------------
-
-
-def _placed_rows(rng: random.Random, backend: CatalogBackend) -> tuple[dict[str, CatalogRecord], list[Row]]:
-    records: dict[str, CatalogRecord] = {}
-    rows: list[Row] = []
-    with backend.transaction():
-        for n in range(40):
-            title = rng.choice([None, f"t{n % 7}"])
-            given = {"key": None if n % 11 == 0 else f"k{rng.randrange(10**6)}", "kind": "ab"[n % 5 == 0], "title": title}
-            record = backend.add_record(sample(n, **given, metadata={"listed": n % 4 != 0}))
-            records[record.id] = record
-            for _ in range(rng.choice([1, 1, 2, 6])):
-                rows.append(backend.rows.put(_placed_row(rng, len(rows), record.id)))
-    return records, rows
-
-
-def _placed_row(rng: random.Random, n: int, owner: str) -> Row:
-    reach: dict[str, Any] = {"bbox": None, "start": None, "end": None}
-    if rng.random() < 0.9:
-        west, south = rng.uniform(-180, 180), rng.uniform(-90, 80)
-        east = west + rng.uniform(0, 60)
-        reach["bbox"] = [west, south, east - 360 if east > 180 else east, south + rng.uniform(0, 10)]
-    if rng.random() < 0.9:
-        year = rng.randrange(1990, 2010)
-        reach |= {"start": f"{year}-01-01T00:00:00Z", "end": f"{year + rng.randrange(3)}-12-31T00:00:00Z"}
-    made = f"20{rng.randrange(10, 30)}-01-01T00:00:00Z"
-    return Row(
-        "v",
-        f"{rng.randrange(16**8):08x}{n:04}",
-        {"created_at": made, "shown_at": made, "reach": reach if rng.random() < 0.95 else None},
-        owner,
-        "there",
-        n,
-    )
-
-
-def _random_row_search(rng: random.Random, rows: Sequence[Row], records: Mapping[str, CatalogRecord]) -> RowSearch:
-    names: list[Any] = ["created", "start", "end", "id", "owner.key", "owner.title", "owner.updated_at"]
-    chosen: dict[str, Any] = {}
-    if rng.random() < 0.5:
-        west, south = rng.uniform(-180, 180), rng.uniform(-90, 60)
-        chosen["box"] = (west, south, west + 50 if west < 130 else west - 310, south + 30)
-    if rng.random() < 0.5:
-        ends = f"{rng.randrange(1988, 2012)}-06-01T00:00:00Z"
-        chosen["interval"] = Interval(*rng.choice([(ends, None), (None, ends), (ends, ends)]))
-    if rng.random() < 0.2:
-        chosen["ids"] = [row.id for row in rng.sample(list(rows), 8)] + ["nobody"]
-    where = [Term("metadata.listed", "=", True)] if rng.random() < 0.5 else []
-    if rng.random() < 0.3:
-        named = [each.key for each in rng.sample(list(records.values()), 6) if each.key]
-        where.append(Term("key", "=", (*named, "nobody")))
-    order = [(name, rng.random() < 0.5) for name in rng.sample(names, rng.choice([1, 1, 2]))]
-    kinds = rng.choice([None, ["a"], ["b"]])
-    return RowSearch("v", "there", Query(where=where, kinds=kinds), order=order, limit=rng.choice([1, 7, 1000]), **chosen)
-
-
-def _row_fits(row: Row, owner: CatalogRecord, query: RowSearch) -> bool:
-    place = Place.of(row.document)
-    return (
-        place is not None
-        and place.fits(query.box, query.interval)
-        and (query.ids is None or row.id in query.ids)
-        and matches(query.owner, owner)
-    )
-
-
-def _row_order(row: Row, owner: CatalogRecord, query: RowSearch) -> tuple[Any, ...]:
-    place, document = Place.of(row.document), owner.to_mapping()
-    assert place is not None
-    values = {"created": place.created, "start": place.start, "end": place.end, "id": row.id}
-    values |= {f"owner.{name}": document[name] for name in ("key", "title", "updated_at")}
-    return tuple(_turned(values[name], descends) for name, descends in query.order)
-
-
-def _turned(value: str | None, descends: bool) -> tuple[Any, ...]:
-    if value is None:
-        return (1,)
-    return (0, (*(-ord(c) for c in value), 1)) if descends else (0, value)

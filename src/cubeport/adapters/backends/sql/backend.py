@@ -45,7 +45,8 @@ from cubeport.catalog.backend import Edge, Finding, RecordChange, Row, stale
 from cubeport.catalog.forms.canonical import timestamp
 from cubeport.catalog.models import CatalogRecord, Operation, OperationStatus, storable
 from cubeport.catalog.ndjson import Lines
-from cubeport.catalog.query import FieldSummary, Page, Query, field_summary, read_cursor, sort_key, write_cursor
+from cubeport.catalog.query import Page, Query, read_cursor, sort_key, write_cursor
+from cubeport.catalog.summaries import FieldSummary, field_summary
 from cubeport.errors import (
     BackendUnavailable,
     CorruptCatalog,

@@ -48,19 +48,9 @@ from cubeport.adapters.backends.sql.tables import (
 from cubeport.catalog.audience import Audience
 from cubeport.catalog.forms.boxes import Box, query_boxes
 from cubeport.catalog.models import RecordStatus
-from cubeport.catalog.query import (
-    TEXT_COMPARED,
-    Interval,
-    Op,
-    Query,
-    Scalar,
-    SortKey,
-    Term,
-    canonical_field,
-    comparable,
-    fold,
-    plain_value,
-)
+from cubeport.catalog.query import TEXT_COMPARED, Interval, Query, SortKey, comparable, fold
+from cubeport.catalog.summaries import plain_value
+from cubeport.catalog.terms import Op, Scalar, Term, canonical_field
 
 LISTED = 6_000
 """A condition that matches more records than this is not listed but tested for each record."""

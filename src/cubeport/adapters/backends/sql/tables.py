@@ -34,7 +34,8 @@ from sqlalchemy import (
 
 from cubeport.adapters.backends.sql.seal import seal
 from cubeport.catalog.forms.boxes import boxes
-from cubeport.catalog.query import TEXT_COMPARED, Scalar, comparable, document_words, leaves
+from cubeport.catalog.query import TEXT_COMPARED, comparable, document_words, leaves
+from cubeport.catalog.terms import Scalar
 
 SCHEMA = 5
 """The version of the tables that this release writes."""
