@@ -80,7 +80,7 @@ def test_the_commands(shell: Shell) -> None:  # noqa: F811
     assert {"operation.succeeded"} <= {each["event"] for each in events}
     # `cubeport ingest GLOB` publishes datasets here; records of files come by `import`, and the refusal says so.
     refused = shell("ingest", "one.csv", "--schema", "paper")
-    assert refused.code == 2
+    assert (refused.code, "next: cubeport import --help" in refused.err) == (2, True)
     assert "cubeport import" in (ROOT / "docs" / "core" / "coming-from.md").read_text()
 
 
