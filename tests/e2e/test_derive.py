@@ -106,6 +106,21 @@ def test_values_are_those_of_xarray_and_documents_say_how_they_were_made(root: P
             assert service.dataset(name).state.published
 
 
+def test_newer_inputs_with_an_equal_result_are_looked_at_once(root: Path, tmp_path: Path) -> None:
+    with cubeport.connect(root) as service:
+        first = derived(service, "normal", ["tas"], dataset_id="normal", params={"start": 2019, "end": 2020})
+        shorter = service.ingest_here(IngestionRequest(dataset_id="tas", mode="replace"), days(tmp_path / "c.nc", last=-5))
+        assert shorter.status == "completed", shorter.error
+        assert service.derived()[0]["state"] == "stale"
+        done = service.sync("normal")
+        assert (done.status, done.ingestion and done.ingestion.version_id) == ("up_to_date", first.version_id), (
+            "no day of 2021 counts"
+        )
+        [told] = service.derived()
+        assert (told["state"], told["inputs"]["data"]["digest"]) == ("fresh", service.shown("tas").version.digest)
+        assert service.sync("normal").ingestion is None, "nothing is derived again"
+
+
 def test_equal_keys_are_not_computed_again_and_stale_ones_are_named_and_rebuilt(root: Path, tmp_path: Path) -> None:
     params = {"period_type": "yearly"}
     with cubeport.connect(root) as service:

@@ -85,6 +85,19 @@ def test_a_request_that_begins_after_the_data_is_refused_and_not_called_done() -
     assert (told.members["available"], told.members["requested"]["start"]) == ({"start": "2006-04", "end": "2010-09"}, "2010-10")
 
 
+def test_the_same_sources_have_nothing_new_unless_an_end_kept_it_out() -> None:
+    def again(**limits: Any) -> str:
+        have = held()
+        have["head"] = have["head"].model_copy(update=limits)
+        ingestion = Ingestion(dataset_id="sst", request=IngestionRequest(dataset_id="sst"))
+        return decide(ingestion, wanted(), **have, request_digest="new", same_sources=True)[0].action
+
+    assert again() == "reuse"
+    assert again(request_scope=Scope(end="2010-09")) == "append", "the sources may have more"
+    assert again(until="2010-09") == "append", "a sync did not let it take more"
+    assert again(until="2010-12") == "reuse", "it ends before the limit, so the sources end there"
+
+
 def test_overwrite_takes_the_asked_periods_again_and_keeps_the_others() -> None:
     asked = wanted(start="2007-01", end="2007-12")
     assert ask(asked, held(), overwrite=True) == ("revise", Scope(start="2007-01", end="2007-12"))
@@ -108,7 +121,7 @@ def test_an_update_of_nothing_is_not_found() -> None:
 
 def test_a_template_or_an_area_that_changed_is_told_before_anything_is_read() -> None:
     changed = TEMPLATE.model_copy(update={"variables": ()}).model_copy(update={"period_type": "daily"})
-    assert _refused(TemplateChanged, wanted(template=changed), held()).next_step == "ingest with overwrite"
+    assert _refused(TemplateChanged, wanted(template=changed), held()).next_step.startswith("`cubeport ingest sst --overwrite`")
     assert ask(wanted(template=TEMPLATE.model_copy(update={"title": "Other"})), held(), digest="old")[0] == "reuse"
     moved = LAKES.model_copy(update={"bbox": (-93, 41, -76, 50)})
     assert _refused(ExtentChanged, wanted(extent=moved), held(extent=LAKES))

@@ -101,6 +101,37 @@ def test_new_periods_are_added_or_the_whole_is_rebuilt() -> None:
     assert said(plan(template(), end="2026-07")) == ("append", "new_periods_available_for_append", "completed")
 
 
+def test_what_the_source_says_narrows_the_plan() -> None:
+    found = plan(template())
+    some = found.confirmed(("2026-06",), (("gap", "2026-07 is missing"),))
+    assert (said(some), some.delta_start, some.delta_end, some.period_count) == (said(found), "2026-06", "2026-06", 1)
+    assert (some.message, some.warnings) == (
+        "The source has new periods: they will be read and added.",
+        ({"kind": "gap", "message": "2026-07 is missing"},),
+    )
+    none = found.confirmed(())
+    assert (said(none), none.delta_start, none.period_count) == (("no_op", "no_new_period", "up_to_date"), None, None)
+    assert found.confirmed(None) == found, "only reading it tells"
+    assert said(plan(template(kind="release")).confirmed(())) == ("no_op", "no_new_release", "up_to_date")
+    assert said(plan(template(execution="rematerialize")).confirmed(())) == ("no_op", "no_new_period", "up_to_date")
+
+
+def test_the_outcome_tells_what_was_done_and_not_what_could_have_been() -> None:
+    def ended(of: DatasetTemplate, end: str, *, reused: bool = False) -> sync.SyncDetail:
+        coverage = {"temporal": {"start": "2020-01", "end": end}}
+        request = IngestionRequest(dataset_id="sst")
+        done = Ingestion(dataset_id="sst", request=request, status="completed", reused=reused, coverage=coverage)
+        return Synced.of(plan(of), done).detail
+
+    added = ended(template(), "2026-06")
+    assert (said(added)[:2], added.delta_end) == (("append", "new_periods_available_for_append"), "2026-06")
+    assert said(ended(template(), "2026-05", reused=True)) == ("no_op", "no_new_period", "up_to_date")
+    assert said(ended(template(), "2026-05"))[:2] == ("revise", "source_changed")
+    assert said(ended(template(execution="rematerialize"), "2026-05"))[:2] == ("rematerialize", "source_changed")
+    running = Ingestion(dataset_id="sst", request=IngestionRequest(dataset_id="sst"), status="running")
+    assert Synced.of(plan(template()), running).detail == plan(template())
+
+
 @pytest.mark.parametrize(
     ("rules", "target"),
     [

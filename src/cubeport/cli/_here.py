@@ -11,7 +11,7 @@ from cubeport.errors import CubeportError
 
 if TYPE_CHECKING:
     from cubeport.cli._verbs import Document, Listener
-    from cubeport.service.ingestions import Ingestion
+    from cubeport.service.ingestions import FileOptions, Ingestion, IngestionRequest
     from cubeport.service.service import Service
 
 _FOLLOW_S = 0.3
@@ -120,16 +120,11 @@ class InstanceVerbs:
     # --- ingesting ---
 
     def ingest(self, request: Mapping[str, Any], files: Mapping[str, Any], listener: Listener | None) -> Document:
-        from pydantic import ValidationError
+        return self._ingestion(self._service.ingest_here(*_checked(request, files), listener=listener))
 
-        from cubeport.catalog.models import invalid
-        from cubeport.service.ingestions import FileOptions, IngestionRequest
-
-        try:
-            asked, options = IngestionRequest.model_validate(request), FileOptions.model_validate(files)
-        except ValidationError as exc:
-            raise invalid("request", exc) from None
-        return self._ingestion(self._service.ingest_here(asked, options, listener=listener))
+    def accept(self, request: Mapping[str, Any]) -> Document:
+        asked, _ = _checked(request, {})
+        return self._ingestion(self._service.ingest(asked, waited_for=False))
 
     def ingestion(self, ingestion_id: str) -> Document:
         return self._ingestion(self._service.ingestion(ingestion_id))
@@ -234,3 +229,16 @@ class InstanceVerbs:
 
     def _problems(self) -> list[str]:
         return [problem for each in self._service.broken() for problem in each.problems]
+
+
+def _checked(request: Mapping[str, Any], files: Mapping[str, Any]) -> tuple[IngestionRequest, FileOptions]:
+    """Return a request and its options for files as values. Raises InvalidRequest with every problem."""
+    from pydantic import ValidationError
+
+    from cubeport.catalog.models import invalid
+    from cubeport.service.ingestions import FileOptions, IngestionRequest
+
+    try:
+        return IngestionRequest.model_validate(request), FileOptions.model_validate(files)
+    except ValidationError as exc:
+        raise invalid("request", exc) from None

@@ -31,7 +31,8 @@ _WORDS = {
 }
 """The names of phases for people."""
 
-_IN_BYTES = ("sending", "writing", "measuring", "fetching")
+_IN_BYTES = ("sending", "writing", "measuring")
+"""Phases that count bytes. The others count pieces: the periods of a source, the objects of a mirror."""
 
 
 @dataclass(slots=True)
@@ -84,6 +85,8 @@ class ProgressDisplay:
         amount = f"{100 * done // total:>3} %" if total else ""
         if total and phase in _IN_BYTES:
             amount += f"  {_size(done)} of {_size(total)}"
+        elif total > 1:
+            amount += f"  {done} of {total}"
         self.bar.update(self._work, completed=done, total=total or None, amount=amount)
 
 

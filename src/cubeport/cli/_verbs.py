@@ -92,6 +92,9 @@ class Verbs(Protocol):
             ``files``, paths of this machine, and the options of the command line for them.
         """
 
+    def accept(self, request: Mapping[str, Any]) -> Document:
+        """Accept an ingestion as a job of the service; return it at once."""
+
     def ingestion(self, ingestion_id: str) -> Document:
         """Return one ingestion."""
 

@@ -191,7 +191,13 @@ def describe(
     }
     texts = {name: value for name, value in said.items() if value is not None}
     texts |= {name.replace("-", "_"): None for name in unset or ()}
-    session.result(session.verbs.describe(dataset_id, texts), f"{dataset_id} has new texts: {', '.join(texts)}.")
+    before = session.verbs.state(dataset_id)["record_version"]
+    document = session.verbs.describe(dataset_id, texts)
+    changed = document["record_version"] != before
+    words = (
+        f"{dataset_id} has new texts: {', '.join(texts)}." if changed else f"Nothing changed: {dataset_id} has these texts already."
+    )
+    session.result(document, words)
 
 
 def refresh(
@@ -386,7 +392,9 @@ def usage(ctx: typer.Context) -> None:
         for version in each["versions"]
     ]
     session.result(used, lambda: _output.table(rows, ("dataset", "version", "state", "bytes", "own", "shared")))
-    session.note(f"{used['size_bytes']} bytes in all; retention would free {used['would_free_bytes']}; next: cubeport gc")
+    free = used["would_free_bytes"]
+    words = f"retention would free {free}; next: cubeport gc" if free else "retention would free nothing"
+    session.note(f"{used['size_bytes']} bytes in all; {words}")
 
 
 def _found(session: Session, name: str, *, deleted: bool = False) -> CatalogRecord | None:

@@ -56,6 +56,7 @@ def derive(
         )
     if done["error"] is not None:
         raise CubeportError.from_mapping(done["error"])
+    session.warn(each["message"] for each in done["warnings"])
     words = "is derived already: nothing to do" if done["reused"] else f"is derived, version {done['version_id']}"
     session.result(done, f"{dataset_id} {words}")
 

@@ -116,6 +116,9 @@ def ingest(
     storage: Storage = None,
     verify: Verify = None,
     tag: Annotated[str | None, typer.Option("--tag", help="A name for the version.")] = None,
+    at_once: Annotated[
+        bool, typer.Option("--async", help="Do not wait: the server of the instance does it. Its files are below sources.roots.")
+    ] = False,
     dry_run: DryRun = False,
 ) -> int | None:
     """Publish files as one dataset, each file as a dataset, or the dataset of a template. For files of other kinds, see `add`."""
@@ -160,7 +163,7 @@ def ingest(
                     f"{flag} is for files, and there is no file {sources[0]}: that names a template.",
                     next_step=f"change the template's file in config/datasets, then cubeport ingest {sources[0]}",
                 )
-        return _report(session, _one(session, {"dataset_id": sources[0], **request}, {}))
+        return _report(session, _one(session, {"dataset_id": sources[0], **request}, {}, at_once=at_once))
     _names.check_id(id)
     if (address := _address(sources, asset)) is not None:
         if each or id_pattern is not None:
@@ -170,9 +173,11 @@ def ingest(
         if id is None:
             session.note(f"The id is {named}, from the address; --id gives another.")
         options = {"attributes": of_files["attributes"], "append_dim": append_dim}
-        return _report(session, _one(session, {"dataset_id": named, **request}, options))
+        return _report(session, _one(session, {"dataset_id": named, **request}, options, at_once=at_once))
     found = session.parts.find(sources)
     if each:
+        if at_once:
+            raise Usage("--each reports on each file, so it waits for them: leave --async out.")
         if id is not None or series:
             raise Usage(
                 "--each makes one dataset of each file; --id and --series make one dataset of all files. Use only one of them."
@@ -191,7 +196,7 @@ def ingest(
         session.note(f"The id is {named}, from the name of the file; use --id to choose another.")
     _tell_skipped(session, found)
     files = {"files": [str(path.absolute()) for path in found.sources], **of_files}
-    return _report(session, _one(session, {"dataset_id": named, **request}, files))
+    return _report(session, _one(session, {"dataset_id": named, **request}, files, at_once=at_once))
 
 
 def update(
@@ -300,10 +305,27 @@ def _which(session: Session, sources: Sequence[str], found: Found) -> Usage:
     )
 
 
-def _one(session: Session, request: Mapping[str, Any], files: Mapping[str, Any]) -> Document:
-    """Run one ingestion and return it finished."""
+def _one(session: Session, request: Mapping[str, Any], files: Mapping[str, Any], *, at_once: bool = False) -> Document:
+    """Run one ingestion and return it finished; with *at_once* as the service accepted it."""
+    if at_once:
+        return session.verbs.accept(_of_service(session, request, files))
     with _progress.shown(session) as progress:
         return session.verbs.ingest(request, files, progress.listener())
+
+
+def _of_service(session: Session, request: Mapping[str, Any], files: Mapping[str, Any]) -> Document:
+    """Return a request whose files a service reads itself. Raises Usage where it cannot."""
+    if request["dry_run"]:
+        raise Usage("--dry-run does nothing that could be left to the server. Use only one of --dry-run and --async.")
+    for name, flag in (("attributes", "--attrs"), ("append_dim", "--append-dim")):
+        if files.get(name):
+            raise Usage(f"{flag} is for files that this command reads itself: leave --async out.")
+    if not (paths := files.get("files")):
+        return dict(request)
+    if session.options.url is not None:
+        raise Usage("The files of this machine are sent before --async could answer: leave it out.")
+    options = {name: files[name] for name in ("group", "filter_by_keys") if files.get(name)}
+    return {**request, "source": {"kind": "files", "paths": paths, **options}}
 
 
 # --- each file a dataset ---------------------------------------------------------------------------------------------
@@ -522,6 +544,10 @@ def _report(session: Session, done: Document) -> int:
     name = done["dataset_id"]
     if done["status"] == "planned":
         session.result(done, f"{name}: would {done['plan']['action']}: {done['plan']['reason']}.")
+        return 0
+    if done["status"] in ("accepted", "running", "retrying"):
+        session.result(done, f"{name}: {done['status']} as {done['ingestion_id']}; the server of the instance does it.")
+        session.note(f"next: cubeport jobs {done['ingestion_id'][:8]} --follow")
         return 0
     if done["error"] is not None:
         if session.options.json:

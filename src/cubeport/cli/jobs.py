@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +10,9 @@ from cubeport.cli import _output, _progress
 from cubeport.cli._session import current
 from cubeport.cli._verbs import whole_ingestion
 from cubeport.errors import CubeportError, Usage
+
+if TYPE_CHECKING:
+    from cubeport.cli._verbs import Document
 
 
 def register(app: typer.Typer) -> None:
@@ -47,7 +50,38 @@ def jobs(
     if follow:
         with _progress.shown(session) as bar:
             found = verbs.follow(found["ingestion_id"], bar.listener())
-    session.result(found, lambda: _output.tree(found))
+    session.result(found, lambda: _facts(found))
     if follow and found["error"] is not None:
         return session.fail(CubeportError.from_mapping(found["error"]))
     return 0
+
+
+def _facts(found: Document) -> str:
+    """Return the main facts about an ingestion for people; ``--json`` has all."""
+    asked, plan, span = found["request_scope"], found["plan"], (found["coverage"] or {}).get("temporal")
+    progress = found["progress"]
+    count = f", {progress['done']} of {progress['total']} {progress['unit']}" if progress["total"] else ""
+    error = found["error"]
+    facts = {
+        "ingestion": found["ingestion_id"],
+        "dataset": found["dataset_id"],
+        "status": found["status"],
+        "cancel requested": "yes" if found["cancel_requested"] and found["status"] == "running" else None,
+        "kind": found["kind"],
+        "asked for": " to ".join((asked["start"] or "the beginning", asked["end"] or "the newest")),
+        "area": asked["extent_id"] or asked["bbox"],
+        "action": found["action"] and f"{found['action']}: {plan['reason']}",
+        "changed": ", ".join(found["changed"]),
+        "version": found["version_id"],
+        "time": span and f"{span['start']} to {span['end']}",
+        "progress": f"{progress['phase']}{count}" if found["finished_at"] is None else None,
+        "attempt": found["attempt"] if found["attempt"] > 1 else None,
+        "next attempt": found["retry_at"],
+        "accepted": found["created_at"],
+        "started": found["started_at"],
+        "ended": found["finished_at"],
+        "warnings": [{each["kind"]: each["message"]} for each in found["warnings"]],
+        "error": error and f"{error['kind']}: {error['detail']}",
+        "next": error and error.get("next"),
+    }
+    return _output.tree(facts)

@@ -289,6 +289,8 @@ def gc(
     found = [*versions, *records, *found]
     rows = ([each.profile, each.path, each.size_bytes, each.reason] for each in found)
     session.result(found, lambda: _output.table(rows, ["profile", "path", "bytes", "why"]))
+    if not found:
+        session.note("There is nothing to remove.")
 
 
 def _has_versions(session: Session) -> bool:

@@ -208,9 +208,14 @@ class Port:
 
     def begin(self, request: Mapping[str, Any], *, progress: Progress | None = None) -> Mapping[str, Any]:
         """Send the body of ``POST /ingestions``, and return the ingestion as it ended, also if it failed. This needs a key."""
-        answer: Mapping[str, Any] = self.send("POST", "/ingestions", request, headers=_AT_ONCE)
+        answer = self.accepted(request)
         if answer["ingestion_id"] is not None and answer["status"] in UNFINISHED:
             return self.ended(answer["ingestion_id"], progress=progress)
+        return answer
+
+    def accepted(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Send the body of ``POST /ingestions``, and return the ingestion as it was accepted. This needs a key."""
+        answer: Mapping[str, Any] = self.send("POST", "/ingestions", request, headers=_AT_ONCE)
         return answer
 
     def upload(self, file: str | Path, *, progress: Progress | None = None) -> str:
@@ -248,6 +253,8 @@ class Port:
             _raise_failure(ended)
             status = "up_to_date" if ended["reused"] else ended["status"]
             answer |= {"status": status, "dataset": self._session.json(f"/datasets/{dataset_id}")}
+            if ended["reused"]:  # it hoped for new data, and there were none
+                answer["sync_detail"] = self._session.json(f"/sync/{dataset_id}/plan", end=end)
         return answer
 
     def jobs(self, *, dataset: str | None = None, status: str | None = None) -> list[Mapping[str, Any]]:

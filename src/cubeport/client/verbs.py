@@ -119,6 +119,9 @@ class PortVerbs:
             asked["source"] = {"kind": "upload", "upload": sent, **options}
         return dict(self._port.begin(asked, progress=listener))
 
+    def accept(self, request: Mapping[str, Any]) -> Document:
+        return dict(self._port.accepted({name: value for name, value in request.items() if value is not None}))
+
     def ingestion(self, ingestion_id: str) -> Document:
         found: Document = self._port.json(f"/ingestions/{ingestion_id}")
         return found

@@ -229,20 +229,22 @@ def parse(
                 f"not a {climatology} climatology's label; the first is {CLIMATOLOGIES[str(climatology)][0]}"
             ) from None
     if len(text) > 40:
-        raise InvalidPeriod(_expected(period_type))
+        raise InvalidPeriod(_expected(text, period_type))
     if (found := _SPAN.fullmatch(text)) is None:
+        if "T" not in text:
+            raise InvalidPeriod(_expected(text, period_type))
         return of(parse_stamp(text, calendar), period_type, calendar)
     first, last, rank = _span(found, calendar, period_type)
     if rank < _RANK_OF_TYPE.get(period_type, 0):
-        raise InvalidPeriod(_expected(period_type))
+        raise InvalidPeriod(_expected(text, period_type))
     number = of(first if side == "start" else last, period_type, calendar)
     native = rank == _RANK_OF_TYPE.get(period_type, 0)
     if native and period_type != "irregular" and start_of(number, period_type, calendar) != first:
-        raise InvalidPeriod(_expected(period_type))
+        raise InvalidPeriod(_expected(text, period_type))
     return number
 
 
-def _expected(period_type: str) -> str:
+def _expected(text: str, period_type: str) -> str:
     example = {
         "daily": "2024-01-31",
         "weekly": "2024-W05",
@@ -252,7 +254,7 @@ def _expected(period_type: str) -> str:
         "yearly": "2024",
         "irregular": "2024-01-31T18:03:20Z",
     }.get(period_type, "2024-01-31T18")
-    return f"not a period of type {period_type}, such as {example}"
+    return f"{text[:40]!r} is not a period of type {period_type}, such as {example}"
 
 
 def _span(found: re.Match[str], calendar: CalendarName, period_type: str) -> tuple[Stamp, Stamp, int]:
@@ -280,7 +282,7 @@ def _span(found: re.Match[str], calendar: CalendarName, period_type: str) -> tup
     for kind, period, count in (("pentad", "pentad", 6), ("dekad", "dekadal", 3)):
         if kind in part:
             if not 1 <= part[kind] <= count or period_type not in (period, "irregular"):
-                raise InvalidPeriod(_expected(period_type))
+                raise InvalidPeriod(_expected(found[0], period_type))
             return spread(month * count + part[kind] - 1, period, kind)
     if "day" not in part:
         return spread(month, "monthly", "month")

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -26,7 +26,7 @@ from cubeport.server.openapi import INGEST, READ, described
 from cubeport.server.parts import Ingests, Parts
 from cubeport.service import present
 from cubeport.service.ingestions import Ingestion, IngestionRequest
-from cubeport.service.sync import SyncDetail
+from cubeport.service.sync import SyncDetail, Synced
 
 
 class IngestionsQuery(PageQuery):
@@ -89,7 +89,7 @@ def routes(parts: Parts) -> APIRouter:
         "What a sync would do; nothing is written",
         "Ingestions",
         query=SyncPlanQuery,
-        statuses=(*READ, 409),
+        statuses=INGEST,  # the source is asked what it has
         schema=SyncDetail,
     )
     add("GET", "/ingestions/{ingestion_id}", face.ingestion, "One ingestion", "Ingestions", schema=IngestionDocument)
@@ -184,7 +184,7 @@ class _Ingestions:
         ingestion = synced.ingestion
         if ingestion is not None and not ingestion.finished and wait_s > 0:
             ingestion = await self._wait(self._service, ingestion.ingestion_id, wait_s)
-            synced = replace(synced, ingestion=ingestion)
+            synced = Synced.of(synced.detail, ingestion)
         if ingestion is not None and ingestion.status == "failed" and ingestion.error is not None:
             raise CubeportError.from_mapping(ingestion.error, ingestion_id=ingestion.ingestion_id)
         if ingestion is not None and ingestion.status == "cancelled":

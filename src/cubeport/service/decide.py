@@ -15,7 +15,7 @@ from cubeport.errors import (
 from cubeport.service.datasets import Dataset
 from cubeport.service.ingestions import Action as PlannedAction
 from cubeport.service.ingestions import Ingestion, IngestionPlan, Scope
-from cubeport.service.scope import check_begun, holds, hull
+from cubeport.service.scope import check_begun, ends_early, holds, hull
 from cubeport.service.state import VersionState
 from cubeport.service.templates import TemplateFields
 from cubeport.service.wanted import Wanted
@@ -89,7 +89,8 @@ def choose(
         raise ExtentChanged(f"The area of extent {state.extent_id!r} changed since {wanted.dataset_id!r} was made.")
     if state.template_digest != wanted.template_digest and not request.overwrite:
         raise TemplateChanged(
-            f"Template {wanted.template.id!r} changed since {wanted.dataset_id!r} was made.", next_step="ingest with overwrite"
+            f"Template {wanted.template.id!r} changed since {wanted.dataset_id!r} was made.",
+            next_step=f"`cubeport ingest {wanted.dataset_id} --overwrite` (overwrite in a request) rebuilds it by the new template",
         )
     if (
         request.overwrite
@@ -104,9 +105,11 @@ def choose(
     if request.overwrite or request.mode == "replace":
         whole = hull(scope, head.coverage, period_type)
         return IngestionPlan(action="rematerialize", reason="overwrite was requested", held=held, base_version_id=base), whole
-    # Without an end, the newest data of the source are requested. The dataset has them only if the source did not change.
+    # Without an end, the newest data of the source are requested. The dataset has them only if the source did not change, and if
+    # no end that was requested earlier kept some of them out.
     asked = scope if scope.end is not None else scope.model_copy(update={"end": ingestion.until})
-    if holds(head.coverage, asked, period_type) and (asked.end is not None or same_sources):
+    has_newest = same_sources and not ends_early(head.coverage, head.request_scope.end or head.until, period_type)
+    if holds(head.coverage, asked, period_type) and (asked.end is not None or has_newest):
         check_begun(head.coverage, asked, period_type)
         return IngestionPlan(
             action="reuse", reason="the dataset already has every requested period", held=held, base_version_id=base

@@ -15,7 +15,7 @@ from cubeport.cubes.calendars import CalendarName, Stamp, canonical
 from cubeport.cubes.sources import Period
 from cubeport.errors import CoverageIncomplete, InvalidPeriod, InvalidRequest, NoData
 from cubeport.service.ingestions import Ingestion, Scope
-from cubeport.service.scope import GAPS_TOLD, TIMELESS, missing
+from cubeport.service.scope import AVAILABLE_STEP, GAPS_TOLD, TIMELESS, missing
 from cubeport.service.state import VersionState
 from cubeport.service.templates import TemplateFields
 
@@ -138,7 +138,7 @@ def take(query: RequestedPeriods, there: Sequence[Period], *, allow_gaps: bool, 
             f"The source has {available['start']} to {available['end']}.",
             requested={"start": str(query.first), "end": str(end)},
             available=available,
-            next_step="request what is available",
+            next_step=AVAILABLE_STEP,
         )
     holes = list(periods.gaps([number for number in known if number <= end.number]))
     least, most = min(query.held, default=None), max(query.held, default=None)

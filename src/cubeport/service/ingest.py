@@ -10,17 +10,19 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from cubeport.catalog.catalog import Catalog
 from cubeport.catalog.disk.failpoints import step
-from cubeport.catalog.forms.canonical import dumps, new_id, now
+from cubeport.catalog.forms.canonical import dumps, new_id, now, timestamp
 from cubeport.catalog.work.undo import Action, Compensation
 from cubeport.catalog.work.unit_of_work import UnitOfWork
 from cubeport.cubes.calendars import canonical
 from cubeport.cubes.description import CubeDescription
 from cubeport.cubes.functions import PluginFunction
+from cubeport.cubes.recipes import Derivation
 from cubeport.cubes.sources import Area, Period, PeriodSource
 from cubeport.cubes.spread import Spread
 from cubeport.cubes.steps import TransformStep, plain
@@ -58,7 +60,7 @@ from cubeport.service.ports import (
     Written,
 )
 from cubeport.service.publish import show, with_state
-from cubeport.service.scope import check_kept, check_realised, check_said, spans
+from cubeport.service.scope import check_kept, check_realised, check_said, ends_early, spans
 from cubeport.service.state import GONE, VERSION, Cube, DatasetState, VersionState
 from cubeport.service.templates import Configuration, DatasetTemplate, SourceBlock
 from cubeport.service.wanted import Wanted, allow_gaps, publishes, resolve
@@ -198,8 +200,47 @@ class Ingester:
                 if plan.action == "reuse":
                     assert dataset is not None
                     assert head is not None
+                    self._remember(head.version_id, derived=wanted.derivation)
                     return self._reuse(ingestion, wanted, dataset, head, plan, complete)
                 return self._make(ingestion, wanted, scope, plan, digest, dataset, head, progress, complete)
+
+    def news(
+        self, dataset: Dataset, head: VersionState, *, end: str | None, until: str | None
+    ) -> tuple[tuple[str, ...] | None, tuple[tuple[str, str], ...]]:
+        """Return the periods that the source says it has and the dataset has not, with warnings; ``None`` if only reading it tells.
+
+        Parameters
+        ----------
+        end, until
+            The last requested period, and the last period that a sync without one may fetch.
+
+        Raises
+        ------
+        CoverageIncomplete, Gap
+            If the source does not have the requested end. It also raises the errors of the source.
+        """
+        dataset_id, first = dataset.state.texts.dataset_id, (head.coverage.get("temporal") or {}).get("start")
+        request = IngestionRequest(dataset_id=dataset_id, start=first, end=end)
+        asking = Ingestion(dataset_id=dataset_id, request=request, kind="sync", until=None if end is not None else until)
+        wanted = self.resolve(asking)
+        if wanted.is_fetched_by_period:
+            taken = self._periods(asking, wanted, dataset, head).taken
+            return tuple(str(each) for each in taken.periods), taken.warnings
+        # Whether a requested end is there is only known when the files are read.
+        nothing = end is None and wanted.source is None and self._is_untouched(wanted, dataset, head)
+        return (() if nothing else None), ()
+
+    def _is_untouched(self, wanted: Wanted, dataset: Dataset, head: VersionState) -> bool:
+        """Return whether the version has all that its local files have: none is new, and none has another size or time of change.
+
+        A file that was changed just before its ingestion counts as changed, because its time is in seconds.
+        """
+        if ends_early(head.coverage, head.request_scope.end or head.until, period_type_of(wanted, dataset)):
+            return False
+        held = sorted((str(each["name"]), each["size_bytes"], str(each.get("modified_at"))) for each in head.sources)
+        before = timestamp(head.created_at - _SETTLED)
+        there = sorted(self._sources.stamps(wanted.files))
+        return bool(held) and there == held and all(at < before for _, _, at in there)
 
     def revisit(self, dataset: Dataset, head: VersionState, template: DatasetTemplate) -> Revisited:
         """Return those of the last ``sync.revisit_periods`` periods whose validator in the source has changed or disappeared.
@@ -574,18 +615,22 @@ class Ingester:
             # The result is byte-identical to the parent, so the attempt is undone and the parent is reused.
             work.rollback()
         assert dataset is not None
-        self._remember(head.version_id, making.all_validators())
+        self._remember(head.version_id, validators=making.all_validators(), derived=wanted.derivation)
         equal = plan.model_copy(update={"action": "reuse", "reason": "equal in every value"})
         return self._reuse(ingestion, wanted, dataset, head, equal, complete)
 
-    def _remember(self, version_id: str, validators: Mapping[str, str]) -> None:
-        """Store the source's current validators of unchanged bytes in a version, so that they need not be checked again."""
+    def _remember(self, version_id: str, *, validators: Mapping[str, str] | None = None, derived: Derivation | None = None) -> None:
+        """Store in a version that its bytes are still what the source gives: its current validators, or the present inputs of a
+        derivation. Otherwise they would be fetched, or derived, at every sync.
+        """
+        said: dict[str, Any] = {} if validators is None else {"validators": dict(validators)}
+        said |= {} if derived is None else {"derived": derived}
         with self._catalog.backend.transaction():
             row = self._catalog.rows.get(VERSION, version_id)
             assert row is not None
             version = VersionState.model_validate(row.document)
-            if version.validators != validators:
-                now_said = version.model_copy(update={"validators": dict(validators)})
+            now_said = version.model_copy(update=said)
+            if now_said != version:
                 self._catalog.rows.put(now_said.row(row.owner, state=row.state, revision=row.revision))
 
     def _seal(self, work: UnitOfWork, staging: Staging, measured: Measured) -> str:
@@ -838,6 +883,10 @@ def _digest(ingestion: Ingestion, wanted: Wanted, identities: Sequence[Mapping[s
         **({"storage": wanted.storage, "held": wanted.pointed or [each.marks for each in wanted.held]} if wanted.held else {}),
     }
     return hashlib.sha256(dumps(said).encode()).hexdigest()
+
+
+_SETTLED = timedelta(seconds=2)
+"""How long before its version a file must have been changed last, so that its time, in seconds, tells whether it changed since."""
 
 
 def _is_made_of(head: VersionState | None, identities: Sequence[Mapping[str, Any]]) -> bool:

@@ -522,7 +522,8 @@ class _Progress:
             return
         self._phase = phase
         percent = round(100 * done / total, 1) if total else 0.0
-        shown = Phase.model_validate({"phase": phase, "done": done, "total": total, "percent": percent})
+        unit = "periods" if phase == "fetching" else "bytes"
+        shown = Phase.model_validate({"phase": phase, "done": done, "total": total, "unit": unit, "percent": percent})
         try:
             held = self._jobs._change(self._id, lambda each, _: each.model_copy(update={"progress": shown}))  # noqa: SLF001 - one thing in two classes
         except Unavailable as exc:

@@ -77,6 +77,7 @@ class Making:
             digest=measured.digest,
             ingestion_id=self.ingestion.ingestion_id,
             template_digest=self.wanted.template_digest,
+            until=self.ingestion.until,
             release=_release(self.wanted),
             engine=engine,
             reference=reference,

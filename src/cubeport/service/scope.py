@@ -23,6 +23,8 @@ from cubeport.service.templates import TemplateFields
 
 GAPS_TOLD = 100
 
+AVAILABLE_STEP = "request what is available; without an end, that is up to the newest"
+
 TIMELESS = ("none", "climatology", "irregular")
 """Period types without consecutive periods."""
 
@@ -45,6 +47,11 @@ def holds(held: Mapping[str, Any], scope: Scope, period_type: str) -> bool:
     start = _ordinal(scope.start, period_type, calendar, "start")
     end = _ordinal(scope.end, period_type, calendar, "end")
     return (start is None or start >= first) and (end is None or end <= last)
+
+
+def ends_early(held: Mapping[str, Any], limit: str | None, period_type: str) -> bool:
+    """Return whether the data end at the *limit* of the ingestion that made them, so that their sources may have newer periods."""
+    return limit is not None and holds(held, Scope(end=limit), period_type)
 
 
 def check_begun(held: Mapping[str, Any], scope: Scope, period_type: str) -> None:
@@ -119,7 +126,7 @@ def check_realised(scope: Scope, description: CubeDescription, period_type: str,
             f"The source has {held_from} to {held_to}.",
             requested={"start": scope.start, "end": scope.end},
             available={"start": held_from, "end": held_to},
-            next_step="request what is available",
+            next_step=AVAILABLE_STEP,
         )
     expected = last - first + 1
     if temporal.count > expected:

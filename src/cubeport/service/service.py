@@ -466,19 +466,24 @@ class Service:
     # --- following sources ---
 
     def sync_plan(self, dataset_id: str, *, end: str | None = None) -> SyncDetail:
-        """Return what :meth:`sync` would do. Nothing is written. Raises NotFound, InvalidPeriod.
+        """Return what :meth:`sync` would do. Nothing is written, and the source is only asked what it has.
 
-        The source is only asked if the template has ``sync.revisit_periods``.
+        Raises NotFound, InvalidPeriod, CoverageIncomplete and the errors of the source.
         """
-        return self._sync_plan(*self._followed(dataset_id), end)
+        return self._sync_plan(*self._followed(dataset_id), end, asks=True)
 
     def _sync_plan(
-        self, dataset: Dataset, head: VersionState | None, template: DatasetTemplate | None, end: str | None
+        self, dataset: Dataset, head: VersionState | None, template: DatasetTemplate | None, end: str | None, *, asks: bool
     ) -> SyncDetail:
         if dataset.state.derived is not None:
             return self._derivations.plan(dataset, head)
         detail = sync.plan(dataset, head, template, end=end or None, now=now(), rules=self._availability)
-        if template is None or head is None or not template.sync.revisit_periods or not detail.looks_back:
+        if template is None or head is None:
+            return detail
+        # An append asks the source itself, under the lock. A rebuild reads everything again, and local files are hashed whole.
+        if detail.looks_ahead and (asks or detail.action == "rematerialize" or template.source.kind == "files"):
+            detail = detail.confirmed(*self._ingester.news(dataset, head, end=end or None, until=detail.target_end))
+        if not template.sync.revisit_periods or not detail.looks_back:
             return detail
         found = self._ingester.revisit(dataset, head, template)
         return detail.with_revised(found.changed).without(found.gone)
@@ -510,7 +515,7 @@ class Service:
         """
         self._writable()
         dataset, head, template = self._followed(dataset_id)
-        detail = self._sync_plan(dataset, head, template, end)
+        detail = self._sync_plan(dataset, head, template, end, asks=False)
         if detail.action in ("no_op", "not_syncable"):
             return Synced(detail)
         if dataset.state.derived is not None:
@@ -525,12 +530,19 @@ class Service:
         ingestion = self._ingestion(request, None, waited_for=waited_for)
         revised = detail.revised if detail.sync_kind == "temporal" else ()
         ingestion = ingestion.model_copy(update={"kind": "sync", "until": until, "revised": revised})
-        return Synced(detail, self._jobs.run(ingestion, listener) if here else self._jobs.submit(ingestion))
+        return Synced.of(detail, self._jobs.run(ingestion, listener) if here else self._jobs.submit(ingestion))
 
     def _followed(self, dataset_id: str) -> tuple[Dataset, VersionState | None, DatasetTemplate | None]:
         self._configuration.look_again()
+        templates = self._configuration.templates()
+        if dataset_id in templates and self._datasets.find(dataset_id) is None:
+            raise NotFound(
+                f"There is no dataset {dataset_id!r} yet, only the template with that id.",
+                what="dataset",
+                next_step=f"`cubeport ingest {dataset_id}` makes it",
+            )
         dataset = self._datasets.get(dataset_id)
-        template = self._configuration.templates().get(dataset.state.source_dataset_id or "")
+        template = templates.get(dataset.state.source_dataset_id or "")
         return dataset, self._ingester.head(dataset), template
 
     def _run_due(self) -> None:

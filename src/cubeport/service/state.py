@@ -187,6 +187,8 @@ class VersionState(_Value):
     digest: str
     ingestion_id: str
     template_digest: str | None = None
+    until: str | None = None
+    """The limit of the sync that made it: its sources may have more periods behind it. ``None`` if no sync set one."""
     release: str | None = None
     """The release of the source according to the template; ``None`` if it is unknown."""
     engine: str

@@ -1,12 +1,12 @@
 """Sync: update a dataset from its source. What to do is a pure function of the dataset, its template, the request and the clock.
 
-The plan comes from the clock and the template's availability, without asking the source for new periods. The result is known when
-the source is read. If nothing has changed, no version is made.
+The plan comes from the clock and the template's availability; what the source says it has can only narrow it. The result is known
+when the source is read. If nothing has changed, no version is made.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -53,6 +53,11 @@ class Synced:
     detail: SyncDetail
     ingestion: Ingestion | None = None
 
+    @classmethod
+    def of(cls, detail: SyncDetail, ingestion: Ingestion) -> Synced:
+        """Return the outcome of the ingestion that ran, or runs, *detail*."""
+        return cls(detail.carried_out(ingestion), ingestion)
+
     @property
     def status(self) -> str:
         """The status; ``completed`` only if there is something new. Otherwise the dataset is up to date."""
@@ -93,6 +98,45 @@ class SyncDetail(BaseModel):
         """Whether to compare existing periods with the source. An earlier decision applies to them too."""
         return self.reason in ("no_new_period", "new_periods_available_for_append")
 
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether it hopes for new periods, which only the source can confirm."""
+        return self.reason in (*_NOTHING_NEW, "new_periods_available_for_append")
+
+    def confirmed(self, new: Sequence[str] | None, warnings: Sequence[tuple[str, str]] = ()) -> SyncDetail:
+        """Return it with the new periods that the source says it has; ``None`` if that is only known when it is read."""
+        told = (*self.warnings, *({"kind": kind, "message": words} for kind, words in warnings))
+        if new is None:
+            return self.model_copy(update={"warnings": told})
+        if not new:
+            return self._without_news().model_copy(update={"warnings": told})
+        update = {"delta_end": new[-1], "period_count": len(new)} if self.delta_start else {}
+        return self.model_copy(update={**update, "warnings": told, "message": _CONFIRMED.get(self.reason, self.message)})
+
+    def carried_out(self, ingestion: Ingestion) -> SyncDetail:
+        """Return it as its ingestion ended: without new periods if there were none, with those that there were otherwise."""
+        if ingestion.status != "completed" or not (self.looks_ahead or self.action == "revise"):
+            return self
+        if ingestion.reused:
+            return self._without_news().model_copy(update={"revised": ()})
+        end = ((ingestion.coverage or {}).get("temporal") or {}).get("end")
+        if end != self.current_end:
+            return self.model_copy(update={"delta_end": end, "message": _DONE} if self.delta_start else {"message": _DONE})
+        action: SyncAction = "revise" if self.action == "append" else self.action
+        return self._without_news().model_copy(
+            update={
+                "action": action,
+                "reason": "source_changed",
+                "message": "Changed periods of the source were read again.",
+            }
+        )
+
+    def _without_news(self) -> SyncDetail:
+        reason = _NOTHING_NEW.get(self.reason, "no_new_period")
+        gone = {"delta_start": None, "delta_end": None, "period_count": None}
+        message = "The source has nothing new."
+        return self.model_copy(update={"action": "no_op", "reason": reason, "message": message, **gone})
+
     def with_revised(self, revised: tuple[str, ...]) -> SyncDetail:
         """Return it with the existing periods that the source has changed. They are read again, with new periods or alone."""
         if not revised or not self.looks_back:
@@ -124,7 +168,7 @@ _MESSAGES: Mapping[Reason, str] = {
     "static_dataset": "The template says that the source does not change.",
     "no_template": "The dataset was made from files that were named directly: add new files with update.",
     "template_missing": "The template that it was made from is not in config/datasets, or is broken.",
-    "template_changed": "The template changed since the dataset was made: ingest with overwrite first.",
+    "template_changed": "The template changed since the dataset was made: ingest it with --overwrite first.",
     "new_periods_available_for_append": "There may be new periods: they will be read and added.",
     "new_periods_available": "There may be new periods: the dataset will be rebuilt with them.",
     "source_changed": "The source changed periods that the dataset has: they will be read again.",
@@ -137,6 +181,18 @@ _MESSAGES: Mapping[Reason, str] = {
     "inputs_changed": "Its inputs have newer versions: the dataset is derived again.",
     "inputs_unchanged": "It is derived from the newest versions of its inputs.",
 }
+
+
+_NOTHING_NEW: Mapping[Reason, Reason] = {"new_periods_available": "no_new_period", "new_release_available": "no_new_release"}
+"""The reasons of a rebuild for new periods, each with the reason to do nothing if there are none."""
+
+_CONFIRMED: Mapping[Reason, str] = {
+    "new_periods_available_for_append": "The source has new periods: they will be read and added.",
+    "new_periods_available": "The source has new periods: the dataset will be rebuilt with them.",
+    "new_release_available": "The source has new periods: the dataset will be rebuilt with them.",
+}
+
+_DONE = "The new periods of the source were added."
 
 
 def plan(

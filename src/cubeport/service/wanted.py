@@ -100,7 +100,12 @@ def resolve(ingestion: Ingestion, *, configuration: Configuration, datasets: Dat
         fields = request.template or TemplateFields()
         found = sources.resolve(block, asker=ingestion.asker, variables=[each.name for each in fields.variables])
         return _from(found, block, _direct(request, (), extents, group=_group(block.group, block.filter_by_keys)))
-    return _from_template(request, configuration.templates(), extents, datasets, sources)
+    try:
+        return _from_template(request, configuration.templates(), extents, datasets, sources)
+    except NotFound as exc:
+        if exc.members["what"] == "template" and configuration.broken():
+            exc.next_step = "cubeport check-config: a file in config/datasets has problems"
+        raise
 
 
 def _from(found: tuple[Path, ...] | PeriodSource, block: SourceBlock, wanted: Wanted) -> Wanted:
@@ -183,9 +188,14 @@ def _template_of_dataset(
         )
     template = templates.get(dataset.state.source_dataset_id or "")
     if template is None:
+        if dataset.state.source_dataset_id is not None:
+            raise InvalidRequest(
+                f"The template {dataset.state.source_dataset_id!r} of dataset {request.dataset_id!r} is gone or has problems.",
+                next_step="cubeport check-config; or put its file back into config/datasets",
+            )
         raise InvalidRequest(
-            f"Dataset {request.dataset_id!r} was not made from an existing template: name its source.",
-            next_step="give source, with mode replace",
+            f"Dataset {request.dataset_id!r} was made from files that were named directly: name the new ones.",
+            next_step=f"cubeport update {request.dataset_id} FILES, or ingest with --replace (mode replace, with a source)",
         )
     if request.extent_id not in (None, dataset.state.extent_id):
         raise InvalidRequest(f"Dataset {request.dataset_id!r} has the extent {dataset.state.extent_id!r}: leave extent_id out.")

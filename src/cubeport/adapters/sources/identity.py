@@ -18,24 +18,26 @@ _PIECE = 4 * 2**20
 def identity(name: str, descriptor: int) -> dict[str, Any]:
     """Return ``name, size_bytes, sha256, modified_at`` of an open file or folder. The read position does not change.
 
-    The digest of a folder covers the path of every regular file, a NUL and its bytes, in the order of the paths. A link or a device
-    in it is refused.
+    The digest of a folder covers the path of every regular file, a NUL and its bytes, in the order of the paths. Its modification
+    time is that of its newest part, since a chunk that is written again does not change the folder's own. A link or a device in it
+    is refused.
     """
     digest = hashlib.sha256()
     status = os.fstat(descriptor)
+    newest = status.st_mtime
     if stat.S_ISDIR(status.st_mode):
         size = 0
         for path in sorted(_files(name, descriptor)):
             digest.update(path.encode() + b"\0")
             inner = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=descriptor)
             try:
+                newest = max(newest, os.fstat(inner).st_mtime)
                 size += _feed(digest, inner)
             finally:
                 os.close(inner)
     else:
         size = _feed(digest, descriptor)
-    modified = modified_at(status.st_mtime)
-    return {"name": name, "size_bytes": size, "sha256": digest.hexdigest(), "modified_at": modified}
+    return {"name": name, "size_bytes": size, "sha256": digest.hexdigest(), "modified_at": modified_at(newest)}
 
 
 def stamps(paths: Sequence[Path]) -> tuple[tuple[str, int, str], ...]:
@@ -43,10 +45,12 @@ def stamps(paths: Sequence[Path]) -> tuple[tuple[str, int, str], ...]:
     found = []
     for path in paths:
         status = path.lstat()
-        size = status.st_size
+        size, newest = status.st_size, status.st_mtime
         if stat.S_ISDIR(status.st_mode):
-            size = sum((Path(folder) / name).lstat().st_size for folder, _, names in os.walk(path) for name in names)
-        found.append((path.name, size, modified_at(status.st_mtime)))
+            parts = [(Path(folder) / name).lstat() for folder, _, names in os.walk(path) for name in names]
+            size = sum(each.st_size for each in parts)
+            newest = max((newest, *(each.st_mtime for each in parts)))
+        found.append((path.name, size, modified_at(newest)))
     return tuple(found)
 
 
