@@ -262,13 +262,17 @@ def test_10_a_sync_is_as_its_plan_and_a_plan_writes_nothing(site: Site) -> None:
     assert (plan["action"], plan["reason"]) == ("append", "new_periods_available_for_append")
     assert (plan["delta_start"], plan["delta_end"], plan["target_end_source"]) == (
         "2024-01-04",
-        "2024-01-10",
+        "2024-01-08",
         "default_today_clamped_by_availability",
-    )
+    ), "what the source has, not all that it could have"
+    assert plan["target_end"] == "2024-01-10"
     assert site.store("follow") == before
     assert site.ask("GET", "/sync/follow/plan?end=tomorrow").status_code == 400
     (place.root / name_of(5)).unlink()
+    plan = site.ask("GET", "/sync/follow/plan").json()
+    assert (plan["delta_end"], [each["kind"] for each in plan["warnings"]]) == ("2024-01-05", ["gap"])
     done = site.ask("POST", "/sync/follow").json()
+    assert done["sync_detail"]["delta_end"] == "2024-01-05"
     assert done["status"] == "completed", done
     assert site.values("follow") == days(*range(5)), "the delta ends before the first hole"
     assert site.ask("POST", "/sync/follow").json()["status"] == "up_to_date"
