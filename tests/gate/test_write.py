@@ -527,12 +527,13 @@ def test_standard_and_proleptic_are_one_calendar_today_only(tmp_path: Path) -> N
     today = grid(tmp_path / "a.nc"), grid(tmp_path / "b.nc", days=(5, 6), calendar="proleptic_gregorian")
     written(tmp_path / "new", *today)
     old = {"units": "days since 1000-01-01"}
-    with pytest.raises(CalendarMismatch):
+    with pytest.raises(CalendarMismatch) as caught:
         written(
             tmp_path / "old",
             grid(tmp_path / "c.nc", **old),
             grid(tmp_path / "d.nc", days=(5,), calendar="proleptic_gregorian", **old),
         )
+    assert "--each" in caught.value.next_step
 
 
 @pytest.mark.parametrize("days", [(2, 3), (0, 5), (1,)])

@@ -258,7 +258,8 @@ def _same_calendars(sources: Sequence[OpenedSource]) -> None:
             ]
             if len(dates) == 2 and not calendars.same(first, other, earliest=min(dates)):
                 found.append((each.name, f"{name!r} has the calendar {other} and not {first}"))
-    _Differences(CalendarMismatch, "calendar-mismatch").refuse(found, sources[0].name)
+    cure = "files of one series have one calendar: publish each file as a dataset of its own (--each)"
+    _Differences(CalendarMismatch, "calendar-mismatch", cure).refuse(found, sources[0].name)
 
 
 def _same_units(sources: Sequence[OpenedSource]) -> None:
