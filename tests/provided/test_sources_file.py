@@ -86,7 +86,9 @@ def test_one_entry_that_fails_does_not_keep_the_others(tmp_path: Path, place: Pl
         f'[_META]\nschema = 1\n[{place.id}-a]\nuri = "{url}/nosuch.nc"\n[{place.id}-b]\nuri = "{url}/good.nc"\n'
         f'[{place.id}-c]\nuri = "https://elsewhere.example/x.nc"\n'
     )
-    assert [each.outcome for each in place.service.apply(file)] == ["failed", "created", "failed"]
+    applied = place.service.apply(file)
+    assert [each.outcome for each in applied] == ["failed", "created", "failed"]
+    assert "add https://elsewhere.example to sources.origins" in applied[2].next_step, "and what helps is told"
 
 
 @pytest.mark.parametrize(

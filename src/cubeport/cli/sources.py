@@ -39,6 +39,9 @@ def apply(
         {"kind": "AppliedList", "items": [each.to_mapping() for each in found]},
         lambda: _output.table(rows, ("entry", "dataset", "outcome", "detail")),
     )
+    for each in found:
+        if each.next_step is not None:
+            session.note(f"{each.name}: next: {each.next_step}")
     return 1 if any(each.outcome == "failed" for each in found) else 0
 
 

@@ -54,6 +54,8 @@ def sync(
             failed = exc
             items.append({"dataset_id": name, "status": "failed", "error": exc.to_mapping()})
             rows.append((name, "failed", exc.kind, exc.message, ""))
+            if exc.next_step:
+                session.note(f"{name}: next: {exc.next_step}")
             continue
         items.append(document)
         session.warn(f"{name}: {each['message']}" for each in detail["warnings"])

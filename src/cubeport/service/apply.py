@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from cubeport.catalog.forms.datamanifest import Entry
 from cubeport.catalog.forms.names import of_name
 from cubeport.catalog.models import invalid
+from cubeport.errors import CubeportError
 from cubeport.service.ingestions import Ingestion, IngestionRequest
 from cubeport.service.state import VersionState
 
@@ -25,10 +26,13 @@ class Applied:
     """``created``, ``unchanged``, ``failed``, ``skipped`` (nothing to fetch), ``planned``."""
     detail: str = ""
     sha256: str | None = None
+    next_step: str | None = None
+    """What helps an entry that failed."""
 
     def to_mapping(self) -> dict[str, Any]:
         """Return the outcome as ``--json`` prints it."""
-        return {name: getattr(self, name) for name in ("name", "dataset_id", "outcome", "detail", "sha256")}
+        said = {name: getattr(self, name) for name in ("name", "dataset_id", "outcome", "detail", "sha256")}
+        return {**said, "next": self.next_step}
 
 
 def request_of(entry: Entry) -> IngestionRequest | None:
@@ -52,11 +56,17 @@ def checksum(version: VersionState) -> str | None:
     return str(version.sources[0]["sha256"]) if len(version.sources) == 1 else None
 
 
+def failed(entry: Entry, exc: CubeportError, dataset_id: str | None = None) -> Applied:
+    """Return the outcome of an entry that was refused."""
+    return Applied(entry.name, dataset_id, "failed", f"{exc.kind}: {exc.message}", next_step=exc.next_step)
+
+
 def outcome_of(entry: Entry, done: Ingestion, version: VersionState | None) -> Applied:
     """Return the outcome of an ingestion."""
     if done.status != "completed":
-        said = done.error or {}
-        return Applied(entry.name, done.dataset_id, "failed", f"{said.get('kind')}: {said.get('detail')}")
+        if done.error is None:
+            return Applied(entry.name, done.dataset_id, "failed", done.status)
+        return failed(entry, CubeportError.from_mapping(done.error), done.dataset_id)
     word = "unchanged" if done.reused else "created"
     return Applied(entry.name, done.dataset_id, word, str(done.version_id), checksum(version) if version else None)
 

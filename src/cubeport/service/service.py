@@ -674,7 +674,7 @@ class Service:
                 else:
                     found.append(self._applied(entry, request, listener))
             except CubeportError as exc:
-                found.append(Applied(entry.name, None, "failed", f"{exc.kind}: {exc.message}"))
+                found.append(apply.failed(entry, exc))
         if not dry_run and (checksums := apply.missing(entries, found)):
             replace_file(file, datamanifest.fill(text, checksums).encode())
         return found
