@@ -3,18 +3,22 @@
     python benchmarks/serve.py [--write docs/performance.md]
 
 All serve the same files of one ingested version over one kept connection; ours also reads the catalog at each request. CPU
-is that of the server's threads (``/proc/*/schedstat``), so neither the client nor a busy machine counts. nginx is needed in PATH.
+is that of the server's threads (``/proc/*/schedstat``), so neither the client nor a busy machine counts. A second table has what a
+client sees: the median wait of Python's own HTTP client, and of opening the whole store by xarray, in rounds that alternate between
+the servers; a ratio is the median of those of the rounds. nginx is needed in PATH.
 """
 
 from __future__ import annotations
 
 import argparse
+import http.client
 import json
 import os
 import platform
 import re
 import shutil
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -27,6 +31,7 @@ from pathlib import Path
 import httpx
 import netCDF4
 import numpy as np
+import xarray as xr
 
 HEADING = "## Serving bytes"
 COMMAND = "python benchmarks/serve.py --write docs/performance.md"
@@ -147,6 +152,61 @@ def measure(served: Served, case: Case, requests: int) -> tuple[float, float]:
     return (working(served) - cpu) / requests / 1e3, (time.perf_counter() - clock) / requests * 1e6
 
 
+BLOCK = 50
+"""How many requests in a row are sent to one server within a round."""
+
+
+def waits(everyone: list[Served], case: Case, rounds: int) -> dict[str, list[float]]:
+    """Return the median wait of a client of each server in each round, in microseconds."""
+    clients = {each.name: (each, http.client.HTTPConnection(*each.address, timeout=10)) for each in everyone if can(each, case)}
+    asked: dict[str, dict[str, str]] = {}
+    bodies = set()
+    for name, (served, client) in clients.items():
+        headers = dict([case.header.split(": ", 1)]) if case.header else {}
+        answer, body = fetched(client, served, case, headers)
+        bodies.add(body)
+        asked[name] = {"If-None-Match": answer.headers["ETag"]} if case.conditional else headers
+        assert answer.status == (206 if case.header else 200), (name, answer.status)
+    assert len(bodies) == 1, f"{case.name}: the servers' bytes differ"
+    found: dict[str, list[float]] = {name: [] for name in clients}
+    for number in range(rounds + 1):
+        for name, (served, client) in clients.items():
+            each = []
+            for _ in range(BLOCK):
+                began = time.perf_counter()
+                answer, _ = fetched(client, served, case, asked[name])
+                each.append(time.perf_counter() - began)
+                assert answer.status == (304 if case.conditional else 206 if case.header else 200), (name, answer.status)
+            if number:  # the first round warms
+                found[name].append(statistics.median(each) * 1e6)
+    return found
+
+
+def fetched(
+    client: http.client.HTTPConnection, served: Served, case: Case, headers: dict[str, str]
+) -> tuple[http.client.HTTPResponse, bytes]:
+    client.request("GET", f"{served.prefix}/{case.key}", headers=headers)
+    answer = client.getresponse()
+    return answer, answer.read()
+
+
+def openings(everyone: list[Served], root: Path, rounds: int) -> dict[str, list[float]]:
+    """Return how long xarray takes to open the store of each server, in each round, in microseconds. The values are compared."""
+    whole = xr.open_zarr(root).load()
+    found: dict[str, list[float]] = {each.name: [] for each in everyone if "Starlette" not in each.name}
+    for number in range(rounds + 1):
+        for each in everyone:
+            if each.name not in found:
+                continue  # it answers 500 for what is absent
+            began = time.perf_counter()
+            cube = xr.open_zarr(f"http://{each.address[0]}:{each.address[1]}{each.prefix}", chunks=None)
+            if number:
+                found[each.name].append((time.perf_counter() - began) * 1e6)
+            else:
+                xr.testing.assert_identical(cube.load(), whole)
+    return found
+
+
 def make_instance(folder: Path, python: str = sys.executable) -> tuple[Path, Path]:
     """Ingest a field of noise, whose chunks compress to about 340 kB, by that *python*; return the instance and the served tree."""
     source = folder / "noise.nc"
@@ -169,11 +229,17 @@ def make_instance(folder: Path, python: str = sys.executable) -> tuple[Path, Pat
 
 
 def command(arguments: list[str]) -> None:
-    subprocess.run(arguments, check=True, capture_output=True)
+    subprocess.run(arguments, check=True, capture_output=True, env=environment())
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """Return the environment of a server as a user has it: with bytecode kept, or the compiler would fill its memory."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"} | changes
 
 
 @contextmanager
 def started(arguments: list[str], **options: object) -> Iterator[subprocess.Popen[str]]:
+    options.setdefault("env", environment())
     process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, **options)  # type: ignore[call-overload]
     try:
         yield process
@@ -185,7 +251,7 @@ def started(arguments: list[str], **options: object) -> Iterator[subprocess.Pope
 @contextmanager
 def ours(instance: Path, version: str) -> Iterator[list[Served]]:
     arguments = [sys.executable, "-m", "cubeport", "serve", "--port", "0", "--no-jobs", "--instance", str(instance)]
-    with started(arguments, env={**os.environ, "CUBEPORT_JOBS__WORKERS": "1"}) as process:
+    with started(arguments, env=environment(CUBEPORT_JOBS__WORKERS="1")) as process:
         address = announced(process)
         yield [
             Served("cubeport", address, f"/zarr/noise@{version}", process.pid),
@@ -245,7 +311,7 @@ def wait_for(port: int) -> None:
             time.sleep(0.05)
 
 
-def run(requests: int) -> str:
+def run(requests: int, rounds: int) -> str:
     if shutil.which("nginx") is None:
         raise SystemExit("nginx is not in PATH")
     with tempfile.TemporaryDirectory() as name:
@@ -258,6 +324,8 @@ def run(requests: int) -> str:
             recipe(mine[0], root.parents[2], folder / "recipe") as behind,
         ):
             everyone = [*mine, behind, plain, theirs]
+            seen = {case.name: waits(everyone, case, rounds) for case in CASES}
+            seen["`xarray.open_zarr` of the whole store"] = openings(everyone, root, rounds)
             results = {case: {each.name: measure(each, case, requests) for each in everyone if can(each, case)} for case in CASES}
             size = len(httpx.get(f"http://{plain.address[0]}:{plain.address[1]}/field/c/0/0/0").content)
     names = [each.name for each in everyone]
@@ -266,8 +334,20 @@ def run(requests: int) -> str:
         f"|---|{'---:|' * len(names)}",
         *(f"| {case.name} | {' | '.join(shown(found.get(each)) for each in names)} |" for case, found in results.items()),
     ]
+    lines += [
+        "",
+        f"| a client's wait, p50 µs (in brackets: × nginx) | {' | '.join(names)} |",
+        f"|---|{'---:|' * len(names)}",
+        *(f"| {name} | {' | '.join(beside(found, each) for each in names)} |" for name, found in seen.items()),
+    ]
     python = f"Python {platform.python_version()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.0f}"
-    return "\n".join([*lines, "", f"{requests} requests each over one connection; the chunk has {size:,} bytes. {python}."])
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"{requests} requests each over one connection, {rounds} rounds of {BLOCK}; the chunk has {size:,} bytes. {python}.",
+        ]
+    )
 
 
 def can(served: Served, case: Case) -> bool:
@@ -277,6 +357,14 @@ def can(served: Served, case: Case) -> bool:
 
 def shown(result: tuple[float, float] | None) -> str:
     return "never" if result is None else f"{result[0]:.0f} ({result[1]:.0f})"
+
+
+def beside(found: dict[str, list[float]], name: str) -> str:
+    """Return the median of the rounds, and of their ratios to nginx."""
+    if name not in found:
+        return "never"
+    ratio = statistics.median(ours / theirs for ours, theirs in zip(found[name], found["nginx"], strict=True))
+    return f"{statistics.median(found[name]):.0f} ({ratio:.2f})"
 
 
 def write(path: Path, table: str, *, heading: str = HEADING, command: str = COMMAND) -> None:
@@ -292,9 +380,10 @@ def write(path: Path, table: str, *, heading: str = HEADING, command: str = COMM
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=3000)
+    parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--write", type=Path)
     options = parser.parse_args()
-    table = run(options.requests)
+    table = run(options.requests, options.rounds)
     print(table)
     if options.write:
         write(options.write, table)

@@ -184,6 +184,19 @@ class TestConditional:
         assert client.get(CHUNK, headers={"If-None-Match": "*"}).status_code == 304
         assert client.get("/zarr/sea/sst/c/1/1/1", headers={"If-None-Match": "*"}).status_code == 404
 
+    def test_metadata_is_read_once_and_still_gone_with_its_dataset(
+        self, client: Client, engine: FakeEngine, service: FakeService, store: Path
+    ) -> None:
+        engine.reads.clear()
+        for name, version in (("sea", V2), (f"sea@{V1}", V1), ("sea", V2), (f"sea@{V1}", V1)):
+            answer = client.get(f"/zarr/{name}/sst/zarr.json")
+            assert (answer.content, answer.headers["cubeport-version"]) == (stored(store, "sst/zarr.json"), version)
+        part = client.get("/zarr/sea/sst/zarr.json", headers={"Range": "bytes=-7"})
+        assert (part.status_code, part.content) == (206, stored(store, "sst/zarr.json")[-7:])
+        assert engine.reads == ["sst/zarr.json"] * 2  # once for each version
+        service.unpublish("sea")
+        assert client.get("/zarr/sea/sst/zarr.json").status_code == 410
+
     def test_another_tag_gets_the_bytes(self, client: Client) -> None:
         assert client.get(CHUNK, headers={"If-None-Match": '"x"'}).status_code == 200
 

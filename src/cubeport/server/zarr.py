@@ -48,6 +48,12 @@ _WORTH = 32 << 10
 _KNOWN = 1_024
 """How many resolved addresses are cached within one generation of the catalog."""
 
+_DOCUMENTS = 8 << 20
+"""How many bytes of metadata documents are kept in memory. Opening and reading a small file costs more than answering."""
+
+_DOCUMENT = 256 << 10
+"""The size in bytes of the largest document that is kept."""
+
 _REF = re.compile(r"(?P<id>[a-z0-9][a-z0-9_-]{0,63})(?:@(?P<ref>[a-z0-9][a-z0-9._-]{0,63}?))?(?P<suffix>\.zarr)?", re.ASCII)
 _DIGITS = 18
 """How many digits of a byte position are read. No file has so many bytes."""
@@ -194,6 +200,7 @@ class ZarrFace:
         self._generation = -1
         self._known: Bounded[str, Known] = Bounded(_KNOWN)
         self._trees: Bounded[str, Tree] = Bounded(_KNOWN)
+        self._documents: Bounded[tuple[str, str, str], bytes] = Bounded(_DOCUMENTS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 (ASGI; no body is read)
         """Answer GET and HEAD for ``scope["cubeport.path"]``, the raw path below ``/zarr/``."""
@@ -290,13 +297,18 @@ class ZarrFace:
         if wanted is not None and wanted.strip() != "*" and replies.fits(wanted, tag):
             await _send(send, 304, headers)
             return
-        try:
-            address = known.dataset_id, known.version_id
-            stored = await off_the_loop(self._engine, *address, read, *address, key)
-        except Corrupt:
-            # Bytes that were removed between reading the record and this read are gone, not damaged.
-            self._held(f"{known.dataset_id}@{known.version_id}", keys.Key(node, indices))
-            raise
+        address = known.dataset_id, known.version_id
+        is_kept = indices is None and self._offload_prefix is None
+        stored = self._kept((*address, key)) if is_kept else None
+        if stored is None:
+            try:
+                stored = await off_the_loop(self._engine, *address, read, *address, key)
+            except Corrupt:
+                # Bytes that were removed between reading the record and this read are gone, not damaged.
+                self._held(f"{known.dataset_id}@{known.version_id}", keys.Key(node, indices))
+                raise
+            if is_kept and stored is not None and stored.size <= _DOCUMENT:
+                stored = await self._keep((*address, key), stored)
         if stored is None:
             await self._absent(send, known, scope)
             return
@@ -313,6 +325,17 @@ class ZarrFace:
                 await _send(send, 200, headers)
                 return
             await send_object(scope, send, stored, headers, tag)
+
+    def _kept(self, name: tuple[str, str, str]) -> StoredObject | None:
+        """Return a metadata document that was read before. A version never changes."""
+        content = self._documents.get(name)
+        return None if content is None else StoredObject(io.BytesIO(content), len(content), "")
+
+    async def _keep(self, name: tuple[str, str, str], stored: StoredObject) -> StoredObject:
+        with stored.file:
+            content = bytes(await _read(stored.file, stored.offset, stored.size))
+        self._documents.put(name, content, len(content))
+        return StoredObject(io.BytesIO(content), len(content), stored.digest)
 
     async def _absent(self, send: Send, known: Known, scope: Scope) -> None:
         """Answer for a chunk that the version never had. The client fills it, so this is not an error."""

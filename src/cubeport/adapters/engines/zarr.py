@@ -361,7 +361,7 @@ class Reader:
             if not stat.S_ISREG(status.st_mode) or status.st_size != entry.size:
                 os.close(opened)
                 raise _corrupt(f"{key!r} has a different size than was written", dataset_id, version_id)
-            file = cast("BinaryIO", os.fdopen(opened, "rb", buffering=0))
+            file = cast("BinaryIO", io.FileIO(opened))  # os.fdopen asks the kernel again what the file is
             return StoredObject(file=file, size=entry.size, digest=entry.sha256)
 
     def overview(self, dataset_id: str, version_id: str, key: str) -> StoredObject | None:
