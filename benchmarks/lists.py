@@ -1,10 +1,11 @@
 """Server CPU of lists and searches at a few datasets and at many, in one run.
 
-    python benchmarks/lists.py [--many 10000] [--write docs/performance.md]
+    python benchmarks/lists.py [--sizes 10 100 10000 100000] [--write docs/performance.md]
 
 One small real dataset is ingested; its rows are then copied, each copy with a place and time of its own, so that a server answers
-from a catalog of any size. CPU is that of the server's threads (``/proc/*/schedstat``): a busy machine does not count. What is
-found is compared with the copies that were made.
+from a catalog of any size. It grows from one size to the next; ratios compare with 100 datasets, which fill each page. CPU is
+that of the server's threads (``/proc/*/schedstat``): a busy machine does not count. What is found is compared with the copies that
+were made.
 """
 
 from __future__ import annotations
@@ -69,8 +70,8 @@ REQUESTS = {
 }
 
 
-def instance(root: Path, count: int) -> int:
-    """Make an instance of *count* datasets; return how many of them have a place in :data:`BOX` and time in the quarter."""
+def instance(root: Path) -> None:
+    """Make an instance of the one dataset that is copied."""
     axes = {"time": ("time", [0, 1], {"units": "days since 2005-01-01"}), "lat": [0.0, 1.0], "lon": [0.0, 1.0]}
     source = root.parent / "small.nc"
     data = xr.Dataset({"t": (("time", "lat", "lon"), np.zeros((2, 2, 2), "f4"))}, axes)
@@ -80,17 +81,20 @@ def instance(root: Path, count: int) -> int:
     with cubeport.connect(root) as service:
         done = service.ingest_here(IngestionRequest(dataset_id="seed"), FileOptions(files=(str(source),)))
         assert done.status == "completed", done.error
-    rng, hits = random.Random(3), 0
+
+
+def grow(root: Path, held: int, count: int, rng: random.Random) -> int:
+    """Add copies up to *count*; return how many of them have a place in :data:`BOX` and time in the quarter."""
+    hits = 0
     with cubeport.Catalog.open(root) as catalog:
         seed = catalog.backend.get_by_key("seed")
         assert seed is not None
         latest = seed.metadata["dataset"]["latest"]
         rows = {table: catalog.rows.get(table, latest) for table in (VERSION, CUBE)}
-        for start in range(1, count, 500):
+        for start in range(held, count, 5_000):
             with catalog.backend.transaction():
-                for n in range(start, min(start + 500, count)):
-                    hits += clone(catalog, seed, rows, n, rng)
-        catalog.backend.delete_record(seed.id, seed.version)
+                for n in range(start, min(start + 5_000, count)):
+                    hits += clone(catalog, seed, rows, n + 1, rng)
     return hits
 
 
@@ -148,22 +152,28 @@ def measured(root: Path, hits: int, rounds: int) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--many", type=int, default=10_000)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[10, 100, 10_000, 100_000])
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--write", type=Path)
     options = parser.parse_args()
     columns: dict[int, dict[str, float]] = {}
-    for count in (101, options.many + 1):
-        with tempfile.TemporaryDirectory() as folder:
-            root = Path(folder) / "instance"
-            hits = instance(root, count)
-            columns[count - 1] = measured(root, hits, options.rounds)
-    few, many = columns.values()
+    with tempfile.TemporaryDirectory() as folder:
+        root, rng, held, hits = Path(folder) / "instance", random.Random(3), 0, 0
+        instance(root)
+        for count in sorted(options.sizes):
+            hits += grow(root, held, count, rng)
+            held = count
+            columns[count] = measured(root, hits, options.rounds)
+    base = columns[100] if 100 in columns else columns[min(columns)]
+    most = columns[max(columns)]
     lines = [
-        f"| server CPU, ms | {' datasets | '.join(f'{n:,}' for n in columns)} datasets | ratio |",
-        "|---|--:|--:|--:|",
-        *(f"| {name} | {few[name]:.1f} | {many[name]:.1f} | {many[name] / few[name]:.2f} |" for name in REQUESTS),
+        f"| server CPU, ms | {' datasets | '.join(f'{n:,}' for n in columns)} datasets | {max(columns):,} / 100 |",
+        f"|---|{'--:|' * (len(columns) + 1)}",
+        *(
+            f"| {name} | {' | '.join(f'{column[name]:.1f}' for column in columns.values())} | {most[name] / base[name]:.2f} |"
+            for name in REQUESTS
+        ),
     ]
     table = "\n".join([*lines, "", f"Median of {options.rounds}. Python {platform.python_version()}, {os.cpu_count()} cores."])
     print(table)
