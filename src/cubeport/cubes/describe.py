@@ -28,6 +28,7 @@ from cubeport.cubes.decoding import decoded, opened
 from cubeport.cubes.description import Axis, BoundingBox, Crs, CubeDescription, Grid, Spatial, Temporal, Variable
 from cubeport.cubes.spread import Sample, Spread
 from cubeport.cubes.stamps import Stamps
+from cubeport.cubes.undeclared import undeclared
 from cubeport.errors import SourceRejected, VariablesMismatch
 
 if TYPE_CHECKING:
@@ -243,6 +244,7 @@ def _variable(
         if far:
             words = f"{name!r} has values far beyond all others, perhaps a fill value that is not declared; colours leave them out"
             notes.append(("outliers", words))
+        notes += undeclared(name, variable, spread)
     mapping = variable.attrs.get("grid_mapping")
     return Variable(
         name=name,

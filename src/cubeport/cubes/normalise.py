@@ -17,6 +17,7 @@ from cubeport.cubes import axes
 from cubeport.cubes.companions import REFERENCES
 from cubeport.cubes.decoding import decoded
 from cubeport.cubes.mending import in_days
+from cubeport.cubes.packing import VALID, valid_range
 from cubeport.cubes.ragged import NotRagged, by_station
 from cubeport.cubes.raw import computed, dataset, expanded, renamed, variables
 from cubeport.cubes.steps import NormaliseStep, Positions, SetTime, parsed
@@ -27,7 +28,7 @@ TOLERANCE = 1e-5
 """How much coordinates of two files may differ, as a share of a step."""
 
 _FILE = "global"
-_CHANGED_RANGES = ("valid_min", "valid_max", "valid_range", "actual_range")
+_CHANGED_RANGES = (*VALID, "actual_range")
 
 
 def tolerance(steps: Sequence[Mapping[str, Any]]) -> float:
@@ -231,10 +232,12 @@ def _decode_packed(raw: xr.Dataset, names: Sequence[str] | bool, _: str) -> xr.D
 
 
 def unpacked(name: str, variable: xr.Variable) -> xr.Variable:
-    """Return *variable* lazily as unpacked floating-point numbers, with missing values as NaN."""
+    """Return *variable* lazily as unpacked floating-point numbers, with missing values as NaN, and its valid range unpacked."""
     opened = xr.conventions.decode_cf_variable(name, variable, concat_characters=False, decode_times=False, decode_timedelta=False)
     kind = opened.dtype if opened.dtype.kind == "f" else np.result_type("float32", opened.dtype)
-    attributes = {key: value for key, value in variable.attrs.items() if key not in PACKING}
+    attributes = {key: value for key, value in variable.attrs.items() if key not in (*PACKING, *VALID)}
+    ends = dict(zip(("valid_min", "valid_max"), valid_range(variable), strict=True))
+    attributes |= {key: kind.type(end) for key, end in ends.items() if np.isfinite(end)}
     opened.encoding = dict(variable.encoding)
     return computed(opened, lambda values: values, kind, {**attributes, "_FillValue": kind.type(np.nan)})
 

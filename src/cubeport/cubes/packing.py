@@ -1,0 +1,66 @@
+"""How the numbers of a variable are packed, and what its valid range means for the numbers that readers see."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+VALID = ("valid_min", "valid_max", "valid_range")
+
+
+class Packing(NamedTuple):
+    """``decoded = stored * scale + offset``."""
+
+    is_whole: bool
+    """Whether integers are stored."""
+    modulus: float
+    """What makes a negative number of an attribute unsigned, as ``_Unsigned`` demands; 0 for signed values."""
+    scale: float
+    offset: float
+
+    @classmethod
+    def of(cls, variable: xr.Variable) -> Packing:
+        """Return the packing of an undecoded variable."""
+        is_whole = variable.dtype.kind in "iu"
+        is_unsigned = variable.dtype.kind == "u" or (is_whole and str(variable.attrs.get("_Unsigned", "")).lower() == "true")
+        scale, offset = number(variable.attrs.get("scale_factor")), number(variable.attrs.get("add_offset"))
+        modulus = 2.0 ** (8 * variable.dtype.itemsize) if is_unsigned else 0.0
+        return cls(is_whole, modulus, scale or 1.0, offset or 0.0)
+
+    def packed(self, value: float) -> float:
+        """Return a decoded value as it is stored."""
+        stored = (value - self.offset) / self.scale if (self.scale, self.offset) != (1.0, 0.0) else value
+        return round(stored) if self.is_whole else stored
+
+    def decoded(self, given: Any) -> float | None:
+        """Return a number of an attribute as it limits decoded values.
+
+        It is packed as the values are, unless its type shows that it is not (NetCDF Users Guide, ``valid_range``).
+        """
+        found = number(given)
+        is_decoded = self.is_whole and getattr(given, "dtype", None) is not None and given.dtype.kind == "f"
+        if found is None or is_decoded:
+            return found
+        return (found + (self.modulus if found < 0 else 0.0)) * self.scale + self.offset
+
+
+def valid_range(variable: xr.Variable) -> tuple[float, float]:
+    """Return the ends of the valid range of decoded values; infinite where an undecoded variable has none."""
+    attributes, packing = variable.attrs, Packing.of(variable)
+    pair: Any = attributes.get("valid_range")
+    given = pair if getattr(pair, "size", 0) == 2 else (attributes.get("valid_min"), attributes.get("valid_max"))
+    ends = zip(map(packing.decoded, given), (-math.inf, math.inf), strict=True)
+    lowest, highest = (default if end is None else end for end, default in ends)
+    return min(lowest, highest), max(lowest, highest)
+
+
+def number(given: Any) -> float | None:
+    """Return the finite number that an attribute is or writes; ``None`` if it is none."""
+    try:
+        found = float(given)  # of an array too, if it has one element
+    except (TypeError, ValueError):
+        return None
+    return found if math.isfinite(found) else None
