@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
 import pytest
 import xarray as xr
 
+from cubeport.cubes import times
+from cubeport.cubes.calendars import Stamp
 from cubeport.cubes.mending import clean, counted_in_days, mend
 from cubeport.errors import SourceRejected
 
@@ -104,3 +107,42 @@ def test_a_part_of_a_month_is_refused_with_the_step_that_takes_it() -> None:
         counted_in_days(time([0, 1.5], "months since 1979-01-01"))
     assert caught.value.reason == "bad-time"
     assert "--normalise 'decode_periods: {time: parts}'" in (caught.value.next_step or "")
+
+
+@pytest.mark.parametrize(
+    ("zone", "hour"),
+    [
+        ("-6:00", 6),
+        (" -6:00", 6),
+        (" -06:00", 6),
+        (" -6", 6),
+        (" -0600", 6),
+        (" +5:30", -5.5),
+        (" UTC", 0),
+        (" gmt", 0),
+        ("Z", 0),
+        ("", 0),
+    ],
+)
+@pytest.mark.parametrize("date", ["2020-01-02 00:00:00", "2020-1-2T0:0", "2020-01-02 00:00:00.0"])
+def test_a_time_zone_is_heeded_however_it_is_written(date: str, zone: str, hour: float) -> None:
+    """CF 4.4 writes -6:00; cftime skips it without a word, so that dates were six hours wrong."""
+    units = f"hours since {date}{zone}"
+    source = raw({"time": (("time",), np.array([0, 1], "i4"), {"units": units})})
+    mended, warnings = counted_in_days(source)
+    expected = Stamp(2020, 1, 2 if hour >= 0 else 1, int(hour % 24), round(hour % 1 * 60))
+    for written in (units, mended["time"].attrs["units"]):
+        assert times.decode([0, 1], written, "standard", name="time")[0] == expected
+    # Every reader of the stored units agrees, the one that skipped the zone too.
+    assert mended["time"].dtype == "i4"
+    for use_cftime in (True, False):
+        read = xr.decode_cf(mended, decode_times=xr.coders.CFDatetimeCoder(use_cftime=use_cftime)).time
+        assert read.dt.strftime("%Y-%m-%d %H:%M")[0] == f"2020-01-{expected.day:02} {expected.hour:02}:{expected.minute:02}"
+    assert bool(warnings) == (mended["time"].attrs["units"] != units)
+
+
+@pytest.mark.parametrize("zone", ["EST", "CET", "local", "PM", "UTC+3"])
+def test_a_time_zone_that_means_several_is_refused(zone: str) -> None:
+    with pytest.raises(SourceRejected, match=re.escape(f"in the time zone '{zone}'")) as refused:
+        times.decode([0, 1], f"hours since 2020-01-01 00:00:00 {zone}", "standard", name="time")
+    assert '"units": "hours since 2020-01-01 00:00:00 +00:00"' in str(refused.value.next_step)

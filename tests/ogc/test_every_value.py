@@ -226,6 +226,20 @@ def test_a_place_and_a_time_are_those_of_the_source(client: httpx.Client, put: A
     )
 
 
+def test_a_missing_value_in_double_precision_is_missing_in_every_answer(client: httpx.Client, stored: Any, tmp_path: Path) -> None:
+    """/zarr and the measured range had the number, and all other answers had it as missing."""
+    values = np.where(cube().t.values == 5, np.float32(1e20), cube().t.values)
+    changed(cube(), "t", values, missing_value=np.float64(1e20)).to_netcdf(tmp_path / "double.nc", engine="netcdf4")
+    kept = stored(str(tmp_path / "double.nc"))
+    assert kept.description.variable("t").valid_max == 11
+    for form, read in READERS.items():
+        found = [value for *_, value in read(ask(client, kept.dataset_id, f=form))]
+        assert (found.count(None), max(value for value in found if value is not None)) == (1, 11), form
+    folder = kept.engine.path(kept.dataset_id, kept.shown().version.version_id)
+    with xr.open_zarr(folder, chunks=None) as lying:
+        assert np.isnan(lying["t"].values).sum() == 1
+
+
 @pytest.mark.parametrize("name", ["time-packed", "time-packed-with-bounds"])
 def test_the_extent_of_packed_times_is_that_of_the_labels(client: httpx.Client, put: Any, name: str) -> None:
     dataset, truth = put(name)

@@ -1,8 +1,8 @@
 """Repairs that cubeport makes in every source without being asked, each with a warning.
 
 It repairs text that is not UTF-8, control characters, attributes too long to publish, variables without values, the name that
-xarray gives to an unnamed array, and whole months or years since a date. Each of these has only one meaning. Every other change
-must be requested (:mod:`cubeport.cubes.normalise`).
+xarray gives to an unnamed array, whole months or years since a date, and time zones that libraries skip. Each of these has only one
+meaning. Every other change must be requested (:mod:`cubeport.cubes.normalise`).
 """
 
 from __future__ import annotations
@@ -133,9 +133,10 @@ def _named(raw: xr.Dataset, warnings: Warnings) -> xr.Dataset:
 
 
 def counted_in_days(raw: xr.Dataset) -> tuple[xr.Dataset, Warnings]:
-    """Return *raw* with weeks, and whole months and years, since a date converted to days, and a warning for each.
+    """Return *raw* with weeks, and whole months and years, since a date converted to days, time zones with all their digits, and a
+    warning for each.
 
-    Libraries do not decode weeks, and months and years only in calendars with months of equal length.
+    Libraries do not decode weeks, and months and years only in calendars with months of equal length. Some skip the zone ``-6:00``.
 
     Raises
     ------
@@ -147,6 +148,14 @@ def counted_in_days(raw: xr.Dataset) -> tuple[xr.Dataset, Warnings]:
         units, name = str(variable.attrs.get("units", "")), str(key)
         if variable.dtype.kind not in "iuf" or variable.size == 0:
             continue
+        if (zoned := times.with_offset(units, name=name)) != units:
+            held = variables(raw)
+            held[name] = variable.copy(deep=False)
+            held[name].attrs = {**variable.attrs, "units": zoned}
+            raw = dataset(held, raw.attrs)
+            words = f"the units of {name!r}, {units[:80]!r}, have a time zone that some libraries skip: they are now {zoned[:80]!r}"
+            warnings.append(("time-repaired", words))
+            units = zoned
         if weeks := _WEEKS.fullmatch(units):
             raw = _scaled(raw, name, 7, f"days since {weeks[1]}")
             warnings.append(("time-repaired", f"{name!r} counted weeks since {weeks[1][:40]}; it now counts days"))

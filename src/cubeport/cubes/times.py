@@ -17,6 +17,13 @@ from cubeport.errors import SourceRejected
 
 _SINCE = re.compile(r"\s*(\w+)\s+since\s+(.+)", re.IGNORECASE)
 
+_REFERENCE = re.compile(
+    r"(?P<date>\d+-\d{1,2}-\d{1,2}(?:\s+|T)\d{1,2}:\d{1,2}(?::\d{1,2}(?:\.\d*)?)?)\s*(?P<zone>\S.*?)\s*", re.IGNORECASE
+)
+_OFFSET = re.compile(r"([+-])(\d{1,2})(?::?([0-5]\d))?", re.ASCII)
+_ZONE_NAME = re.compile(r"[A-Za-z]{2,5}(?:[+-]?\d{1,2}(?::?\d{2})?)?", re.ASCII)
+_UTC = frozenset({"utc", "gmt", "ut"})
+
 _SECONDS = {
     **dict.fromkeys(("day", "days", "d"), 86400.0),
     **dict.fromkeys(("hour", "hours", "hr", "hrs", "h"), 3600.0),
@@ -40,6 +47,35 @@ _MEANT = (
 def is_time_units(units: object) -> bool:
     """Return whether these are time units in CF, such as ``days since 1950-01-01``."""
     return isinstance(units, str) and _SINCE.match(units) is not None
+
+
+def with_offset(units: str, *, name: str) -> str:
+    """Return *units* with the time zone of their date in a form that all libraries read.
+
+    CF writes ``-6:00`` (4.4), which pandas reads, and cftime skips without a word: its dates are six hours wrong.
+
+    Raises
+    ------
+    SourceRejected
+        ``bad-time``, for the name of a zone other than UTC. cftime skips it too, and many names mean several zones.
+    """
+    since = _SINCE.fullmatch(units)
+    found = _REFERENCE.fullmatch(since[2]) if since else None
+    if since is None or found is None:
+        return units
+    zone = found["zone"]
+    if offset := _OFFSET.fullmatch(zone):
+        return f"{since[1]} since {found['date']} {offset[1]}{int(offset[2]):02}:{offset[3] or '00'}"
+    if zone.lower() in _UTC:
+        return units if zone in ("UTC", "GMT") else f"{since[1]} since {found['date']} +00:00"
+    if _ZONE_NAME.fullmatch(zone):
+        raise repairable(
+            f"time {name!r} counts from a date in the time zone {zone!r}, whose offset CF does not define",
+            reason="bad-time",
+            repair={"set_attributes": {name: {"units": f"{since[1]} since {found['date']} +00:00"}}},
+            before="write its offset instead of +00:00, and repeat with",
+        )
+    return units
 
 
 def calendar_of(attributes: Any, *, name: str) -> CalendarName:
@@ -94,6 +130,7 @@ def _decoded(numbers: Any, units: str, calendar: CalendarName, *, name: str) -> 
     import cftime
     import numpy as np
 
+    units = with_offset(units, name=name)
     if numbers.dtype.kind == "f" and not np.isfinite(numbers).all():
         where = int(np.flatnonzero(~np.isfinite(numbers))[0])
         raise repairable(

@@ -71,6 +71,10 @@ def _with_fill(attributes: Mapping[Any, Any], dtype: np.dtype[Any] | None, where
         # xarray cannot decode a text _FillValue from Zarr v3, but missing_value has the same effect.
         return {"missing_value" if key == "_FillValue" else key: value for key, value in held.items()}
     missing = held.get("missing_value")
+    if dtype.kind == "f" and np.asarray(missing).dtype.kind in "iuf":
+        # In the precision of the values: the double 1e20 equals no float32, and JSON does not say which of both it was.
+        with np.errstate(over="ignore"):  # no value equals what is too large for the type
+            missing = held["missing_value"] = np.asarray(missing).astype(dtype)[()]
     if isinstance(missing, float | np.floating) and not math.isfinite(missing):
         del held["missing_value"]
         if "_FillValue" not in held and dtype.kind == "f":
