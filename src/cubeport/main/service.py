@@ -367,12 +367,12 @@ def serve(root: Path, *, announce: Callable[[str], None], jobs: bool = True, **f
 
 def _serve_one(root: Path, flags: Mapping[str, Any], bound: socket, public_url: str, jobs: bool, ready: Callable[[], None]) -> None:
     """Serve in this process until SIGTERM. Settings are loaded again, because it can be a separate process."""
-    from cubeport.main.allocator import return_what_is_freed
+    from cubeport.main.allocator import share_arenas
     from cubeport.server import run
     from cubeport.server.app import create_app
     from cubeport.settings import load
 
-    return_what_is_freed()
+    share_arenas()
     settings = load(root, **flags)
     logs.begin(settings)
     children = _children(settings)
