@@ -33,6 +33,9 @@ DOUBTED = {
     "text": (source([1, -999, 3, 4, 5, 6], "f4", missing_value="-999"), "undeclared-missing"),
     "another name": (source([1, 2, 3, 4, 5, -9999], "f4", FillValue=-9999.0), "undeclared-missing"),
     "packed": (source([1, 2, 3, 4, 5, -32768], "i2", nodata_value=np.int16(-32768), scale_factor=0.1), "undeclared-missing"),
+    "unwritten": (source([1, 2, 3, 4, 5, -32767], "i2", scale_factor=0.1, add_offset=5.0), "undeclared-missing"),
+    "unwritten reals": (source([1, 2, 3, 4, 5, 9.969209968386869e36], "f4"), "undeclared-missing"),
+    "unwritten integers": (source([1, 2, 3, 4, 5, -(2**31) + 1], "i4"), "undeclared-missing"),
     "range": (source([1, 2, 3, 4, 5, -32768], "i2", valid_range=np.array([0, 100], "i2"), scale_factor=0.1), "outside-valid-range"),
     "range turned": (
         source([1, 2, 3, 4, 5, -32768], "i2", valid_range=np.array([0, 100], "i2"), scale_factor=-0.1),
@@ -63,6 +66,7 @@ def test_the_repair_of_a_warning_makes_the_number_missing_and_the_warning_go(nam
     "raw",
     [
         source([1, 2, 3, 4, 5, 6], "f4", missing_value=np.float32(-999), valid_range=np.array([1, 6], "f4")),
+        source([1, 2, 3, 4, 5, 65535], "u2", _FillValue=np.uint16(9)),
         source([1, 2, 3, 4, 5, 6], "f4", FillValue="none", valid_range="0 10", valid_min="0"),
         source([0, 100, -56, -6, 1, 2], "i1", _Unsigned="true", valid_range=np.array([0, -6], "i1"), scale_factor=0.5),
         source([0, 100, 7, 8, 1, 2], "i2", valid_range=np.array([0, 10.0], "f4"), scale_factor=0.1),
