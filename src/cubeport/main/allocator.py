@@ -19,7 +19,7 @@ _ARENAS = 2
 def share_arenas() -> None:
     """Limit the arenas of glibc. Other C libraries are left as they are.
 
-    Whoever sets glibc's own variables decides instead.
+    If the environment sets glibc's own variables, they decide instead.
     """
     if any(name.startswith("MALLOC_") for name in os.environ) or "GLIBC_TUNABLES" in os.environ:
         return
