@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 import xarray as xr
@@ -88,3 +89,16 @@ def test_two_servers_share_a_catalog_and_a_bucket_and_nothing_else(
                 np.testing.assert_array_equal(values(each.url, "cube"), np.full((4, 3, 5), n + 0.5, "f4"))
     checked = cli("fsck", "--data", "--instance", first.root)
     assert checked.returncode == 0, checked.stdout
+
+
+@pytest.mark.slow
+def test_a_server_ingests_what_another_received(machines: Callable[[str], Machine], tmp_path: Path) -> None:
+    first, second = machines("a"), machines("b")
+    body = made(tmp_path / "sent.nc", 7.5).read_bytes()
+    sent = httpx.post(f"{first.url}/uploads", content=body, timeout=60, trust_env=False).json()
+    request = {"dataset_id": "sent", "source": f"upload:{sent['upload_id']}", "publish": True}
+    done = httpx.post(f"{second.url}/ingestions", json=request, headers={"Prefer": "wait=60"}, timeout=120, trust_env=False)
+    assert done.json()["status"] == "completed", done.text
+    for each in (first, second):
+        np.testing.assert_array_equal(values(each.url, "sent"), np.full((4, 3, 5), 7.5, "f4"))
+    assert cli("fsck", "--data", "--instance", first.root).returncode == 0, "an upload is no stray object"

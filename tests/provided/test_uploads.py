@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
 from tests.e2e.conftest import cli, start, stop
+from tests.objectstore import KEY, SECRET, ObjectStore
 from tests.provided.places import instance, netcdf
 
+from cubeport.adapters.fetching import shared_uploads
+from cubeport.adapters.fetching.shared_uploads import SharedUploads
 from cubeport.adapters.fetching.uploads import UploadFolder
-from cubeport.errors import NotFound, SourceRejected, TooLarge
+from cubeport.adapters.storage.s3 import S3Place
+from cubeport.errors import NotFound, SourceRejected, StoreUnavailable, TooLarge
 
 
 def test_a_file_is_sent_and_ingested(tmp_path: Path) -> None:
@@ -78,3 +83,65 @@ def test_an_upload_is_for_its_owner_and_for_a_day(tmp_path: Path) -> None:
     os.utime(folder.folder(upload.upload_id), (0, 0))
     folder.prune()
     assert [each.name for each in (tmp_path / "uploads").iterdir()] == []
+
+
+def sent(uploads: UploadFolder, body: bytes, owner: str = "k") -> str:
+    with uploads.begin(filename="a.nc", owner=owner, declared=len(body)) as receiving:
+        receiving.take(body)
+        return receiving.finish(sha256=None).upload_id
+
+
+@pytest.fixture
+def machines(tmp_path: Path, object_store: ObjectStore) -> tuple[SharedUploads, SharedUploads, str]:
+    """Two machines with a bucket in common, and its name."""
+    bucket = object_store.bucket()
+    place = S3Place("p", bucket, "versions/_uploads", object_store.endpoint, key=KEY, secret=SECRET, allow_http=True)
+    one, two = (SharedUploads(tmp_path / name, lambda: place, max_bytes=50 << 20) for name in ("one", "two"))
+    return one, two, bucket
+
+
+def test_another_machine_has_what_one_received(machines: tuple[SharedUploads, SharedUploads, str]) -> None:
+    one, two, _ = machines
+    body = os.urandom(17 << 20)  # three requests
+    upload = sent(one, body)
+    with pytest.raises(NotFound):
+        two.file(upload, owner="other")
+    assert not two.folder(upload).exists(), "it is fetched for its owner only"
+    with ThreadPoolExecutor(4) as threads:
+        assert {path.read_bytes() == body for path in threads.map(lambda _: two.file(upload, owner="k"), range(4))} == {True}
+    assert [each.name for each in two.folder(upload).parent.iterdir()] == [upload]
+    with pytest.raises(NotFound):
+        two.file("0" * 32, owner="k")
+
+
+def test_an_upload_that_changed_in_the_bucket_is_not_taken(
+    machines: tuple[SharedUploads, SharedUploads, str], object_store: ObjectStore
+) -> None:
+    one, two, bucket = machines
+    upload = sent(one, b"abc")
+    object_store.put(bucket, f"versions/_uploads/{upload}/a.nc", b"abd")
+    with pytest.raises(StoreUnavailable, match="other bytes"):
+        two.file(upload, owner="k")
+    assert list(two.folder(upload).parent.iterdir()) == []
+
+
+def test_an_upload_that_cannot_be_shared_is_not_kept(machines: tuple[SharedUploads, SharedUploads, str], tmp_path: Path) -> None:
+    gone = S3Place("p", "gone", "x", "http://127.0.0.1:9", key=KEY, secret=SECRET, allow_http=True)
+    uploads = SharedUploads(tmp_path / "three", lambda: gone, max_bytes=10)
+    with pytest.raises(StoreUnavailable):
+        sent(uploads, b"abc")
+    assert list((tmp_path / "three").iterdir()) == []
+
+
+def test_old_uploads_leave_the_bucket(
+    machines: tuple[SharedUploads, SharedUploads, str], object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two, bucket = machines
+    upload = sent(one, b"abc")
+    two.prune()
+    assert len(object_store.keys(bucket)) == 2, "it is for a day"
+    monkeypatch.setattr(shared_uploads, "KEPT_H", -1)
+    two.prune()
+    assert object_store.keys(bucket) == []
+    with pytest.raises(NotFound):
+        two.file(upload, owner="k")

@@ -304,14 +304,21 @@ def _sources(settings: Settings, catalog: Catalog) -> tuple[KeptFolder, UploadFo
     from cubeport.adapters.fetching.bringing import Bringer
     from cubeport.adapters.fetching.installed import InstalledSources
     from cubeport.adapters.fetching.kept import KeptFolder
+    from cubeport.adapters.fetching.shared_uploads import SharedUploads
     from cubeport.adapters.fetching.uploads import UploadFolder
     from cubeport.adapters.sources.places import LocalPlaces, iris_sample_data
     from cubeport.adapters.storage.fetching import Bounds, KeepingFetcher
     from cubeport.adapters.storage.profiles import read_profiles
+    from cubeport.main.versions import bucket_of
 
     keeping = settings.ingest
     kept = KeptFolder(settings.data_dir / "fetched", hours=keeping.keep_fetched_h, max_bytes=keeping.keep_fetched_bytes)
-    uploads = UploadFolder(settings.data_dir / "uploads", max_bytes=settings.limits.upload_bytes)
+    folder, most = settings.data_dir / "uploads", settings.limits.upload_bytes
+    if settings.profile is None:
+        uploads = UploadFolder(folder, max_bytes=most)
+    else:
+        # No dataset has an underscore in front, so no repository is there.
+        uploads = SharedUploads(folder, lambda: bucket_of(settings).below("_uploads"), max_bytes=most)
 
     def profiles() -> Mapping[str, tuple[Profile, str]]:
         types = catalog.plugins.values("profile_type")

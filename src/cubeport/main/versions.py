@@ -13,6 +13,7 @@ from cubeport.errors import InvalidConfiguration
 
 if TYPE_CHECKING:
     from cubeport.adapters.engines.repositories import Repositories
+    from cubeport.adapters.storage.s3 import S3Place
     from cubeport.catalog.backend import Rows
     from cubeport.catalog.work.undo import Undoer
     from cubeport.service.ports import Lister
@@ -36,6 +37,25 @@ def listers_of(place: Place) -> dict[str, Lister]:
     return {name: role(name, "Lister", place) for name, engine in ENGINES.items() if place.store or not engine.needs_store}
 
 
+def bucket_of(settings: Settings) -> S3Place:
+    """Return where the setting ``profile`` stores its bytes.
+
+    Raises
+    ------
+    InvalidConfiguration
+        If the profile does not exist, is not on S3 or not for data.
+    """
+    from cubeport.adapters.storage.profiles import s3_places
+
+    place = s3_places(settings.instance, os.environ, "data").get(settings.profile or "")
+    if place is None:
+        raise InvalidConfiguration(
+            f"profile: {settings.profile!r} is not a profile with `protocol: s3` and `use: [data]`.",
+            next_step="write it in config/profiles.yaml, or set engine: zarr and profile: null in config/service.yaml",
+        )
+    return place
+
+
 def _repositories(settings: Settings) -> Repositories:
     """Return the repositories in the object store.
 
@@ -46,16 +66,9 @@ def _repositories(settings: Settings) -> Repositories:
     ExtraMissing
         If Icechunk is not installed.
     """
+    place = bucket_of(settings)
     from cubeport.adapters.engines.repositories import Bucket, Repositories, Tuning
-    from cubeport.adapters.storage.profiles import s3_places
 
-    places = s3_places(settings.instance, os.environ, "data")
-    place = places.get(settings.profile or "")
-    if place is None:
-        raise InvalidConfiguration(
-            f"profile: {settings.profile!r} is not a profile with `protocol: s3` and `use: [data]`.",
-            next_step="write it in config/profiles.yaml, or set engine: zarr and profile: null in config/service.yaml",
-        )
     tuning = settings.icechunk
     return Repositories(
         Bucket(place),

@@ -343,7 +343,7 @@ class Receiving(Protocol):
         """Write the next bytes. Raises TooLarge, NoSpace."""
 
     def finish(self, *, sha256: str | None) -> Upload:
-        """Complete the upload and return it. Raises SourceRejected (``empty``, ``digest-mismatch``)."""
+        """Complete the upload and return it. Raises SourceRejected (``empty``, ``digest-mismatch``), StoreUnavailable."""
 
 
 class Uploads(Protocol):

@@ -1,4 +1,7 @@
-"""Files that a client sent. They are kept in ``data_dir/uploads`` for a day, and only the API key that sent them can use them."""
+"""Files that a client sent. They are kept in ``data_dir/uploads`` for a day, and only the API key that sent them can use them.
+
+:mod:`.shared_uploads` has those of several machines.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,8 @@ from cubeport.cubes.write_request import Upload
 from cubeport.errors import NotFound, SourceRejected, TooLarge
 
 KEPT_H = 24
+SAID = "upload.json"
+"""The document of an upload, next to its file. It is written last."""
 
 _ID = re.compile(r"[0-9a-f]{32}")
 _NAME = re.compile(r"[^A-Za-z0-9._+-]+")
@@ -53,7 +58,7 @@ class UploadFolder:
         with store_errors("take the upload"):
             make_folders(self._root)
             demand_space(self._root, free_bytes=FREE_BYTES + (declared or 0))
-        self.prune()
+        self._remove_old()
         return Receiving(self, new_id(), _NAME.sub("-", filename).strip("-.")[-120:] or "upload", owner)
 
     def hold(self, size: int) -> None:
@@ -79,19 +84,32 @@ class UploadFolder:
             raise NotFound(f"There is no upload {upload_id[:40]}.", what="upload", next_step="send the file to POST /uploads")
         return self.folder(upload_id) / str(said["filename"])
 
+    def share(self, upload_id: str) -> None:
+        """Make an upload that has come known to other machines: there are none."""
+
     def prune(self) -> None:
         """Remove uploads that are older than a day or were never finished."""
+        self._remove_old()
+
+    def _remove_old(self) -> None:
         before = time.time() - KEPT_H * 3600
         for each in self._root.glob("*"):
             if _ID.fullmatch(each.name) and each.stat().st_mtime < before:
                 shutil.rmtree(each, ignore_errors=True)
 
     def _said(self, upload_id: str) -> Mapping[str, Any] | None:
+        document = self._document(upload_id)
         try:
-            said: Mapping[str, Any] = json.loads((self.folder(upload_id) / "upload.json").read_bytes())
-        except (FileNotFoundError, ValueError):
+            said: Mapping[str, Any] = json.loads(document or b"")
+        except ValueError:
             return None
         return said if said["expires_at"] > datetime.now(UTC).isoformat() else None
+
+    def _document(self, upload_id: str) -> bytes | None:
+        try:
+            return (self.folder(upload_id) / SAID).read_bytes()
+        except FileNotFoundError:
+            return None
 
 
 class Receiving:
@@ -100,7 +118,7 @@ class Receiving:
     def __init__(self, uploads: UploadFolder, upload_id: str, filename: str, owner: str | None) -> None:
         self._uploads, self._id, self._owner = uploads, upload_id, owner
         # Stored under a name of our own, so that a file called upload.json is like any other file.
-        self._filename = filename if filename != "upload.json" else "upload-.json"
+        self._filename = filename if filename != SAID else "upload-.json"
         self._folder = uploads.folder(upload_id)
         self._digest = hashlib.sha256()
         self._size = 0
@@ -133,6 +151,8 @@ class Receiving:
         ------
         SourceRejected
             ``empty``; ``digest-mismatch``, if its sha256 is not the one that the sender gave.
+        StoreUnavailable
+            If it cannot be shared with the other machines. It is then not kept.
         """
         assert self._file is not None
         if self._size == 0:
@@ -151,6 +171,7 @@ class Receiving:
             os.fsync(self._file.fileno())
             self._file.close()
             said = {**asdict(upload), "expires_at": expires.isoformat(), "owner": self._owner}
-            replace_file(self._folder / "upload.json", json.dumps(said).encode())
+            replace_file(self._folder / SAID, json.dumps(said).encode())
+        self._uploads.share(self._id)
         self._file = None
         return upload
