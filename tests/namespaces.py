@@ -9,10 +9,10 @@ import os
 import shutil
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import pytest
 
@@ -49,15 +49,20 @@ class Namespace:
         _ip("link", "set", f"{self.name}a", "up")
 
 
+_ONE = threading.Lock()
+
+
 @functools.cache
-def _network() -> tuple[int, IO[bytes]]:
-    """Return the network 10.213.N.0/24 that is this process's own, and the lock on it, which ends with the process."""
+def _network() -> int:
+    """Return N of the network 10.213.N.0/24 that is this process's own: it holds a lock on a file until it ends."""
     for number in range(256):
-        lock = (Path(tempfile.gettempdir()) / f"cubeport-network-{number}").open("wb")
-        with contextlib.suppress(BlockingIOError):
+        lock = os.open(Path(tempfile.gettempdir()) / f"cubeport-network-{number}", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return number, lock
-        lock.close()
+        except BlockingIOError:
+            os.close(lock)
+        else:
+            return number
     raise RuntimeError("256 processes of tests have networks")
 
 
@@ -66,7 +71,8 @@ def namespace(number: int = 0) -> Iterator[Namespace]:
     """Give a namespace with a cable to this computer, removed at the end. *number*: different for each of one test."""
     # Subnets of four addresses in 10.213.0.0/16, which the test servers of PostgreSQL let in.
     base = 4 * number
-    network, _ = _network()
+    with _ONE:  # of the threads of this process
+        network = _network()
     name = f"cp{os.getpid() % 100_000}n{number}"
     made = Namespace(name, f"10.213.{network}.{base + 1}", f"10.213.{network}.{base + 2}")
     _ip("netns", "add", name)
