@@ -64,7 +64,7 @@ class SharedUploads(UploadFolder):
         return path
 
     def share(self, upload_id: str) -> None:
-        """Put an upload that has come into the object store: the file first, so that whoever finds the document finds the file."""
+        """Put an upload that has come into the object store: the file first, since its document says that it is there."""
         said = self._said(upload_id)
         assert said is not None, "it has just come"
         with self._place.errors("keep the upload"):
