@@ -16,7 +16,7 @@ from tests.provided.places import instance, netcdf
 from cubeport.adapters.fetching import shared_uploads
 from cubeport.adapters.fetching.shared_uploads import SharedUploads
 from cubeport.adapters.fetching.uploads import UploadFolder
-from cubeport.adapters.storage.s3 import S3Place
+from cubeport.adapters.storage.s3 import UPLOADS, S3Place
 from cubeport.errors import NotFound, SourceRejected, StoreUnavailable, TooLarge
 
 
@@ -95,7 +95,7 @@ def sent(uploads: UploadFolder, body: bytes, owner: str = "k") -> str:
 def machines(tmp_path: Path, object_store: ObjectStore) -> tuple[SharedUploads, SharedUploads, str]:
     """Two machines with a bucket in common, and its name."""
     bucket = object_store.bucket()
-    place = S3Place("p", bucket, "versions/_uploads", object_store.endpoint, key=KEY, secret=SECRET, allow_http=True)
+    place = S3Place("p", bucket, f"versions/{UPLOADS}", object_store.endpoint, key=KEY, secret=SECRET, allow_http=True)
     one, two = (SharedUploads(tmp_path / name, lambda: place, max_bytes=50 << 20) for name in ("one", "two"))
     return one, two, bucket
 
@@ -119,7 +119,7 @@ def test_an_upload_that_changed_in_the_bucket_is_not_taken(
 ) -> None:
     one, two, bucket = machines
     upload = sent(one, b"abc")
-    object_store.put(bucket, f"versions/_uploads/{upload}/a.nc", b"abd")
+    object_store.put(bucket, f"versions/{UPLOADS}/{upload}/a.nc", b"abd")
     with pytest.raises(StoreUnavailable, match="other bytes"):
         two.file(upload, owner="k")
     assert list(two.folder(upload).parent.iterdir()) == []
@@ -145,3 +145,16 @@ def test_old_uploads_leave_the_bucket(
     assert object_store.keys(bucket) == []
     with pytest.raises(NotFound):
         two.file(upload, owner="k")
+
+
+def test_fsck_takes_no_upload_for_a_stray_object(
+    machines: tuple[SharedUploads, SharedUploads, str], object_store: ObjectStore
+) -> None:
+    pytest.importorskip("icechunk")
+    from cubeport.adapters.engines.repositories import Bucket, Repositories, Tuning
+
+    one, _, bucket = machines
+    sent(one, b"abc")
+    object_store.put(bucket, "versions/lost/chunks/x", b"x")
+    place = S3Place("p", bucket, "versions", object_store.endpoint, key=KEY, secret=SECRET, allow_http=True)
+    assert list(Repositories(Bucket(place), Tuning()).strays()) == ["lost"]

@@ -309,6 +309,7 @@ def _sources(settings: Settings, catalog: Catalog) -> tuple[KeptFolder, UploadFo
     from cubeport.adapters.sources.places import LocalPlaces, iris_sample_data
     from cubeport.adapters.storage.fetching import Bounds, KeepingFetcher
     from cubeport.adapters.storage.profiles import read_profiles
+    from cubeport.adapters.storage.s3 import UPLOADS
     from cubeport.main.versions import bucket_of
 
     keeping = settings.ingest
@@ -317,8 +318,7 @@ def _sources(settings: Settings, catalog: Catalog) -> tuple[KeptFolder, UploadFo
     if settings.profile is None:
         uploads = UploadFolder(folder, max_bytes=most)
     else:
-        # No dataset has an underscore in front, so no repository is there.
-        uploads = SharedUploads(folder, lambda: bucket_of(settings).below("_uploads"), max_bytes=most)
+        uploads = SharedUploads(folder, lambda: bucket_of(settings).below(UPLOADS), max_bytes=most)
 
     def profiles() -> Mapping[str, tuple[Profile, str]]:
         types = catalog.plugins.values("profile_type")

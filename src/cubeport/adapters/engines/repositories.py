@@ -23,6 +23,7 @@ import obstore
 from zarr.core.buffer.core import default_buffer_prototype
 
 from cubeport.adapters.engines.staging import checked_dataset, checked_id
+from cubeport.adapters.storage.s3 import UPLOADS
 from cubeport.adapters.storage.trial import check_store
 from cubeport.catalog.forms.canonical import new_id
 from cubeport.cubes.bounded import Bounded
@@ -229,7 +230,7 @@ class Repositories:
             found = obstore.list_with_delimiter(self.place.connect())
         yield from (each["path"] for each in found["objects"])
         for each in self._folders(found):
-            if self.find(each) is None and not self._is_empty(each):
+            if each != UPLOADS and self.find(each) is None and not self._is_empty(each):
                 yield each
 
     def _is_empty(self, prefix: str) -> bool:

@@ -1,4 +1,4 @@
-"""Uploads that every machine of a catalog has: each is in the bucket of the versions too, below ``_uploads``.
+"""Uploads that every machine of a catalog has: each is in the bucket of the versions too.
 
 One machine receives a file, another may run its ingestion. That one fetches the file when it is first asked for it.
 """

@@ -20,6 +20,10 @@ _REGION = "us-east-1"
 """What S3-compatible stores take when a profile names none."""
 
 
+UPLOADS = "_uploads"
+"""The folder of uploads, next to the repositories of datasets. No dataset has this name."""
+
+
 @dataclass(frozen=True, slots=True)
 class S3Place:
     """A prefix of a bucket, and how to reach it."""
