@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import random
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,6 @@ SEARCHES = (
     "/stac/collections/d00007/items",
     "/records?kind=dataset&q=seven&limit=10",
     "/records?bbox=10,10,14,14&limit=10",
-    "/records?where=title:seven&limit=10",
     "/ogcapi/jobs",
 )
 
@@ -62,7 +62,15 @@ def _clone(catalog: Any, seed: Any, rows: dict[str, Any], n: int, rng: random.Ra
     metadata["dataset"] |= {"latest": version_id, "head": version_id}
     catalog.backend.add_record(
         seed.replace(
-            id=record_id, key=dataset_id, title=title, metadata=metadata, version=1, bbox=box, time=span, visibility="public"
+            id=record_id,
+            key=dataset_id,
+            title=title,
+            metadata=metadata,
+            version=1,
+            bbox=box,
+            time=span,
+            visibility="public",
+            created_at=seed.created_at + timedelta(seconds=n),
         )
     )
     for table, row in rows.items():
