@@ -69,6 +69,7 @@ def viewer(built: Path) -> Iterator[str]:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
+    server.server_close()
 
 
 def shown(page: Page, *texts: str) -> str:
