@@ -270,7 +270,7 @@ GOOD = {"REQUEST": "GetMap", "LAYERS": "t", "STYLES": "", "CRS": "EPSG:4326", "B
         ({"WIDTH": "999999"}, None, "WIDTH"),
         ({"TIME": "1850-01-01"}, None, "no data"),
         ({"TIME": "yesterday"}, "InvalidDimensionValue", "TIME"),
-        ({"TIME": "2020-01-01/2020-01-03"}, "InvalidDimensionValue", "one value"),
+        ({"TIME": "2020-01-01,2020-01-03"}, "InvalidDimensionValue", "one value"),
         ({"FORMAT": "image/bmp"}, "InvalidFormat", "image/png"),
         ({"REQUEST": "GetMagic"}, "OperationNotSupported", "GetMap"),
         ({"BGCOLOR": "red"}, None, "RRGGBB"),
