@@ -6,6 +6,7 @@ problem is recorded with its file, line and column.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -36,14 +37,16 @@ class _Folder:
 
     def state(self) -> tuple[tuple[str, int, int], ...]:
         try:
-            files = sorted(self.path.iterdir())
+            with os.scandir(self.path) as files:  # a sync plan looks at every file: with Path it takes four times as long
+                return tuple(
+                    sorted(
+                        (file.name, stat.st_mtime_ns, stat.st_size)
+                        for file in files
+                        if os.path.splitext(file.name)[1] in (".yaml", ".yml") and (stat := file.stat())  # noqa: PTH122  # the same
+                    )
+                )  # also a pipe: it is reported as broken without being opened
         except FileNotFoundError:
             return ()
-        return tuple(
-            (file.name, stat.st_mtime_ns, stat.st_size)
-            for file in files
-            if file.suffix in (".yaml", ".yml") and (stat := file.stat())
-        )  # also a pipe: it is reported as broken without being opened
 
     def read(self) -> None:
         if (state := self.state()) == self.seen:
