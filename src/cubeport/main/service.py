@@ -152,7 +152,7 @@ def _service(settings: Settings, catalog: Catalog, children: Children, *, public
         configuration=configuration,
         sources=WithDerived(sources, derivations),
         gate=gate,
-        writer=lambda: engines.writer,
+        engines=engines,
         lock=lock,
         transforms=_functions(
             catalog.plugins.given("transform"), lambda each: function_of(each.name, each.value, 1, kind="transform")
@@ -186,7 +186,6 @@ def _service(settings: Settings, catalog: Catalog, children: Children, *, public
         datasets=datasets,
         stored=engines,
         arriving=arrivals,
-        writer=lambda: engines.writer,
         gate=gate,
         lock=lock,
         public_url=url,
@@ -222,7 +221,7 @@ def _service(settings: Settings, catalog: Catalog, children: Children, *, public
         derivations=derivations,
         replicator=replicator,
         overviews=OverviewMaking(
-            catalog=catalog, datasets=datasets, configuration=configuration, gate=gate, writer=lambda: engines.writer, lock=lock
+            catalog=catalog, datasets=datasets, configuration=configuration, gate=gate, engines=engines, lock=lock
         ),
         elsewhere=_elsewhere(settings),
         export_target=partial(_export_target, settings.instance),

@@ -39,6 +39,7 @@ from cubeport.service import describe
 from cubeport.service.changes import Reason, announce, join_version
 from cubeport.service.datasets import Dataset, Datasets
 from cubeport.service.decide import as_before, builds, choose, decide, overlap, period_type_of, updates
+from cubeport.service.engines import Engines
 from cubeport.service.fetching import RequestedPeriods, Taken, asked, runs, take
 from cubeport.service.ingestions import Ingestion, IngestionPlan, IngestionRequest, Scope
 from cubeport.service.making import Making, texts_of
@@ -55,7 +56,6 @@ from cubeport.service.ports import (
     SourceWindow,
     Staging,
     StoreObject,
-    Writer,
     WriteRequest,
     Written,
 )
@@ -108,7 +108,7 @@ class Ingester:
         configuration: Configuration,
         sources: Sources,
         gate: Gate,
-        writer: Callable[[], Writer],
+        engines: Engines,
         lock: DatasetLock,
         transforms: Mapping[str, PluginFunction] | None = None,
     ) -> None:
@@ -117,13 +117,9 @@ class Ingester:
         self._configuration = configuration
         self._sources = sources
         self._gate = gate
-        self._make_writer = writer
+        self._engines = engines
         self._lock = lock
         self._transforms = transforms or {}
-
-    @property
-    def _writer(self) -> Writer:
-        return self._make_writer()
 
     def resolve(self, ingestion: Ingestion) -> Wanted:
         """Return the request with its names resolved; see :func:`resolve`."""
@@ -491,8 +487,8 @@ class Ingester:
 
     def _not_held(self, wanted: Wanted) -> list[Problem]:
         """Return why a version may not point into the sources, one problem for each."""
-        if not self._writer.points:
-            words = f"versions of the engine {self._writer.name} are read by other machines, which do not have this file"
+        if not self._engines.writer.points:
+            words = f"versions of the engine {self._engines.writer.name} are read by other machines, which do not have this file"
             return [Problem(("sources", each.name), "not-virtual", f"{each.name}: {words}") for each in wanted.files]
         if wanted.source is not None:
             words = "is fetched, and a version can point at files of this machine and at objects of an S3 store with an ETag"
@@ -569,6 +565,7 @@ class Ingester:
         warnings: Sequence[tuple[str, str]] = (),
         validators: Mapping[str, str] | None = None,
     ) -> Outcome:
+        writer = self._engines.writer
         making = Making(ingestion, wanted, plan, request_digest, dataset, head, new_id(), validators or {})
         with self._catalog.unit_of_work(
             operation_type="ingest",
@@ -583,11 +580,11 @@ class Ingester:
                 record_version=dataset.record.version if dataset else None,
                 parent=plan.base_version_id,
                 version_id=making.version_id,
-                engine=self._writer.name,
+                engine=writer.name,
             )
-            work.compensate(Compensation.model_validate(self._writer.claim(work.operation_id)))
+            work.compensate(Compensation.model_validate(writer.claim(work.operation_id)))
             parent = head if head is not None and self._can_build(ingestion, wanted, plan, head) else None
-            staging, undo = self._writer.stage(work.operation_id, wanted.dataset_id, making.version_id, parent=self._parent(parent))
+            staging, undo = writer.stage(work.operation_id, wanted.dataset_id, making.version_id, parent=self._parent(parent))
             work.compensate(*(Compensation.model_validate(each) for each in undo))
             base = self._base(staging, ingestion, wanted, plan, parent)
             staging = replace(staging, held=wanted.pointed or wanted.held)
@@ -608,7 +605,7 @@ class Ingester:
                 measured = replace(measured, description=cube)
                 reference = self._seal(work, staging, measured)
                 progress("committing", 0, 0)
-                work.afterwards(*clearing(undo), *map(Action.from_mapping, self._writer.afterwards(staging, reference)))
+                work.afterwards(*clearing(undo), *map(Action.from_mapping, writer.afterwards(staging, reference)))
                 outcome = self._commit(work, making, written, measured, period_type, complete, reference)
                 progress("done", 1, 1)
                 return outcome
@@ -638,16 +635,16 @@ class Ingester:
         version. Return the engine's reference.
         """
         with step("assemble"):
-            self._writer.assemble(staging)
+            self._engines.writer.assemble(staging)
         if measured.description.overview_levels:
             with step("overviews"):
                 self._gate.overviews(staging, measured.digest, measured.description)
-                self._writer.assemble(staging, overviews=True)
+                self._engines.writer.assemble(staging, overviews=True)
         with step("fsync"):
-            self._writer.sync(staging)
+            self._engines.writer.sync(staging)
         work.written(digest=measured.digest, files=measured.files, size_bytes=measured.size_bytes)
         with step("publish"):
-            return self._writer.publish(staging)
+            return self._engines.writer.publish(staging)
 
     def _commit(
         self,
@@ -662,7 +659,7 @@ class Ingester:
         """Commit the record, the version, the documents, the completion and the operation's row in one transaction."""
         # Counted over all versions, because after a rollback the parent is not the newest version.
         seq = self._catalog.rows.next_seq(VERSION, making.dataset.record.id) if making.dataset else 1
-        version = making.version(written, measured, period_type, seq=seq, engine=self._writer.name, reference=reference)
+        version = making.version(written, measured, period_type, seq=seq, engine=self._engines.writer.name, reference=reference)
         record = making.record(version, measured.description, period_type)
         cube = Cube(description=measured.description, documents=dict(measured.documents))
         outcome = Outcome(
@@ -687,9 +684,9 @@ class Ingester:
         """Return the version to update. Raises InvalidRequest if another engine stores it."""
         if held is None:
             return None
-        if held.engine != self._writer.name:
+        if held.engine != self._engines.writer.name:
             raise InvalidRequest(
-                f"The existing version is stored by the engine {held.engine!r}, and new versions by {self._writer.name!r}.",
+                f"The existing version is stored by the engine {held.engine!r}, and new versions by {self._engines.writer.name!r}.",
                 next_step="replace the dataset as a whole (--replace)",
             )
         return held.version_id
@@ -712,7 +709,7 @@ class Ingester:
 
     def _can_build(self, ingestion: Ingestion, wanted: Wanted, plan: IngestionPlan, head: VersionState) -> bool:
         """Return whether the version shares what does not change with *head*. For another engine, a template reads all again."""
-        if wanted.template is not None and plan.action != "revise" and head.engine != self._writer.name:
+        if wanted.template is not None and plan.action != "revise" and head.engine != self._engines.writer.name:
             return False
         return builds(ingestion, wanted, plan)
 
@@ -729,7 +726,7 @@ class Ingester:
         fields = wanted.fields
         options = self._reading(ingestion, wanted, scope)
         with step("begin"):
-            self._writer.begin(staging)
+            self._engines.writer.begin(staging)
         order = WriteRequest(
             sources=wanted.files, target=staging.new, storage=wanted.storage, held=wanted.held, base=base, **options
         )

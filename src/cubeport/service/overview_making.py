@@ -12,9 +12,10 @@ from cubeport.catalog.work.undo import Compensation
 from cubeport.errors import InvalidRequest
 from cubeport.service.changes import announce
 from cubeport.service.datasets import Dataset, Datasets
+from cubeport.service.engines import Engines
 from cubeport.service.ingest import clearing
 from cubeport.service.overviews import sparing, with_overviews
-from cubeport.service.ports import AddsOverviews, Gate, Writer
+from cubeport.service.ports import AddsOverviews, Gate
 from cubeport.service.state import RETAINED, VERSION, Overviews, VersionState
 from cubeport.service.templates import Configuration, Pyramid
 
@@ -35,19 +36,15 @@ class OverviewMaking:
         datasets: Datasets,
         configuration: Configuration,
         gate: Gate,
-        writer: Callable[[], Writer],
+        engines: Engines,
         lock: Callable[[str], AbstractContextManager[object]],
     ) -> None:
         self._catalog = catalog
         self._datasets = datasets
         self._configuration = configuration
         self._gate = gate
-        self._make_writer = writer
+        self._engines = engines
         self._lock = lock
-
-    @property
-    def _writer(self) -> Writer:
-        return self._make_writer()
 
     def add(self, dataset_id: str) -> list[str]:
         """Make the overviews of the published version, and of the version that the next ingestion updates.
@@ -78,7 +75,7 @@ class OverviewMaking:
         cube = with_overviews(sealed.description, pyramid)
         if not cube.overview_levels:
             return False
-        writer = self._writer
+        writer = self._engines.writer
         if version.engine != writer.name or not isinstance(writer, AddsOverviews):
             raise InvalidRequest(
                 f"The version {version_id} is stored by the engine {version.engine!r}, which cannot add overviews.",
@@ -87,15 +84,15 @@ class OverviewMaking:
         with self._catalog.unit_of_work(
             "overviews", inputs=(dataset.record.id,), parameters={"version_id": version_id, "levels": cube.overview_levels}
         ) as work:
-            work.compensate(Compensation.model_validate(self._writer.claim(work.operation_id)))
-            staging, undo = self._writer.stage(work.operation_id, dataset.state.texts.dataset_id, version_id)
+            work.compensate(Compensation.model_validate(self._engines.writer.claim(work.operation_id)))
+            staging, undo = self._engines.writer.stage(work.operation_id, dataset.state.texts.dataset_id, version_id)
             with step("begin"):
-                self._writer.begin(staging)
+                self._engines.writer.begin(staging)
             with step("overviews"):
                 self._gate.overviews(staging, version.digest, cube, version=writer.folder(staging.dataset_id, staging.version_id))
-                self._writer.assemble(staging, overviews=True)
+                self._engines.writer.assemble(staging, overviews=True)
             with step("fsync"):
-                self._writer.sync(staging)
+                self._engines.writer.sync(staging)
             work.compensate(*(Compensation.model_validate(each) for each in writer.beside(staging)))
             with step("publish"):
                 writer.publish_overviews(staging)

@@ -131,6 +131,10 @@ class Elsewhere(Protocol):
 class Stored(Protocol):
     """The bytes of this instance's versions: the service's engines."""
 
+    @property
+    def writer(self) -> Writer:
+        """The writer of the engine for new versions."""
+
     def read(self, dataset_id: str, version_id: str, key: str) -> StoredObject | None: ...
 
     def manifest(self, dataset_id: str, version_id: str) -> bytes: ...
@@ -155,7 +159,6 @@ class Replicator:
         datasets: Datasets,
         stored: Stored,
         arriving: Arriving,
-        writer: Callable[[], Writer],
         gate: Gate,
         lock: Callable[[str], AbstractContextManager[object]],
         public_url: str,
@@ -164,14 +167,9 @@ class Replicator:
         self._datasets = datasets
         self._stored = stored
         self.arriving = arriving
-        self._make_writer = writer
         self._gate = gate
         self._lock = lock
         self._url = public_url
-
-    @property
-    def _writer(self) -> Writer:
-        return self._make_writer()
 
     def replica(self, shown: PublishedView) -> Replica:
         """Return the description of a version for another instance.
@@ -356,7 +354,7 @@ class Replicator:
     def _parent(self, held: Dataset) -> str | None:
         """Return the version with which to share objects, which is the head if the engine for new versions wrote it."""
         row = self._catalog.rows.get(VERSION, held.state.head) if held.state.head else None
-        return row.id if row is not None and row.state not in GONE and row.document["engine"] == self._writer.name else None
+        return row.id if row is not None and row.state not in GONE and row.document["engine"] == self._stored.writer.name else None
 
     def _point(self, held: Dataset, replica: Replica, texts: Mapping[str, Any], row: Row, *, publish: bool) -> None:
         """Publish an existing version, and update the texts from its source. If nothing changes, there is no commit."""
@@ -394,13 +392,13 @@ class Replicator:
                 record_version=held.record.version if held else None,
                 parent=parent,
                 version_id=replica.version_id,
-                engine=self._writer.name,
+                engine=self._stored.writer.name,
             )
-            work.compensate(Compensation.model_validate(self._writer.claim(work.operation_id)))
-            staging, undo = self._writer.stage(work.operation_id, replica.dataset_id, replica.version_id, parent=parent)
+            work.compensate(Compensation.model_validate(self._stored.writer.claim(work.operation_id)))
+            staging, undo = self._stored.writer.stage(work.operation_id, replica.dataset_id, replica.version_id, parent=parent)
             work.compensate(*(Compensation.model_validate(each) for each in undo))
             with step("begin"):
-                self._writer.begin(staging)
+                self._stored.writer.begin(staging)
             with step("bytes"):
                 self.arriving.place(replica.digest, staging)
             with step("measure"):
@@ -412,19 +410,19 @@ class Replicator:
                 raise SourceRejected("The version is not what its digest says.", reason="digest-mismatch", source=replica.origin)
             self.arriving.thin(staging)
             with step("assemble"):
-                self._writer.assemble(staging)
+                self._stored.writer.assemble(staging)
             cube = with_those_of(measured.description, replica.overview_levels, replica.overviews)
             measured = dataclasses.replace(measured, description=cube)
             if cube.overview_levels:
                 with step("overviews"):
                     self._gate.overviews(staging, measured.digest, cube)
-                    self._writer.assemble(staging, overviews=True)
+                    self._stored.writer.assemble(staging, overviews=True)
             with step("fsync"):
-                self._writer.sync(staging)
+                self._stored.writer.sync(staging)
             work.written(digest=measured.digest, files=measured.files, size_bytes=measured.size_bytes)
             with step("publish"):
-                reference = self._writer.publish(staging)
-            work.afterwards(*clearing(undo), *map(Action.from_mapping, self._writer.afterwards(staging, reference)))
+                reference = self._stored.writer.publish(staging)
+            work.afterwards(*clearing(undo), *map(Action.from_mapping, self._stored.writer.afterwards(staging, reference)))
             self._commit(work, replica, texts, held, parent, measured, reference, publish=publish)
 
     def _commit(
@@ -454,7 +452,7 @@ class Replicator:
             digest=measured.digest,
             ingestion_id=work.operation_id,
             release=replica.release,
-            engine=self._writer.name,
+            engine=self._stored.writer.name,
             reference=reference,
             request_digest=f"replica {replica.digest}",
             sources=({"name": replica.origin, "sha256": replica.digest, "size_bytes": replica.size_bytes},),
