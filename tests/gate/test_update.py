@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cubeport.adapters.gate.measure import measure
+from cubeport.adapters.gate.parent import Parent
 from cubeport.errors import (
     CalendarMismatch,
     Corrupt,
@@ -256,6 +257,18 @@ def test_a_small_beginning_does_not_leave_small_chunks_for_ever(tmp_path: Path) 
         held, _, _ = held.update(tmp_path / f"v{day}", save(tmp_path / f"{day}.nc", cube([day])))
     check(held, list(range(40)), {})
     assert len(list((held.folder / "cube.zarr/t/c").rglob("*"))) < 12
+
+
+def test_the_labels_of_the_parent_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held, reads, read = Held.make(tmp_path / "a", save(tmp_path / "a.nc", cube([0, 1, 2]))), list[str](), Parent.read
+
+    def counted(self: Parent, dataset_id: str, version_id: str, key: str) -> Any:
+        reads.append(key)
+        return read(self, dataset_id, version_id, key)
+
+    monkeypatch.setattr(Parent, "read", counted)
+    written(tmp_path / "b", save(tmp_path / "b.nc", cube([3])), base=held.base())
+    assert sorted(key for key in reads if key.endswith("/c/0")) == ["lat/c/0", "lon/c/0", "time/c/0"]
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -83,11 +83,12 @@ def write(request: Mapping[str, Any], context: child.Context) -> dict[str, Any]:
         writer = _Writer(Path(request["target"]) / CUBE, pool, context, warnings, whole.name)
         if (base := request.get("base")) is not None:
             held = parent_of(base, context)
-            _check_sums(held.source(), found, request, base["on_overlap"])
+            existing = held.source()
+            load_labels(existing)
+            _check_sums(existing, found, request, base["on_overlap"])
             new = replace(whole, raw=raw, warnings=())
-            updated, change = merge(
-                held.source(), new, request["append_dim"], base["on_overlap"], tolerance(request.get("normalise", ()))
-            )
+            steps = tolerance(request.get("normalise", ()))
+            updated, change = merge(existing, new, request["append_dim"], base["on_overlap"], steps)
             writer.warnings += updated.warnings
             grids = held.grids()
             pointing.plan(updated.raw, grids, change.dimension)
