@@ -82,7 +82,7 @@ def test_the_plugin_page_works_as_written(reader: Reader) -> None:
     assert reader.follow("plugins.md") == 3
 
 
-@pytest.mark.parametrize(("page", "answers"), [("python.md", 5), ("files.md", 4)])
+@pytest.mark.parametrize(("page", "answers"), [("python.md", 5), pytest.param("files.md", 4, marks=pytest.mark.slow)])
 def test_a_page_works_as_written(reader: Reader, page: str, answers: int) -> None:
     reader.environment["USER"] = "ana"
     assert reader.follow(page) == answers

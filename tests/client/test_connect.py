@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
-from tests.e2e.conftest import cli, start, stop
+from tests.e2e.conftest import here, start, stop
 
 import cubeport
 from cubeport.client import Port
@@ -34,7 +34,7 @@ def source(path: Path, offset: float = 0.0) -> xr.Dataset:
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("instance")
-    assert cli("init", root).returncode == 0
+    assert here("init", root).returncode == 0
     source(root / "sea.nc")
     with cubeport.connect(root) as service:
         for dataset_id in ("sea", "sea-2"):

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from tests.client.test_people import source
-from tests.e2e.conftest import CUBEPORT, cli, start, stop
+from tests.e2e.conftest import CUBEPORT, here, start, stop
 
 import cubeport
 from cubeport.service.ingestions import FileOptions, IngestionRequest
@@ -27,7 +27,7 @@ def cells() -> list[str]:
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     root = tmp_path_factory.mktemp("notebook") / "instance"
-    assert cli("init", root).returncode == 0
+    assert here("init", root).returncode == 0
     with cubeport.connect(root) as service:
         request = IngestionRequest(dataset_id="ostia-sst")
         assert service.ingest_here(request, FileOptions(files=(str(source(root.parent / "sea.nc")),))).status == "completed"

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
-from tests.e2e.conftest import cli, start, stop
+from tests.e2e.conftest import here, start, stop
 from tests.pages import Follower
 
 import cubeport
@@ -46,7 +46,7 @@ def source(path: Path, *, offset: float = 0.0, start: str = "2020-01-01") -> Pat
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("people") / "instance"
-    assert cli("init", root).returncode == 0
+    assert here("init", root).returncode == 0
     file = source(root.parent / "sea.nc")
     with cubeport.connect(root) as service:
         done = service.ingest_here(IngestionRequest(dataset_id="sea", tag="first"), FileOptions(files=(str(file),)))
@@ -57,7 +57,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def key(root: Path) -> str:
-    made = cli("keys", "add", "ann", "--scope", "admin", "--instance", root, "--json")
+    made = here("keys", "add", "ann", "--scope", "admin", "--instance", root, "--json")
     return str(json.loads(made.stdout)["key"])
 
 
@@ -189,7 +189,7 @@ class TestOtherCatalogs:
             next(iter(cubeport.open_stac(f"{url}/datasets")))
 
     def test_a_folder_of_static_stac_is_read_from_any_file_server(self, root: Path, tmp_path: Path, whole: xr.Dataset) -> None:
-        assert cli("export", "stac", tmp_path / "public", "--instance", root).returncode == 0
+        assert here("export", "stac", tmp_path / "public", "--instance", root).returncode == 0
         handler = functools.partial(_Quiet, directory=str(tmp_path / "public"))
         with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
             threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
 import subprocess
 import sys
@@ -13,6 +15,8 @@ from typing import Any
 
 import httpx
 import pytest
+
+from cubeport.main import run
 
 CUBEPORT = [sys.executable, "-m", "cubeport"]
 
@@ -83,6 +87,15 @@ def cli(*arguments: str | Path, cwd: Path | None = None, env: dict[str, str] | N
     )
 
 
+def here(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run one command in this process, which has imported everything: for tests that need no process of their own."""
+    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = run([str(each) for each in arguments])
+    texts = [each.buffer.getvalue().decode() for each in (out, err)]  # type: ignore[attr-defined]
+    return subprocess.CompletedProcess(arguments, code, *texts)
+
+
 def start(root: Path, *flags: str) -> tuple[subprocess.Popen[str], str]:
     """Start a server on a free port and return it with its address, as it prints it."""
     process = subprocess.Popen(
@@ -127,7 +140,7 @@ def published(realdata: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     from cubeport.service.ingestions import FileOptions, IngestionRequest
 
     root = tmp_path_factory.mktemp("instance")
-    made = cli("init", root)
+    made = here("init", root)
     assert made.returncode == 0, made.stderr
     refused = {}
     with cubeport.connect(root) as service:
@@ -157,7 +170,7 @@ def families(family_files: dict[str, Path], tmp_path_factory: pytest.TempPathFac
     from cubeport.service.ingestions import FileOptions, IngestionRequest
 
     root = tmp_path_factory.mktemp("instance")
-    made = cli("init", root)
+    made = here("init", root)
     assert made.returncode == 0, made.stderr
     with cubeport.connect(root) as service:
         for name, path in family_files.items():

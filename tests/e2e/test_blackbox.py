@@ -245,12 +245,13 @@ def test_9_what_does_not_fit_is_named_and_leaves_everything(site: Site, kind: st
     before = site.store("fits")
     bad = site.file("bad.nc", 4, **how)
     site.refused(status, kind, dataset_id="fits", mode="update", source=bad)
-    said = site.cli("update", "fits", bad)
-    assert said.returncode == 4, said.stderr
-    assert f"error[{kind}]" in said.stderr
+    if kind == "units-mismatch":  # the command line says the same; one kind is enough, because each command is a process
+        said = site.cli("update", "fits", bad)
+        assert said.returncode == 4, said.stderr
+        assert f"error[{kind}]" in said.stderr
+        assert site.cli("update", "none-such", bad).returncode == 3
+        assert site.cli("ingest", bad, "--id", "fits").returncode == 4
     assert site.store("fits") == before
-    assert site.cli("update", "none-such", bad).returncode == 3
-    assert site.cli("ingest", bad, "--id", "fits").returncode == 4
     assert site.values("fits") == days(*range(4))
 
 

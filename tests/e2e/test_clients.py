@@ -14,7 +14,7 @@ import pytest
 import xarray as xr
 from tests.pages import DOCS, Block, Follower, blocks
 
-from .conftest import cli, start, stop
+from .conftest import here, start, stop
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -34,8 +34,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     tas = tas.assign_coords(time=time, lat=[50.0, 55, 60], lon=[0.0, 5, 10, 15])
     tas.lat.attrs, tas.lon.attrs = {"units": "degrees_north"}, {"units": "degrees_east"}
     tas.to_netcdf(folder / "tas.nc")
-    assert cli("init", folder / "instance").returncode == 0
-    done = cli("ingest", folder / "tas.nc", "--id", "tas", "--instance", folder / "instance")
+    assert here("init", folder / "instance").returncode == 0
+    done = here("ingest", folder / "tas.nc", "--id", "tas", "--instance", folder / "instance")
     assert done.returncode == 0, done.stderr
     process, url = start(folder / "instance")
     yield url

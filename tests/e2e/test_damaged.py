@@ -15,13 +15,13 @@ import cubeport
 from cubeport.errors import Corrupt
 from cubeport.service.ingestions import FileOptions, IngestionRequest
 
-from .conftest import cli, start, stop
+from .conftest import here, start, stop
 
 
 @pytest.fixture(scope="module")
 def made(realdata: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("instance")
-    assert cli("init", root).returncode == 0
+    assert here("init", root).returncode == 0
     with cubeport.connect(root) as service:
         for dataset_id in ("one", "two", "three"):
             options = FileOptions(files=(str(realdata / "test_lcc.nc"),))
@@ -59,7 +59,7 @@ def test_lists_leave_it_out_and_name_it(damaged: tuple[Path, str]) -> None:
         assert service.shown("one").texts.dataset_id == "one"
         found = [(each.kind, each.place) for each in service.catalog.fsck().findings]
         assert [kind for kind, _ in found if kind != "not-checked"] == ["document-differs"], found
-    listed = cli("datasets", "--instance", root)
+    listed = here("datasets", "--instance", root)
     assert listed.returncode == 0
     assert f"dataset {name} cannot be read" in listed.stderr
 

@@ -27,7 +27,7 @@ from cubeport.main import prepare
 from cubeport.service.ingestions import FileOptions, IngestionRequest
 from cubeport.service.service import Service
 
-from .conftest import CUBEPORT, cli, start, stop
+from .conftest import CUBEPORT, here, start, stop
 
 TIME = np.arange("2018-12-15", "2021-01-20", dtype="datetime64[D]")
 
@@ -148,7 +148,7 @@ def test_equal_keys_are_not_computed_again_and_stale_ones_are_named_and_rebuilt(
         edges = service.dataset("years").record.lineage
         assert [(each.rel, each.target) for each in edges] == [("derived_from", service.dataset("tas").record.id)]
         assert str(newer.version_id) in str(edges[0].note)
-    both = cli("lineage", "tas", "--json", "--instance", root)
+    both = here("lineage", "tas", "--json", "--instance", root)
     assert both.returncode == 0, both.stderr
     with cubeport.connect(root) as service:
         assert service.dataset("years").record.id in both.stdout
@@ -177,12 +177,12 @@ def test_what_a_recipe_cannot_do_is_refused_before_anything_is_made(root: Path) 
 
 
 def test_on_the_command_line_and_over_http(root: Path) -> None:
-    made = cli("derive", "resample", "tas", "--id", "m", "--param", "period_type=monthly", "--instance", root)
+    made = here("derive", "resample", "tas", "--id", "m", "--param", "period_type=monthly", "--instance", root)
     assert made.returncode == 0, made.stderr
     assert "is derived, version" in made.stdout
-    listed = json.loads(cli("derive", "--list", "--json", "--instance", root).stdout)["items"]
+    listed = json.loads(here("derive", "--list", "--json", "--instance", root).stdout)["items"]
     assert [(each["dataset_id"], each["state"]) for each in listed] == [("m", "fresh")]
-    assert {each["name"] for each in json.loads(cli("recipes", "--json", "--instance", root).stdout)["items"]} >= {
+    assert {each["name"] for each in json.loads(here("recipes", "--json", "--instance", root).stdout)["items"]} >= {
         "normal",
         "anomaly",
     }
@@ -286,5 +286,5 @@ def test_the_recipe_of_a_package_that_was_installed_by_pip_runs_in_the_confined_
     refused = run("derive", "hottest", "tas", "--id", "hot2", "--param", "kept=280")
     assert refused.returncode == 2
     assert "kept" in refused.stderr
-    without = cli("-i", root, "sync", "hot", "--plan")
+    without = here("-i", root, "sync", "hot", "--plan")
     assert "hottest" in without.stdout + without.stderr or without.returncode != 0, "without the plugin it is said, not guessed"

@@ -14,14 +14,14 @@ import cubeport
 from cubeport.errors import InvalidRequest, NotFound
 from cubeport.service.ingestions import FileOptions, IngestionRequest
 
-from .conftest import Server, cli, start, stop
+from .conftest import Server, here, start, stop
 
 
 @pytest.fixture(scope="module")
 def server(realdata: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     root = tmp_path_factory.mktemp("instance")
-    assert cli("init", root).returncode == 0
-    done = cli("ingest", realdata / "test_lcc.nc", "--id", "lcc", "--instance", root)
+    assert here("init", root).returncode == 0
+    done = here("ingest", realdata / "test_lcc.nc", "--id", "lcc", "--instance", root)
     assert done.returncode == 0, done.stderr
     process, url = start(root)
     yield Server(url, root, process)
@@ -48,7 +48,7 @@ def versions(server: Server) -> list[str]:
 def test_every_face_shows_it_at_once_and_no_version_is_made(server: Server) -> None:
     before = versions(server)
     etag = server.get("/stac/collections/lcc").headers["etag"]
-    said = cli(
+    said = here(
         "describe", "lcc", "--title", "Lambert", "--license", "CC-BY-4.0", "--attribution", "Thanks", "--instance", server.root
     )
     assert said.returncode == 0, said.stderr
@@ -106,19 +106,19 @@ def test_if_match_and_what_cannot_be_a_text(server: Server) -> None:
 
 def test_asking_again_with_another_title_is_a_commit_and_says_so(server: Server, realdata: Path) -> None:
     before = versions(server)
-    said = cli("ingest", realdata / "test_lcc.nc", "--id", "lcc", "--title", "Again", "--instance", server.root, "--json")
+    said = here("ingest", realdata / "test_lcc.nc", "--id", "lcc", "--title", "Again", "--instance", server.root, "--json")
     assert said.returncode == 0, said.stderr
     document = json.loads(said.stdout)
     assert (document["reused"], document["changed"]) == (True, ["title"])
     assert titles(server) == {"Again"}
-    again = json.loads(cli("ingest", realdata / "test_lcc.nc", "--id", "lcc", "--instance", server.root, "--json").stdout)
+    again = json.loads(here("ingest", realdata / "test_lcc.nc", "--id", "lcc", "--instance", server.root, "--json").stdout)
     assert (again["reused"], again["changed"]) == (True, []), "a title given before stays"
     assert titles(server) == {"Again"}
     assert versions(server) == before
 
 
 def test_an_edit_of_the_record_names_the_command_that_works(server: Server) -> None:
-    refused = cli("edit", "lcc", "--title", "Edited", "--instance", server.root)
+    refused = here("edit", "lcc", "--title", "Edited", "--instance", server.root)
     assert refused.returncode == 2
     assert "next: cubeport describe lcc --title" in refused.stderr
     assert titles(server) == {"Again"}
@@ -144,7 +144,7 @@ source: {{kind: files, paths: ['{path}']}}
 
 def test_texts_of_a_template_follow_it(tmp_path: Path, realdata: Path) -> None:
     root = tmp_path / "instance"
-    assert cli("init", root, "--allow-root", realdata).returncode == 0
+    assert here("init", root, "--allow-root", realdata).returncode == 0
     template = root / "config" / "datasets" / "sst.yaml"
     path = realdata / "sic_SImon_CanESM5_2020.nc"
 

@@ -21,7 +21,7 @@ from cubeport.service.diff import Diff
 from cubeport.service.ingestions import FileOptions, IngestionRequest
 from cubeport.service.service import Service
 
-from .conftest import cli, start, stop
+from .conftest import here, start, stop
 
 LAT, LON = [10.0, 20.0, 30.0], [0.0, 1.0, 2.0, 3.0]
 
@@ -169,11 +169,11 @@ def test_command_line_http_and_client_say_the_same(tmp_path: Path, service: Serv
         assert document["dimensions"][0]["added"]["labels"] == ["2000-01-03T00:00:00Z"]
         again = httpx.get(said.url, headers={"If-None-Match": said.headers["etag"]}, trust_env=False)
         assert again.status_code == 304
-        printed = cli("diff", "x@old", f"x@{second[:8]}", "--json", "--instance", root)
+        printed = here("diff", "x@old", f"x@{second[:8]}", "--json", "--instance", root)
         assert json.loads(printed.stdout) == document
-        told = cli("diff", "x", "old", "--instance", root)
+        told = here("diff", "x", "old", "--instance", root)
         assert told.stdout == "time: 1 added: 2000-01-03T00:00:00Z\n"
-        assert cli("diff", "x@old", "x@old", "--instance", root).stdout.startswith("The versions are equal")
+        assert here("diff", "x@old", "x@old", "--instance", root).stdout.startswith("The versions are equal")
         port: Any = cubeport.connect(url)
         assert port["x"].diff("old") == document
         assert port["x"].diff(port["x@old"]) == document
@@ -186,9 +186,9 @@ def test_command_line_http_and_client_say_the_same(tmp_path: Path, service: Serv
         ):
             reader = httpx.get(f"{url}/datasets/x/diff", params=params, headers={"X-Forwarded-For": "203.0.113.1"}, trust_env=False)
             assert reader.status_code == status, (params, reader.text)
-        missing = cli("diff", "x@ffffffff", "x@old", "--instance", root)
+        missing = here("diff", "x@ffffffff", "x@old", "--instance", root)
         assert missing.returncode == 3, missing.stderr
-        usage = cli("diff", "x", "--instance", root)
+        usage = here("diff", "x", "--instance", root)
         assert (usage.returncode, "cubeport versions x" in usage.stderr) == (2, True)
     finally:
         stop(process)

@@ -22,7 +22,7 @@ import cubeport
 from cubeport.errors import Corrupt, TargetExists
 from cubeport.service.ingestions import FileOptions, IngestionRequest
 
-from .conftest import cli
+from .conftest import here
 
 NAMES = ("regular", "packed", "projected")
 
@@ -64,7 +64,7 @@ def _served(instance: Path, folder: Path, *, with_url: bool = False) -> Iterator
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         url = f"http://127.0.0.1:{server.server_port}"
         more = ["--url", url] if with_url else []
-        done = cli("--instance", instance, "export", "stac", folder, "--all-versions", *more, "--json")
+        done = here("--instance", instance, "export", "stac", folder, "--all-versions", *more, "--json")
         assert done.returncode == 0, done.stderr
         said = json.loads(done.stdout)
         assert (said["collections"], said["items"]) == (3, 4)

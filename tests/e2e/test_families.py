@@ -18,7 +18,7 @@ from tests.families import FAMILIES, positions
 
 import cubeport
 
-from .conftest import Server, cli
+from .conftest import Server, here
 
 # What zarr-python and xarray say while they write these files is theirs.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -127,7 +127,7 @@ def test_warnings_have_the_same_words_wherever_they_are_shown(
     families: Server, tmp_path: Path, make: Callable[[Path], Path]
 ) -> None:
     name = make.__name__
-    made = cli("ingest", make(tmp_path / f"{name}.nc"), "--id", name, "--instance", families.root, "--no-progress", "--json")
+    made = here("ingest", make(tmp_path / f"{name}.nc"), "--id", name, "--instance", families.root, "--no-progress", "--json")
     assert made.returncode == 0, made.stderr
     ingestion = json.loads(made.stdout)
     words = [each["message"] for each in ingestion["warnings"]]
@@ -140,7 +140,7 @@ def test_warnings_have_the_same_words_wherever_they_are_shown(
     page = families.get(f"/datasets/{name}", f="html")
     assert page.status_code == 200
     assert all(each in unescape(page.text) for each in words)
-    told = cli("datasets", name, "--instance", families.root)
+    told = here("datasets", name, "--instance", families.root)
     assert told.returncode == 0, told.stderr
     assert all(f"\n  {each}" in told.stdout for each in words)
     box = shown["extent"]["spatial_wgs84"]

@@ -25,7 +25,7 @@ from cubeport.service.service import Service
 from cubeport.service.templates import TemplateFields
 from cubeport.settings import load
 
-from .conftest import Server, cli, start, stop
+from .conftest import Server, here, start, stop
 
 LAT, LON = 120, 100
 
@@ -252,7 +252,7 @@ def test_the_engine_needs_a_profile_for_data(place: Place) -> None:
     with pytest.raises(InvalidConfiguration, match="engine icechunk needs profile"):
         load(place.root)
     service_yaml.write_text("engine: icechunk\nprofile: default\n")
-    refused = cli("serve", "--instance", place.root, "--port", "0")
+    refused = here("serve", "--instance", place.root, "--port", "0")
     assert refused.returncode == 2
     assert "'default' is not a profile with `protocol: s3` and `use: [data]`" in refused.stderr + refused.stdout
 

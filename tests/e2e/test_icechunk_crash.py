@@ -26,7 +26,7 @@ STEPS += ["artifact_write_succeeded", "publish", "pointer", "catalog_write_start
 STEPS += ["hooks_started", "afterwards", "committed"]
 POINTS = [f"{name}:{side}" for name in STEPS for side in ("before", "after")] + ["fsync:half", "commit:unknown"]
 POINTS += ["pointer:before@2", "pointer:after@2"]  # the first is the tag, the second the branch after the commit
-SAMPLE = ["fsync:half", "pointer:after", "pointer:before@2"]
+SAMPLE = ["pointer:after"]
 SIDE = 24
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from .conftest import cli
+from .conftest import here
 
 
 def test_a_group_and_a_file_of_template_fields(tmp_path: Path) -> None:
@@ -24,10 +24,10 @@ def test_a_group_and_a_file_of_template_fields(tmp_path: Path) -> None:
     cube.to_netcdf(tmp_path / "grouped.nc", group="model", engine="netcdf4")
     (tmp_path / "fields.yaml").write_text("title: From a file\nkeywords: [one, two]\nlicense: CC-BY-4.0\n")
     root = tmp_path / "instance"
-    assert cli("init", root).returncode == 0
-    at_root = cli("ingest", tmp_path / "grouped.nc", "--id", "grouped", "--instance", root, "--no-progress")
+    assert here("init", root).returncode == 0
+    at_root = here("ingest", tmp_path / "grouped.nc", "--id", "grouped", "--instance", root, "--no-progress")
     assert (at_root.returncode, "choose one, for example --group model" in at_root.stderr) == (5, True), at_root.stderr
-    made = cli(
+    made = here(
         "ingest", tmp_path / "grouped.nc", "--id", "grouped", "--group", "model", "--template", tmp_path / "fields.yaml",
         "--title", "From a flag", "--instance", root, "--no-progress", "--json",
     )  # fmt: skip
@@ -45,7 +45,7 @@ def test_groups_that_are_left_out_are_told(tmp_path: Path) -> None:
     cube.to_netcdf(tmp_path / "both.nc", engine="netcdf4")
     cube.to_netcdf(tmp_path / "both.nc", engine="netcdf4", group="other", mode="a")
     root = tmp_path / "instance"
-    assert cli("init", root).returncode == 0
-    made = cli("ingest", tmp_path / "both.nc", "--id", "both", "--instance", root, "--no-progress")
+    assert here("init", root).returncode == 0
+    made = here("ingest", tmp_path / "both.nc", "--id", "both", "--instance", root, "--no-progress")
     assert made.returncode == 0, made.stderr
     assert "warning: both.nc: only the root is read; its groups other are skipped" in made.stderr

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from .conftest import CUBEPORT, cli, start, stop
+from .conftest import CUBEPORT, here, start, stop
 
 HELD = {"CUBEPORT_TESTING": "1", "CUBEPORT_FAIL_POINTS": "measure:before=sleep:20"}
 """Makes an ingestion stand still when its data are written and not yet checked."""
@@ -20,13 +20,13 @@ HELD = {"CUBEPORT_TESTING": "1", "CUBEPORT_FAIL_POINTS": "measure:before=sleep:2
 
 @pytest.fixture
 def root(tmp_path: Path, realdata: Path) -> Path:
-    made = cli("init", tmp_path / "instance", "--allow-root", realdata)
+    made = here("init", tmp_path / "instance", "--allow-root", realdata)
     assert made.returncode == 0, made.stderr
     return tmp_path / "instance"
 
 
 def jobs(root: Path) -> list[dict[str, object]]:
-    listed = cli("jobs", "--json", "--instance", root)
+    listed = here("jobs", "--json", "--instance", root)
     assert listed.returncode == 0, listed.stderr
     found: list[dict[str, object]] = json.loads(listed.stdout)["items"]
     return found
@@ -62,7 +62,7 @@ def test_ctrl_c_ends_the_job_cleans_up_and_says_so(root: Path, realdata: Path) -
     assert job["status"] == "cancelled"
     assert f"Interrupted: ingestion {job['ingestion_id']} of lcc was cancelled. It left nothing behind." in said
     assert left(root) == []
-    assert "dead-worker" not in cli("doctor", "--instance", root).stdout
+    assert "dead-worker" not in here("doctor", "--instance", root).stdout
 
 
 def test_the_job_of_a_killed_server_is_ended_by_the_next_that_looks(root: Path, realdata: Path) -> None:

@@ -200,6 +200,7 @@ def test_pull_is_cut_resumed_equal_and_then_costs_what_is_new(two: Two, tmp_path
         assert catalog.fsck(data=True).findings == ()
 
 
+@pytest.mark.slow
 def test_push_goes_on_after_the_receiver_was_killed(two: Two, tmp_path: Path) -> None:
     with cubeport.connect(two.here) as service:
         version = ingest(service, source(tmp_path, range(20, 26)), "mine", template={"layout": {"chunks": {"time": 1}}})

@@ -17,7 +17,7 @@ import xarray as xr
 
 import cubeport
 
-from .conftest import cli, start, stop
+from .conftest import here, start, stop
 
 TEMPLATE = """\
 id: sst
@@ -52,9 +52,9 @@ def made(tmp_path: Path) -> Callable[..., Path]:
         folder.mkdir()
         for number in range(2):
             month(folder, number)
-        assert cli("init", root, "--allow-root", folder).returncode == 0
+        assert here("init", root, "--allow-root", folder).returncode == 0
         (root / "config" / "datasets" / "sst.yaml").write_text(TEMPLATE.format(folder=folder, sync=sync))
-        done = cli("ingest", "sst", "--start", "2020-01", "--instance", root)
+        done = here("ingest", "sst", "--start", "2020-01", "--instance", root)
         assert done.returncode == 0, done.stderr
         return root
 
@@ -62,7 +62,7 @@ def made(tmp_path: Path) -> Callable[..., Path]:
 
 
 def run(root: Path, *words: str) -> dict[str, Any]:
-    done = cli(*words, "--json", "--instance", root)
+    done = here(*words, "--json", "--instance", root)
     assert done.returncode == 0, done.stderr
     document: dict[str, Any] = json.loads(done.stdout)
     return document
@@ -78,7 +78,7 @@ def test_a_monthly_file_in_place_is_seen(made: Callable[..., Path], tmp_path: Pa
     root = made()
     assert run(root, "ingest", "sst")["reused"] is True, "the source is what it was"
     month(tmp_path / "months", 2)
-    said = cli("ingest", "sst", "--instance", root)
+    said = here("ingest", "sst", "--instance", root)
     assert "it has 2020-01 to 2020-03" in said.stdout
     assert values(root) == [0, 1, 2]
     month(tmp_path / "months", 3)
@@ -149,11 +149,12 @@ def test_sync_plans_and_adds_what_is_new(made: Callable[..., Path], tmp_path: Pa
         synced = service.sync("sst")
         assert synced.status == "completed"
         assert not service.dataset("sst").state.published, "a sync keeps the status"
-    assert cli("sync", "none", "--instance", root).returncode == 3
-    assert cli("sync", "--instance", root).returncode == 2
-    assert cli("sync", "sst", "--end", "2019-01", "--instance", root).returncode == 2
+    assert here("sync", "none", "--instance", root).returncode == 3
+    assert here("sync", "--instance", root).returncode == 2
+    assert here("sync", "sst", "--end", "2019-01", "--instance", root).returncode == 2
 
 
+@pytest.mark.slow
 def test_sync_over_http(made: Callable[..., Path], tmp_path: Path) -> None:
     root = made("sync: {kind: temporal}")
     process, url = start(root)

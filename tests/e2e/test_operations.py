@@ -28,7 +28,7 @@ from tests.pages import DOCS, Follower, blocks
 from cubeport import settings
 from cubeport.adapters.storage.profiles import ProfileSettings
 
-from .conftest import CUBEPORT, cli, start, stop
+from .conftest import CUBEPORT, here, start, stop
 
 
 def titled(page: str, title: str) -> str:
@@ -45,8 +45,8 @@ def instance(root: Path) -> Path:
     cube.lat.attrs, cube.lon.attrs = {"units": "degrees_north"}, {"units": "degrees_east"}
     source = root.with_name("tas.nc")
     cube.to_netcdf(source)
-    assert cli("init", root).returncode == 0
-    done = cli("ingest", source, "--id", "tas", "--instance", root)
+    assert here("init", root).returncode == 0
+    done = here("ingest", source, "--id", "tas", "--instance", root)
     assert done.returncode == 0, done.stderr
     return root
 
@@ -108,7 +108,7 @@ def test_the_units_are_valid(tmp_path: Path) -> None:
     commands = re.findall(r"^ExecStart=\S+ (.+)$", "\n".join(each.text for each in found), re.MULTILINE)
     for command in commands:
         words = command.split()
-        known = cli(words[0], "--help").stdout
+        known = here(words[0], "--help").stdout
         assert [each for each in words if each.startswith("--") and each != "--instance" and each not in known] == []
 
 
@@ -189,7 +189,7 @@ def test_a_proxy_with_tls_reads_as_written(climate: Path, tmp_path: Path, proxy:
     assert setting is not None
     with (root / "config" / "service.yaml").open("a") as file:
         file.write(setting[0].strip().replace("data.example.org", f"localhost:{port}") + "\n")
-    added = cli("keys", "add", "operator", "--scope", "admin", "--instance", root)
+    added = here("keys", "add", "operator", "--scope", "admin", "--instance", root)
     assert added.returncode == 0, added.stderr
     backend = free_port()
     server = subprocess.Popen([*CUBEPORT, "serve", "--instance", str(root), "--port", str(backend)], stdout=subprocess.DEVNULL)
@@ -303,7 +303,7 @@ def test_a_container_starts_with_the_settings_of_the_page(climate: Path, tmp_pat
         refused = subprocess.run(arguments, env=environment | more, capture_output=True, text=True, timeout=120)
         assert refused.returncode == 2, refused.stderr
         assert "public_url" in refused.stderr or "keys add" in refused.stderr
-    assert cli("keys", "add", "operator", "--scope", "admin", "--instance", root).returncode == 0
+    assert here("keys", "add", "operator", "--scope", "admin", "--instance", root).returncode == 0
     with subprocess.Popen(arguments, env=environment | {"CUBEPORT_PUBLIC_URL": "https://data.example.org"}) as server:
         try:
             assert answered(f"http://127.0.0.1:{port}/ready").status_code == 200

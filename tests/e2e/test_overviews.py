@@ -20,7 +20,7 @@ from jsonschema import Draft7Validator
 import cubeport
 from cubeport.service.ingestions import FileOptions, IngestionRequest
 
-from .conftest import cli, start, stop
+from .conftest import cli, here, start, stop
 
 SHAPE = (61, 90)
 """Odd, so that an edge is kept at each level: 61, 31, 16."""
@@ -254,14 +254,14 @@ def late(root: Path, file: Path, pyramid: str = "") -> None:
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 def test_refresh_makes_missing_overviews_without_a_version(site: Site) -> None:
     late(site.root, site.root.parent / "plain.nc")
-    done = cli("ingest", "late", "--start", "2000-01-01", "--instance", site.root)
+    done = here("ingest", "late", "--start", "2000-01-01", "--instance", site.root)
     assert done.returncode == 0, done.stderr
     query = {"properties": "t", "datetime": "2000-01-03", "bbox": "-2,-90,358,90", "width": "9", "height": "6"}
     whole, headers = drawn(site, "/ogcapi/collections/late/map", **query)
     assert "cubeport-overview" not in headers
     with cubeport.connect(site.root, read_only=True) as service:
         before = service.shown("late")
-    nothing = cli("refresh", "late", "--overviews", "--instance", site.root)
+    nothing = here("refresh", "late", "--overviews", "--instance", site.root)
     assert (nothing.returncode, nothing.stdout) == (0, "Nothing changed.\n")
 
     late(site.root, site.root.parent / "plain.nc", ", pyramid: {levels: 2}")
@@ -270,7 +270,7 @@ def test_refresh_makes_missing_overviews_without_a_version(site: Site) -> None:
         killed = cli("refresh", "late", "--overviews", "--instance", site.root, env=environment)
         assert killed.returncode == -9, (point, killed.stdout, killed.stderr)
         assert drawn(site, "/ogcapi/collections/late/map", **query)[1]["etag"] == headers["etag"], "nothing happened yet"
-    made = cli("refresh", "late", "--overviews", "--instance", site.root)
+    made = here("refresh", "late", "--overviews", "--instance", site.root)
     assert made.returncode == 0, made.stderr
     assert f"late: overviews of {before.version.version_id}" in made.stdout
 

@@ -18,7 +18,7 @@ from tests.families import FAMILIES
 import cubeport
 from cubeport.service.ingestions import FileOptions, IngestionRequest
 
-from .conftest import cli, start, stop
+from .conftest import here, start, stop
 
 pytestmark = pytest.mark.skipif(chromium() is None, reason="no chromium")
 
@@ -46,7 +46,7 @@ def axe(pytestconfig: pytest.Config) -> str:
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pages")
     root = folder / "instance"
-    assert cli("init", root).returncode == 0
+    assert here("init", root).returncode == 0
     (root / "extents").mkdir(exist_ok=True)
     (root / "extents" / "there.yaml").write_text("extent_id: there\nname: There\nbbox: [-10, -10, 10, 10]\n")
     index = xr.Dataset(
@@ -71,7 +71,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def key(root: Path) -> str:
-    return str(json.loads(cli("keys", "add", "ann", "--scope", "ingest", "--instance", root, "--json").stdout)["key"])
+    return str(json.loads(here("keys", "add", "ann", "--scope", "ingest", "--instance", root, "--json").stdout)["key"])
 
 
 @pytest.fixture(scope="module")

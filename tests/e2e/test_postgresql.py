@@ -25,7 +25,7 @@ from tests.postgres import Server
 
 from cubeport.errors import NotFound
 
-from .conftest import cli, start, stop
+from .conftest import cli, here, start, stop
 
 
 @dataclass
@@ -80,7 +80,7 @@ def machines(tmp_path: Path, database: str, sources: Path) -> Iterator[Callable[
         root = tmp_path / name
         if not (root / ".cubeport").exists():
             if root == first:
-                done = cli("init", root, "--catalog", database, "--allow-root", sources)
+                done = here("init", root, "--catalog", database, "--allow-root", sources)
                 assert done.returncode == 0, done.stderr
                 with (root / "config" / "service.yaml").open("a") as file:
                     file.write(f"data_dir: {tmp_path / 'shared'}\n")
@@ -137,7 +137,7 @@ def test_two_servers_show_one_catalog_and_survive_each_others_death(
         file.write("# another\n")
     second = machines("b")
     assert first.get("/ready").json()["servers"]["other_configuration"] == 1
-    assert "other-configuration" in cli("doctor", "--instance", first.root).stdout
+    assert "other-configuration" in here("doctor", "--instance", first.root).stdout
     with psycopg.connect(database) as connection:
         schema = connection.execute("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'cubeport_%'").fetchone()
         assert schema is not None
@@ -170,10 +170,11 @@ def test_a_killed_ingestion_is_done_again_by_the_other_server(
     np.testing.assert_array_equal(values(second.url, "cube"), np.full((4, 3, 5), 1.5, "f4"))
     left = list((tmp_path / "shared" / "staging").glob("*"))
     assert left == [], "what the dead one had begun is gone"
-    doctor = cli("doctor", "--instance", second.root)
+    doctor = here("doctor", "--instance", second.root)
     assert "open-operation" not in doctor.stdout, doctor.stdout
 
 
+@pytest.mark.slow
 def test_there_and_back(tmp_path: Path, database: str, sources: Path) -> None:
     """``convert`` moves an instance into the database and back; records, versions and values stay."""
     root = tmp_path / "instance"
@@ -223,6 +224,7 @@ def page(title: str) -> str:
     return found
 
 
+@pytest.mark.slow
 def test_the_page_works_as_written(tmp_path: Path, postgres_server: Server) -> None:
     """Roles, set up, another machine, backup and restore; only the host and the folders are others."""
     port, name = postgres_server.port, f"t{tmp_path.stat().st_ino}"

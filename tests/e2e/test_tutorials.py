@@ -56,6 +56,7 @@ def test_the_page_on_deleting_works_as_written(tmp_path: Path) -> None:
     assert "would delete" in reader.outputs[-1]
 
 
+@pytest.mark.slow
 def test_the_page_on_new_steps_works_as_written(tmp_path: Path) -> None:
     reader = Follower(tmp_path)
     reader.follow("how-to/update.md")
@@ -69,6 +70,7 @@ def test_the_page_on_new_steps_works_as_written(tmp_path: Path) -> None:
             )
 
 
+@pytest.mark.slow
 def test_the_page_on_derived_datasets_works_as_written(tmp_path: Path) -> None:
     reader = Follower(tmp_path)
     reader.follow("how-to/derive.md")
@@ -80,6 +82,7 @@ def test_the_page_on_derived_datasets_works_as_written(tmp_path: Path) -> None:
         }
 
 
+@pytest.mark.slow
 def test_the_page_on_files_without_a_copy_works_as_written(tmp_path: Path) -> None:
     reader = Follower(tmp_path)
     reader.follow("how-to/virtual.md")
@@ -92,6 +95,7 @@ def test_the_page_on_files_without_a_copy_works_as_written(tmp_path: Path) -> No
         assert shown.sealed["storage"]["chunks"] == 4
 
 
+@pytest.mark.slow
 def test_the_pages_on_big_files_and_on_names_work_as_written(tmp_path: Path) -> None:
     (tmp_path / "archive").mkdir()
     prepare(tmp_path / "here", allow_roots=[str(tmp_path / "archive")])

@@ -25,7 +25,7 @@ from cubeport.errors import CubeportError
 from cubeport.main import prepare
 from cubeport.service.ingestions import FileOptions, IngestionRequest
 
-from .conftest import cli
+from .conftest import here
 
 
 def save(path: Path, days: list[int], *, add: float = 0.0) -> FileOptions:
@@ -258,16 +258,16 @@ def test_other_units_are_refused_with_the_step_that_converts_them(root: Path, tm
         raw = opened.load()
     raw["t"] = (raw.t - 273.15).astype("float32").assign_attrs(units="degC")
     raw.to_netcdf(path)
-    refused = cli("-i", root, "update", "x", path)
+    refused = here("-i", root, "update", "x", path)
     assert (refused.returncode, "error[units-mismatch]" in refused.stderr) == (4, True)
     [advice] = [line for line in refused.stderr.splitlines() if line.startswith("next: ")]
     arguments = shlex.split(advice.partition("them: ")[2])
     assert arguments == ["--transform", "convert_units: {t: K}"]
-    done = cli("-i", root, "update", "x", path, *arguments)
+    done = here("-i", root, "update", "x", path, *arguments)
     assert done.returncode == 0, done.stderr
     with cubeport.connect(root) as service:
         assert days_of(service)[10] == pytest.approx(10, abs=1e-4)
     raw["t"].attrs["units"] = "Pa"
     raw.assign_coords(time=raw.time + 1).to_netcdf(path)
-    assert "'t' is in 'Pa'" in cli("-i", root, "update", "x", path).stderr  # the step is repeated, and cannot convert it
-    assert "cannot convert one into the other" in cli("-i", root, "update", "x", path, "--as-is").stderr
+    assert "'t' is in 'Pa'" in here("-i", root, "update", "x", path).stderr  # the step is repeated, and cannot convert it
+    assert "cannot convert one into the other" in here("-i", root, "update", "x", path, "--as-is").stderr

@@ -20,7 +20,7 @@ from cubeport.service.ingestions import FileOptions, IngestionRequest
 from cubeport.service.service import Service
 from cubeport.service.state import CHANGE
 
-from .conftest import cli, start, stop
+from .conftest import here, start, stop
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    assert cli("init", tmp_path / "i").returncode == 0
+    assert here("init", tmp_path / "i").returncode == 0
     return tmp_path / "i"
 
 
@@ -195,7 +195,7 @@ def test_over_http_and_on_the_command_line(root: Path, small: list[Path]) -> Non
         assert (clash.status_code, clash.json()["kind"]) == (409, "tag-exists")
         pinned = httpx.get(f"{url}/datasets/t@old", trust_env=False)
         assert pinned.status_code == 200
-        back = cli("rollback", "t", "--to", one[:8], "--instance", root)
+        back = here("rollback", "t", "--to", one[:8], "--instance", root)
         assert back.returncode == 0, back.stderr
         assert httpx.get(f"{url}/datasets/t", trust_env=False).json()["latest_version"] == one
         assert httpx.get(f"{url}/stac/collections/t", trust_env=False).status_code == 200
@@ -220,7 +220,7 @@ def test_over_http_and_on_the_command_line(root: Path, small: list[Path]) -> Non
             refused = httpx.get(f"{url}/changes", params=wrong, headers={"Accept": "text/event-stream"}, trust_env=False)
             assert (refused.status_code, refused.headers["content-type"]) == (400, "application/problem+json")
         assert gone.json()["tags"] == {}
-        listed = cli("changes", "--json", "--instance", root)
+        listed = here("changes", "--json", "--instance", root)
         assert len(json.loads(listed.stdout)["items"]) == 5
         for method, path in (("POST", "/datasets/t/rollback"), ("PUT", "/datasets/t/tags/x"), ("DELETE", "/datasets/t/tags/x")):
             reader = httpx.request(method, url + path, json={}, headers={"X-Forwarded-For": "203.0.113.1"}, trust_env=False)

@@ -22,7 +22,7 @@ import xarray as xr
 import cubeport
 from cubeport.service.ingestions import FileOptions, IngestionRequest
 
-from .conftest import cli, start, stop
+from .conftest import cli, here, start, stop
 
 RECEIVER = """
 import json, sys, time
@@ -87,7 +87,7 @@ def test_changes_reach_a_real_receiver_signed_through_failures_and_a_kill(
     tmp_path: Path, receiver: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = tmp_path / "i"
-    assert cli("init", root).returncode == 0
+    assert here("init", root).returncode == 0
     origin = f"http://127.0.0.1:{(receiver / 'port').read_text()}"
     with (root / "config/service.yaml").open("a") as file:
         file.write(f"webhooks:\n  origins: ['{origin}']\n  targets: [{{url: '{origin}/in?k=v', secret_env: HOOK_SECRET}}]\n")
@@ -124,7 +124,7 @@ def test_changes_reach_a_real_receiver_signed_through_failures_and_a_kill(
         wait(lambda: len(got(receiver)) == 3)
         assert {each["path"] for each in got(receiver)} == {"/in?k=v"}
         assert got(receiver)[1]["headers"]["webhook-id"] == got(receiver)[2]["headers"]["webhook-id"]
-        said = cli("webhooks", "test", hook["webhook_id"], "--instance", root)
+        said = here("webhooks", "test", hook["webhook_id"], "--instance", root)
         assert (said.returncode, said.stdout) == (0, f"{origin}: took it: 200\n")
         # The receiver hangs while the server is killed: what was under way is sent again, with its id, and nothing is lost.
         (receiver / "answer").write_text("hang")
@@ -141,7 +141,7 @@ def test_changes_reach_a_real_receiver_signed_through_failures_and_a_kill(
         assert reasons(receiver) == ["created", "metadata", "metadata", "unpublished", "unpublished", "published"]
         ids = [each["headers"]["webhook-id"] for each in got(receiver) if "reason" in each["body"]]
         assert (ids[3], len(set(ids))) == (ids[4], 4)
-        listed = wait(lambda: cli("webhooks", "list", "--json", "--instance", root))
+        listed = wait(lambda: here("webhooks", "list", "--json", "--instance", root))
         assert json.loads(listed.stdout)["items"][0]["state"] == "up-to-date", listed.stdout
         reader = httpx.get(f"{url}/webhooks", headers={"X-Forwarded-For": "203.0.113.1"}, trust_env=False)
         assert reader.status_code == 401

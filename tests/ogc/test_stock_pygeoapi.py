@@ -67,11 +67,16 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def pygeoapi(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def instance(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pygeoapi")
-    instance = folder / "climate"
-    cubeport("init", str(instance), cwd=folder)
-    cubeport("ingest", str(source), "--id", "tas", "--title", "Air temperature", cwd=instance)
+    cubeport("init", str(folder / "climate"), cwd=folder)
+    cubeport("ingest", str(source), "--id", "tas", "--title", "Air temperature", cwd=folder / "climate")
+    return folder / "climate"
+
+
+@pytest.fixture(scope="module")
+def pygeoapi(instance: Path) -> Iterator[str]:
+    folder = instance.parent
     service, stock = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
     snippet = re.search(r"```yaml\n(.*?)```", PAGE.read_text(), re.DOTALL)
     assert snippet is not None
@@ -239,12 +244,10 @@ def test_html_is_made_from_the_same_answer(pygeoapi: str) -> None:
     assert "Air temperature" in answer.text
 
 
-def test_the_instance_is_asked_without_a_server(pygeoapi: str, source: Path, truth: xr.DataArray, tmp_path: Path) -> None:
+def test_the_instance_is_asked_without_a_server(instance: Path, truth: xr.DataArray) -> None:
     import cubeport as package
 
-    cubeport("init", str(tmp_path / "here"), cwd=tmp_path)
-    cubeport("ingest", str(source), "--id", "tas", cwd=tmp_path / "here")
-    with package.queries(tmp_path / "here") as datasets:
+    with package.queries(instance) as datasets:
         content = datasets.ask("tas", "coverage", [("f", "NetCDF"), ("bbox", "0,0,30,20")])
         assert datasets.axes("tas") == ["time", "lat", "lon"]
     with xr.open_dataset(io.BytesIO(content), engine="h5netcdf") as found:

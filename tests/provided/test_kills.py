@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.e2e.conftest import CUBEPORT, cli
+from tests.e2e.conftest import CUBEPORT, here
 from tests.provided.places import ask, instance
 from tests.provided.test_urls import big
 from tests.provider import Provider
@@ -49,7 +49,7 @@ def test_after_a_kill_the_rest_comes_and_nothing_twice(tmp_path: Path, provider:
         assert whole.read_bytes() == data
     # What is kept is no stray of the store, and a check of it finds nothing.
     for words in (("fsck",), ("usage",)):
-        checked = cli(*words, "-i", root)
+        checked = here(*words, "-i", root)
         assert "fetched" not in checked.stdout + checked.stderr, checked.stdout
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import xarray as xr
 import yaml
-from tests.e2e.conftest import cli, start, stop
+from tests.e2e.conftest import here, start, stop
 from tests.objectstore import SECRET, ObjectStore
 from tests.provided.places import Place, ask, day, days, held, instance, name_of, netcdf
 
@@ -265,12 +265,12 @@ def test_the_collection_of_another_cubeport_is_a_source(tmp_path: Path, place: P
     """Its asset is Zarr by its media type; the copy equals the original in every value."""
     other = instance(tmp_path / "other")
     (tmp_path / "days.nc").write_bytes(netcdf(tmp_path, 0, 1, 2))
-    assert cli("ingest", tmp_path / "days.nc", "--id", "days", "-i", other).returncode == 0
+    assert here("ingest", tmp_path / "days.nc", "--id", "days", "-i", other).returncode == 0
     process, url = start(other)
     try:
         root = instance(tmp_path / "mine", origins=(url,))
         address = f"{url}/stac/collections/days"
-        done = cli("ingest", address, "--asset", "zarr", "--id", "copy", "-i", root)
+        done = here("ingest", address, "--asset", "zarr", "--id", "copy", "-i", root)
         assert done.returncode == 0, done.stderr
         with cubeport.connect(root) as service:
             assert held(service, "copy") == days(0, 1, 2)

@@ -22,7 +22,7 @@ from tests.provider import Provider
 
 import cubeport
 
-# Each command is a process that imports everything: two pages are in the default lane, the others in the slow one. What they
+# Each command is a process that imports everything: one page is in the default lane, the others in the slow one. What they
 # show is tested without processes in this folder.
 
 
@@ -61,6 +61,7 @@ class Guest(Follower):
         return done.stdout
 
 
+@pytest.mark.slow
 def test_addresses(tmp_path: Path, provider: Provider) -> None:
     for number in range(4):
         provider.put(f"2024/rain_{name_of(number)[2:]}", netcdf(tmp_path, number))
