@@ -18,6 +18,8 @@ from tests.objectstore import ObjectStore
 from tests.provider import Provider, running
 from tests.seaweedfs import SeaweedFS
 
+from cubeport.adapters.gate.tasks import confined
+
 # How long one example takes depends on what else the machine does: benchmarks measure, tests do not.
 settings.register_profile("cubeport", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("cubeport")
@@ -84,6 +86,14 @@ def postgres_server() -> Iterator[postgres.Server]:
 def database(postgres_server: postgres.Server) -> str:
     """The address of a new, empty database."""
     return postgres_server.database()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _template() -> Iterator[None]:
+    """Keep the template of the gate, which services of one process share, so that not each test starts one for a second."""
+    with confined() as kept:
+        kept.template_pid()
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -302,6 +302,31 @@ class TestNothingIsLeftBehind:
         with pytest.raises(Interrupted):
             opened.run("echo", {})
 
+    def test_services_of_one_process_share_a_template_and_the_last_ends_it(self) -> None:
+        before = descriptors()
+        one, two = small(), small()
+        pid = one.template_pid()
+        assert two.template_pid() == pid
+        ended: list[Exception] = []
+
+        def stay() -> None:
+            with pytest.raises(Interrupted) as caught:
+                one.run("refuse", {"how": "sleep"})
+            ended.append(caught.value)
+
+        thread = threading.Thread(target=stay)
+        thread.start()
+        while not living(two):
+            time.sleep(0.01)
+        one.close()
+        thread.join(10)
+        assert ended, "closing a service ends its children"
+        assert two.run("echo", {"n": 1})["request"] == {"n": 1}
+        assert two.template_pid() == pid, "and not those of the other"
+        two.close()
+        assert not psutil.pid_exists(pid)
+        assert descriptors() == before
+
     def test_a_service_that_is_asked_to_stop_may_finish_what_runs(self) -> None:
         with small() as opened:
             pid = opened.template_pid()

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from cubeport.adapters.sandbox import wire
 from cubeport.adapters.sandbox.child import out_of_memory
@@ -58,6 +58,9 @@ settings."""
 class Children:
     """The confined children of one service. It is thread-safe.
 
+    Services of one process whose template would import the same share one template, which ends with the last of them: its imports
+    take a second of CPU and 140 MB.
+
     Parameters
     ----------
     limits
@@ -87,6 +90,7 @@ class Children:
         self.running = 0
         """How many children are running."""
         self._template: _Template | None = None
+        self._units: set[_Unit] = set()
         self._closed = False
 
     def __enter__(self) -> Self:
@@ -148,6 +152,7 @@ class Children:
             with self._lock:
                 self.running += 1
             unit = stack.enter_context(self._start(task))
+            stack.callback(self._units.discard, unit)
             document = {
                 "target": self._tasks[task],
                 "request": dict(request),
@@ -166,6 +171,8 @@ class Children:
                 _LOG.error("a child of the gate broke off: %s", error)
                 unit.end()
                 raise _dead(self.limits, unit.ended()) from error
+            if answer is None and self._closed:
+                raise Interrupted("the service is closing")
             return _result(answer, self.limits, unit.ended())
 
     def _done(self) -> None:
@@ -174,11 +181,13 @@ class Children:
         self._free.release()
 
     def close(self) -> None:
-        """End the template and all children. Idempotent."""
+        """End all children, and the template if no other service uses it. Idempotent."""
         with self._lock:
             self._closed = True
             if self._template is not None:
-                self._template.close()
+                for unit in tuple(self._units):
+                    unit.end()
+                self._template.give_back()
                 self._template = None
 
     def template_pid(self) -> int:
@@ -190,10 +199,10 @@ class Children:
         if self._closed:
             raise Interrupted("the service is closing")
         if self._template is not None and self._template.process.poll() is not None:
-            self._template.close()
+            self._template.give_back()
             self._template = None
         if self._template is None:
-            self._template = _Template(self._arguments)
+            self._template = _Template.shared(self._arguments)
         return self._template
 
     def _start(self, task: str) -> _Unit:
@@ -203,6 +212,9 @@ class Children:
             with self._lock:
                 message = f"{self._tasks[task].partition(':')[0]} {self.limits.kill_after_s}".encode()
                 socket.send_fds(self._running().control, [message], [theirs.fileno(), lead_theirs.fileno()])
+                unit = _Unit(channel, lead, self.limits)
+                self._units.add(unit)
+                return unit
         except BaseException as error:
             channel.close()
             lead.close()
@@ -212,7 +224,6 @@ class Children:
         finally:
             theirs.close()
             lead_theirs.close()
-        return _Unit(channel, lead, self.limits)
 
     def _hand_over(self, unit: _Unit, beat: _Beat, sources: Sequence[Path]) -> None:
         """Send the sources' descriptors to the child in batches, because a long series has more files than this process can
@@ -282,7 +293,33 @@ class _Beat:
 class _Template:
     """The template process, and the socket that requests children."""
 
+    _lock = threading.Lock()
+    _running: ClassVar[dict[tuple[int, tuple[str, ...]], _Template]] = {}
+    """The templates of this process that were not found dead. A fork has the process id of its own in the key."""
+
+    @classmethod
+    def shared(cls, arguments: tuple[str, ...]) -> _Template:
+        """Return the running template with *arguments*, or start it. Each user gives it back once."""
+        with cls._lock:
+            key = os.getpid(), arguments
+            found = cls._running.get(key)
+            if found is None or found.process.poll() is not None:
+                found = cls._running[key] = cls(arguments)
+            found._users += 1
+            return found
+
+    def give_back(self) -> None:
+        """End it if this was its last user."""
+        with self._lock:
+            self._users -= 1
+            if self._users:
+                return
+            for key in [key for key, each in self._running.items() if each is self]:
+                del self._running[key]
+        self._close()
+
     def __init__(self, arguments: Sequence[str]) -> None:
+        self._users = 0
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             # A new interpreter instead of a fork, because the service can have threads and locks. It has its own session, so that
@@ -303,7 +340,7 @@ class _Template:
         finally:
             theirs.close()
 
-    def close(self) -> None:
+    def _close(self) -> None:
         self.control.close()
         try:
             self.process.wait(5)
