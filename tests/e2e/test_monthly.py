@@ -131,7 +131,7 @@ def test_sync_plans_and_adds_what_is_new(made: Callable[..., Path], tmp_path: Pa
     plan = run(root, "sync", "sst", "--plan")["items"][0]
     assert (plan["action"], plan["reason"]) == ("append", "new_periods_available_for_append")
     assert (plan["current_end"], plan["delta_start"]) == ("2020-02", "2020-03")
-    refused = cli("sync", "sst", "--end", "2020-09", "--instance", root)
+    refused = here("sync", "sst", "--end", "2020-09", "--instance", root)
     assert (refused.returncode, "coverage-incomplete" in refused.stderr) == (4, True)
     some = run(root, "sync", "sst", "--end", "2020-03")["items"][0]
     assert (some["status"], some["sync_detail"]["delta_end"]) == ("completed", "2020-03")
@@ -184,12 +184,12 @@ def test_a_job_is_left_to_the_server_and_told_in_words(made: Callable[..., Path]
     month(tmp_path / "months", 2)
     process, url = start(root)
     try:
-        accepted = cli("ingest", "sst", "--async", "--instance", root)
+        accepted = here("ingest", "sst", "--async", "--instance", root)
         assert accepted.returncode == 0, accepted.stderr
         job = re.fullmatch(r"sst: accepted as ([0-9a-f]{32}); the server of the instance does it\.\n", accepted.stdout)
         assert job, accepted.stdout
         assert f"next: cubeport jobs {job[1][:8]} --follow" in accepted.stderr
-        ended = cli("jobs", job[1][:8], "--follow", "--instance", root)
+        ended = here("jobs", job[1][:8], "--follow", "--instance", root)
         assert ended.returncode == 0, ended.stderr
         told = dict(line.split(": ", 1) for line in ended.stdout.splitlines())
         assert (told["status"], told["time"], told["asked for"]) == (
@@ -201,30 +201,30 @@ def test_a_job_is_left_to_the_server_and_told_in_words(made: Callable[..., Path]
         assert "links" not in ended.stdout
         zarr = xr.open_dataset(f"{url}/zarr/sst", engine="zarr")
         assert [float(each) for each in zarr.sst[:, 0, 0]] == [0, 1, 2]
-        files = cli("ingest", tmp_path / "months" / "sst-1.nc", "--id", "one", "--async", "--instance", root)
+        files = here("ingest", tmp_path / "months" / "sst-1.nc", "--id", "one", "--async", "--instance", root)
         assert files.returncode == 0, files.stderr
         assert run(root, "jobs", files.stdout.split()[3].rstrip(";"), "--follow")["status"] == "completed"
-        assert cli("ingest", "sst", "--async", "--dry-run", "--instance", root).returncode == 2
+        assert here("ingest", "sst", "--async", "--dry-run", "--instance", root).returncode == 2
     finally:
         stop(process)
     outside = tmp_path / "elsewhere"
     outside.mkdir()
     month(outside, 1)
-    refused = cli("ingest", outside / "sst-1.nc", "--id", "two", "--async", "--instance", root)
+    refused = here("ingest", outside / "sst-1.nc", "--id", "two", "--async", "--instance", root)
     assert (refused.returncode, "sources.roots" in refused.stderr) == (5, True), "a server reads no file that it may not"
 
 
 def test_what_was_not_done_is_not_told_as_done(made: Callable[..., Path]) -> None:
     root = made("sync: {kind: temporal}")
-    assert "has new texts: title" in cli("describe", "sst", "--title", "Sea", "--instance", root).stdout
-    assert cli("describe", "sst", "--title", "Sea", "--instance", root).stdout.startswith("Nothing changed")
-    assert "There is nothing to remove." in cli("gc", "--instance", root).stderr
-    assert "retention would free nothing" in cli("usage", "--instance", root).stderr
-    wrong = cli("sync", "sst", "--end", "soon", "--instance", root)
+    assert "has new texts: title" in here("describe", "sst", "--title", "Sea", "--instance", root).stdout
+    assert here("describe", "sst", "--title", "Sea", "--instance", root).stdout.startswith("Nothing changed")
+    assert "There is nothing to remove." in here("gc", "--instance", root).stderr
+    assert "retention would free nothing" in here("usage", "--instance", root).stderr
+    wrong = here("sync", "sst", "--end", "soon", "--instance", root)
     assert (wrong.returncode, "'soon' is not a period of type monthly, such as 2024-01" in wrong.stderr) == (2, True)
     run(root, "delete", "sst", "--purge", "--yes")
-    only = cli("sync", "sst", "--instance", root)
+    only = here("sync", "sst", "--instance", root)
     assert (only.returncode, "`cubeport ingest sst` makes it" in only.stderr) == (3, True)
     (root / "config/datasets/sst.yaml").write_text("id: sst\ntitel: x\n")
-    broken = cli("ingest", "sst", "--instance", root)
+    broken = here("ingest", "sst", "--instance", root)
     assert (broken.returncode, "next: cubeport check-config" in broken.stderr) == (3, True)
