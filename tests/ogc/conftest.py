@@ -23,6 +23,7 @@ import uvicorn
 import xarray as xr
 from starlette.types import ASGIApp
 
+from cubeport.adapters.backends.documents import MemoryBackend
 from cubeport.adapters.encoders.modules import EncoderModules
 from cubeport.adapters.encoders.room import AnswerRoom
 from cubeport.adapters.engines import zarr
@@ -47,13 +48,13 @@ from cubeport.server.ogcapi import OgcFace
 from cubeport.server.parts import Parts
 from cubeport.server.processes import ProcessesFace
 from cubeport.server.tables import TablesFace
+from cubeport.service.jobs import Jobs
 from cubeport.service.pictures import Pictures
 from cubeport.service.plans import AnswerLimits
 from cubeport.service.queries import Queries
 from cubeport.service.slabs import Slabs
 from cubeport.service.tablejobs import TableJobs
 from cubeport.service.tables import TableLimits, Tables
-from cubeport.service.workers import Workers
 
 VERSION = "0123456789abcdef0123456789abcdef"
 MADE = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -128,6 +129,7 @@ class Shelf:
         self._realdata = realdata
         self.areas: dict[str, Any] = {}
         self.zones: dict[str, ZoneSet] = {}
+        self.queues: list[Jobs] = []
         self._kept: dict[Any, Stored] = {}
 
     def put(self, name: str, *, chunks: dict[str, int] | None = None, fields: list[str] | None = None) -> Stored:
@@ -221,7 +223,13 @@ def app_of(shelf: Shelf, queries: Queries, url: str, *, table_limits: TableLimit
     tables = TablesFace(shelf, queries, Tables(queries, limits=limits), public_url=url, may_wait=True)  # type: ignore[arg-type]
     parts = Tables(queries, limits=TableLimits(rows=limits.rows, cells=10 * limits.cells))
     folder = Path(tempfile.mkdtemp(dir=shelf.scratch))
-    jobs = TableJobs(folder / "tables", parts, queries, Workers(FileLocks(folder / "locks")), rows=5 * limits.rows)
+    backend = MemoryBackend()
+    catalog: Any = SimpleNamespace(backend=backend, rows=backend.rows, recover=lambda: None)
+    queue = Jobs(catalog=catalog, ingester=None, locks=FileLocks(folder / "locks"), workers=0, queue=1)  # type: ignore[arg-type]
+    jobs = TableJobs(folder / "tables", parts, queries, queue, shelf.shown, rows=5 * limits.rows)
+    queue.makes_tables(jobs)
+    queue.start()
+    shelf.queues.append(queue)
     faces: dict[str, Any] = {
         "queries": OgcFace(shelf, queries, public_url=url, title="Test", description="Test", departures=tables.plot),  # type: ignore[arg-type]
         "pictures": MapsFace(shelf, drawn, public_url=url),  # type: ignore[arg-type]
@@ -234,8 +242,11 @@ def app_of(shelf: Shelf, queries: Queries, url: str, *, table_limits: TableLimit
 
 
 @pytest.fixture(scope="session")
-def shelf(realdata: Path, tmp_path_factory: pytest.TempPathFactory) -> Shelf:
-    return Shelf(tmp_path_factory.mktemp("data"), realdata)
+def shelf(realdata: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shelf]:
+    made = Shelf(tmp_path_factory.mktemp("data"), realdata)
+    yield made
+    for each in made.queues:
+        each.stop()
 
 
 @pytest.fixture(scope="session")

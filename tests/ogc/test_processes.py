@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +19,7 @@ from owslib.ogcapi.processes import Processes
 from shapely.geometry import mapping
 
 from cubeport.cubes.zones import Zone, ZoneSet
+from cubeport.service.state import JOB
 from cubeport.service.tables import TableLimits
 
 EXECUTION = "/ogcapi/processes/zonal-statistics/execution"
@@ -206,14 +207,42 @@ class TestJobs:
         assert result.status_code == 409
         assert result.json()["detail"].startswith(status["message"])
 
-    def test_a_job_of_a_process_that_has_died_has_failed(self, client: httpx.Client, rain: str, shelf: Any) -> None:
+    def test_a_job_whose_process_has_died_is_run_by_another(self, client: httpx.Client, rain: str, shelf: Any) -> None:
         answer = run(client, AS_JOB, dataset=rain, zones="three-boxes", period="month")
         ended(client, answer)
+        before = client.get(f"{answer.headers['location']}/results").text
         job_id = answer.json()["jobID"]
-        file = next(each for each in Path(shelf.scratch).rglob(f"{job_id}/job.json"))
-        file.write_text(json.dumps(json.loads(file.read_text()) | {"status": "running", "worker": "f" * 32}))
-        status = client.get(answer.headers["location"]).json()
-        assert (status["status"], "has ended" in status["message"]) == ("failed", True)
+        rows_, row = next((q._rows, row) for q in shelf.queues if (row := q._rows.get(JOB, job_id)) is not None)
+        next(Path(shelf.scratch).rglob(f"{job_id}/result")).unlink()
+        died = row.document | {"ingestion": row.document["ingestion"] | {"status": "running"}, "worker": "f" * 32}
+        rows_.put(dataclasses.replace(row, document=died, state="running"))
+        assert client.get(answer.headers["location"]).json()["status"] in ("accepted", "running", "successful")
+        status = ended(client, answer)
+        assert status["status"] == "successful"
+        assert client.get(f"{answer.headers['location']}/results").text == before
+
+    def test_a_dismissed_job_says_so_and_has_no_result(self, client: httpx.Client, rain: str) -> None:
+        taken = 0
+        while client.queries.try_place():  # type: ignore[attr-defined]
+            taken += 1
+        try:
+            answer = run(client, AS_JOB, dataset=rain, zones="three-boxes", period="month")
+            place = answer.headers["location"]
+            assert client.delete(place).json()["status"] == "dismissed"
+            assert ended(client, answer)["status"] == "dismissed"
+            result = client.get(f"{place}/results")
+            assert (result.status_code, result.json()["type"]) == (404, f"{NO_SUCH}/no-such-job")
+        finally:
+            for _ in range(taken):
+                client.queries.leave_place()  # type: ignore[attr-defined]
+
+    def test_a_document_is_the_result_of_a_job_that_asked_for_one(self, client: httpx.Client, rain: str) -> None:
+        inputs = {"dataset": rain, "zones": "three-boxes", "period": "year"}
+        answer = run(client, AS_JOB, response="document", **inputs)
+        ended(client, answer)
+        found = client.get(f"{answer.headers['location']}/results")
+        assert found.headers["content-type"] == "application/json"
+        assert found.json() == run(client, AT_ONCE, response="document", **inputs).json()
 
     def test_jobs_of_nobody_are_not_listed_for_all(self, client: httpx.Client, rain: str) -> None:
         ended(client, run(client, AS_JOB, dataset=rain, zones="three-boxes", period="year"))

@@ -11,7 +11,7 @@ from cubeport.errors import CubeportError
 
 if TYPE_CHECKING:
     from cubeport.cli._verbs import Document, Listener
-    from cubeport.service.ingestions import FileOptions, Ingestion, IngestionRequest
+    from cubeport.service.ingestions import FileOptions, IngestionRequest, Work
     from cubeport.service.service import Service
 
 _FOLLOW_S = 0.3
@@ -151,7 +151,7 @@ class InstanceVerbs:
             seen = number
             time.sleep(_FOLLOW_S)
 
-    def _ingestion(self, done: Ingestion) -> Document:
+    def _ingestion(self, done: Work) -> Document:
         from cubeport.service import present
 
         return present.ingestion(self._service, done, self._url)

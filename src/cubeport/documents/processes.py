@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from datetime import datetime
+from typing import Any, Protocol
 
+from cubeport.catalog.forms.canonical import timestamp
 from cubeport.cubes.tables.request import PARAMETERS
 from cubeport.documents.ogc import link
 from cubeport.documents.tables.forms import TABLE_FORMS
@@ -94,25 +96,52 @@ def _summary(public_url: str, version: str, *, may_wait: bool) -> dict[str, Any]
     }
 
 
-def status(job: Mapping[str, Any], public_url: str) -> dict[str, Any]:
+class JobState(Protocol):
+    """What the status of a job is made of."""
+
+    @property
+    def ingestion_id(self) -> str: ...
+    @property
+    def status(self) -> str: ...
+    @property
+    def title(self) -> str: ...
+    @property
+    def percent(self) -> float: ...
+    @property
+    def created_at(self) -> datetime: ...
+    @property
+    def started_at(self) -> datetime | None: ...
+    @property
+    def finished_at(self) -> datetime | None: ...
+    @property
+    def error(self) -> Mapping[str, Any] | None: ...
+
+
+_STATUS = {"retrying": "running", "completed": "successful", "cancelled": "dismissed"}
+"""The statuses of a job that have another name in the standard (table 11)."""
+
+
+def status(job: JobState, public_url: str) -> dict[str, Any]:
     """Return the status of a job (7.12.2)."""
-    base = f"{public_url}/ogcapi/jobs/{job['job_id']}"
-    found = {
-        "jobID": job["job_id"],
+    base = f"{public_url}/ogcapi/jobs/{job.ingestion_id}"
+    ended = job.error["detail"] if job.error is not None else None
+    times = {"created": job.created_at, "started": job.started_at, "finished": job.finished_at}
+    links = [link(base, "self", "This job")]
+    if job.status == "completed":
+        links.append(link(f"{base}/results", f"{_REL}results", "Its results"))
+    return {
+        "jobID": job.ingestion_id,
         "processID": PROCESS,
         "type": "process",
-        "status": job["status"],
-        "message": job["message"],
-        "progress": job["progress"],
-        **{name: job[name] for name in ("created", "started", "finished", "updated") if job.get(name) is not None},
-        "links": [link(base, "self", "This job")],
+        "status": _STATUS.get(job.status, job.status),
+        "message": ended or job.title,
+        "progress": round(job.percent),
+        **{name: timestamp(each) for name, each in times.items() if each is not None},
+        "links": links,
     }
-    if job["status"] == "successful":
-        found["links"].append(link(f"{base}/results", f"{_REL}results", "Its results"))
-    return found
 
 
-def job_list(jobs: Sequence[Mapping[str, Any]], public_url: str) -> dict[str, Any]:
+def job_list(jobs: Sequence[JobState], public_url: str) -> dict[str, Any]:
     """Return a list of jobs (clause 11)."""
     return {
         "jobs": [status(each, public_url) for each in jobs],

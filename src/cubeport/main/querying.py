@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from cubeport.service.service import Service
     from cubeport.service.tablejobs import TableJobs
     from cubeport.service.tables import Tables
-    from cubeport.service.workers import Workers
     from cubeport.settings import Settings
 
 
@@ -62,15 +61,12 @@ def tables_of(settings: Settings, queries: Queries) -> Tables:
     return Tables(queries, limits=TableLimits(rows=limits.table_rows, cells=limits.table_cells, chunks=limits.chunks))
 
 
-def jobs_of(settings: Settings, queries: Queries, workers: Workers) -> TableJobs:
+def jobs_of(settings: Settings, queries: Queries, service: Service) -> TableJobs:
     """Return what makes tables as jobs: part by part, each with as many rows as an answer may have."""
     from cubeport.service.tablejobs import TableJobs
     from cubeport.service.tables import TableLimits, Tables
 
     limits = settings.limits
-    parts = TableLimits(rows=limits.table_rows, cells=limits.job_cells, chunks=limits.job_cells, seconds=_JOB_PART_S)
-    return TableJobs(settings.data_dir / "tables", Tables(queries, limits=parts), queries, workers, rows=limits.job_rows)
-
-
-_JOB_PART_S = 3600.0
-"""How long one part of a table may take as a job, in seconds."""
+    parts = TableLimits(rows=limits.table_rows, cells=limits.job_cells, chunks=limits.job_cells)
+    folder, tables = settings.data_dir / "tables", Tables(queries, limits=parts)
+    return TableJobs(folder, tables, queries, service.jobs, service.shown, rows=limits.job_rows)

@@ -386,9 +386,10 @@ def _serve_one(root: Path, flags: Mapping[str, Any], bound: socket, public_url: 
     with _service(settings, catalog, children, public_url=public_url) as service:
         if not settings.read_only:
             service.engines.writer.set_up()  # an engine that cannot write stops the start
+        parts = _app_parts(settings, service, children)
         if jobs:
             service.start()
-        app = create_app(_app_parts(settings, service, children))
+        app = create_app(parts)
         _warm_up(settings)
         _keep_answering()
         run.serve(app, [bound], max_connections=settings.server.max_connections, ready=ready)
@@ -467,7 +468,6 @@ def _app_parts(settings: Settings, service: Service, children: Children) -> AppP
     from cubeport.service.pictures import Pictures
     from cubeport.service.slabs import Slabs
     from cubeport.service.templates import source_kinds
-    from cubeport.service.workers import Workers
 
     locks = service.catalog.parts.named_locks
     assert locks is not None, "a catalog in a folder has them"
@@ -477,9 +477,9 @@ def _app_parts(settings: Settings, service: Service, children: Children) -> AppP
     pictures = Pictures(queries.versions, most_chunks=limits.map_chunks, most_pixels=limits.map_pixels)
     site = Site(service.public_url, settings.title, settings.description, version("cubeport"))
     dap = DapFace(service, Slabs(queries), site=site)
-    jobs = None if settings.read_only else jobs_of(settings, queries, Workers(locks))
+    jobs = None if settings.read_only else jobs_of(settings, queries, service)
     if jobs is not None:
-        service.closes_with(jobs.close)
+        service.jobs.makes_tables(jobs)
     tables = TablesFace(
         service,
         queries,

@@ -25,7 +25,7 @@ from cubeport.server.incoming import PageQuery
 from cubeport.server.openapi import INGEST, READ, described
 from cubeport.server.parts import Ingests, Parts
 from cubeport.service import present
-from cubeport.service.ingestions import Ingestion, IngestionRequest
+from cubeport.service.ingestions import Ingestion, IngestionRequest, Work
 from cubeport.service.sync import SyncDetail, Synced
 
 
@@ -134,7 +134,7 @@ class _Waiting:
 
     pool: ThreadPoolExecutor
 
-    async def __call__(self, service: Ingests, ingestion_id: str, seconds: float) -> Ingestion:
+    async def __call__(self, service: Ingests, ingestion_id: str, seconds: float) -> Work:
         return await asyncio.get_running_loop().run_in_executor(self.pool, service.wait, ingestion_id, seconds)
 
 
@@ -153,7 +153,7 @@ class _Ingestions:
         if asked.source is not None and asked.source.kind == "derived":
             await asyncio.to_thread(self._check_inputs, request, asked.source.inputs)
         wait_s, applied = incoming.preferred_wait(request.headers.getlist("prefer"), self._parts.wait_s)
-        ingestion = await asyncio.to_thread(self._service.ingest, asked, waited_for=wait_s > 0, asker=caller_of(request).name)
+        ingestion: Work = await asyncio.to_thread(self._service.ingest, asked, waited_for=wait_s > 0, asker=caller_of(request).name)
         if not ingestion.finished and ingestion.status != "planned" and wait_s > 0:
             # A caller that disconnects cancels this wait, but not the ingestion.
             ingestion = await self._wait(self._service, ingestion.ingestion_id, wait_s)
@@ -181,10 +181,10 @@ class _Ingestions:
         wait_s, applied = incoming.preferred_wait(request.headers.getlist("prefer"), self._parts.wait_s)
         begin = partial(self._service.sync, dataset_id, end=asked.end, publish=asked.publish, here=False, waited_for=wait_s > 0)
         synced = await asyncio.to_thread(begin)
+        if synced.ingestion is not None and not synced.ingestion.finished and wait_s > 0:
+            ran = await self._wait(self._service, synced.ingestion.ingestion_id, wait_s)
+            synced = Synced.of(synced.detail, ran) if isinstance(ran, Ingestion) else synced
         ingestion = synced.ingestion
-        if ingestion is not None and not ingestion.finished and wait_s > 0:
-            ingestion = await self._wait(self._service, ingestion.ingestion_id, wait_s)
-            synced = Synced.of(synced.detail, ingestion)
         if ingestion is not None and ingestion.status == "failed" and ingestion.error is not None:
             raise CubeportError.from_mapping(ingestion.error, ingestion_id=ingestion.ingestion_id)
         if ingestion is not None and ingestion.status == "cancelled":
@@ -252,7 +252,7 @@ class _Ingestions:
                 spoke = time.monotonic()
             await asyncio.sleep(_FOLLOW_S)
 
-    def _told(self, ingestion: Ingestion, *, warning: Mapping[str, str] | None = None) -> dict[str, Any]:
+    def _told(self, ingestion: Work, *, warning: Mapping[str, str] | None = None) -> dict[str, Any]:
         return {
             "ingestion_id": ingestion.ingestion_id,
             "time": timestamp(now()),
@@ -281,10 +281,10 @@ class _Ingestions:
 
         return await asyncio.to_thread(act)
 
-    def _ingestion(self, ingestion: Ingestion) -> dict[str, Any]:
+    def _ingestion(self, ingestion: Work) -> dict[str, Any]:
         return present.ingestion(self._service, ingestion, self._url) | {"error": self._error(ingestion)}
 
-    def _error(self, ingestion: Ingestion) -> dict[str, Any] | None:
+    def _error(self, ingestion: Work) -> dict[str, Any] | None:
         if ingestion.error is None:
             return None
         exc = CubeportError.from_mapping(ingestion.error)

@@ -16,7 +16,7 @@ from cubeport.cubes.zones import read_zone_set
 from cubeport.documents import processes
 from cubeport.documents.processes import PROCESS
 from cubeport.documents.tables.form import TableForm
-from cubeport.documents.tables.forms import TABLE_FORMS
+from cubeport.documents.tables.forms import TABLE_FORMS, table_form
 from cubeport.errors import CubeportError, InvalidRequest, NoSuchJob, NoSuchProcess, Problem, ResultNotReady
 from cubeport.server import incoming, negotiation, replies
 from cubeport.server.auth import caller_of
@@ -25,7 +25,8 @@ from cubeport.server.openapi import READ, described
 from cubeport.server.parts import Service
 from cubeport.server.tables import TablesFace
 from cubeport.server.zones import MOST_VALUES
-from cubeport.service.tablejobs import Job, TableJobs, TableOrder
+from cubeport.service.ingestions import TableJob
+from cubeport.service.tablejobs import TableJobs, TableOrder
 
 _MEMBERS = frozenset({"inputs", "outputs", "response", "subscriber"})
 _OF_SENT = ("id_property", "name_property")
@@ -124,7 +125,7 @@ class ProcessesFace:
             return await self._tables.answered(request, make)
         owner = caller_of(request).name
         job = await asyncio.to_thread(lambda: jobs.begin(make(), owner=owner))
-        headers = {"Location": f"{self._url}/ogcapi/jobs/{job['job_id']}", "Preference-Applied": "respond-async"}
+        headers = {"Location": f"{self._url}/ogcapi/jobs/{job.ingestion_id}", "Preference-Applied": "respond-async"}
         return replies.fresh(replies.dumps(processes.status(job, self._url)), status=201, headers=headers)
 
     def _order(self, inputs: Mapping[str, Any], form: TableForm, *, as_document: bool) -> TableOrder:
@@ -146,32 +147,36 @@ class ProcessesFace:
         else:
             id_property, name_property = (None if each is None else _text("id_property", each) for each in of_sent)
             zone_set = read_zone_set("body", sent, id_property=id_property, name_property=name_property)
-        return TableOrder(shown, asked, zone_set, form, as_document=as_document)
+        return TableOrder(shown, asked, zone_set, form, as_document=as_document, parameters=tuple(pairs))
 
     # --- jobs ---
 
     def jobs(self, request: Request) -> Response:
         """Answer ``/ogcapi/jobs``: the jobs of the caller's key; an admin key sees all."""
         asked = incoming.query(request.scope["query_string"], JobsQuery)
-        found = [] if self._jobs is None else self._jobs.jobs(**_caller(request))
-        return replies.fresh(replies.dumps(processes.job_list(found[: asked.limit], self._url)))
+        found = [] if self._jobs is None else self._jobs.jobs(**_caller(request), limit=asked.limit)
+        return replies.fresh(replies.dumps(processes.job_list(found, self._url)))
 
     def job(self, request: Request) -> Response:
         """Answer ``/ogcapi/jobs/{job_id}``."""
         incoming.query(request.scope["query_string"], DocumentQuery)
         job, _ = self._found(request)
-        headers = {"Retry-After": "1"} if job["status"] in ("accepted", "running") else {}
+        headers = {} if job.finished else {"Retry-After": "1"}
         return replies.fresh(replies.dumps(processes.status(job, self._url)), headers=headers)
 
     def results(self, request: Request) -> Response:
         """Answer ``/ogcapi/jobs/{job_id}/results``: the table, in the form that was asked for."""
         incoming.query(request.scope["query_string"], incoming.NoParameters)
         job, jobs = self._found(request)
-        if job["error"] is not None:
-            raise CubeportError.from_mapping(job["error"])
-        if job["status"] != "successful":
+        if job.status == "failed" and job.error is not None:
+            raise CubeportError.from_mapping(job.error)
+        if job.status == "cancelled":
+            raise NoSuchJob("The job was dismissed, so it has no result.", what="result")
+        if job.status != "completed":
             raise ResultNotReady("The job has no result yet.", what="result", next_step="look again later")
-        return FileResponse(jobs.result(job), media_type=job["media_type"], headers={"Cache-Control": "no-store"})
+        form = table_form(job.form)
+        media_type = negotiation.JSON if job.as_document or form is None else form.media_type
+        return FileResponse(jobs.result(job), media_type=media_type, headers={"Cache-Control": "no-store"})
 
     def dismiss(self, request: Request) -> Response:
         """Answer DELETE ``/ogcapi/jobs/{job_id}``."""
@@ -179,7 +184,7 @@ class ProcessesFace:
         job, jobs = self._found(request)
         return replies.fresh(replies.dumps(processes.status(jobs.dismiss(job), self._url)))
 
-    def _found(self, request: Request) -> tuple[Job, TableJobs]:
+    def _found(self, request: Request) -> tuple[TableJob, TableJobs]:
         if self._jobs is None:
             raise NoSuchJob("This service makes no jobs.", what="job")
         return self._jobs.job(request.path_params["job_id"], **_caller(request)), self._jobs

@@ -1,11 +1,12 @@
-"""The documents of an ingestion: its request, its plan, and its progress and result."""
+"""The documents of jobs: the request of an ingestion, its plan, its progress and result, and those of a table."""
 
 from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
@@ -124,7 +125,7 @@ class IngestionPlan(_Value):
 
 
 class Phase(_Value):
-    """The progress of an ingestion."""
+    """The progress of a job."""
 
     phase: Literal[
         "queued", "waiting", "planning", "fetching", "checking", "writing", "measuring", "sealing", "committing", "done"
@@ -136,23 +137,15 @@ class Phase(_Value):
     message: str | None = None
 
 
-class Ingestion(_Value):
-    """One ingestion with any status. ``request``, ``options`` and ``digest`` are not shown over HTTP."""
+class Job(_Value):
+    """Work that continues after its request: what every kind of job has. Over HTTP its id is called ``ingestion_id``."""
 
     ingestion_id: str = Field(default_factory=new_id)
     dataset_id: str
-    """The id of the dataset that it makes or changes."""
+    """The id of the dataset that it makes, changes or reads."""
     status: Status = "accepted"
-    kind: Literal["ingestion", "sync"] = "ingestion"
-    action: Action | None = None
-    reused: bool = False
-    changed: tuple[str, ...] = ()
-    """What changed besides the data if the existing version was reused: names of texts, tags, ``published``."""
-    version_id: str | None = None
-    request_scope: Scope = Scope()
-    coverage: dict[str, Any] | None = None
+    kind: Literal["ingestion", "sync", "table"] = "ingestion"
     warnings: tuple[dict[str, str], ...] = ()
-    plan: IngestionPlan | None = None
     progress: Phase = Phase()
     attempt: int = 0
     cancel_requested: bool = False
@@ -163,14 +156,44 @@ class Ingestion(_Value):
     """Why it, or its last attempt, failed."""
     retry_at: Timestamp | None = None
     """When a job with status ``retrying`` begins its next attempt."""
-
-    request: IngestionRequest
-    options: FileOptions = FileOptions()
     waited_for: bool = True
     """Whether its caller waits for it. If it is then killed, it ends as ``interrupted`` instead of being queued again."""
     created_by: str | None = None
     asker: str | None = None
     """The API key of the request. Only the key that sent an upload can ingest it."""
+
+    @property
+    def digest(self) -> str:
+        """What an identical job has in common with this one; its id if every job is one of its own."""
+        return self.ingestion_id
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has ended."""
+        return self.status not in UNFINISHED
+
+    def started(self, at: datetime) -> Self:
+        """Return it with status ``running`` and one more attempt."""
+        return self.model_copy(
+            update={"status": "running", "attempt": self.attempt + 1, "started_at": at, "retry_at": None, "error": None}
+        )
+
+
+class Ingestion(Job):
+    """One ingestion with any status. ``request``, ``options`` and ``digest`` are not shown over HTTP."""
+
+    kind: Literal["ingestion", "sync"] = "ingestion"
+    action: Action | None = None
+    reused: bool = False
+    changed: tuple[str, ...] = ()
+    """What changed besides the data if the existing version was reused: names of texts, tags, ``published``."""
+    version_id: str | None = None
+    request_scope: Scope = Scope()
+    coverage: dict[str, Any] | None = None
+    plan: IngestionPlan | None = None
+
+    request: IngestionRequest
+    options: FileOptions = FileOptions()
     until: str | None = None
     """For a sync without an end: the last period that the template's availability allows."""
     revised: tuple[str, ...] = ()
@@ -182,13 +205,32 @@ class Ingestion(_Value):
         asked = {"request": self.request.model_dump(mode="json"), "options": self.options.model_dump(mode="json")}
         return hashlib.sha256(dumps(asked).encode()).hexdigest()
 
-    @property
-    def finished(self) -> bool:
-        """Whether it has ended."""
-        return self.status not in UNFINISHED
 
-    def started(self, at: datetime) -> Ingestion:
-        """Return it with status ``running`` and one more attempt."""
-        return self.model_copy(
-            update={"status": "running", "attempt": self.attempt + 1, "started_at": at, "retry_at": None, "error": None}
-        )
+class TableJob(Job):
+    """A table of zones that is made as a job. Its zones and its result are files (``service.tablejobs``)."""
+
+    kind: Literal["table"] = "table"
+    version_id: str
+    """The version that is read, which stays the same whatever is published meanwhile."""
+    parameters: tuple[tuple[str, str], ...]
+    """The parameters of the table, as a request writes them."""
+    form: str
+    as_document: bool = False
+    """Whether the answer is the JSON document of a process, with the table as a value."""
+    title: str
+    """What it makes, in words."""
+    waited_for: bool = False
+
+    @property
+    def percent(self) -> float:
+        """How much of it is done."""
+        return self.progress.percent
+
+
+type Work = Ingestion | TableJob
+"""A job of any kind."""
+
+
+def job_of(document: Mapping[str, Any]) -> Work:
+    """Return the job of a stored document."""
+    return (TableJob if document.get("kind") == "table" else Ingestion).model_validate(document)

@@ -1,4 +1,4 @@
-"""Jobs: ingestions that continue after their request, stored as rows that all processes see.
+"""Jobs: ingestions and tables that continue after their request, stored as rows that all processes see.
 
 The states are ``accepted → running → completed | failed | cancelled`` and ``running → retrying → running``. Each change is a
 compare-and-set. A worker holds a kernel lock while it lives. If this lock is free, the worker is dead, and any process that reads
@@ -16,6 +16,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from functools import partial
+from typing import Protocol
 
 from cubeport.catalog.backend import Row
 from cubeport.catalog.catalog import Catalog
@@ -39,7 +41,7 @@ from cubeport.errors import (
     Unavailable,
 )
 from cubeport.service.ingest import Ingester, Outcome
-from cubeport.service.ingestions import UNFINISHED, Ingestion, Phase, Status
+from cubeport.service.ingestions import UNFINISHED, Ingestion, Phase, Status, TableJob, Work, job_of
 from cubeport.service.servers import Servers
 from cubeport.service.state import JOB
 from cubeport.service.workers import Life, Workers
@@ -51,6 +53,10 @@ is done within this time: to store each would cost a small file more than to wri
 
 _UNTOLD = ("waiting", "planning")
 """Phases during which nothing more is told, however long they last. They are always stored."""
+
+TABLES = 16
+"""The largest number of unfinished jobs that make tables. They have a thread of their own, and no part in the queue of ingestions:
+everybody who may read may ask for one."""
 
 POLL_S = 1.0
 """How long an idle worker sleeps, in seconds. It sees jobs that other processes accepted after at most this time."""
@@ -69,6 +75,16 @@ _PRUNED_AT_ONCE = 500
 _log = logging.getLogger(__name__)
 
 type Listener = Callable[[str, int, int], None]
+
+
+class TableMaker(Protocol):
+    """Makes the tables of jobs."""
+
+    def attempt(self, job: TableJob, *, progress: Listener) -> None:
+        """Make the table. *progress* raises Cancelled once the job was cancelled. Raises what the table raises."""
+
+    def prune(self) -> None:
+        """Remove the results that are older than a day."""
 
 
 class Jobs:
@@ -118,46 +134,75 @@ class Jobs:
         self._threads: list[threading.Thread] = []
         self._stopping = threading.Event()
         self._work = threading.Condition()
+        self._tables: TableMaker | None = None
         self._outcomes: Counter[str] = Counter()
         self._trouble: dict[str, CubeportError] = {}
         """Why the row of a job cannot be written, by job."""
 
+    def makes_tables(self, maker: TableMaker) -> None:
+        """Let this process also run jobs that make tables. Call it before :meth:`start`."""
+        self._tables = maker
+        self._chores = (*self._chores, maker.prune)
+
     # --- requests ---
 
-    def submit(self, ingestion: Ingestion) -> Ingestion:
-        """Accept the ingestion, or return an identical unfinished one. It is committed before this returns.
+    def submit[J: Work](self, job: J) -> J:
+        """Accept the job, or return an identical unfinished one. It is committed before this returns.
 
         Raises
         ------
         QueueFull
             If there are too many unfinished jobs.
         """
-        accepted = self._accept(ingestion, worker=None)
+        accepted = self._accept(job, worker=None)
         self.wake()
         return accepted
 
-    def _accept(self, ingestion: Ingestion, *, worker: str | None) -> Ingestion:
+    def _accept[J: Work](self, job: J, *, worker: str | None) -> J:
         self.recover()
         with self._catalog.backend.transaction():
-            for row in self._rows.select(JOB, owner=ingestion.dataset_id, states=UNFINISHED):
-                if (held := _ingestion(row)).digest == ingestion.digest:
+            for row in self._rows.select(JOB, owner=job.dataset_id, states=UNFINISHED):
+                held = _job(row)
+                if isinstance(held, type(job)) and held.digest == job.digest:
                     return held
-            if self._rows.count(JOB, states=UNFINISHED) >= self._queue:
-                raise QueueFull(f"{self._queue} ingestions are waiting.", setting="jobs.queue", limit=self._queue)
-            self._rows.put(_row(ingestion, worker=worker))
-        return ingestion
+            self._check_room(job)
+            self._rows.put(_row(job, worker=worker))
+        return job
 
-    def get(self, ingestion_id: str) -> Ingestion:
-        """Return the ingestion. If its worker has died, this ends it. Raises NotFound."""
+    def _check_room(self, job: Work) -> None:
+        """Raise QueueFull if too many jobs of this kind are unfinished. The kinds do not take each other's places."""
+        unfinished = self._rows.select(JOB, states=UNFINISHED, limit=self._queue + TABLES)
+        tables = sum(map(_is_table, unfinished))
+        if isinstance(job, TableJob):
+            if tables >= TABLES:
+                raise QueueFull(f"{TABLES} tables are waiting already.", limit=TABLES, next_step="try again later")
+        elif len(unfinished) - tables >= self._queue:
+            raise QueueFull(f"{self._queue} ingestions are waiting.", setting="jobs.queue", limit=self._queue)
+
+    def again(self, job: TableJob) -> Work:
+        """Put a table that has ended back into the queue, as the same job. Raises NotFound, QueueFull."""
+        with self._catalog.backend.transaction():
+            self._check_room(job)
+            begun = {"status": "accepted", "attempt": 0, "cancel_requested": False, "finished_at": None, "error": None}
+            changed = self._put(job.ingestion_id, lambda held, _: held.model_copy(update={**begun, "progress": Phase()}))
+        self.wake()
+        return changed
+
+    def forget(self, ingestion_id: str) -> None:
+        """Remove a job that has ended from the list."""
+        self._rows.delete(JOB, ingestion_id)
+
+    def get(self, ingestion_id: str) -> Work:
+        """Return the job. If its worker has died, this ends it. Raises NotFound."""
         row = self._row(ingestion_id)
-        return self._seen([row])[0] if self._is_orphan(row) else _ingestion(row)
+        return self._seen([row])[0] if self._is_orphan(row) else _job(row)
 
-    def follow(self, ingestion_id: str) -> tuple[Ingestion, int]:
+    def follow(self, ingestion_id: str) -> tuple[Work, int]:
         """Return the ingestion and the number of changes of its row. A higher number means that there is news."""
         row = self._row(ingestion_id)
         if self._is_orphan(row):
             return self._seen([row])[0], row.revision + 1
-        return _ingestion(row), row.revision
+        return _job(row), row.revision
 
     def page(
         self,
@@ -166,7 +211,7 @@ class Jobs:
         status: str | None = None,
         limit: int = 100,
         after: tuple[int, str] | None = None,
-    ) -> list[tuple[Ingestion, tuple[int, str]]]:
+    ) -> list[tuple[Work, tuple[int, str]]]:
         """Return ingestions, newest first, each with its position in the list."""
 
         def select() -> list[Row]:
@@ -178,22 +223,22 @@ class Jobs:
             seen = self._seen(rows)
             rows = [r for r, i in zip(rows, seen, strict=True) if status in (None, i.status)]
             return [(i, (r.seq, r.id)) for r, i in zip(rows, [i for i in seen if status in (None, i.status)], strict=True)]
-        return [(_ingestion(row), (row.seq, row.id)) for row in rows]
+        return [(_job(row), (row.seq, row.id)) for row in rows]
 
     def _is_orphan(self, row: Row) -> bool:
         worker = row.document.get("worker")
         return row.state == "running" and worker != self._worker and self._alive.is_dead(str(worker))
 
-    def _seen(self, rows: Sequence[Row]) -> list[Ingestion]:
+    def _seen(self, rows: Sequence[Row]) -> list[Work]:
         """End the jobs of dead workers, then return the current *rows*. If nothing can be written, return them as they would be."""
         try:
             self.recover()
         except (CubeportError, OSError):
-            return [self._orphaned(_ingestion(row)) if self._is_orphan(row) else _ingestion(row) for row in rows]
+            return [self._orphaned(_job(row)) if self._is_orphan(row) else _job(row) for row in rows]
         held = self._rows.get_many(JOB, [row.id for row in rows])
-        return [_ingestion(held.get(row.id, row)) for row in rows]
+        return [_job(held.get(row.id, row)) for row in rows]
 
-    def wait(self, ingestion_id: str, seconds: float) -> Ingestion:
+    def wait(self, ingestion_id: str, seconds: float) -> Work:
         """Return the ingestion after it has finished, or its state after *seconds*. It can run in any process."""
         deadline = time.monotonic() + seconds
         while not (ingestion := self.get(ingestion_id)).finished and (left := deadline - time.monotonic()) > 0:
@@ -201,7 +246,7 @@ class Jobs:
                 self._work.wait(min(0.25, left))
         return ingestion
 
-    def cancel(self, ingestion_id: str) -> Ingestion:
+    def cancel(self, ingestion_id: str) -> Work:
         """Cancel an ingestion. A running one ends between units or chunks; one that has not begun ends immediately.
 
         Raises
@@ -247,7 +292,7 @@ class Jobs:
             mine = ingestion.started(now())
             accepted = self._accept(mine, worker=self._worker)
             if accepted.ingestion_id != mine.ingestion_id:
-                return self.wait(accepted.ingestion_id, float("inf"))
+                return _an_ingestion(self.wait(accepted.ingestion_id, float("inf")))
             try:
                 self._run(mine, listener)
             except KeyboardInterrupt as exc:
@@ -255,7 +300,7 @@ class Jobs:
                 exc.add_note(_farewell(ended or mine))
                 raise
             known = self._known(accepted.ingestion_id)
-            return known if known.finished else self.wait(accepted.ingestion_id, float("inf"))
+            return _an_ingestion(known if known.finished else self.wait(accepted.ingestion_id, float("inf")))
 
     def start(self, *chores: Callable[[], object]) -> None:
         """Start the worker threads of this process and its clock, which also calls these *chores*."""
@@ -263,8 +308,12 @@ class Jobs:
         self._live()
         if self._servers is not None:
             self._servers.announce(self._worker)
-        names = [f"cubeport-job-{n}" for n in range(self._workers)]
-        for name, target in (*((name, self._loop) for name in names), ("cubeport-clock", self._clock)):
+        targets: dict[str, Callable[[], None]] = {
+            f"cubeport-job-{n}": partial(self._loop, _is_ingestion) for n in range(self._workers)
+        }
+        if self._tables is not None:
+            targets["cubeport-table"] = partial(self._loop, _is_table)
+        for name, target in (targets | {"cubeport-clock": self._clock}).items():
             thread = threading.Thread(target=target, name=name, daemon=True)
             thread.start()
             self._threads.append(thread)
@@ -288,7 +337,7 @@ class Jobs:
         with self._work:
             self._work.notify_all()
 
-    def recover(self) -> list[Ingestion]:
+    def recover(self) -> list[Work]:
         """End the jobs of dead workers and return them. They are queued again if nobody waits for them, and otherwise fail as
         ``interrupted``.
 
@@ -308,18 +357,18 @@ class Jobs:
             self._alive.bury(worker)
         return ended
 
-    def _of_the_dead(self, worker: str) -> Callable[[Ingestion, object], Ingestion]:
+    def _of_the_dead(self, worker: str) -> Callable[[Work, object], Work]:
         """Return the change that ends a job of *worker*, unless another process has taken the job."""
         return lambda held, owner: self._orphaned(held) if owner == worker and not held.finished else held
 
-    def _orphaned(self, held: Ingestion) -> Ingestion:
+    def _orphaned(self, held: Work) -> Work:
         if held.cancel_requested:
             return _cancelled(held)
         return _again(held) if not held.waited_for and held.attempt < self._max_attempts else _interrupted(held)
 
-    def _loop(self) -> None:
+    def _loop(self, mine: Callable[[Row], bool]) -> None:
         while not self._stopping.is_set():
-            claimed = self._next()
+            claimed = self._next(mine)
             if claimed is not None:
                 self._run(claimed, None)
                 continue
@@ -355,15 +404,15 @@ class Jobs:
                 return
             self._rows.delete(JOB, row.id)
 
-    def _next(self) -> Ingestion | None:
+    def _next(self, mine: Callable[[Row], bool]) -> Work | None:
         try:
             if self._life is not None:
                 self._life.renew()
             waiting = self._rows.select(JOB, states=_WAITING, limit=100)
-            if not any(_is_due(row) for row in waiting):
+            if not any(mine(row) and _is_due(row) for row in waiting):
                 return None  # without a write transaction: nobody has work most of the time
-            claimed = self._rows.claim(JOB, _WAITING, self._started)
-            return None if claimed is None else _ingestion(claimed)
+            claimed = self._rows.claim(JOB, _WAITING, lambda row: self._started(row) if mine(row) else None)
+            return None if claimed is None else _job(claimed)
         except (CubeportError, OSError) as exc:
             _log.warning("jobs: the catalog does not answer: %s", exc)
             self._stopping.wait(POLL_S)
@@ -371,12 +420,12 @@ class Jobs:
 
     def _started(self, row: Row) -> Row | None:
         """Return the row of a waiting job as this worker's, if it is due."""
-        return _row(_ingestion(row).started(now()), worker=self._worker, revision=row.revision) if _is_due(row) else None
+        return _row(_job(row).started(now()), worker=self._worker, revision=row.revision) if _is_due(row) else None
 
-    def _run(self, ingestion: Ingestion, listener: Listener | None) -> None:
-        job_id = ingestion.ingestion_id
+    def _run(self, job: Work, listener: Listener | None) -> None:
+        job_id = job.ingestion_id
         try:
-            change = self._attempted(ingestion, listener)
+            change = self._attempted(job, listener)
             ended = self._surely(job_id, change) if change is not None else self._known(job_id)
             if ended is not None:
                 with self._work:
@@ -384,19 +433,24 @@ class Jobs:
         finally:
             self.wake()
 
-    def _attempted(self, ingestion: Ingestion, listener: Listener | None) -> Callable[[Ingestion, object], Ingestion] | None:
+    def _attempted(self, job: Work, listener: Listener | None) -> Callable[[Work, object], Work] | None:
         """Run one attempt. Return the change of its row, or ``None`` if the commit has already changed it."""
-        job_id = ingestion.ingestion_id
+        job_id = job.ingestion_id
+        progress = _Progress(self, job_id, listener)
         try:
+            if isinstance(job, TableJob):
+                assert self._tables is not None, "only a process that makes tables takes such a job"
+                self._tables.attempt(job, progress=self._while_running(progress))
+                return _ended(_made)
             self._ingester.attempt(
-                ingestion,
-                progress=_Progress(self, job_id, listener),
+                job,
+                progress=progress,
                 complete=lambda outcome: self._put(job_id, _ended(_completed(outcome))),
             )
         except Cancelled:
             return _ended(_cancelled)
         except CubeportError as exc:
-            if isinstance(exc, _MAY_PASS) and not ingestion.waited_for and ingestion.attempt < self._max_attempts:
+            if isinstance(exc, _MAY_PASS) and not job.waited_for and job.attempt < self._max_attempts:
                 return _ended(_retrying(exc))
             return _ended(_failed(exc))
         except Exception as exc:  # noqa: BLE001 - see below
@@ -407,7 +461,17 @@ class Jobs:
             return _ended(_failed(problem))
         return None
 
-    def _known(self, ingestion_id: str) -> Ingestion:
+    def _while_running(self, progress: Listener) -> Listener:
+        """Return *progress*, which also ends the attempt when this process stops. The next process begins it again."""
+
+        def told(phase: str, done: int, total: int) -> None:
+            if self._stopping.is_set():
+                raise Interrupted("The server process was stopped.")
+            progress(phase, done, total)
+
+        return told
+
+    def _known(self, ingestion_id: str) -> Work:
         """Return a job that was run here. It may be done: a read that fails for a moment must not make it look as if it failed."""
         deadline = time.monotonic() + _LONGEST_PAUSE_S
         while True:
@@ -425,17 +489,17 @@ class Jobs:
             raise NotFound(f"There is no ingestion {ingestion_id[:40]!r}.", what="ingestion", next_step="cubeport jobs")
         return row
 
-    def _put(self, ingestion_id: str, change: Callable[[Ingestion, object], Ingestion]) -> Ingestion:
+    def _put(self, ingestion_id: str, change: Callable[[Work, object], Work]) -> Work:
         """Change the row in the open transaction, or in a new one."""
         row = self._row(ingestion_id)
-        held, owner = _ingestion(row), row.document.get("worker")
+        held, owner = _job(row), row.document.get("worker")
         changed = change(held, owner)
         if changed is not held:
             worker = owner if changed.status == "running" else None
             self._rows.put(_row(changed, worker=worker, revision=row.revision))
         return changed
 
-    def _change(self, ingestion_id: str, change: Callable[[Ingestion, object], Ingestion]) -> Ingestion:
+    def _change(self, ingestion_id: str, change: Callable[[Work, object], Work]) -> Work:
         """Change the row, and try again if another process was faster."""
         while True:
             try:
@@ -443,9 +507,7 @@ class Jobs:
             except StaleRecord:
                 continue
 
-    def _surely(
-        self, ingestion_id: str, change: Callable[[Ingestion, object], Ingestion], *, timeout_s: float = float("inf")
-    ) -> Ingestion | None:
+    def _surely(self, ingestion_id: str, change: Callable[[Work, object], Work], *, timeout_s: float = float("inf")) -> Work | None:
         """Change the row, and retry until it works, because a job whose row cannot be written would seem to run forever.
 
         Return ``None`` if the process stops, or after *timeout_s*. The next process that finds this one dead then ends the row.
@@ -539,7 +601,7 @@ class _Progress:
         return phase != self._phase and (phase in _UNTOLD or at - self._began >= PROGRESS_S)
 
 
-def _row(ingestion: Ingestion, *, worker: object = None, revision: int = 0) -> Row:
+def _row(ingestion: Work, *, worker: object = None, revision: int = 0) -> Row:
     document = {"ingestion": ingestion.model_dump(mode="json"), "worker": worker}
     seq = int(ingestion.created_at.timestamp() * 1_000_000)
     return Row(JOB, ingestion.ingestion_id, document, ingestion.dataset_id, ingestion.status, seq, revision)
@@ -549,31 +611,44 @@ _WAITING = ("accepted", "retrying")
 
 
 def _is_due(row: Row) -> bool:
-    retry_at = _ingestion(row).retry_at
+    retry_at = _job(row).retry_at
     return retry_at is None or retry_at <= now()
 
 
-def _ingestion(row: Row) -> Ingestion:
-    return Ingestion.model_validate(row.document["ingestion"])
+def _job(row: Row) -> Work:
+    return job_of(row.document["ingestion"])
+
+
+def _an_ingestion(job: Work) -> Ingestion:
+    assert isinstance(job, Ingestion)  # an identical job is of the same kind
+    return job
+
+
+def _is_ingestion(row: Row) -> bool:
+    return not _is_table(row)
+
+
+def _is_table(row: Row) -> bool:
+    return bool(row.document["ingestion"].get("kind") == "table")
 
 
 _MAY_PASS = (SourceFailed, SourceTimeout, Interrupted, NoSpace, Locked, BackendUnavailable, StoreUnavailable, DatasetBusy)
 """Errors of a source, a disk or another process, after which the same attempt can succeed later. Refusals are not retried."""
 
 
-def _ended(change: Callable[[Ingestion], Ingestion]) -> Callable[[Ingestion, object], Ingestion]:
+def _ended(change: Callable[[Work], Work]) -> Callable[[Work, object], Work]:
     """Return *change* restricted to jobs that have not ended, because an end is final."""
     return lambda held, _: held if held.finished else change(held)
 
 
-def _asked_to_end(held: Ingestion, _: object) -> Ingestion:
+def _asked_to_end(held: Work, _: object) -> Work:
     if held.finished or held.cancel_requested:
         return held
     asked = held.model_copy(update={"cancel_requested": True})
     return asked if held.status == "running" else _cancelled(asked)
 
 
-def _completed(outcome: Outcome) -> Callable[[Ingestion], Ingestion]:
+def _completed(outcome: Outcome) -> Callable[[Work], Work]:
     changes = {
         "status": "completed",
         "dataset_id": outcome.dataset_id,
@@ -592,19 +667,25 @@ def _completed(outcome: Outcome) -> Callable[[Ingestion], Ingestion]:
     return lambda held: held.model_copy(update=changes)
 
 
-def _cancelled(held: Ingestion) -> Ingestion:
+def _made(held: Work) -> Work:
+    """Return a job that has written a file and changed nothing in the catalog, as completed."""
+    done = Phase(phase="done", done=1, total=1, percent=100.0)
+    return held.model_copy(update={"status": "completed", "finished_at": now(), "retry_at": None, "progress": done})
+
+
+def _cancelled(held: Work) -> Work:
     return held.model_copy(update={"status": "cancelled", "cancel_requested": True, "finished_at": now(), "retry_at": None})
 
 
-def _failed(problem: CubeportError) -> Callable[[Ingestion], Ingestion]:
+def _failed(problem: CubeportError) -> Callable[[Work], Work]:
     changes = {"status": "failed", "error": problem.to_mapping(), "finished_at": now(), "retry_at": None}
     return lambda held: held.model_copy(update=changes)
 
 
-def _retrying(problem: CubeportError) -> Callable[[Ingestion], Ingestion]:
+def _retrying(problem: CubeportError) -> Callable[[Work], Work]:
     """Return the change that makes the job wait for its next attempt. ``error`` contains the last failure."""
 
-    def change(held: Ingestion) -> Ingestion:
+    def change(held: Work) -> Work:
         wait_s = RETRY_AFTER_S[min(held.attempt, len(RETRY_AFTER_S)) - 1] * random.uniform(1, 1.1)  # noqa: S311 - spreads load only
         status: Status = "retrying"
         changes = {"status": status, "error": problem.to_mapping(), "retry_at": now() + timedelta(seconds=wait_s)}
@@ -613,16 +694,16 @@ def _retrying(problem: CubeportError) -> Callable[[Ingestion], Ingestion]:
     return change
 
 
-def _interrupted(held: Ingestion) -> Ingestion:
+def _interrupted(held: Work) -> Work:
     problem = Interrupted("The process that ran it died. It left nothing behind.", next_step="send the request again")
     return _failed(problem)(held)
 
 
-def _again(held: Ingestion) -> Ingestion:
+def _again(held: Work) -> Work:
     return held.model_copy(update={"status": "accepted", "progress": Phase()})
 
 
-def _farewell(ended: Ingestion) -> str:
+def _farewell(ended: Work) -> str:
     if ended.status == "completed":
         return f"Interrupted too late: ingestion {ended.ingestion_id} of {ended.dataset_id} was already committed."
     return f"Interrupted: ingestion {ended.ingestion_id} of {ended.dataset_id} was cancelled. It left nothing behind."

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from cubeport.documents import native
 from cubeport.documents.texts import PublishedView
 from cubeport.errors import NotFound
-from cubeport.service.ingestions import Ingestion
+from cubeport.service.ingestions import Ingestion, TableJob, Work
 from cubeport.service.state import VersionState
 from cubeport.service.sync import Synced
 
@@ -70,8 +70,12 @@ def _pointed(shown: PublishedView, version_id: str, stored: str) -> Literal["lat
     return "latest" if version_id == shown.latest else "head" if version_id == shown.head else "retained"
 
 
-def ingestion(service: Shows, done: Ingestion, public_url: str) -> dict[str, Any]:
-    """Return the Ingestion document. ``dataset`` is the summary of the resulting dataset, published or not, while it exists."""
+def ingestion(service: Shows, done: Work, public_url: str) -> dict[str, Any]:
+    """Return the Ingestion document of a job. ``dataset`` is the summary of the resulting dataset, published or not, while it
+    exists. A table makes none; its document has the same members.
+    """
+    if isinstance(done, TableJob):
+        return _table(done, public_url)
     document = done.model_dump(mode="json", exclude={"request", "options", "waited_for", "created_by", "asker", "until", "revised"})
     document |= {"dataset": None, "links": []}
     if done.status == "planned":
@@ -81,6 +85,23 @@ def ingestion(service: Shows, done: Ingestion, public_url: str) -> dict[str, Any
         document["dataset"] = native.summary(shown, public_url).model_dump(mode="json")
         document["links"].append(_link(f"{public_url}/datasets/{done.dataset_id}", "dataset", "What it made"))
     return document
+
+
+def _table(done: TableJob, public_url: str) -> dict[str, Any]:
+    links = [_link(f"{public_url}/ingestions/{done.ingestion_id}", "self", "This job")]
+    if done.status == "completed":
+        links.append(_link(f"{public_url}/ogcapi/jobs/{done.ingestion_id}/results", "results", "The table"))
+    return {
+        **done.model_dump(mode="json", exclude={"waited_for", "created_by", "asker", "parameters", "form", "as_document", "title"}),
+        "dataset": None,
+        "action": "table",
+        "reused": False,
+        "changed": [],
+        "request_scope": {},
+        "coverage": None,
+        "plan": None,
+        "links": links,
+    }
 
 
 def synced(service: Shows, done: Synced, public_url: str) -> dict[str, Any]:

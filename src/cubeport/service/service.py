@@ -33,7 +33,7 @@ from cubeport.service.diff import Diff
 from cubeport.service.engines import Engines
 from cubeport.service.export import Exported, ZarrExport
 from cubeport.service.ingest import Ingester
-from cubeport.service.ingestions import FileOptions, Ingestion, IngestionPlan, IngestionRequest
+from cubeport.service.ingestions import FileOptions, Ingestion, IngestionPlan, IngestionRequest, TableJob, Work
 from cubeport.service.items import ItemPage, ItemSearch
 from cubeport.service.jobs import Jobs, Listener
 from cubeport.service.overview_making import OverviewMaking
@@ -66,7 +66,7 @@ _TELLING_S = 25.0
 class IngestionPage:
     """One page of ingestions, newest first."""
 
-    items: tuple[Ingestion, ...]
+    items: tuple[Work, ...]
     next: str | None
 
 
@@ -412,24 +412,24 @@ class Service:
         wanted = self._ingester.resolve(asked)
         return asked.model_copy(update={"dataset_id": wanted.dataset_id, "request_scope": wanted.scope})
 
-    def wait(self, ingestion_id: str, seconds: float) -> Ingestion:
+    def wait(self, ingestion_id: str, seconds: float) -> Work:
         """Return the ingestion after it has finished, or its state after *seconds*."""
         return self._jobs.wait(ingestion_id, seconds)
 
-    def ingestion(self, ingestion_id: str) -> Ingestion:
+    def ingestion(self, ingestion_id: str) -> Work:
         """Return one ingestion with any status. Raises NotFound."""
         return self._jobs.get(ingestion_id)
 
-    def follow(self, ingestion_id: str) -> tuple[Ingestion, int]:
+    def follow(self, ingestion_id: str) -> tuple[Work, int]:
         """Return one ingestion and the number of its changes. Raises NotFound."""
         return self._jobs.follow(ingestion_id)
 
-    def cancel(self, ingestion_id: str) -> Ingestion:
+    def cancel(self, ingestion_id: str) -> Work:
         """Cancel an ingestion. Raises NotFound, AlreadyFinished."""
         return self._jobs.cancel(ingestion_id)
 
-    def retry(self, ingestion_id: str, *, asker: str | None = None) -> Ingestion:
-        """Accept the same request again as a new job, for an ingestion that failed or was cancelled.
+    def retry(self, ingestion_id: str, *, asker: str | None = None) -> Work:
+        """Accept the same request again as a new job, for an ingestion that failed or was cancelled. A table stays the same job.
 
         Raises
         ------
@@ -446,6 +446,8 @@ class Service:
             raise DatasetBusy(f"Ingestion {ingestion_id} still goes on.", next_step="cancel it first")
         if before.status not in ("failed", "cancelled"):
             raise AlreadyFinished(f"Ingestion {ingestion_id} has completed: there is nothing to retry.")
+        if isinstance(before, TableJob):
+            return self._jobs.again(before)
         if before.options.files:
             raise InvalidRequest("This ingestion was of files that were named on the command line.", next_step="run it there again")
         return self.ingest(before.request, waited_for=False, asker=asker)
@@ -892,7 +894,7 @@ class Service:
                 thread.start()
                 self._telling.append(thread)
 
-    def recover(self) -> list[Ingestion]:
+    def recover(self) -> list[Work]:
         """End the jobs of dead workers. The catalog's own recovery runs when it is opened."""
         return self._jobs.recover()
 

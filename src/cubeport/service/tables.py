@@ -170,8 +170,10 @@ class Tables:
         """Return whether the table counts as a heavy answer, of which few run at a time."""
         return plan.cost.cells > LIGHT_CELLS
 
-    def answer(self, plan: TablePlan, *, left: threading.Event | None = None, placed: bool = False) -> Table:
-        """Return the table.
+    def answer(
+        self, plan: TablePlan, *, left: threading.Event | None = None, deadline: Deadline | None = None, placed: bool = False
+    ) -> Table:
+        """Return the table, before *deadline* instead of the limit if there is one.
 
         Raises
         ------
@@ -180,7 +182,7 @@ class Tables:
         """
         if plan.refusal is not None:
             raise plan.refusal
-        deadline = AnswerDeadline(self.limits.seconds, left)
+        deadline = deadline or AnswerDeadline(self.limits.seconds, left)
         with self._queries.place() if self.heavy(plan) and not placed else nullcontext():
             columns = tuple(column for name in plan.fields for column in _columns(plan, name, deadline))
         grouping, request = plan.grouping, plan.request
