@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
+from shapely.geometry import box, shape
 from tests.pages import Follower, blocks
 
 import cubeport
@@ -130,7 +131,7 @@ def test_the_page_on_tables_works_as_written(tmp_path: Path) -> None:
         reader.follow("how-to/tables.md", since="## Ask for a table")
     finally:
         stop(process)
-    long, pivot, wide, departures, values, accepted, job = reader.outputs
+    long, pivot, wide, weighted, departures, values, accepted, job = reader.outputs
     rows = list(csv.DictReader(io.StringIO(long)))
     assert [(row["name"], row["period"]) for row in rows] == [
         (name, f"2020-{month:02d}") for name in ("West", "East") for month in (1, 2, 3)
@@ -140,6 +141,20 @@ def test_the_page_on_tables_works_as_written(tmp_path: Path) -> None:
     assert rows[0]["share"] == "1"
     assert {"East", "West", "2020-01"} <= set(pivot.split())
     assert wide.splitlines()[0] == "zone,name,2020,2021"
+    east = shape(json.loads((tmp_path / "admin2.geojson").read_text())["features"][1]["geometry"])
+    people = xr.open_dataset(tmp_path / "people.nc").people
+    here = np.array(
+        [
+            [
+                box(x - 0.25, y - 0.25, x + 0.25, y + 0.25).intersection(east).area * float(people.sel(lat=y, lon=x))
+                for x in people.lon.values
+            ]
+            for y in people.lat.values
+        ]
+    )
+    latitude = (here * people.lat.values[:, None]).sum() / here.sum()
+    told = {(row["name"], row["period"]): float(row["value"]) for row in csv.DictReader(io.StringIO(weighted))}
+    assert told["East", "2020"] == pytest.approx((np.arange(366) % 30).sum() + 366 * latitude, rel=1e-5)
     assert abs(float(next(csv.DictReader(io.StringIO(departures)))["value"])) < 100
     assert json.loads(accepted)["processID"] == "zonal-statistics"
     assert job.splitlines()[1] == long.splitlines()[1], "the job has the rows of the address"

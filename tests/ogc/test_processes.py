@@ -244,6 +244,14 @@ class TestJobs:
         assert found.headers["content-type"] == "application/json"
         assert found.json() == run(client, AT_ONCE, response="document", **inputs).json()
 
+    def test_a_job_takes_the_weights_of_another_dataset(self, client: httpx.Client, rain: str) -> None:
+        inputs = {"dataset": rain, "zones": "three-boxes", "period": "month", "weights": f"{rain}:rain"}
+        answer = run(client, AS_JOB, **inputs)
+        ended(client, answer)
+        found = client.get(f"{answer.headers['location']}/results").text
+        assert found == run(client, AT_ONCE, **inputs).text
+        assert found != run(client, AT_ONCE, **{**inputs, "weights": f"{rain}@latest:rain", "statistic": "max"}).text
+
     def test_jobs_of_nobody_are_not_listed_for_all(self, client: httpx.Client, rain: str) -> None:
         ended(client, run(client, AS_JOB, dataset=rain, zones="three-boxes", period="year"))
         listed = client.get("/ogcapi/jobs").json()

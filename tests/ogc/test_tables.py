@@ -234,9 +234,7 @@ class TestNumbers:
         found = weigh(grid, zones("random", **shapes))
         for place, shape in enumerate(shapes.values()):
             mine = slice(found.starts[place], found.starts[place + 1])
-            got = {
-                (int(r), int(c)): f for r, c, f in zip(found.rows[mine], found.columns[mine], found.fractions[mine], strict=True)
-            }
+            got = {(int(r), int(c)): f for r, c, f in zip(*(each[mine] for each in (*found.indices, found.fractions)), strict=True)}
             for row in range(len(lat)):
                 for column in range(len(lon)):
                     cell = shapely.box(grid.x.lower[column], grid.y.lower[row], grid.x.upper[column], grid.y.upper[row])
@@ -528,14 +526,247 @@ class TestHttp:
         assert client.get(f"/datasets/{plain}/table?zones=one&zone=one").status_code == 200
 
 
-def test_grids_without_straight_cells_are_refused_with_another_way(shelf: Any, client: httpx.Client, tmp_path: Path) -> None:
-    from tests.families import FAMILIES
+class TestCellsOfTheirOwn:
+    """Curvilinear and unstructured grids, whose cells are polygons."""
 
-    file = FAMILIES["curvilinear"].write(tmp_path, "curved")
-    shelf.keep("curved", file)
-    shelf.zones["one"] = zones("one", one=ONE)
-    answer = client.get("/datasets/curved/table?zones=one")
-    assert (answer.status_code, "EDR area" in answer.json()["detail"]) == (406, True)
+    SHAPES = zones(
+        "own-cells",
+        slanted=shapely.Polygon([(-30, -20), (33, 7), (4, 61.5), (-21, 40)]),
+        seam=shapely.MultiPolygon([shapely.box(170, -10, 180, 22), shapely.box(-180, -10, -171, 22)]),
+        past=shapely.box(170, -10, 189, 22),
+        cap=shapely.box(-180, 63, 180, 90),
+        small=shapely.Point(13, 7).buffer(0.01),
+        outside=shapely.box(0, -90, 10, -88),
+    )
+
+    @staticmethod
+    def regular(*, south: float = -85.0) -> xr.Dataset:
+        lon, lat = np.arange(-175.0, 180, 10), np.arange(south, 90, 10)
+        values = np.random.default_rng(5).integers(0, 1000, (2, len(lat), len(lon))).astype("f4")
+        values[1, 9, 4] = np.nan
+        return cube(lon, lat, values)
+
+    def twin(self, data: xr.Dataset, dims: tuple[str, ...]) -> xr.Dataset:
+        """Return the same cells with corners of their own, as a curvilinear grid or one after the other."""
+        lon, lat = np.meshgrid(data.lon.values, data.lat.values)
+        size = (2, len(data.lat), len(data.lon)) if len(dims) == 2 else (2, -1)
+        corners = [
+            np.stack([part + each for each in steps], axis=-1) for part, steps in ((lon, (-5, 5, 5, -5)), (lat, (-5, -5, 5, 5)))
+        ]
+        corners[0] = (corners[0] + 180) % 360 - 180  # as models write them: a cell over the seam has -180 beside 170
+        shape = size[1:]
+        return xr.Dataset(
+            {"v": (("time", *dims), data.v.values.reshape(size), {"units": "K", "coordinates": "lat lon"})},
+            {
+                "time": data.time,
+                "lon": (dims, lon.reshape(shape), {**LON, "bounds": "lon_corners"}),
+                "lat": (dims, lat.reshape(shape), {**LAT, "bounds": "lat_corners"}),
+                "lon_corners": ((*dims, "corner"), corners[0].reshape((*shape, 4))),
+                "lat_corners": ((*dims, "corner"), corners[1].reshape((*shape, 4))),
+            },
+        )
+
+    @pytest.mark.parametrize("dims", [("j", "i"), ("cell",)], ids=["curvilinear", "unstructured"])
+    def test_the_same_cells_with_corners_of_their_own_have_the_same_table(self, keep: Any, ask: Any, dims: tuple[str, ...]) -> None:
+        data = self.regular(south=-75.0)
+        statistic = "mean,sum,min,median,count,stdev"
+        wanted = ask(keep("own-straight", data), self.SHAPES, statistic=statistic)
+        found = ask(keep(f"own-{len(dims)}", self.twin(data, dims)), self.SHAPES, statistic=statistic)
+        for one, other in zip(wanted, found, strict=True):
+            assert {**other, "value": 0, "share": 0} == {**one, "value": 0, "share": 0}
+            assert (other["value"] is None) == (one["value"] is None)
+            if one["value"] is not None:
+                assert other["value"] == pytest.approx(one["value"], rel=1e-6, abs=1e-6), (one, other)
+            assert other["share"] == pytest.approx(one["share"], abs=1e-6), (one, other)
+
+    def test_a_turned_grid_takes_what_an_equal_area_projection_finds(self, keep: Any, ask: Any) -> None:
+        import pyproj
+        from tests.families import ROTATED
+
+        onto = pyproj.Transformer.from_crs(ROTATED, "OGC:CRS84", always_xy=True)
+        middle, edge = np.arange(-10.0, 11, 2), np.array([-1.0, 1, 1, -1])
+        x, y = np.meshgrid(middle, middle)
+        lon, lat = onto.transform(x, y)
+        corner_lon, corner_lat = onto.transform(x[..., None] + edge, y[..., None] + np.roll(edge, -1) * -1)
+        values = RNG.normal(0, 10, (1, *x.shape))
+        data = xr.Dataset(
+            {"v": (("time", "y", "x"), values, {"units": "K", "coordinates": "lat lon"})},
+            {
+                "time": ("time", [0.0], {"units": "days since 2020-01-01"}),
+                "lon": (("y", "x"), lon, {**LON, "bounds": "lon_b"}),
+                "lat": (("y", "x"), lat, {**LAT, "bounds": "lat_b"}),
+                "lon_b": (("y", "x", "n"), corner_lon),
+                "lat_b": (("y", "x", "n"), corner_lat),
+            },
+        )
+        shape = shapely.Polygon([(8, 47), (23, 45), (25, 56), (12, 55)])
+        rows = ask(keep("turned", data), zones("t", t=shape), statistic="mean,sum")
+        flat = pyproj.Transformer.from_crs("OGC:CRS84", "+proj=cea +R=6371007.18", always_xy=True)
+
+        def equal_area(each: Any) -> Any:
+            return shapely.transform(shapely.segmentize(each, 0.02), lambda p: np.column_stack(flat.transform(p[:, 0], p[:, 1])))
+
+        cells = [
+            shapely.Polygon(np.column_stack(each))
+            for each in zip(corner_lon.reshape(-1, 4), corner_lat.reshape(-1, 4), strict=True)
+        ]
+        zone = equal_area(shape)
+        share = np.array([equal_area(each).intersection(zone).area for each in cells])
+        # The part of a cell is measured in degrees, as on straight grids, and its whole area on the sphere.
+        part = np.array([each.intersection(shape).area / each.area for each in cells])
+        ground = part * np.array([equal_area(each).area for each in cells])
+        assert rows[0]["value"] == pytest.approx((ground * values.ravel()).sum() / ground.sum(), rel=1e-6)
+        assert rows[0]["value"] == pytest.approx((share * values.ravel()).sum() / share.sum(), abs=0.01)  # of values of ±10
+        assert rows[1]["value"] == pytest.approx((part * values.ravel()).sum(), rel=1e-9)
+        assert rows[0]["share"] == pytest.approx(1.0, abs=1e-9)
+
+    def test_cells_around_a_pole_cover_it(self, keep: Any, ask: Any) -> None:
+        """One cell around the pole, and a ring of six that touch the south pole with a corner."""
+        ring = np.arange(-180.0, 180, 60)
+        lon = np.vstack([ring, *[[a, a + 60, np.nan, np.nan, np.nan, np.nan] for a in ring]])
+        lat = np.vstack([np.full(6, 80.0), *[[-80, -80, np.nan, np.nan, np.nan, np.nan] for _ in ring]])
+        lon[1:, 2], lat[1:, 2] = 17.0, -90.0
+        data = xr.Dataset(
+            {"v": (("time", "cell"), np.array([[7.0, 1, 2, 3, 4, 5, 6]]), {"units": "K", "coordinates": "lat lon"})},
+            {
+                "time": ("time", [0.0], {"units": "days since 2020-01-01"}),
+                "lon": ("cell", np.append(0.0, ring + 30), {**LON, "bounds": "lon_b"}),
+                "lat": ("cell", np.append(89.0, np.full(6, -85.0)), {**LAT, "bounds": "lat_b"}),
+                "lon_b": (("cell", "n"), lon),
+                "lat_b": (("cell", "n"), lat),
+            },
+        )
+        shapes = zones(
+            "poles",
+            north=shapely.box(-180, 85, 180, 90),
+            south=shapely.box(-180, -90, 180, -85),
+            one=shapely.box(-170, -89, -130, -84),
+        )
+        rows = {each["zone"]: each for each in ask(keep("poles", data), shapes)}
+        assert (rows["north"]["value"], rows["one"]["value"]) == pytest.approx((7.0, 1.0), rel=1e-12)
+        assert rows["south"]["cells"] == 6
+        assert rows["south"]["value"] == pytest.approx(3.5, rel=1e-12)
+        assert [each["share"] for each in rows.values()] == pytest.approx([1.0, 1.0, 1.0], abs=1e-9)
+
+    def test_a_curvilinear_grid_of_centres_has_cells_midway_between_them(self, keep: Any, ask: Any) -> None:
+        data = self.twin(self.regular(), ("j", "i")).drop_vars(["lon_corners", "lat_corners"])
+        for each in ("lon", "lat"):
+            del data[each].attrs["bounds"]
+        data = data.isel(j=slice(3, -3), i=slice(10, 26))
+        box = shapely.box(-20, -10, 20, 10)
+        rows = ask(keep("centres", data), zones("c", c=box, **{"two-cells": shapely.box(1, 1, 19, 9)}), datetime="2020-01-01")
+        held = data.v.isel(time=0).where((abs(data.lat) < 10) & (abs(data.lon) < 20))
+        assert rows[0]["cells"] == 8
+        assert rows[0]["value"] == pytest.approx(float(held.mean()), rel=1e-3)
+        assert rows[1]["cells"] == 2
+
+    def test_a_partition_shares_out_every_cell(self, keep: Any, ask: Any) -> None:
+        name = keep("own-2", self.twin(self.regular(south=-75.0), ("j", "i")))
+        whole = shapely.Polygon([(2, -33), (48, -21), (41, 38), (11, 27)])
+        left, right = (whole.intersection(shapely.box(*box)) for box in ((-9, -90, 23.7, 90), (23.7, -90, 99, 90)))
+        rows = ask(name, zones("p", whole=whole, left=left, right=right), datetime="2020-01-01", statistic="sum")
+        assert value_of(rows, "left") + value_of(rows, "right") == pytest.approx(value_of(rows, "whole"), rel=1e-11)
+
+    def test_positions_without_cells_are_refused_with_another_way(self, shelf: Any, client: httpx.Client, tmp_path: Path) -> None:
+        from tests.families import FAMILIES
+
+        shelf.keep("positions", FAMILIES["unstructured"].write(tmp_path, "positions"))
+        shelf.zones["one"] = zones("one", one=ONE)
+        answer = client.get("/datasets/positions/table?zones=one")
+        assert (answer.status_code, "EDR area" in answer.json()["detail"]) == (406, True)
+        assert "positions without cells" in answer.json()["detail"]
+
+
+class TestWeights:
+    """Cells that count by the people in them, not by their area."""
+
+    PEOPLE = np.random.default_rng(11).integers(0, 5000, (20, 12)).astype("f8")
+
+    def people(self, *, step: float = 5.0, per_area: bool = False, **attributes: str) -> xr.Dataset:
+        """Return people on cells of 5°: half of those of the data, so that each of those has four."""
+        lon, lat = np.arange(0.0, 60, step) + step / 2, np.arange(-50.0, 50, step) + step / 2
+        values = self.PEOPLE.copy()
+        units = "1"
+        if per_area:
+            width = np.radians(step) * 6371.00718**2
+            values /= (width * (np.sin(np.radians(lat + step / 2)) - np.sin(np.radians(lat - step / 2))))[:, None]
+            units = "km-2"
+        data = cube(lon, lat, np.stack([values * 0 + 1, values]), start="2019-12-31", **attributes)
+        data.v.attrs["units"] = units
+        return data
+
+    def wanted(self, zone: Any, field: np.ndarray) -> float:
+        above = below = 0.0
+        held = self.PEOPLE.reshape(10, 2, 6, 2).sum(axis=(1, 3))
+        for row, lat in enumerate(LAT10):
+            for column, lon in enumerate(LON10):
+                cell = shapely.box(lon - 5, lat - 5, lon + 5, lat + 5)
+                people = held[row, column] * cell.intersection(zone).area / cell.area
+                above, below = above + people * field[row, column], below + people
+        return above / below
+
+    ZONE = shapely.Polygon([(3, -33), (48, -21), (41, 38), (11, 27)])
+
+    @pytest.mark.parametrize("way", ["finer", "per-area", "0-360", "north-up"])
+    def test_the_mean_of_people_is_not_that_of_the_area(self, plain: str, keep: Any, ask: Any, way: str) -> None:
+        data = self.people(per_area=way == "per-area")
+        if way == "0-360":
+            data = data.assign_coords(lon=("lon", (data.lon.values + 360), LON))
+        if way == "north-up":
+            data = data.isel(lat=slice(None, None, -1))
+        weights = f"{keep(f'people-{way}', data)}:v"
+        rows = ask(plain, zones("w", w=self.ZONE), datetime="2020-01-02", weights=weights, statistic="mean,median,max")
+        assert rows[0]["value"] == pytest.approx(self.wanted(self.ZONE, FIELD[1]), rel=1e-9)
+        assert rows[0]["share"] == pytest.approx(1.0, abs=1e-9)
+        by_area = ask(plain, zones("w", w=self.ZONE), datetime="2020-01-02", statistic="mean,median,max")
+        assert abs(by_area[0]["value"] - rows[0]["value"]) > 0.1
+        assert rows[2]["value"] == by_area[2]["value"]
+
+    def test_on_the_same_curvilinear_grid_cells_are_matched_one_by_one(self, keep: Any, ask: Any) -> None:
+        own = TestCellsOfTheirOwn()
+        data = own.twin(own.regular(south=-75.0), ("j", "i"))
+        people = data.assign(v=data.v.copy(data=np.random.default_rng(2).uniform(0, 9, data.v.shape).astype("f4")))
+        name, by = keep("own-2", data), keep("own-people", people)
+        box = shapely.box(-20, -10, 20, 10)  # whole cells
+        rows = ask(name, zones("b", b=box), datetime="2020-01-01", weights=f"{by}:v")
+        inside = ((abs(data.lat) < 10) & (abs(data.lon) < 20)).values
+        assert rows[0]["value"] == pytest.approx(np.average(data.v.values[0][inside], weights=people.v.values[1][inside]), rel=1e-6)
+
+    def test_a_place_without_people_has_no_mean(self, plain: str, keep: Any, ask: Any) -> None:
+        data = self.people()
+        data.v[1, :4] = np.nan  # south of 30° S
+        rows = ask(plain, zones("e", e=shapely.box(0, -50, 20, -30)), datetime="2020-01-01", weights=f"{keep('few', data)}:v")
+        assert (rows[0]["value"], rows[0]["share"]) == (None, 0.0)
+
+    @pytest.mark.parametrize(
+        ("parameters", "status", "told"),
+        [
+            ("weights=people-finer:v&statistic=sum", 400, "does not go with weights"),
+            ("weights=people-finer:nothing", 400, "has no variable nothing"),
+            ("weights=nowhere:v", 404, "no such dataset"),
+            ("weights=people-finer", 400, "must be dataset:variable"),
+            ("weights=negative:v", 400, "negative"),
+        ],
+    )
+    def test_what_cannot_be_a_weight_is_named(
+        self, plain: str, keep: Any, client: httpx.Client, shelf: Any, parameters: str, status: int, told: str
+    ) -> None:
+        keep("people-finer", self.people())
+        negative = self.people()
+        keep("negative", negative.assign(v=-negative.v))
+        shelf.zones["one"] = zones("one", one=ONE)
+        answer = client.get(f"/datasets/{plain}/table?zones=one&{parameters}")
+        assert (answer.status_code, told.lower() in answer.text.lower()) == (status, True), answer.text
+
+    def test_another_grid_that_is_not_of_degrees_is_refused(
+        self, plain: str, client: httpx.Client, shelf: Any, tmp_path: Path
+    ) -> None:
+        from tests.families import FAMILIES
+
+        shelf.keep("projected-people", FAMILIES["projected"].write(tmp_path, "projected"))
+        shelf.zones["one"] = zones("one", one=ONE)
+        answer = client.get(f"/datasets/{plain}/table?zones=one&weights=projected-people:t")
+        assert (answer.status_code, "another grid" in answer.json()["detail"]) == (406, True)
 
 
 def test_an_axis_that_is_not_chosen_is_asked_for(keep: Any, client: httpx.Client, shelf: Any) -> None:

@@ -147,7 +147,8 @@ class ProcessesFace:
         else:
             id_property, name_property = (None if each is None else _text("id_property", each) for each in of_sent)
             zone_set = read_zone_set("body", sent, id_property=id_property, name_property=name_property)
-        return TableOrder(shown, asked, zone_set, form, as_document=as_document, parameters=tuple(pairs))
+        weighing = self._tables.weighing(asked)
+        return TableOrder(shown, asked, zone_set, form, as_document=as_document, weighing=weighing, parameters=tuple(pairs))
 
     # --- jobs ---
 

@@ -14,7 +14,7 @@ from pydantic import Field, create_model
 from starlette.requests import Request
 from starlette.responses import Response
 
-from cubeport.cubes.tables.request import PARAMETERS, parse_table
+from cubeport.cubes.tables.request import PARAMETERS, TableRequest, parse_table
 from cubeport.cubes.tables.table import Table
 from cubeport.cubes.view import point
 from cubeport.cubes.zones import MEDIA_TYPE, MOST_BYTES, ZoneSet, of_box, read_zone_set
@@ -151,7 +151,13 @@ class TablesFace:
         if asked.tag is not None and replies.fits(request.headers.get("if-none-match"), asked.tag):
             return replies.reply(request, b"", tag=asked.tag, headers=replies.versioned(asked.shown))
         waiting.check_there(left)
-        plan = self._tables.plan(asked.shown, asked.request, asked.zone_set, AnswerDeadline(self._tables.limits.seconds, left))
+        plan = self._tables.plan(
+            asked.shown,
+            asked.request,
+            asked.zone_set,
+            AnswerDeadline(self._tables.limits.seconds, left),
+            weighing=asked.weighing,
+        )
         if asked.request.estimate:
             return replies.reply(request, replies.dumps(self._tables.estimate(plan)), headers=replies.versioned(asked.shown))
         if plan.refusal is not None:
@@ -178,9 +184,15 @@ class TablesFace:
             zone_set = read_zone_set(
                 "body", document, id_property=given.get("id_property"), name_property=given.get("name_property")
             )
-            return TableOrder(shown, asked, zone_set, form)
-        zone_set = self.zone_set(asked.zones)
-        return TableOrder(shown, asked, zone_set, form, replies.etag_of(shown, request, form.name, self._url, zone_set.digest))
+            return TableOrder(shown, asked, zone_set, form, weighing=self.weighing(asked))
+        zone_set, weighing = self.zone_set(asked.zones), self.weighing(asked)
+        made_of = zone_set.digest if weighing is None else f"{zone_set.digest} {weighing.version.version_id}"
+        tag = replies.etag_of(shown, request, form.name, self._url, made_of)
+        return TableOrder(shown, asked, zone_set, form, tag, weighing=weighing)
+
+    def weighing(self, asked: TableRequest) -> PublishedView | None:
+        """Return the dataset that says what cells count, if the request names one. Raises NotFound."""
+        return None if asked.weights is None else self._service.shown(asked.weights[0])
 
     def zone_set(self, zone_set_id: str | None) -> ZoneSet:
         """Return a zone set, or an extent as one. Raises InvalidRequest without an id, NotFound."""

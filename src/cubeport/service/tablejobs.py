@@ -46,6 +46,8 @@ class TableOrder:
     """The entity tag of the answer, if it can be asked for again."""
     as_document: bool = False
     """Whether the answer is the JSON document of a process, with the table as a value."""
+    weighing: PublishedView | None = None
+    """The dataset that says what cells count, if the request names one."""
     parameters: tuple[tuple[str, str], ...] = ()
     """The parameters that ``request`` was read from."""
 
@@ -93,7 +95,7 @@ class TableJobs:
         job = TableJob(
             dataset_id=dataset_id,
             version_id=order.shown.version.version_id,
-            parameters=order.parameters,
+            parameters=_pinned(order),
             form=order.form.name,
             as_document=order.as_document,
             title=f"{plan.rows} values of {dataset_id} for {len(plan.zone_set.zones)} zones",
@@ -165,16 +167,18 @@ class TableJobs:
         document = strict_json(zones.decode())
         form = table_form(job.form)
         assert form is not None, "it was looked up when the job was accepted"
+        request = parse_table(list(job.parameters))
         return TableOrder(
             self._shown(f"{job.dataset_id}@{job.version_id}"),
-            parse_table(list(job.parameters)),
+            request,
             read_zone_set(str(document["id"]), document),
             form,
             as_document=job.as_document,
+            weighing=None if request.weights is None else self._shown(request.weights[0]),
         )
 
     def _plan(self, order: TableOrder, deadline: Callable[[], None]) -> TablePlan:
-        plan = self._tables.plan(order.shown, order.request, order.zone_set, deadline)
+        plan = self._tables.plan(order.shown, order.request, order.zone_set, deadline, weighing=order.weighing)
         limit = self._rows if order.form is TABLE_FORMS[0] else self._tables.limits.rows  # only CSV can be joined of parts
         if plan.rows > limit:
             setting = "limits.job_rows" if limit == self._rows else "limits.table_rows"
@@ -225,7 +229,15 @@ class TableJobs:
         # A period that an interval meets is whole, so it is enough to meet each at its start.
         moment = parse_datetime(f"{starts[0]}/{starts[1]}")
         request = replace(order.request, selection=replace(order.request.selection, datetime=moment))
-        return self._tables.plan(order.shown, request, order.zone_set, deadline)
+        return self._tables.plan(order.shown, request, order.zone_set, deadline, weighing=order.weighing)
+
+
+def _pinned(order: TableOrder) -> tuple[tuple[str, str], ...]:
+    """Return the parameters with the version of the weights, so that every part of the table has the same."""
+    if order.weighing is None or order.request.weights is None:
+        return order.parameters
+    dataset = f"{order.weighing.texts.dataset_id}@{order.weighing.version.version_id}"
+    return tuple((name, f"{dataset}:{order.request.weights[1]}" if name == "weights" else text) for name, text in order.parameters)
 
 
 _LOOKED_AT = 1000

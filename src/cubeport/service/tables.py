@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -35,12 +36,14 @@ from cubeport.cubes.zones import ZoneSet
 from cubeport.documents.texts import PublishedView
 from cubeport.errors import InvalidRequest, NotAcceptable, Problem, TooLarge
 from cubeport.service.queries import LIGHT_CELLS, AnswerDeadline, Queries
+from cubeport.service.weighing import check_statistics, variable_of, weighted
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from cubeport.cubes.tables.weights import StraightGrid, Weights
+    from cubeport.cubes.tables.grids import Grid
+    from cubeport.cubes.tables.weights import Weights
 
     type Array = NDArray[Any]
     type Numbers = NDArray[np.float64]
@@ -98,17 +101,30 @@ class Tables:
         self.limits = limits or TableLimits()
         self._weights: Bounded[tuple[str, ...], Weights] = Bounded(_WEIGHTS_BYTES)
 
-    def plan(self, shown: PublishedView, request: TableRequest, zone_set: ZoneSet, deadline: Deadline) -> TablePlan:
-        """Return the plan, even if it is refused. This reads coordinates but no values.
+    def plan(
+        self,
+        shown: PublishedView,
+        request: TableRequest,
+        zone_set: ZoneSet,
+        deadline: Deadline,
+        *,
+        weighing: PublishedView | None = None,
+    ) -> TablePlan:
+        """Return the plan, even if it is refused. This reads coordinates, and the values of *weighing*, but none of the data.
+
+        Parameters
+        ----------
+        weighing
+            The dataset of ``request.weights``.
 
         Raises
         ------
         InvalidRequest, NotFound
             What the request names and the cube does not have; what is outside the data.
         NotAcceptable
-            When the grid has no cells with straight edges.
+            When the grid has no cells.
         """
-        from cubeport.cubes.tables.grids import straight_grid
+        from cubeport.cubes.tables.grids import dimensions_of, grid_of
 
         zone_set = zone_set.taking(request.zone) if request.zone else zone_set
         names = request.selection.properties or shown.description.fields[:1]
@@ -116,18 +132,23 @@ class Tables:
         shown = shown.having(names)
         opened = self._versions.open(shown.texts.dataset_id, shown.version.version_id, shown.description)
         description = opened.description
-        grid = straight_grid(opened)
+        grid = grid_of(opened)
         try:
             windows = resolve(description, opened.labels(), replace(request.selection, properties=tuple(names), datetime=None))
         except InvalidRequest as refused:
             raise InvalidRequest(refused.message, errors=[renamed(each) for each in refused.errors]) from refused
-        time, x, y = time_axis(description), description.axis_of("x"), description.axis_of("y")
-        grid_dimensions = {axis.dimension for axis in (x, y) if axis is not None}
+        time, grid_dimensions = time_axis(description), dimensions_of(description)
         own = {time.dimension} if time is not None else set()
-        others = _single(description, windows, grid_dimensions | own)
+        others = _single(description, windows, own.union(grid_dimensions))
         weights = self._weighed(opened, grid, names[0], zone_set, deadline)
+        if request.weights is not None and weighing is not None:
+            check_statistics(request)
+            name = request.weights[1]
+            view = variable_of(weighing, name)
+            other = self._versions.open(view.texts.dataset_id, view.version.version_id, view.description)
+            weights = weighted(weights, grid, opened, other, name, most_cells=self.limits.cells, deadline=deadline)
         window, grouping, chosen = _timed(opened, shown, request, time)
-        along = dict(others) | _around(weights, x, y)
+        along = dict(others) | _around(weights, grid_dimensions)
         if time is not None and window is not None:
             along[time.dimension] = window
         cost = _cost(description, names, along)
@@ -202,33 +223,27 @@ class Tables:
             departure=request.departure if request.years is not None else None,
         )
 
-    def _weighed(self, opened: Opened, grid: StraightGrid, name: str, zone_set: ZoneSet, deadline: Deadline) -> Weights:
-        from cubeport.cubes.tables.grids import areas_of, digest_of
-        from cubeport.cubes.tables.weights import weigh
+    def _weighed(self, opened: Opened, grid: Grid, name: str, zone_set: ZoneSet, deadline: Deadline) -> Weights:
+        from cubeport.cubes.tables.grids import areas_of, digest_of, weights_of
+        from cubeport.cubes.tables.weights import StraightGrid
 
         self._check_size(grid, zone_set)
         # On longitudes and latitudes the areas are known; elsewhere the data may say them.
-        areas = areas_of(opened, name) if grid.project is not None else None
+        straight = isinstance(grid, StraightGrid) and grid.project is None
+        areas = None if straight else areas_of(opened, name)
         key = (digest_of(opened.description, grid), zone_set.digest, "" if areas is None else f"{id(opened)} {areas[0]}")
         found = self._weights.get(key)
         if found is None:
-            found = weigh(grid, zone_set, areas=None if areas is None else areas[1], deadline=deadline)
+            found = weights_of(grid, zone_set, areas=None if areas is None else areas[1], deadline=deadline)
             if areas is None:
                 self._weights.put(key, found, found.nbytes)
         return found
 
-    def _check_size(self, grid: StraightGrid, zone_set: ZoneSet) -> None:
+    def _check_size(self, grid: Grid, zone_set: ZoneSet) -> None:
         """Refuse too many zones or cells before their weights are computed."""
-        import numpy as np
+        from cubeport.cubes.tables.grids import looked_at
 
-        step_x = max(float(np.median(grid.x.upper - grid.x.lower)), 1e-12)
-        step_y = max(float(np.median(grid.y.upper - grid.y.lower)), 1e-12)
-        size = len(grid.x.lower) * len(grid.y.lower)
-        total = 0.0
-        for zone in zone_set.zones:
-            west, south, east, north = zone.geometry.bounds
-            mine = ((east - west) / step_x + 2) * ((north - south) / step_y + 2) if grid.project is None else size / 4
-            total += min(float(size), mine)
+        total = looked_at(grid, zone_set)
         if total > self.limits.cells / 4:
             raise TooLarge(
                 f"The zones have about {total:.3g} cells in their boxes; the limit is {self.limits.cells // 4}.",
@@ -267,16 +282,11 @@ def _single(description: CubeDescription, windows: Windows, known: set[str]) -> 
     return found
 
 
-def _around(weights: Weights, x: Axis | None, y: Axis | None) -> dict[str, Window]:
-    """Return the rows and columns that any zone overlaps; none if no zone overlaps the data."""
+def _around(weights: Weights, dimensions: tuple[str, ...]) -> dict[str, Window]:
+    """Return the indices that any zone overlaps, along each dimension of the grid; none if no zone overlaps the data."""
     import numpy as np
 
-    assert x is not None  # a straight grid has both
-    assert y is not None
-    return {
-        y.dimension: Window(y.dimension, runs_of(np.unique(weights.rows))),
-        x.dimension: Window(x.dimension, runs_of(np.unique(weights.columns))),
-    }
+    return {name: Window(name, runs_of(np.unique(each))) for name, each in zip(dimensions, weights.indices, strict=True)}
 
 
 def _cost(description: CubeDescription, names: tuple[str, ...], along: Mapping[str, Window]) -> Cost:
@@ -481,6 +491,7 @@ def _of_steps(plan: TablePlan, name: str, deadline: Deadline) -> tuple[Numbers, 
     """Return values ``(statistics, steps, zones)``, and cells and shares ``(steps, zones)``, of the steps that are read."""
     import numpy as np
 
+    from cubeport.cubes.tables.grids import dimensions_of
     from cubeport.cubes.tables.statistics import Block
 
     opened, weights, time = plan.opened, plan.weights, plan.time
@@ -488,38 +499,38 @@ def _of_steps(plan: TablePlan, name: str, deadline: Deadline) -> tuple[Numbers, 
     steps = 1 if plan.window is None else plan.window.size
     values = np.full((len(plan.request.statistics), steps, zones), np.nan)
     cells, shares = np.zeros((steps, zones)), np.zeros((steps, zones))
-    taken = len(weights.rows)
+    taken = len(weights.fractions)
     if taken == 0:
         return values, cells, shares
     description = opened.description
     dtype = opened.dtype(name)
     if dtype.kind not in "iufb":
         raise NotAcceptable(f"{name} has values of type {dtype.name}, of which there is no mean.")
-    x, y = description.axis_of("x"), description.axis_of("y")
-    around = _around(weights, x, y)
-    assert x is not None
-    assert y is not None
+    grid = dimensions_of(description)
+    around = _around(weights, grid)
     own = opened.dimensions(name)
-    if not {x.dimension, y.dimension} <= set(own):
-        raise NotAcceptable(f"{name} does not lie along both axes of the grid.")
-    rows, columns = (around[axis.dimension].indices() for axis in (y, x))
-    flat = np.searchsorted(rows, weights.rows) * len(columns) + np.searchsorted(columns, weights.columns)
+    if not set(grid) <= set(own):
+        raise NotAcceptable(f"{name} does not lie along all dimensions of the grid.")
+    read = [around[dimension].indices() for dimension in grid]
+    places = [np.searchsorted(mine, each) for mine, each in zip(read, weights.indices, strict=True)]
+    flat = np.ravel_multi_index(places, [len(each) for each in read])
+    cells_read = math.prod(len(each) for each in read)
     timed = time is not None and not time.scalar and time.dimension in own
     chunk = description.variable(name).chunks[own.index(time.dimension)] if timed and time is not None else 1
-    at_once = max(1, min(steps, _SLAB_BYTES // max(1, len(rows) * len(columns) * dtype.itemsize)))
+    at_once = max(1, min(steps, _SLAB_BYTES // max(1, cells_read * dtype.itemsize)))
     if at_once > chunk:
         at_once -= at_once % chunk
     together = max(1, _BLOCK_VALUES // taken)
     indices = plan.window.indices() if plan.window is not None else np.zeros(1, "int64")
     ground = weights.fractions * weights.areas
-    order = [own.index(each) for each in own if each not in (x.dimension, y.dimension)]
+    order = [own.index(each) for each in own if each not in grid]
     for start in range(0, steps if timed else 1, at_once):
         stop = min(steps, start + at_once) if timed else 1
         along = dict(plan.others) | around
         if timed and time is not None:
             along[time.dimension] = Window(time.dimension, runs_of(indices[start:stop]))
         raw = opened.raw(name, along, deadline=deadline)
-        raw = raw.transpose([*order, own.index(y.dimension), own.index(x.dimension)]).reshape(stop - start, -1)
+        raw = raw.transpose([*order, *map(own.index, grid)]).reshape(stop - start, -1)
         for first in range(0, stop - start, together):
             deadline()
             last = min(stop - start, first + together)

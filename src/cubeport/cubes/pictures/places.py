@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cubeport.cubes.cells import Cells
 from cubeport.cubes.description import CubeDescription
+from cubeport.cubes.quads import quads
 from cubeport.cubes.resolve import cells
 from cubeport.cubes.windows import Labels, native_system
 
@@ -31,8 +32,6 @@ _BLOCK = 16
 enough."""
 _ALLOWED = 1 / 8
 """The largest error of an interpolated position, in pixels."""
-_WIDE = 6.0
-"""A cell of a curvilinear grid that is this many times wider than the median is a fold of the grid and is not drawn."""
 _DOT = 3.0
 """Radius of a station in a picture, in pixels, at least."""
 _BATCH = 2_000_000
@@ -273,7 +272,7 @@ def _curvilinear(description: CubeDescription, labels: Labels, canvas: Canvas) -
 
     spatial = description.spatial
     lon, lat = (np.asarray(labels.values[str(name)], "float64") for name in (spatial.x, spatial.y))
-    corners, size, sound = _quads(lon, lat)
+    corners, size, sound = quads(lon, lat)
     found = np.full(canvas.height * canvas.width, -1, "int32")
     project = _transform(CRS84, canvas.crs)
     with np.errstate(invalid="ignore"):
@@ -302,29 +301,6 @@ def _curvilinear(description: CubeDescription, labels: Labels, canvas: Canvas) -
                 part = chosen[start : start + step]
                 _fill(found, corners, row[part], column[part], int(side), canvas, project, lon.shape[1])
     return _flat(description, found, canvas, lon.shape)
-
-
-def _quads(lon: Array, lat: Array) -> tuple[Array, Array, Array]:
-    """Return the corners of the cells as unit vectors, the length of their diagonals in degrees, and which cells are valid."""
-    import numpy as np
-
-    a, b = np.radians(lon), np.radians(lat)
-    centre = np.stack([np.cos(b) * np.cos(a), np.cos(b) * np.sin(a), np.sin(b)], axis=-1)
-    wide = np.full((lon.shape[0] + 2, lon.shape[1] + 2, 3), np.nan)
-    wide[1:-1, 1:-1] = centre
-    first, last = (1, -2) if lon.shape[0] > 1 else (0, -1)
-    wide[0, 1:-1] = 2 * centre[0] - centre[first]
-    wide[-1, 1:-1] = 2 * centre[-1] - centre[last]
-    wide[:, 0], wide[:, -1] = 2 * wide[:, 1] - wide[:, 2], 2 * wide[:, -2] - wide[:, -3]
-    corners = (wide[:-1, :-1] + wide[1:, :-1] + wide[:-1, 1:] + wide[1:, 1:]) / 4
-    corners /= np.linalg.norm(corners, axis=-1, keepdims=True)
-    one = np.linalg.norm(corners[1:, 1:] - corners[:-1, :-1], axis=-1)
-    other = np.linalg.norm(corners[1:, :-1] - corners[:-1, 1:], axis=-1)
-    size = np.degrees(np.maximum(one, other))
-    known = np.isfinite(size)
-    with np.errstate(invalid="ignore"):
-        sound = known & (size < _WIDE * (np.median(size[known]) if known.any() else 1))
-    return corners, np.where(known, size, 0), sound
 
 
 def _fill(found: Array, corners: Array, row: Array, column: Array, side: int, canvas: Canvas, project: Any, width: int) -> None:

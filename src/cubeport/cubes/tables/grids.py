@@ -1,4 +1,4 @@
-"""The grid of a cube, as tables need it: its axes, and how to transform polygons to them."""
+"""The grid of a cube, as tables need it: straight axes and how to transform polygons to them, or the corners of each cell."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cubeport.cubes.description import CubeDescription
-from cubeport.cubes.part import Opened
+from cubeport.cubes.footprint import corners_of
+from cubeport.cubes.part import Deadline, Opened
+from cubeport.cubes.quads import quads
 from cubeport.cubes.resolve import cells, turns
-from cubeport.cubes.tables.weights import StraightGrid
+from cubeport.cubes.tables.polygons import PolygonGrid, weigh_polygons
+from cubeport.cubes.tables.weights import StraightGrid, Weights, weigh
 from cubeport.cubes.windows import native_system
+from cubeport.cubes.zones import ZoneSet
 from cubeport.errors import NotAcceptable
 
 if TYPE_CHECKING:
@@ -26,26 +30,47 @@ _AREA = re.compile(r"(?:^|\s)area:\s*(\S+)")
 """``area: areacella`` of CF's cell_measures (7.2)."""
 
 
-def straight_grid(opened: Opened) -> StraightGrid:
+type Grid = StraightGrid | PolygonGrid
+
+
+def grid_of(opened: Opened) -> Grid:
     """Return the grid of the cube.
 
     Raises
     ------
     NotAcceptable
-        When its cells have no straight edges, or the data have no place.
+        When the data have positions without cells, or no place.
     """
-    description = opened.description
-    family = description.spatial.family
-    x, y = description.axis_of("x"), description.axis_of("y")
-    if family not in ("rectilinear", "projected") or x is None or y is None:
-        what = {"curvilinear": "cells that follow curved lines", "unstructured": "positions without cells", "none": "no place"}
+    family = opened.description.spatial.family
+    if family in ("rectilinear", "projected"):
+        found: Grid | None = _straight(opened)
+    elif family in ("curvilinear", "unstructured"):
+        found = _polygons(opened)
+    else:
+        found = None
+    if found is None:
+        what = {"unstructured": "positions without cells", "none": "no place"}.get(family, "one position")
         raise NotAcceptable(
-            f"A table needs cells with straight edges; these data have {what.get(family, 'one position')}.",
-            next_step="Ask EDR area for the cells in a polygon, or derive the data on a regular grid first.",
+            f"A table needs cells; these data have {what}.",
+            next_step="Give the source the corners of its cells (CF bounds), or ask EDR area for the positions in a polygon.",
         )
+    return found
+
+
+def dimensions_of(description: CubeDescription) -> tuple[str, ...]:
+    """Return the dimensions of the grid: y and x, or those of the positions."""
+    x, y = description.axis_of("x"), description.axis_of("y")
+    return description.cell_dimensions or tuple(axis.dimension for axis in (y, x) if axis is not None)
+
+
+def _straight(opened: Opened) -> StraightGrid | None:
+    description = opened.description
+    x, y = description.axis_of("x"), description.axis_of("y")
+    if x is None or y is None:
+        return None
     labels = opened.labels()
     along_x, along_y = cells(description, x, labels), cells(description, y, labels)
-    if family == "rectilinear":
+    if description.spatial.family == "rectilinear":
         return StraightGrid(along_x, along_y, spherical=True)
     onto, factor = native_system(description)
     degrees = turns(description, x)
@@ -62,8 +87,44 @@ def straight_grid(opened: Opened) -> StraightGrid:
     return StraightGrid(along_x, along_y, spherical=degrees, project=project)
 
 
-def digest_of(description: CubeDescription, grid: StraightGrid) -> str:
+def _polygons(opened: Opened) -> PolygonGrid | None:
+    """Return the cells by their corners: as the data say them, else midway between the centres of a curvilinear grid."""
+    spatial = opened.description.spatial
+    x, y = str(spatial.x), str(spatial.y)
+    lon, lat = (np.asarray(opened.labels().values[name], "float64") for name in (x, y))
+    said = _corners(opened, x, y)
+    if said is not None and said[0].shape[:-1] == lon.shape:
+        return PolygonGrid(said[0].reshape(lon.size, -1), said[1].reshape(lon.size, -1), lon.shape)
+    if spatial.family != "curvilinear":
+        return None
+    points, _, sound = quads(lon, lat)
+    around = np.stack([points[:-1, :-1], points[:-1, 1:], points[1:, 1:], points[1:, :-1]], axis=2).reshape(lon.size, 4, 3)
+    around[~sound.reshape(-1)] = np.nan
+    return PolygonGrid(
+        np.degrees(np.arctan2(around[..., 1], around[..., 0])), np.degrees(np.arcsin(np.clip(around[..., 2], -1, 1))), lon.shape
+    )
+
+
+def _corners(opened: Opened, x: str, y: str) -> tuple[Array, Array] | None:
+    """Return longitudes and latitudes of corners in degrees, with one axis more than the positions, if the data have them."""
+    import xarray as xr
+
+    names = opened.names()
+    if not {x, y} <= set(names) or any(opened.dimensions(each) != opened.description.cell_dimensions for each in (x, y)):
+        return None
+    about = {name: opened.attributes(name) for name in names}
+    wanted = {x, y, *(str(about[each].get("bounds")) for each in (x, y))}
+    for name, mesh in about.items():
+        if mesh.get("cf_role") == "mesh_topology":
+            wanted |= {name, *f"{mesh.get('node_coordinates', '')} {mesh.get('face_node_connectivity', '')}".split()}
+    held = {name: (opened.dimensions(name), opened.raw(name, {}), dict(about[name])) for name in names if name in wanted}
+    return corners_of(xr.Dataset({name: xr.Variable(*each) for name, each in held.items()}), x, y)
+
+
+def digest_of(description: CubeDescription, grid: Grid) -> str:
     """Return the sha256 of everything that the weights of a zone set depend on: the edges of the cells and the projection."""
+    if isinstance(grid, PolygonGrid):
+        return grid.digest
     found = hashlib.sha256()
     for each in (grid.x.lower, grid.x.upper, grid.y.lower, grid.y.upper):
         found.update(np.ascontiguousarray(each, "float64").tobytes() + b"\0")
@@ -73,14 +134,33 @@ def digest_of(description: CubeDescription, grid: StraightGrid) -> str:
     return found.hexdigest()
 
 
+def weights_of(grid: Grid, zones: ZoneSet, *, areas: Array | None, deadline: Deadline) -> Weights:
+    """Return the weights of every zone. Raises as :func:`cubeport.cubes.tables.weights.weigh`."""
+    if isinstance(grid, PolygonGrid):
+        return weigh_polygons(grid, zones, areas=areas, deadline=deadline)
+    return weigh(grid, zones, areas=areas, deadline=deadline)
+
+
+def looked_at(grid: Grid, zones: ZoneSet) -> float:
+    """Return about how many cells are in the boxes of the zones: what weighing them costs."""
+    if isinstance(grid, PolygonGrid):
+        return float(len(grid.lon) * len(zones.zones)) / 4
+    step_x = max(float(np.median(grid.x.upper - grid.x.lower)), 1e-12)
+    step_y = max(float(np.median(grid.y.upper - grid.y.lower)), 1e-12)
+    size = len(grid.x.lower) * len(grid.y.lower)
+    total = 0.0
+    for zone in zones.zones:
+        west, south, east, north = zone.geometry.bounds
+        mine = ((east - west) / step_x + 2) * ((north - south) / step_y + 2) if grid.project is None else size / 4
+        total += min(float(size), mine)
+    return total
+
+
 def areas_of(opened: Opened, name: str) -> tuple[str, Array] | None:
-    """Return the name and the values ``(y, x)`` of the cell areas if the data have them (CF cell_measures), otherwise ``None``."""
+    """Return the name and the values of the cell areas of the grid if the data have them (CF cell_measures), otherwise ``None``."""
     found = _AREA.search(str(opened.attributes(name).get("cell_measures", "")))
     description = opened.description
-    x, y = description.axis_of("x"), description.axis_of("y")
-    if found is None or found[1] not in opened.names() or x is None or y is None:
-        return None
-    if opened.dimensions(found[1]) != (y.dimension, x.dimension):
+    if found is None or found[1] not in opened.names() or opened.dimensions(found[1]) != dimensions_of(description):
         return None
     values = opened.decode(found[1], opened.raw(found[1], {})).astype("float64")
     return (found[1], values) if bool(np.isfinite(values).all() and (values > 0).all()) else None

@@ -34,6 +34,7 @@ PARAMETERS = {
     "variables": "Fields, with commas; the default is the first",
     "z": "One level",
     "subset": "axis(value) of each other axis",
+    "weights": "dataset:variable, such as population:people: what cells count, instead of their area; its last step",
     "relative-to": "The years of the normal, such as 1991/2020: values are departures from it",
     "departure": "absolute (default), percent, standard",
     "data-element": "For dhis2: the id of the data element, or variable:id with commas",
@@ -55,6 +56,8 @@ class TableRequest:
     method: Method | None = None
     """How steps become a period; ``None`` leaves it to ``cell_methods``."""
     min_share: float = 0.8
+    weights: tuple[str, str] | None = None
+    """The dataset (or ``id@version``) and the variable that say what each cell counts; ``None`` is its area."""
     years: tuple[int, int] | None = None
     """First and last year of the normal."""
     departure: Departure = "absolute"
@@ -149,6 +152,13 @@ def _share(text: str) -> float:
     return share
 
 
+def _weights(text: str) -> tuple[str, str]:
+    dataset, _, variable = text.partition(":")
+    if not dataset or not variable or len(text) > 400:
+        raise ValueError("must be dataset:variable, such as population:people")
+    return dataset, variable
+
+
 def _years(text: str) -> tuple[int, int]:
     found = _YEARS.fullmatch(text)
     if found is None or not 0 <= int(found[2]) - int(found[1]) < _MOST_YEARS:
@@ -170,6 +180,7 @@ _READERS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "period": ("period", _choice({each: each for each in (AS_STORED, *(kind.name for kind in timing.KINDS))})),
     "period-statistic": ("method", _choice(_METHODS)),
     "min-share": ("min_share", _share),
+    "weights": ("weights", _weights),
     "relative-to": ("years", _years),
     "departure": ("departure", _choice({each: each for each in DEPARTURES})),
     "data-element": ("elements", _elements),

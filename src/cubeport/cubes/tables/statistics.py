@@ -78,7 +78,7 @@ class Block:
     @cached_property
     def cells(self) -> Numbers:
         """``(steps, zones)``: how many cells with values intersect the zone."""
-        return self.summed(np.ones(len(self.weights.rows)))
+        return self.summed(np.ones(len(self.weights.fractions)))
 
     @cached_property
     def mean(self) -> Numbers:

@@ -7,7 +7,7 @@ latitudes (RFC 7946, 3.1.1); on a projected grid they are followed closely and a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _STRIP_CELLS = 1 << 21
 """Cells of one zone that are looked at at once."""
-_LEAST = 1e-9
+LEAST = 1e-9
 """Parts of a cell below this are rounding."""
 _RADIUS_M = 6_371_007.18
 """The sphere with the area of the earth (authalic radius of WGS 84)."""
@@ -41,9 +41,8 @@ class Weights:
 
     starts: Array
     """``(zones + 1,)``, int64."""
-    rows: Array
-    columns: Array
-    """``(cells,)``, int32: indices along y and x as stored."""
+    indices: tuple[Array, ...]
+    """For each dimension of the grid ``(cells,)``, int32: the index as stored. Along y and x on straight axes."""
     fractions: Numbers
     """``(cells,)``: the part of the cell that lies in the zone, above 0 and up to 1."""
     areas: Numbers
@@ -54,12 +53,12 @@ class Weights:
     @property
     def nbytes(self) -> int:
         """Bytes in memory."""
-        return sum(each.nbytes for each in (self.starts, self.rows, self.columns, self.fractions, self.areas, self.totals))
+        return sum(each.nbytes for each in (self.starts, *self.indices, self.fractions, self.areas, self.totals))
 
 
 @dataclass(frozen=True, slots=True)
 class StraightGrid:
-    """A grid with straight axes: the cells of x and y, and how to transform a polygon from degrees."""
+    """A grid with straight axes, y and x: their cells, and how to transform a polygon from degrees."""
 
     x: Cells
     y: Cells
@@ -89,17 +88,16 @@ def weigh(grid: StraightGrid, zones: ZoneSet, *, areas: Array | None = None, dea
     for place, zone in enumerate(zones.zones):
         deadline()
         shape = zone.geometry if grid.project is None else _projected(grid, zone.id, zone.geometry)
-        parts = list(_covered(x, y, _edges_of(shape), circle=grid.x.circle, deadline=deadline))
+        parts = list(_covered(x, y, _edges_of(shape)[0], circle=grid.x.circle, deadline=deadline))
         rows, columns, fractions = (np.concatenate([part[i] for part in parts]) if parts else _NOTHING[i] for i in range(3))
         found.append((rows, columns, fractions))
         starts[place + 1] = starts[place] + len(rows)
         inside = (x.widths[columns] * y.widths[rows] * fractions).sum()
-        size = _area(grid, areas, rows, columns)
+        size = _ground(grid, areas, rows, columns)
         totals[place] = _total(grid, shape, float((size * fractions).sum()), float(inside))
     rows, columns, fractions = (np.concatenate([each[i] for each in found]) if found else _NOTHING[i] for i in range(3))
-    return Weights(
-        starts, rows.astype("int32"), columns.astype("int32"), fractions, _area(grid, areas, rows, columns), totals
-    )  # fmt: skip
+    indices = (rows.astype("int32"), columns.astype("int32"))
+    return Weights(starts, indices, fractions, _ground(grid, areas, rows, columns), totals)
 
 
 _NOTHING = (np.zeros(0, "int64"), np.zeros(0, "int64"), np.zeros(0))
@@ -145,15 +143,18 @@ class _Edges:
         return cls(np.array(at), np.array(cell, "int64"), upper - lower)
 
 
-def _edges_of(shape: Any) -> Numbers:
-    """Return the edges of all rings, ``(n, 4)`` as x, y of both ends: shells counterclockwise, holes clockwise."""
+def _edges_of(shapes: Any) -> tuple[Numbers, Array]:
+    """Return the edges of all rings, ``(n, 4)`` as x, y of both ends, and the index of the shape of each.
+
+    Shells are counterclockwise, holes clockwise.
+    """
     import shapely
 
-    oriented = shapely.orient_polygons(shape)
-    rings = shapely.get_rings(shapely.get_parts(oriented))
+    parts, of_part = shapely.get_parts(shapely.orient_polygons(shapes), return_index=True)
+    rings, of_ring = shapely.get_rings(parts, return_index=True)
     points, of = shapely.get_coordinates(rings, return_index=True)
     same = of[1:] == of[:-1]
-    return np.hstack([points[:-1][same], points[1:][same]])
+    return np.hstack([points[:-1][same], points[1:][same]]), of_part[of_ring[of[:-1][same]]]
 
 
 def _covered(x: _Edges, y: _Edges, edges: Numbers, *, circle: bool, deadline: Deadline) -> Iterator[tuple[Array, Array, Numbers]]:
@@ -196,7 +197,7 @@ def _on_axes(x: _Edges, y: _Edges, edges: Numbers, deadline: Deadline) -> Iterat
         part = (own + width * right) / (width * height[start:stop, None])
         part[:, x.cell[first:last] < 0] = 0
         part[y.cell[bottom + start : bottom + stop] < 0] = 0
-        taken_rows, taken_columns = np.nonzero(part > _LEAST)
+        taken_rows, taken_columns = np.nonzero(part > LEAST)
         yield (
             y.cell[bottom + start + taken_rows],
             x.cell[first + taken_columns],
@@ -236,10 +237,15 @@ def _pieces(edges: Numbers, columns: Numbers, rows: Numbers) -> Numbers:
     return np.column_stack([a, b, middle[:, 1], middle[:, 0]])
 
 
-def _area(grid: StraightGrid, areas: Array | None, rows: Array, columns: Array) -> Numbers:
+def _ground(grid: StraightGrid, areas: Array | None, rows: Array, columns: Array) -> Numbers:
     """Return the area of each cell: from the data if they have it, otherwise on the sphere, or in the plane of a projection."""
     if areas is not None:
         return np.asarray(areas[rows, columns], "float64")
+    return cell_areas(grid, rows, columns)
+
+
+def cell_areas(grid: StraightGrid, rows: Array, columns: Array) -> Numbers:
+    """Return the areas of cells: on the sphere in m², or in the plane of a projection."""
     width = (grid.x.upper - grid.x.lower)[columns]
     low, high = grid.y.lower[rows], grid.y.upper[rows]
     if not grid.spherical:
@@ -253,17 +259,18 @@ def _total(grid: StraightGrid, shape: Any, covered: float, inside: float) -> flo
     plane = float(shape.area)
     if inside >= plane * (1 - 1e-7):
         return covered  # all of it is on the grid: nothing of it is missing
-    whole = _on_sphere(_edges_of(shape)) if grid.spherical else plane
+    whole = float(on_sphere(np.array([shape]))[0]) if grid.spherical else plane
     return max(covered, whole)
 
 
-def _on_sphere(edges: Numbers) -> float:
-    """Return the area between edges that are straight in degrees, in m²: the integral of sin(latitude) over longitude."""
+def on_sphere(shapes: Array) -> Numbers:
+    """Return the area of polygons whose edges are straight in degrees, in m²: the integral of sin(latitude) over longitude."""
+    edges, of = _edges_of(shapes)
     lon1, lat1, lon2, lat2 = np.radians(edges.T)
     flat = np.abs(lat2 - lat1) < 1e-12
     rise = np.where(flat, 1.0, lat2 - lat1)
     mean = np.where(flat, np.sin((lat1 + lat2) / 2), (np.cos(lat1) - np.cos(lat2)) / rise)
-    return float(_RADIUS_M**2 * -((lon2 - lon1) * mean).sum())
+    return -(_RADIUS_M**2) * np.bincount(of, (lon2 - lon1) * mean, len(shapes))
 
 
 def _projected(grid: StraightGrid, zone_id: str, shape: Any) -> Any:
@@ -274,18 +281,3 @@ def _projected(grid: StraightGrid, zone_id: str, shape: Any) -> Any:
             f"The zone {zone_id[:60]} has no place on the projection of these data.", next_step="Leave it out with zone=."
         )
     return found
-
-
-def offsets(weights: Weights, indices: Sequence[int]) -> Weights:
-    """Return the weights of some zones alone, in the order of *indices*."""
-    spans = [(int(weights.starts[i]), int(weights.starts[i + 1])) for i in indices]
-    taken = np.concatenate([np.arange(a, b) for a, b in spans]) if spans else np.zeros(0, "int64")
-    starts = np.concatenate([[0], np.cumsum([b - a for a, b in spans])]).astype("int64")
-    return Weights(
-        starts,
-        weights.rows[taken],
-        weights.columns[taken],
-        weights.fractions[taken],
-        weights.areas[taken],
-        weights.totals[list(indices)],
-    )
