@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 from tests.cli.conftest import Shell
 
+from cubeport.catalog.backend import Finding
 from cubeport.catalog.events import LoggingBridge
+from cubeport.cli import keeping
 from cubeport.errors import CatalogMoved
 from cubeport.main import Catalog
 from cubeport.settings import load
@@ -161,6 +163,16 @@ class TestChecks:
         assert len(short.splitlines()) == 1 + len([each for each in found if each["level"] != "ok"]) + any(
             each["level"] != "ok" for each in found
         )
+
+    def test_in_a_terminal_the_doctor_wraps_its_sentences(self) -> None:
+        finding = Finding(
+            "sandbox", "user", "runs as root: " + "a long sentence of many words " * 6, "run it as another user", "warn"
+        )
+        lines = keeping._paragraph(finding, 80).splitlines()
+        assert max(map(len, lines)) <= 80
+        assert lines[0] == "warn  sandbox  user"
+        assert lines[-1] == "      next: run it as another user"
+        assert " ".join(each.strip() for each in lines[1:-1]) == finding.message.strip()
 
     def test_doctor_is_well_and_tells_when_not(self, shell: Shell) -> None:
         said = shell.ok("doctor", "--json").json

@@ -119,6 +119,12 @@ class TestBytes:
         assert shell.ok("show", gone.id, "--json").json["artifacts"][0]["status"] == "missing"
         assert shell("verify").code == 2
 
+    def test_verify_says_so_when_there_was_nothing_to_compare(self, shell: Shell) -> None:
+        """A dataset has its bytes in versions: silence would look like a check."""
+        shell.ok("add", "--key", "bare", "--title", "No file")
+        said = shell.ok("verify", "bare")
+        assert "Nothing was compared" in said.out + said.err
+
     def test_extraction_takes_blocks_in_and_says_what_failed(self, shell: Shell) -> None:
         record = shell.add(shell.file("a.csv", "a,b\n"))
         said = shell.ok("extract-metadata", record.id, "--json").json

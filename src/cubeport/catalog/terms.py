@@ -109,7 +109,10 @@ def _read_path(text: str, at: int) -> tuple[Path, int]:
         at += 1
 
 
-_GRAMMAR = 'write FIELD OP VALUE with one of = != < <= > >= : ~, or FIELD? (quote it for the shell), e.g. "year>=2018"'
+_GRAMMAR = (
+    'write FIELD OP VALUE with one of = != < <= > >= : ~, or FIELD? (quote it for the shell), e.g. "year>=2018", '
+    'or "title:rain" for a word'
+)
 
 
 def _wrong(text: str, at: int, why: str, advice: str = _GRAMMAR) -> InvalidFilter:

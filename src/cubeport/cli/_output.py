@@ -103,15 +103,25 @@ def table(rows: Iterable[Sequence[Any]], header: Sequence[str], *, width: int | 
     if len(cells) == 1:
         return ""
     widths = [max(map(_width, column)) for column in zip(*cells, strict=True)]
-    whole = width or (shutil.get_terminal_size((120, 24)).columns if sys.stdout.isatty() else None)
+    whole = width or columns()
     if whole is not None:
         over = sum(widths) + 2 * (len(widths) - 1) - whole
         between, last = range(1, len(widths) - 1), (len(widths) - 1,)
-        for columns, least in ((between, 12), (last, 32), (between, 9), ((0,), 20), (last, 8), ((0,), 8)):
-            while over > 0 and (wide := [i for i in columns if widths[i] > least]):
+        for some, least in ((between, 12), (last, 32), (between, 9), ((0,), 20), (last, 8), ((0,), 8)):
+            while over > 0 and (wide := [i for i in some if widths[i] > least]):
                 widths[max(wide, key=lambda i: widths[i])] -= 1
                 over -= 1
     return "\n".join("  ".join(_fit(text, to) for text, to in zip(row, widths, strict=True)).rstrip() for row in cells)
+
+
+def columns() -> int | None:
+    """Return the width of the terminal; ``None`` where the output goes elsewhere."""
+    return shutil.get_terminal_size((120, 24)).columns if sys.stdout.isatty() else None
+
+
+def moment(text: str) -> str:
+    """Return a time of a document to the minute, as tables show it: ``2026-11-29 10:47``."""
+    return text[:16].replace("T", " ")
 
 
 def _width(text: str) -> int:

@@ -84,9 +84,13 @@ def versions(ctx: typer.Context, dataset_id: DatasetId) -> None:
     """List the versions of a dataset, newest first."""
     session = current(ctx)
     found = session.verbs.versions(dataset_id)
-    fields = ("version_id", "seq", "kind", "state", "created_at")
-    rows = [(*(each[name] for name in fields), ", ".join(each["tags"])) for each in found]
-    heads = ("version", "seq", "kind", "state", "created", "tags")
+    rows = [
+        [each["version_id"], each["seq"], each["kind"], each["state"], _output.moment(each["created_at"]), ", ".join(each["tags"])]
+        for each in found
+    ]
+    heads = ["version", "seq", "kind", "state", "created (utc)", "tags"]
+    if not any(each["tags"] for each in found):  # a line of a terminal has room for whole ids without them
+        rows, heads = [row[:-1] for row in rows], heads[:-1]
     session.result({"kind": "VersionList", "items": found}, lambda: _output.table(rows, heads))
 
 

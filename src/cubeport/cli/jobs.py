@@ -38,10 +38,10 @@ def jobs(
             raise Usage("--cancel, --retry and --follow need the id of an ingestion.", next_step="cubeport jobs")
         listing = verbs.ingestions(limit=limit)
         rows = [
-            (i["ingestion_id"][:8], i["dataset_id"], i["status"], i["action"], i["created_at"].partition(".")[0])
+            (i["ingestion_id"][:8], i["dataset_id"], i["status"], i["action"], _output.moment(i["created_at"]))
             for i in listing["items"]
         ]
-        session.result(listing, lambda: _output.table(rows, ("ingestion", "dataset", "status", "action", "created")))
+        session.result(listing, lambda: _output.table(rows, ("ingestion", "dataset", "status", "action", "created (utc)")))
         return 0
     if cancel and retry:
         raise Usage("--cancel and --retry cannot be combined.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -195,13 +196,28 @@ def doctor(
 
 def _diagnosis(found: list[Finding], *, every: bool) -> str:
     shown = [each for each in found if every or each.level != "ok"]
-    rows = ([each.level, each.kind, each.place, each.message, each.next_step] for each in shown)
-    table = _output.table(rows, ["", "what", "where", "message", "next"], width=10_000) if shown else ""
+    columns = _output.columns()
+    if columns is not None:  # sentences are wrapped, not cut
+        table = "\n".join(_paragraph(each, columns) for each in shown)
+    else:
+        rows = ([each.level, each.kind, each.place, each.message, each.next_step] for each in shown)
+        table = _output.table(rows, ["", "what", "where", "message", "next"]) if shown else ""
     if every:
         return table
     well = Counter(each.kind for each in found if each.level == "ok")
     line = ", ".join(kind if number == 1 else f"{number} × {kind}" for kind, number in well.items())
     return "\n".join(filter(None, (table, f"well: {line} (--all lists them)")))
+
+
+def _paragraph(found: Finding, columns: int) -> str:
+    """Return a finding in lines of a terminal."""
+    level, kind, place, message, step = map(_output.cell, (found.level, found.kind, found.place, found.message, found.next_step))
+    texts = [message, *([f"next: {step}"] if step else [])]
+    indent = " " * 6
+    wrapped = (
+        textwrap.fill(each, columns, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False) for each in texts
+    )
+    return "\n".join((f"{level:5} {kind}  {place}", *wrapped))
 
 
 def _health(session: Session) -> list[Finding]:

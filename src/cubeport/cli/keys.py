@@ -56,6 +56,8 @@ def list_(ctx: typer.Context) -> None:
     session.result(
         {"kind": "KeyList", "items": found}, lambda: _output.table(rows, ("key", "name", "scope", "datasets", "expires"))
     )
+    if not found:
+        session.note("There are no keys: make one with cubeport keys add NAME --scope ingest.")
 
 
 def revoke(

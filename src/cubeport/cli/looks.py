@@ -294,6 +294,10 @@ def verify(
     found = session.catalog(read_only=not record).verify(*(ids or ()), all=all, fast=fast, record=record)
     rows = ([each.record_id[:8], each.artifact_id, each.verdict, each.place, each.detail] for each in found)
     session.result(found, lambda: _output.table(rows, ["record", "artifact", "verdict", "place", "detail"]))
+    if not found:
+        session.note(
+            "Nothing was compared: there are no files of their own. cubeport fsck --data compares the versions of datasets."
+        )
     return 0 if not any(each.verdict in ("missing", "size-differs", "hash-differs", "unreachable") for each in found) else 1
 
 
