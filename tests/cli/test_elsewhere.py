@@ -174,6 +174,54 @@ def test_the_documents_have_the_same_members(
     assert found[0] == found[1]
 
 
+def test_records_of_a_service_are_found_shown_and_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same catalog by its folder and by its service: the same lines, and the same bytes."""
+    root = tmp_path / "instance"
+    assert cli("init", root).returncode == 0
+    (tmp_path / "report.txt").write_text("what was seen\n")
+    for year in (2017, 2018, 2019):
+        source = (tmp_path / "report.txt",) if year == 2018 else ()
+        about = ("--title", f"Report of {year}", "--meta", f"year={year}", "--kind", "report", "--visibility", "public")
+        added = cli("add", *source, "--key", f"r{year}", *about, "--instance", root)
+        assert added.returncode == 0, added.stderr
+    assert cli("edit", "r2018", "--title", "The report of 2018", "--instance", root).returncode == 0
+    process, url = start(root)
+    try:
+        for command in (
+            ("search", "year>=2018", "--order", "key"),
+            ("search", "year>=2018", "--not", "key=r2019", "--fields", "key,year,title"),
+            ("search", "--kind", "report", "--count"),
+            ("search", "--kind", "report", "--first", "--ids", "--order", "-year"),
+            ("search", "--kind", "report", "--limit", "0", "--format", "csv", "--order", "year"),
+            ("search", "year=1999"),
+            ("history", "r2018"),
+            ("cat", "r2018"),
+        ):
+            here, there = (_printed(capsys, place, command) for place in (("-i", root), ("--url", url)))
+            assert there == here, command
+        code, out, _ = _printed(capsys, ("--url", url), ("search", "--kind", "report", "--limit", "2", "--order", "key", "--json"))
+        page = json.loads(out)
+        assert (code, [each["key"] for each in page["items"]], page["number_matched"]) == (0, ["r2017", "r2018"], 3)
+        code, out, _ = _printed(
+            capsys, ("--url", url), ("search", "--kind", "report", "--order", "key", "--cursor", page["next"], "--ids")
+        )
+        assert (code, len(out.split())) == (0, 1)
+        code, out, _ = _printed(capsys, ("--url", url), ("show", "r2018"))
+        assert (code, "title: The report of 2018" in out, f"{url}/records/" in out) == (0, True, True)
+        monkeypatch.chdir(tmp_path)
+        code, out, _ = _printed(capsys, ("--url", url), ("get", "r2018", "-o", "copied"))
+        assert code == 0
+        assert (tmp_path / out.strip()).read_text() == "what was seen\n"
+        code, _, err = _printed(capsys, ("--url", url), ("get", "r2018", "-o", "copied"))
+        assert (code, "already exists" in err) != (0, False)
+        code, _, err = _printed(capsys, ("--url", url), ("cat", "r2017"))
+        assert (code != 0, "no artifact" in err) == (True, True)
+    finally:
+        stop(process)
+
+
 def test_an_ingestion_at_a_service_can_be_followed_and_tried_again(
     places: tuple[Path, str], files: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -202,7 +250,9 @@ def test_progress_is_shown_as_the_file_is_sent(places: tuple[Path, str], files: 
     ("arguments", "words"),
     [
         (("serve",), "it makes or serves an instance on this machine"),
-        (("search", "year=2018"), "records of a catalog"),
+        (("edit", "tas", "--title", "x"), "search, show, history, cat and get read them"),
+        (("path", "tas"), "cubeport get copies one from there"),
+        (("search", "kind=report", "--paths"), "does not say where its files are"),
         (("keys", "list"), "on the machine of the instance"),
         (("push", "tas", "--to", "https://data.example.org"), "--to names"),
         (("sync", "--due"), "a service runs what is due itself"),

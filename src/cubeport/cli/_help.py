@@ -166,10 +166,11 @@ OVER_HTTP = frozenset({
     "datasets", "versions", "tag", "rollback", "diff", "changes", "jobs", "templates", "extents", "usage",
     "zones add", "zones list", "zones show", "zones remove",
     "ingest", "update", "sync", "refresh", "describe", "publish", "unpublish", "derive", "recipes", "delete", "restore",
+    "search", "show", "history", "cat", "get",
 })  # fmt: skip
 """The commands that ``--url`` runs at a service."""
 
-_RECORDS = "the records of a catalog are read and changed in its folder; for datasets, see cubeport datasets"
+_RECORDS = "the records of a catalog are changed in its folder; at a service, search, show, history, cat and get read them"
 _CARE = "it looks after the files of an instance, on the machine that has them"
 _FILES = "it makes or serves an instance on this machine"
 _LISTS = "it reads and completes a list of sources next to the instance"
@@ -187,12 +188,13 @@ HERE_ONLY: Mapping[str, str] = {
     ),
     **dict.fromkeys(
         (
-            "add", "import", "run", "search", "show", "history", "path", "cat", "get", "edit", "replace", "lineage", "fields",
+            "add", "import", "run", "edit", "replace", "lineage", "fields",
             "extract-metadata", "validate", "schema list", "schema show", "schema export", "schema import", "fetch", "drop", "view",
             "list", "detach", "purge",
         ),
         _RECORDS,
     ),
+    "path": "a service does not say where its files are; cubeport get copies one from there",
     **dict.fromkeys(("keys add", "keys list", "keys revoke"), _KEYS),
     **dict.fromkeys(("webhooks list", "webhooks test"), _HOOKS),
     **dict.fromkeys(

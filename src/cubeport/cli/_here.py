@@ -21,6 +21,8 @@ _FOLLOW_S = 0.3
 class InstanceVerbs:
     """:class:`cubeport.cli._verbs.Verbs` of a service in this process."""
 
+    records = None
+
     def __init__(self, service: Service) -> None:
         self._service = service
         self._url = service.public_url

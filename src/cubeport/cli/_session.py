@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from cubeport.catalog.backend import Finding
     from cubeport.catalog.catalog import Catalog
     from cubeport.catalog.plugins import Plugins
-    from cubeport.cli._verbs import Verbs
+    from cubeport.cli._verbs import RecordsAfar, Verbs
 
 MARK = ".cubeport"
 """The folder that marks its parent as a catalog."""
@@ -212,6 +212,11 @@ class Session:
             else:
                 self._verbs = self.wiring.reach(self.options.url)
         return self._verbs
+
+    @property
+    def records(self) -> RecordsAfar | None:
+        """The records of the service at ``--url``; ``None`` for the instance in a folder, whose catalog has them."""
+        return None if self.options.url is None else self.verbs.records
 
     def close(self) -> None:
         """Close everything that was opened, in reverse order."""

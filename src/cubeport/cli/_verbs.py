@@ -5,7 +5,7 @@ Both answer with the documents that HTTP gives, so a command prints the same for
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from cubeport.errors import AmbiguousId
@@ -15,8 +15,30 @@ type Listener = Callable[[str, int, int], None]
 """Called with the phase, how much of it is done, and of how much."""
 
 
+class RecordsAfar(Protocol):
+    """The records of a service elsewhere, as ``cubeport.client.Records`` reads them."""
+
+    @property
+    def page(self) -> Callable[..., Document]: ...
+
+    @property
+    def search(self) -> Callable[..., Iterator[Mapping[str, Any]]]: ...
+
+    def get(self, name: str) -> Mapping[str, Any]: ...
+
+    def history(self, name: str) -> Sequence[Mapping[str, Any]]: ...
+
+    def read(self, name: str, artifact: str | None = None) -> bytes: ...
+
+    def fetch(self, name: str, artifact: str | None = None) -> tuple[Mapping[str, Any], bytes]: ...
+
+
 class Verbs(Protocol):
     """The verbs of datasets. All raise what the service raises."""
+
+    @property
+    def records(self) -> RecordsAfar | None:
+        """The records of a service elsewhere; ``None`` in a folder, whose catalog has them."""
 
     # --- reading ---
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cubeport.cli import _output, _values
+from cubeport.cli import _afar, _output, _values
 from cubeport.cli._session import Session, current
 from cubeport.errors import ArtifactMissing, NoMatch, RecordNotFound, Usage
 
@@ -209,7 +210,6 @@ def search(
     """Find records. Exits with 3 if a filter matches none."""
     session = current(ctx)
     _values.only_one(ids=ids, paths=paths, fields=fields)
-    catalog = session.catalog(read_only=True)
     asked: dict[str, Any] = {
         "text": text,
         "time": time,
@@ -220,21 +220,40 @@ def search(
     filtered = bool(
         terms or not_ or kind or (status and asked["statuses"]) or any(asked[name] for name in ("text", "time", "bbox"))
     )
+    if order:
+        asked["order"] = [part for each in order for part in each.split(",")]
     where = _values.terms_of(terms, not_)
+    if (afar := session.records) is not None:
+        found = _afar.page_of(afar, terms or (), not_ or (), asked, limit=1 if first or count else limit, cursor=cursor)
+        _print_afar(session, found, count=count, first=first, ids=ids, paths=paths, fields=fields, format=format)
+        if not found["items"] and filtered:
+            raise _no_match()
+        return
+    catalog = session.catalog(read_only=True)
     if count and not session.options.json:
-        number = catalog.count(*where, **asked)
+        number = catalog.count(*where, **{name: value for name, value in asked.items() if name != "order"})
         session.write(str(number))
         if number == 0 and filtered:
             raise _no_match()
         return
-    if order:
-        asked["order"] = [part for each in order for part in each.split(",")]
     page = _page(catalog, where, asked, limit=1 if first else limit, cursor=cursor, count=count)
     session.result(page_mapping(page), lambda: _listed(session, page.items, ids=ids, paths=paths, fields=fields, format=format))
     if page.next is not None and not first and not session.options.json:
         session.note(f"more: --cursor {page.next}")
     if not page.items and filtered:
         raise _no_match()
+
+
+def _print_afar(session: Session, found: dict[str, Any], *, count: bool, first: bool, paths: bool, **how: Any) -> None:
+    """Print a page of records of a service."""
+    if paths:
+        raise Usage("--paths is for the folder of an instance: a service does not say where its files are.")
+    if count and not session.options.json:
+        session.write(str(found["number_matched"]))
+        return
+    session.result(found, lambda: _listed(session, [_afar.record_of(each) for each in found["items"]], paths=False, **how))
+    if found["next"] is not None and not first and not session.options.json:
+        session.note(f"more: --cursor {found['next']}")
 
 
 def _page(catalog: Any, where: list[Any], request: dict[str, Any], *, limit: int, cursor: str | None, count: bool) -> Any:
@@ -307,6 +326,12 @@ def show(
 ) -> None:
     """Show a record in full. ID@VERSION shows it as it was then."""
     session = current(ctx)
+    if (afar := session.records) is not None:
+        if history:
+            raise Usage("--history is for the folder of an instance.", next_step=f"cubeport history {id}")
+        found = dict(afar.get(id))
+        session.result(found, lambda: _output.tree(found))
+        return
     catalog = session.catalog(read_only=True)
     record = _version_of(catalog, id)
     if not history:
@@ -331,7 +356,8 @@ def _version_of(catalog: Any, name: str) -> Any:
 def history(ctx: typer.Context, id: Id) -> None:
     """Show the versions of a record: when, who, and what changed."""
     session = current(ctx)
-    found = session.catalog(read_only=True).history(id)
+    afar = session.records
+    found = session.catalog(read_only=True).history(id) if afar is None else _afar.history_of(afar, id)
     rows = (
         [each.version, each.at[:19].replace("T", " "), each.by, each.operation_id and each.operation_id[:8], _changes(each)]
         for each in found
@@ -394,6 +420,9 @@ def path(
 def cat(ctx: typer.Context, id: Id, artifact: ArtifactName = None) -> None:
     """Write the bytes of an artifact to standard output, wherever they are stored."""
     session = current(ctx)
+    if (afar := session.records) is not None:
+        session.copy(io.BytesIO(afar.read(id, artifact)))
+        return
     with session.catalog(read_only=True).open_artifact(id, artifact) as reading:
         session.copy(reading)
 
@@ -406,7 +435,10 @@ def get(
 ) -> None:
     """Copy the bytes of an artifact here under their original name, wherever they are stored."""
     session = current(ctx)
-    found = session.catalog(read_only=True).copy_out(id, output, artifact)
+    if (afar := session.records) is not None:
+        found = _afar.copy_out(afar, id, output, artifact)
+    else:
+        found = session.catalog(read_only=True).copy_out(id, output, artifact)
     session.result(str(found), str(found))
 
 

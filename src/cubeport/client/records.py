@@ -30,7 +30,9 @@ class Records:
         box: Sequence[float] | None = None,
         time: str | None = None,
         kind: str | None = None,
+        status: str = "active",
         order: str = "-created_at",
+        cursor: str | None = None,
     ) -> Iterator[Record]:
         """Yield the matching records in order. Further pages are requested when you need them.
 
@@ -46,16 +48,37 @@ class Records:
             An RFC 3339 instant, or an interval ``a/b`` with ``..`` for an open end.
         kind
             Kinds with commas between them.
+        status
+            ``active``, another status, or ``any``; deleted records need a key with the scope ``ingest``.
         order
             Fields with commas between them; ``-`` before one for descending.
+        cursor
+            Where an earlier page ended.
         """
-        query = _query(where, without, text=text, bbox=box, datetime=time, kind=kind, sort=order)
-        cursor: str | None = None
+        given: dict[str, Any] = {"without": without, "text": text, "box": box, "time": time, "kind": kind, "order": order}
         while True:
-            page = self._session.json("/records", **query, cursor=cursor, limit=100)
+            page = self.page(*where, **given, status=status, cursor=cursor)
             yield from page["items"]
-            if (cursor := next_cursor(page)) is None:
+            if (cursor := page["next"]) is None:
                 return
+
+    def page(
+        self,
+        *where: str,
+        without: Sequence[str] = (),
+        text: str | None = None,
+        box: Sequence[float] | None = None,
+        time: str | None = None,
+        kind: str | None = None,
+        status: str = "active",
+        order: str = "-created_at",
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> dict[str, Any]:
+        """Return one page of :meth:`search` as the service gives it; ``next`` is the cursor of the page after it, or ``None``."""
+        query = _query(where, without, text=text, bbox=box, datetime=time, kind=kind, status=status, sort=order)
+        page = self._session.json("/records", **query, count="true", cursor=cursor, limit=limit)
+        return dict(page) | {"next": next_cursor(page)}
 
     def count(self, *where: str, without: Sequence[str] = (), text: str | None = None, kind: str | None = None) -> int:
         """Return how many records match; see :meth:`search`."""
@@ -92,6 +115,10 @@ class Records:
         ArtifactMissing
             If the record has no such artifact, or the service does not have its bytes.
         """
+        return self.fetch(name, artifact)[1]
+
+    def fetch(self, name: str, artifact: str | None = None) -> tuple[Mapping[str, Any], bytes]:
+        """Return an artifact and its bytes; see :meth:`read`."""
         record = self[name]
         wanted = artifact or "primary"
         names = ("artifact_id", "role", "original_name")
@@ -104,7 +131,7 @@ class Records:
                 f"The service does not have the bytes of artifact {chosen['artifact_id']}; it is {chosen['status']}.",
                 next_step=f"read {chosen['href']}" if chosen["href"] else None,
             )
-        return self._session.get(f"/records/{record['id']}/artifacts/{chosen['artifact_id']}", {})
+        return chosen, self._session.get(f"/records/{record['id']}/artifacts/{chosen['artifact_id']}", {})
 
 
 def _query(where: Sequence[str], without: Sequence[str], **more: Any) -> Mapping[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from cubeport.client._http import next_cursor
 from cubeport.client.port import Port
+from cubeport.client.records import Records
 from cubeport.errors import Forbidden, InvalidRequest, Unauthorized
 
 type Document = dict[str, Any]
@@ -20,6 +21,11 @@ class PortVerbs:
 
     def __init__(self, port: Port) -> None:
         self._port = port
+
+    @property
+    def records(self) -> Records:
+        """The records of the service."""
+        return self._port.records
 
     # --- reading ---
 
