@@ -194,6 +194,19 @@ def test_with_scripts_off_the_pages_are_whole(page: Callable[..., Page]) -> None
     assert "cubeport keys add" in page(PAGES["jobs"], scripts=False).text()
 
 
+@pytest.mark.browser
+def test_a_series_without_a_place_is_drawn_and_each_tab_shows_its_lines(page: Callable[..., Page]) -> None:
+    opened = page("/datasets/index?f=html")
+    assert opened.evaluate("document.querySelector('img.plot').naturalWidth") > 0
+    assert "Along time" in opened.text()
+    tabs = int(opened.evaluate("document.querySelectorAll('.tabs input').length"))
+    assert tabs >= 7
+    for number in range(tabs):
+        opened.evaluate(f"document.querySelectorAll('.tabs input')[{number}].click()")
+        assert opened.evaluate(f"document.querySelectorAll('.pane')[{number}].offsetHeight") > 0, number
+
+
+@pytest.mark.browser
 def test_a_box_is_drawn_on_the_map_of_the_landing_page(page: Callable[..., Page]) -> None:
     opened = page(PAGES["landing"], height=2000)
     opened.evaluate("document.getElementById('drawn').open = true")

@@ -12,6 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import pytest
 
 from cubeport import errors
@@ -19,7 +20,7 @@ from cubeport.documents.licences import in_words
 from cubeport.documents.native import Periods
 from cubeport.server.app import App
 from cubeport.server.browsing import BROWSABLE
-from cubeport.server.html import _span
+from cubeport.server.html import _options, _span
 
 from .conftest import GONE, PATH, URL, V1, V2, Client, FakeEngine, FakeService, Live, make_parts
 
@@ -80,6 +81,54 @@ class TestEveryPage:
         named = {attributes[name] for _, attributes in outline.tags for name in ("aria-labelledby",) if name in attributes}
         assert named <= set(ids)
         assert all(svg.get("role") == "img" and svg.get("aria-label") for svg in outline.all("svg"))
+
+
+def test_labels_are_options_with_one_chosen_and_nothing_breaks_out() -> None:
+    labels = ["2020-01-01T00:00:00Z", '"><script>', "850"]
+    wanted = jinja2.Environment(autoescape=True).from_string(
+        """{% for label in labels %}<option value="{{ label }}"{{ " selected" if loop.index0 == 1 }}>"""
+        """{{ label|replace("T00:00:00Z", "") }}</option>{% endfor %}"""
+    )
+
+    def read(text: str) -> list[tuple[str, dict[str, str | None]]]:
+        return Outline(text).tags
+
+    assert read(str(_options(labels, 1))) == read(wanted.render(labels=labels))
+    assert "<script>" not in str(_options(labels, 0))
+    assert read(str(_options(labels, 0)))[0][1] == {"value": "2020-01-01T00:00:00Z", "selected": None}
+
+
+@pytest.mark.parametrize(("query", "wanted"), [("f=html", 25), ("f=html&limit=3", 3), ("f=json", None)])
+def test_a_page_lists_as_many_datasets_as_a_person_reads(
+    client: Client, service: FakeService, monkeypatch: pytest.MonkeyPatch, query: str, wanted: int | None
+) -> None:
+    asked: list[Any] = []
+    datasets = service.datasets
+    monkeypatch.setattr(service, "datasets", lambda **given: asked.append(given.get("limit")) or datasets(**given))
+    assert client.get(f"/datasets?{query}").status_code == 200
+    assert asked[-1] == (100 if wanted is None else wanted)
+
+
+def test_every_tab_has_a_pane_that_shows() -> None:
+    """Two of the nine tabs showed nothing: the style counted to seven."""
+    style = (files("cubeport.server") / "assets" / "cubeport.css").read_text()
+    shown = {int(number) for number in re.findall(r":checked ~ \.pane:nth-of-type\((\d+)\)", style)}
+    assert shown == set(range(1, 11))
+
+
+@pytest.mark.parametrize(
+    ("query", "accept", "kind"),
+    [
+        ("f=covjson", "text/html,*/*;q=0.8", "text/html"),
+        ("f=json", "text/html,*/*;q=0.8", "application/problem+json"),
+        ("f=covjson", "*/*", "application/problem+json"),
+        ("", "text/html,*/*;q=0.8", "text/html"),
+    ],
+)
+def test_a_browser_reads_a_problem_as_a_page_whatever_file_it_asked_for(client: Client, query: str, accept: str, kind: str) -> None:
+    answer = client.get(f"/datasets/nowhere/download?{query}", headers={"Accept": accept})
+    assert answer.status_code in (400, 404)
+    assert answer.headers["content-type"].partition(";")[0] == kind
 
 
 class TestLanding:

@@ -251,7 +251,7 @@ class App:
         if out.started:
             return  # The server closes the connection if the answer is incomplete.
         document = problems.document(exc, public_url=self._parts.public_url, request_id=request_id)
-        if scope["method"] in ("GET", "HEAD") and browsing.asked(scope)[0]:
+        if scope["method"] in ("GET", "HEAD") and browsing.problem_asked(scope):
             content, more = html.problem(self._parts, document), {"content-type": negotiation.HTML, **replies.PAGE_HEADERS}
         else:
             content, more = problems.dumps(document), {"content-type": problems.MEDIA_TYPE}

@@ -88,6 +88,10 @@ _ROWS = 200
 _CELLS = 10_000
 """Values up to which a page reads them at all."""
 
+_LONG = ("/datasets", "/records", "/ingestions", "/collections")
+"""Lists that have more entries than a person reads at once; each page of them costs its share."""
+_ENTRIES = 25
+
 _OFFERS = {"application/json": "json", "text/html": "html", "application/xhtml+xml": "html"}
 _HIDDEN = frozenset({b"accept", b"accept-encoding", b"if-none-match"})
 
@@ -109,6 +113,11 @@ def asked(scope: Scope) -> tuple[bool, Scope]:
         return False, scope  # another form, or an error that the route itself reports
     rest = b"&".join(part for part in parts if part not in forms)
     return forms == [b"f=html"], {**scope, "query_string": rest}
+
+
+def problem_asked(scope: Scope) -> bool:
+    """Return whether a problem is answered as a page: also to a browser that asked for a file, such as ``f=covjson``."""
+    return asked(scope)[0] or (b"f=json" not in scope["query_string"].split(b"&") and prefers_html(scope))
 
 
 def has_values(template: str) -> bool:
@@ -201,7 +210,7 @@ async def answer(parts: Parts, scope: Scope, receive: Receive, send: Send, inner
         await inner(without_form, receive, _varied(send))
         return
     # Request the complete, uncompressed document. This module checks whether the client already has the page.
-    taken = await _taken(without_form, without_form["query_string"], receive, inner)
+    taken = await _taken(without_form, _limited(scope["path"], without_form["query_string"]), receive, inner)
     started, found, content = taken.started, taken.headers, taken.content
     if started["status"] != 200 or "json" not in found.get("content-type", ""):
         await send({**started, "headers": started["headers"]})
@@ -219,6 +228,13 @@ async def answer(parts: Parts, scope: Scope, receive: Receive, send: Send, inner
         varies=("Accept",),
     )
     await page(scope, receive, send)
+
+
+def _limited(path: str, query: bytes) -> bytes:
+    """Return the query with the number of entries that a page lists, unless it says one."""
+    if not path.endswith(_LONG) or any(part.startswith(b"limit=") for part in query.split(b"&")):
+        return query
+    return b"&".join(filter(None, (query, b"limit=%d" % _ENTRIES)))
 
 
 def _varied(send: Send) -> Send:

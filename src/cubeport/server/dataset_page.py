@@ -16,6 +16,7 @@ from cubeport.cubes.description import BoundingBox
 from cubeport.cubes.forms import FORMS
 from cubeport.cubes.selection import parse
 from cubeport.cubes.view import View
+from cubeport.cubes.windows import time_axis
 from cubeport.documents import native as documents
 from cubeport.documents.licences import in_words
 from cubeport.documents.texts import PublishedView
@@ -43,6 +44,7 @@ def page(parts: Parts, detail: documents.DatasetDetail, shown: PublishedView, vi
         newest=f"/datasets/{detail.dataset_id}?f=html",
         links=links,
         seen=_seen(parts, shown, view),
+        series=_series(parts, shown, view),
         preview=_preview(parts, shown, view),
         ways=_ways(parts, detail, shown, links),
         part=_part(parts, shown),
@@ -68,6 +70,26 @@ def _preview(parts: Parts, shown: PublishedView, view: View) -> str | None:
     if not pairs:
         return f"{parts.public_url}/datasets/{name}/thumbnail.png"
     return f"{parts.public_url}/ogcapi/collections/{name}/map?{urlencode([*pairs, ('width', '1024')])}"
+
+
+def _series(parts: Parts, shown: PublishedView, view: View) -> Mapping[str, Any] | None:
+    """Return the plot along time of data without a place, such as an index; ``None`` if the data have a place or no such plot."""
+    if shown.description.spatial.family != "none" or not shown.published or not shown.description.fields:
+        return None
+    shown = shown.having((view.v,)) if view.v is not None else shown
+    description, field = shown.description, view.v or shown.description.fields[0]
+    time = time_axis(description)
+    if time is None or time.size < 2 or time.dimension not in description.variable(field).dimensions:
+        return None
+    name, collection = _name(shown), f"{_base(parts)}/ogcapi/collections/{shown.coverage_name}"
+    plotted = [("v", field), *([("z", view.z)] if view.z else []), *([("subset", view.subset)] if view.subset else [])]
+    return {
+        "field": field,
+        "fields": _fields(shown),
+        "self": f"{_base(parts)}/datasets/{name}",
+        "plotted": f"{_base(parts)}/datasets/{name}/plot?{urlencode(plotted)}",
+        "values": [(title, f"{collection}/coverage?{urlencode([('properties', field), ('f', form)])}") for title, form in _FORMS],
+    }
 
 
 def _name(shown: PublishedView) -> str:

@@ -93,7 +93,7 @@ function start(root, url) {
     if (!range || series.type !== "Coverage") return;
     const t = series.domain.axes.t, at = t && t.values ? t.values.indexOf(form.t && form.t.value) : 0;
     const found = range.values.length === 1 ? range.values[0] : range.values[at];
-    const unit = (series.parameters[field()].unit || {}).symbol;
+    const said = series.parameters[field()].unit || {}, unit = (said.label || {}).en || said.symbol;
     if (found !== undefined && (at >= 0 || range.values.length === 1)) shown.textContent = found === null ? "missing" : `${+found.toPrecision(6)} ${unit ? unit.value || unit : ""}`;
   }
   const point = (event) => {
