@@ -21,7 +21,7 @@ ADVICE: list[tuple[str, int, str, str]] = [
     ("add h.txt --directory-template /etc", 2, "path-escapes", "cubeport profiles"),
     ("add --link nope=abcd0000000000000000000000000001", 2, "invalid-request", "cubeport plugins"),
     ("show abcd", 2, "ambiguous-id", "more of the id"),
-    ("add --schema nope", 2, "unknown-schema", "cubeport schema list"),
+    ("add --schema nope", 2, "unknown-schema", "cubeport schema import nope FILE"),
     ("add h.txt --profile nope", 2, "unknown-profile", "cubeport profiles"),
     ("add https://u:pw@example.org/x", 2, "secret-refused", "storage_options_env"),
     ("add https://example.org/x?token=abc", 2, "secret-refused", "storage_options_env"),

@@ -44,7 +44,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
                 _clone(catalog, seed, rows, n, random.Random(n))
         app = create_app(main._app_parts(settings, service, children))
         assert isinstance(app, App)
-        yield Site(app, service, root, [version])
+        yield Site(app, service, root, [version], "")
 
 
 class Reading(StacApiIO):

@@ -62,7 +62,7 @@ def test_a_fetch_that_is_cancelled_ends_within_five_seconds(tmp_path: Path, prov
         request = IngestionRequest.model_validate({"dataset_id": "big", "source": f"{provider.url}/big.nc"})
         job = service.ingest(request, waited_for=False).ingestion_id
         until(lambda: list((root / "data/fetched").rglob("*.part")), "nothing came")
-        assert service.ingestion(job).progress.phase == "fetching"
+        until(lambda: service.ingestion(job).progress.phase == "fetching", "its phase is not told")
         began = time.monotonic()
         service.cancel(job)
         until(lambda: service.ingestion(job).finished, "it went on", seconds=10)

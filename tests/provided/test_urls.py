@@ -251,7 +251,7 @@ def test_a_sync_looks_back_and_what_is_equal_after_all_is_looked_at_once(tmp_pat
     rolling.provider.put(f"2024/{name_of(9)}", netcdf(tmp_path, 9) + bytes(8))
     rolling.provider.put(f"2024/{name_of(2)}", netcdf(tmp_path, 2, add=0.5))
     plan = service.sync_plan(rolling.id)
-    assert (plan.action, plan.reason, plan.revised) == ("append", "new_periods_available_for_append", ("2024-01-09", "2024-01-10"))
+    assert (plan.action, plan.reason, plan.revised) == ("revise", "source_changed", ("2024-01-09", "2024-01-10"))
     synced = service.sync(rolling.id)
     assert (synced.status, synced.ingestion.action) == ("completed", "revise"), synced.ingestion.error
     assert rolling.held() == days(*range(10), d8=8.5)
