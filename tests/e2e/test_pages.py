@@ -247,11 +247,26 @@ def _until(opened: Page, condition: str) -> None:
     raise AssertionError(f"never: {condition}; {opened.told}; {opened.evaluate('document.body.innerText')[:2000]}")
 
 
+@pytest.fixture(scope="module")
+def demonstration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of the data of ``cubeport demo``."""
+    root = tmp_path_factory.mktemp("demonstration") / "demo"
+    assert here("demo", root, "--no-serve").returncode == 0
+    process, url = start(root)
+    yield url
+    stop(process)
+
+
+DOCUMENTED = {"landing": "/?f=html", "dataset": "/datasets/a1b-temperature?f=html", "jobs": "/jobs"}
+
+
 @pytest.mark.browser
-@pytest.mark.parametrize("name", ["landing", "dataset", "jobs"])
-def test_screenshots_of_the_documentation_are_made(page: Callable[..., Page], name: str, tmp_path: Path) -> None:
-    """Made anew by each run of this lane; with CUBEPORT_SCREENSHOTS they go into ``docs/images``."""
-    made = page(PAGES[name], height=1000).screenshot(tmp_path / f"{name}.png", whole=name != "dataset")
+@pytest.mark.parametrize("name", DOCUMENTED)
+def test_screenshots_of_the_documentation_are_made(browser: Browser, demonstration: str, name: str, tmp_path: Path) -> None:
+    """Made anew by each run of this lane, of the demonstration; with CUBEPORT_SCREENSHOTS they go into ``docs/images``."""
+    opened = browser.open(f"{demonstration}{DOCUMENTED[name]}", height=1000)
+    made = opened.screenshot(tmp_path / f"{name}.png", whole=name == "jobs")
+    opened.close()
     assert made.read_bytes()[:4] == b"\x89PNG"
     assert made.stat().st_size > 20_000
     if os.environ.get("CUBEPORT_SCREENSHOTS"):
