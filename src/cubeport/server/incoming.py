@@ -350,7 +350,8 @@ def _summary(problems: list[Problem], what: str, *, count: int = 0) -> str:
     if count == 1:
         [problem] = problems
         where = ".".join(str(part)[:100] for part in problem.loc[1:])
-        return f"{where}: {problem.message}" if where else f"The request {problem.message}"
+        sentence = where and f"{where}{' ' if problem.message.startswith('is ') else ': '}{problem.message}"
+        return sentence or f"The request {problem.message}"
     return f"{count} {what}s are not valid; errors lists {'them' if count <= MAX_ERRORS else f'the first {MAX_ERRORS}'}"
 
 
