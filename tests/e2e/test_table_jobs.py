@@ -60,7 +60,10 @@ def test_a_table_is_a_job_like_others_and_survives_its_server(root: Path) -> Non
         kept: ("table", "table", "accepted"),
         given_up: ("table", "table", "accepted"),
     }
-    assert cli("jobs", given_up[:8], "--cancel", "--instance", root).returncode == 0
+    said = cli("jobs", given_up[:8], "--cancel", "--instance", root)
+    assert said.returncode == 0, said.stderr
+    assert {"table", "cancelled"} <= set(said.stdout.split())
+    assert "asked for" not in said.stdout, "a table has no periods of its own"
     server.kill()
     server.communicate()
     server, url = start(root)
@@ -78,6 +81,7 @@ def test_a_table_is_a_job_like_others_and_survives_its_server(root: Path) -> Non
             assert client.get(f"/ogcapi/jobs/{given_up}").json()["status"] == "dismissed"
         told = {each["ingestion_id"]: each["status"] for each in listed(root)}
         assert (told[kept], told[given_up]) == ("completed", "cancelled")
+        assert f"/ogcapi/jobs/{kept}/results" in cli("jobs", kept[:8], "--instance", root).stdout
         again = json.loads(cli("jobs", given_up[:8], "--retry", "--instance", root, "--json").stdout)
         assert (again["ingestion_id"], again["status"]) == (given_up, "accepted")
     finally:

@@ -30,9 +30,10 @@ from cubeport.errors import (
 )
 from cubeport.service import jobs as module
 from cubeport.service.ingest import Outcome
-from cubeport.service.ingestions import Ingestion, IngestionPlan, IngestionRequest
+from cubeport.service.ingestions import Ingestion, IngestionPlan, IngestionRequest, TableJob
 from cubeport.service.jobs import Jobs
 from cubeport.service.state import JOB
+from cubeport.service.tablejobs import TableJobs
 from cubeport.service.upkeep import VersionKeeper
 from cubeport.service.workers import Workers
 
@@ -382,3 +383,53 @@ def test_doctor_sees_dead_workers(tmp_path: Path, left_by_the_dead: Any) -> None
     assert found[waited.ingestion_id].kind == "dead-worker"
     assert found[waited.ingestion_id].next_step == f"cubeport jobs {waited.ingestion_id}"
     assert Interrupted.kind == "interrupted"
+
+
+class Tables(TableJobs):
+    """The tables of a machine with a folder of its own. To make one takes no time."""
+
+    def __init__(self, folder: Path, queue: Jobs) -> None:
+        super().__init__(folder, None, None, queue, None, rows=1)  # type: ignore[arg-type]
+        self.made: list[str] = []
+
+    def attempt(self, job: TableJob, *, progress: Any) -> None:
+        self.made.append(job.ingestion_id)
+
+    def take(self, job: TableJob) -> None:
+        (self._folder / job.ingestion_id).mkdir(parents=True)
+        (self._folder / job.ingestion_id / "zones.json").write_text("{}")
+
+
+def table(**how: Any) -> TableJob:
+    return TableJob(dataset_id="d", version_id="v", parameters=(), form="csv", title="a table", **how)
+
+
+def test_a_table_is_made_by_the_machine_that_has_its_zones(tmp_path: Path) -> None:
+    backend, job = MemoryBackend(), table()
+    one, two = (jobs(backend, Attempts(), tmp_path / "locks") for _ in range(2))
+    mine, other = Tables(tmp_path / "one", one), Tables(tmp_path / "two", two)
+    for queue, maker in ((one, mine), (two, other)):
+        queue.makes_tables(maker)
+    mine.take(job)
+    one.submit(job)
+    with working(two):
+        time.sleep(0.3)
+        assert (two.get(job.ingestion_id).status, other.made) == ("accepted", [])
+        with working(one):
+            assert one.wait(job.ingestion_id, 10).status == "completed"
+    assert (mine.made, other.made) == ([job.ingestion_id], [])
+
+
+def test_a_table_whose_zones_are_nowhere_ends_after_a_day(tmp_path: Path) -> None:
+    backend = MemoryBackend()
+    queue = jobs(backend, Attempts(), tmp_path / "locks")
+    old, young, here = table(created_at=now() - timedelta(hours=25)), table(), table(created_at=now() - timedelta(hours=25))
+    maker = Tables(tmp_path / "tables", queue)
+    maker.take(here)
+    for each in (old, young, here):
+        queue.submit(each)
+    maker.prune()
+    assert [queue.get(each.ingestion_id).status for each in (old, young, here)] == ["failed", "accepted", "accepted"]
+    ended = queue.get(old.ingestion_id).error
+    assert ended is not None
+    assert (ended["kind"], ended["next"]) == ("interrupted", "ask for the table again")

@@ -57,20 +57,20 @@ def jobs(
 
 
 def _facts(found: Document) -> str:
-    """Return the main facts about an ingestion for people; ``--json`` has all."""
+    """Return the main facts about a job for people; ``--json`` has all. A table has no periods of its own, and no plan."""
     asked, plan, span = found["request_scope"], found["plan"], (found["coverage"] or {}).get("temporal")
     progress = found["progress"]
     count = f", {progress['done']} of {progress['total']} {progress['unit']}" if progress["total"] else ""
-    error = found["error"]
+    error, is_table = found["error"], found["kind"] == "table"
     facts = {
-        "ingestion": found["ingestion_id"],
+        "table" if is_table else "ingestion": found["ingestion_id"],
         "dataset": found["dataset_id"],
         "status": found["status"],
         "cancel requested": "yes" if found["cancel_requested"] and found["status"] == "running" else None,
         "kind": found["kind"],
-        "asked for": " to ".join((asked["start"] or "the beginning", asked["end"] or "the newest")),
+        "asked for": None if is_table else " to ".join((asked["start"] or "the beginning", asked["end"] or "the newest")),
         "area": asked["extent_id"] or asked["bbox"],
-        "action": found["action"] and f"{found['action']}: {plan['reason']}",
+        "action": plan and f"{found['action']}: {plan['reason']}",
         "changed": ", ".join(found["changed"]),
         "version": found["version_id"],
         "time": span and f"{span['start']} to {span['end']}",
@@ -80,6 +80,7 @@ def _facts(found: Document) -> str:
         "accepted": found["created_at"],
         "started": found["started_at"],
         "ended": found["finished_at"],
+        "result": next((each["href"] for each in found["links"] if each["rel"] == "results"), None),
         "warnings": [{each["kind"]: each["message"]} for each in found["warnings"]],
         "error": error and f"{error['kind']}: {error['detail']}",
         "next": error and error.get("next"),

@@ -83,8 +83,11 @@ class TableMaker(Protocol):
     def attempt(self, job: TableJob, *, progress: Listener) -> None:
         """Make the table. *progress* raises Cancelled once the job was cancelled. Raises what the table raises."""
 
+    def has(self, job_id: str) -> bool:
+        """Return whether the zones of a job are here. Servers on several machines may have no folder in common."""
+
     def prune(self) -> None:
-        """Remove the results that are older than a day."""
+        """Remove what is older than a day."""
 
 
 class Jobs:
@@ -187,6 +190,10 @@ class Jobs:
             changed = self._put(job.ingestion_id, lambda held, _: held.model_copy(update={**begun, "progress": Phase()}))
         self.wake()
         return changed
+
+    def give_up(self, ingestion_id: str, problem: CubeportError) -> None:
+        """End a job that nothing can run any more. Raises NotFound."""
+        self._change(ingestion_id, _ended(_failed(problem)))
 
     def forget(self, ingestion_id: str) -> None:
         """Remove a job that has ended from the list."""
@@ -312,7 +319,8 @@ class Jobs:
             f"cubeport-job-{n}": partial(self._loop, _is_ingestion) for n in range(self._workers)
         }
         if self._tables is not None:
-            targets["cubeport-table"] = partial(self._loop, _is_table)
+            has = self._tables.has
+            targets["cubeport-table"] = partial(self._loop, lambda row: _is_table(row) and has(row.id))
         for name, target in (targets | {"cubeport-clock": self._clock}).items():
             thread = threading.Thread(target=target, name=name, daemon=True)
             thread.start()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from cubeport.documents import native
 from cubeport.documents.texts import PublishedView
 from cubeport.errors import NotFound
-from cubeport.service.ingestions import Ingestion, TableJob, Work
+from cubeport.service.ingestions import Ingestion, Scope, TableJob, Work
 from cubeport.service.state import VersionState
 from cubeport.service.sync import Synced
 
@@ -97,7 +97,7 @@ def _table(done: TableJob, public_url: str) -> dict[str, Any]:
         "action": "table",
         "reused": False,
         "changed": [],
-        "request_scope": {},
+        "request_scope": Scope().model_dump(mode="json"),
         "coverage": None,
         "plan": None,
         "links": links,

@@ -58,7 +58,8 @@ class TableJobs:
     Parameters
     ----------
     folder
-        Where zones and results are stored, on the disk that all server processes share.
+        Where zones and results are stored. Servers with another folder, on other machines, show a job, but do not run it and do not
+        have its result.
     tables
         Makes the parts of a table. Its limit of rows is that of one part.
     jobs
@@ -121,7 +122,8 @@ class TableJobs:
         if not isinstance(found, TableJob) or not (sees_all or found.asker == owner):
             raise NoSuchJob(f"There is no job {job_id[:40]}.", what="job")
         if found.status == "completed" and not self.result(found).exists():
-            raise NoSuchJob(f"The result of job {job_id[:40]} was kept for {KEPT_H} hours.", what="job")
+            where = f"it is kept for {KEPT_H} hours, on the machine that took the job"
+            raise NoSuchJob(f"The result of job {job_id[:40]} is not here: {where}.", what="job")
         return found
 
     def jobs(self, *, owner: str | None, sees_all: bool = False, limit: int) -> list[TableJob]:
@@ -156,12 +158,20 @@ class TableJobs:
         except OSError as exc:
             raise Interrupted(f"The table could not be written: {exc.strerror}.") from exc
 
+    def has(self, job_id: str) -> bool:
+        """Return whether the zones of a job are in the folder of this process."""
+        return (self._folder / job_id / "zones.json").exists()
+
     def prune(self) -> None:
-        """Remove the files of jobs that are older than a day."""
+        """Remove the files of jobs that are older than a day, and end jobs that waited as long for the machine with their zones."""
         before = time.time() - KEPT_H * 3600
         for each in self._folder.glob("*"):
             if each.stat().st_mtime < before:
                 shutil.rmtree(each, ignore_errors=True)
+        for job, _ in self._jobs.page(status="accepted", limit=_LOOKED_AT):
+            if isinstance(job, TableJob) and job.created_at.timestamp() < before and not self.has(job.ingestion_id):
+                problem = Interrupted("No server with its zones has run it within a day.", next_step="ask for the table again")
+                self._jobs.give_up(job.ingestion_id, problem)
 
     def _order(self, job: TableJob, zones: bytes) -> TableOrder:
         document = strict_json(zones.decode())
