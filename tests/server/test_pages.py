@@ -19,7 +19,7 @@ from cubeport import errors
 from cubeport.documents.licences import in_words
 from cubeport.documents.native import Periods
 from cubeport.server.app import App
-from cubeport.server.browsing import BROWSABLE
+from cubeport.server.browsing import BROWSABLE, _limited
 from cubeport.server.html import _options, _span
 
 from .conftest import GONE, PATH, URL, V1, V2, Client, FakeEngine, FakeService, Live, make_parts
@@ -107,6 +107,13 @@ def test_a_page_lists_as_many_datasets_as_a_person_reads(
     monkeypatch.setattr(service, "datasets", lambda **given: asked.append(given.get("limit")) or datasets(**given))
     assert client.get(f"/datasets?{query}").status_code == 200
     assert asked[-1] == (100 if wanted is None else wanted)
+
+
+@pytest.mark.parametrize("face", ["/stac/collections", "/ogcapi/collections", "/records"])
+@pytest.mark.parametrize("name", ["collections", "records", "datasets", "ingestions"])
+def test_one_entry_is_no_list_whatever_its_name(face: str, name: str) -> None:
+    assert _limited(face, b"") == b"limit=25"
+    assert _limited(f"{face}/{name}", b"") == b""
 
 
 def test_every_tab_has_a_pane_that_shows() -> None:

@@ -57,7 +57,7 @@ class Records:
         """
         given: dict[str, Any] = {"without": without, "text": text, "box": box, "time": time, "kind": kind, "order": order}
         while True:
-            page = self.page(*where, **given, status=status, cursor=cursor)
+            page = self.page(*where, **given, status=status, cursor=cursor, count=False)
             yield from page["items"]
             if (cursor := page["next"]) is None:
                 return
@@ -74,10 +74,14 @@ class Records:
         order: str = "-created_at",
         limit: int = 100,
         cursor: str | None = None,
+        count: bool = True,
     ) -> dict[str, Any]:
-        """Return one page of :meth:`search` as the service gives it; ``next`` is the cursor of the page after it, or ``None``."""
+        """Return one page of :meth:`search` as the service gives it; ``next`` is the cursor of the page after it, or ``None``.
+
+        With *count*, the service also counts what matches, which for each page of a long list would be work for nothing.
+        """
         query = _query(where, without, text=text, bbox=box, datetime=time, kind=kind, status=status, sort=order)
-        page = self._session.json("/records", **query, count="true", cursor=cursor, limit=limit)
+        page = self._session.json("/records", **query, count="true" if count else None, cursor=cursor, limit=limit)
         return dict(page) | {"next": next_cursor(page)}
 
     def count(self, *where: str, without: Sequence[str] = (), text: str | None = None, kind: str | None = None) -> int:

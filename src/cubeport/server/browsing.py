@@ -88,7 +88,7 @@ _ROWS = 200
 _CELLS = 10_000
 """Values up to which a page reads them at all."""
 
-_LONG = ("/datasets", "/records", "/ingestions", "/collections")
+_LONG = ("/datasets", "/records", "/ingestions", "/stac/collections", "/ogcapi/collections")
 """Lists that have more entries than a person reads at once; each page of them costs its share."""
 _ENTRIES = 25
 
@@ -232,7 +232,7 @@ async def answer(parts: Parts, scope: Scope, receive: Receive, send: Send, inner
 
 def _limited(path: str, query: bytes) -> bytes:
     """Return the query with the number of entries that a page lists, unless it says one."""
-    if not path.endswith(_LONG) or any(part.startswith(b"limit=") for part in query.split(b"&")):
+    if path not in _LONG or any(part.startswith(b"limit=") for part in query.split(b"&")):
         return query
     return b"&".join(filter(None, (query, b"limit=%d" % _ENTRIES)))
 
