@@ -119,6 +119,10 @@ def test_a_part_of_a_month_is_refused_with_the_step_that_takes_it() -> None:
         (" -0600", 6),
         (" +5:30", -5.5),
         (" UTC", 0),
+        ("+01:00", -1),
+        (" +01", -1),
+        ("  +01", -1),
+        ("+130", -1.5),
         (" gmt", 0),
         ("Z", 0),
         ("", 0),
@@ -139,6 +143,32 @@ def test_a_time_zone_is_heeded_however_it_is_written(date: str, zone: str, hour:
         read = xr.decode_cf(mended, decode_times=xr.coders.CFDatetimeCoder(use_cftime=use_cftime)).time
         assert read.dt.strftime("%Y-%m-%d %H:%M")[0] == f"2020-01-{expected.day:02} {expected.hour:02}:{expected.minute:02}"
     assert bool(warnings) == (mended["time"].attrs["units"] != units)
+
+
+@pytest.mark.parametrize("zone", ["", "+01:00", " +01:00", " +0100", " -06", " UTC", "Z"])
+@pytest.mark.parametrize("date", ["2020-01-02 00:00:00", "2020-1-2T00:00:0.0"])
+def test_a_time_zone_that_every_library_reads_stays_as_it_is(date: str, zone: str) -> None:
+    units = f"hours since {date}{zone}"
+    mended, warnings = counted_in_days(raw({"time": (("time",), np.array([0, 1], "i4"), {"units": units})}))
+    assert (mended["time"].attrs["units"], list(warnings)) == (units, [])
+    dates = {
+        xr.decode_cf(mended, decode_times=xr.coders.CFDatetimeCoder(use_cftime=use)).time.dt.strftime("%m-%d %H:%M").values[0]
+        for use in (True, False)
+    }
+    assert len(dates) == 1, dates
+
+
+@pytest.mark.parametrize(("zone", "hour"), [(" -6:00", 6), (" -06:00", 6), (" -0600", 6), (" +5:30", -5.5)])
+def test_a_time_zone_behind_a_date_alone_is_heeded(zone: str, hour: float) -> None:
+    units = f"days since 2020-01-02{zone}"
+    mended, warnings = counted_in_days(raw({"time": (("time",), np.array([0, 1], "i4"), {"units": units})}))
+    assert [kind for kind, _ in warnings] == ["time-repaired"]
+    expected = Stamp(2020, 1, 2 if hour >= 0 else 1, int(hour % 24), round(hour % 1 * 60))
+    for written in (units, mended["time"].attrs["units"]):
+        assert times.decode([0, 1], written, "standard", name="time")[0] == expected
+    for use_cftime in (True, False):
+        read = xr.decode_cf(mended, decode_times=xr.coders.CFDatetimeCoder(use_cftime=use_cftime)).time
+        assert read.dt.strftime("%d %H:%M")[0] == f"{expected.day:02} {expected.hour:02}:{expected.minute:02}"
 
 
 @pytest.mark.parametrize("zone", ["EST", "CET", "local", "PM", "UTC+3"])

@@ -18,9 +18,13 @@ from cubeport.errors import SourceRejected
 _SINCE = re.compile(r"\s*(\w+)\s+since\s+(.+)", re.IGNORECASE)
 
 _REFERENCE = re.compile(
-    r"(?P<date>\d+-\d{1,2}-\d{1,2}(?:\s+|T)\d{1,2}:\d{1,2}(?::\d{1,2}(?:\.\d*)?)?)\s*(?P<zone>\S.*?)\s*", re.IGNORECASE
+    r"(?P<date>\d+-\d{1,2}-\d{1,2}(?:(?P<clock>(?:\s+|T)\d{1,2}:\d{1,2}(?::\d{1,2}(?:\.\d*)?)?)|(?=\s+[+-])))"
+    r"(?P<gap>\s*)(?P<zone>\S.*?)\s*",
+    re.IGNORECASE,
 )
 _OFFSET = re.compile(r"([+-])(\d{1,2})(?::?([0-5]\d))?", re.ASCII)
+_READ_BY_ALL = re.compile(r" ?[+-]\d\d(?::?\d\d)?", re.ASCII)
+"""A space at most and an offset, as every library reads them behind a time of day."""
 _ZONE_NAME = re.compile(r"[A-Za-z]{2,5}(?:[+-]?\d{1,2}(?::?\d{2})?)?", re.ASCII)
 _UTC = frozenset({"utc", "gmt", "ut"})
 
@@ -52,7 +56,8 @@ def is_time_units(units: object) -> bool:
 def with_offset(units: str, *, name: str) -> str:
     """Return *units* with the time zone of their date in a form that all libraries read.
 
-    CF writes ``-6:00`` (4.4), which pandas reads, and cftime skips without a word: its dates are six hours wrong.
+    CF writes ``-6:00`` (4.4), which pandas reads, and cftime skips without a word: its dates are six hours wrong. It skips every
+    offset behind a date without a time of day too. Units that all read in the same way stay as they are.
 
     Raises
     ------
@@ -64,10 +69,13 @@ def with_offset(units: str, *, name: str) -> str:
     if since is None or found is None:
         return units
     zone = found["zone"]
-    if offset := _OFFSET.fullmatch(zone):
-        return f"{since[1]} since {found['date']} {offset[1]}{int(offset[2]):02}:{offset[3] or '00'}"
+    if zone in ("UTC", "GMT") or (found["clock"] and _READ_BY_ALL.fullmatch(f"{found['gap']}{zone}")):
+        return units
     if zone.lower() in _UTC:
-        return units if zone in ("UTC", "GMT") else f"{since[1]} since {found['date']} +00:00"
+        return f"{since[1]} since {found['date']} +00:00"  # xarray refuses the name in small letters
+    if offset := _OFFSET.fullmatch(zone):
+        clock = "" if found["clock"] else " 00:00:00"
+        return f"{since[1]} since {found['date']}{clock} {offset[1]}{int(offset[2]):02}:{offset[3] or '00'}"
     if _ZONE_NAME.fullmatch(zone):
         raise repairable(
             f"time {name!r} counts from a date in the time zone {zone!r}, whose offset CF does not define",
