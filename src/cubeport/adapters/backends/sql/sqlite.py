@@ -346,7 +346,7 @@ def _demand_library(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> N
         raise BackendUnavailable(
             f"SQLite {'.'.join(map(str, version))} is loaded, and a catalog needs 3.35. Python's own may be newer: eccodes, which"
             " xarray loads to open files, brings an old one, which a later import of sqlite3 gets.",
-            next_step="import this package before a file is opened",
+            next_step="put `import cubeport` before the first file is opened",
         )
 
 
