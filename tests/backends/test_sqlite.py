@@ -541,7 +541,9 @@ def test_conditions_that_many_fit_mean_the_same(
     BackendContract().test_searching_is_what_matches_says(backend=backend)
 
 
-@pytest.mark.parametrize(("first", "then", "words"), [("cubeport", "eccodes", "opened"), ("eccodes", "cubeport", "before the first file")])
+@pytest.mark.parametrize(
+    ("first", "then", "words"), [("cubeport", "eccodes", "opened"), ("eccodes", "cubeport", "before the first file")]
+)
 def test_the_old_sqlite_of_eccodes_is_not_used(tmp_path: Path, first: str, then: str, words: str) -> None:
     """eccodes loads SQLite 3.26 for the whole process; setconfig of a later import of sqlite3 was a SystemError."""
     pytest.importorskip("eccodes")

@@ -63,8 +63,7 @@ def run(wiring: Wiring, arguments: Sequence[str] | None = None) -> int:
         return returned if isinstance(returned, int) else 0
     except typer.TyperException as exc:
         context = getattr(exc, "ctx", None)
-        command = context.command_path if context is not None else "cubeport"
-        return session.fail(_misused(command, exc))
+        return session.fail(_misused(context, exc))
     except typer.Abort:
         return _output.INTERRUPTED
     except Exception as exc:  # noqa: BLE001 - the last net: nothing is carried on with, it is reported and the run ends
@@ -76,9 +75,10 @@ def run(wiring: Wiring, arguments: Sequence[str] | None = None) -> int:
 _OF_RECORDS = {"--schema", "--meta", "--kind", "--tag", "--key"}
 
 
-def _misused(command: str, exc: typer.TyperException) -> Usage:
+def _misused(context: typer.Context | None, exc: typer.TyperException) -> Usage:
     """Return the error for a command line that cannot be parsed."""
-    if command == "cubeport ingest" and getattr(exc, "option_name", None) in _OF_RECORDS:
+    command = context.command_path if context is not None else "cubeport"
+    if context is not None and context.info_name == "ingest" and getattr(exc, "option_name", None) in _OF_RECORDS:
         words = "`ingest` publishes datasets; to make records of files, use `import`."
         return Usage(f"{exc.format_message()} {words}", next_step="cubeport import --help")
     return Usage(exc.format_message(), next_step=f"{command} --help")

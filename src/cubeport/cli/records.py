@@ -251,7 +251,13 @@ def _print_afar(session: Session, found: dict[str, Any], *, count: bool, first: 
     if count and not session.options.json:
         session.write(str(found["number_matched"]))
         return
-    session.result(found, lambda: _listed(session, [_afar.record_of(each) for each in found["items"]], paths=False, **how))
+    # Its artifacts are described as a service describes them, so the names of files come from the documents.
+    names = {
+        each["id"]: _name(each["title"], (part["original_name"] for part in each["artifacts"]), each["key"])
+        for each in found["items"]
+    }
+    records = [_afar.record_of(each) for each in found["items"]]
+    session.result(found, lambda: _listed(session, records, paths=False, called=lambda record: names[record.id], **how))
     if found["next"] is not None and not first and not session.options.json:
         session.note(f"more: --cursor {found['next']}")
 
@@ -281,7 +287,25 @@ def _no_match() -> NoMatch:
     return NoMatch("No record matches.", next_step="cubeport fields")
 
 
-def _listed(session: Session, records: Iterable[CatalogRecord], *, ids: bool, paths: bool, fields: str | None, format: str) -> str:
+def _called(record: CatalogRecord) -> str:
+    return _name(record.title, (each.original_name for each in record.artifacts), record.key)
+
+
+def _name(title: str | None, files: Iterable[str | None], key: str | None) -> str:
+    """Return the title; without one, the name of the first file, or the key, because files by the hundred often have no title."""
+    return title or next(filter(None, files), None) or key or ""
+
+
+def _listed(
+    session: Session,
+    records: Iterable[CatalogRecord],
+    *,
+    ids: bool,
+    paths: bool,
+    fields: str | None,
+    format: str,
+    called: Callable[[CatalogRecord], str] = _called,
+) -> str:
     if ids:
         return "\n".join(record.id for record in records)
     if paths:
@@ -290,25 +314,19 @@ def _listed(session: Session, records: Iterable[CatalogRecord], *, ids: bool, pa
     rows = ([_values.column(record, name) for name in header] for record in records)
     match format:
         case "table" if fields is None:
-            short = ([r.id[:8], r.kind, _called(r), f"{r.created_at:%Y-%m-%d %H:%M}", list(r.tags)] for r in records)
+            short = ([r.id[:8], r.kind, called(r), f"{r.created_at:%Y-%m-%d %H:%M}", list(r.tags)] for r in records)
             return _output.table(short, ["id", "kind", "title", "created", "tags"])
         case "table":
             return _output.table(rows, header)
         case "csv":
             return _output.csv_text(rows, header)
         case "compact":
-            return "\n".join(f"{record.id[:8]} {_output.printable(_called(record))}".rstrip() for record in records)
+            return "\n".join(f"{record.id[:8]} {_output.printable(called(record))}".rstrip() for record in records)
     formatters = session.plugins.called("formatter") if session.options.plugins else {}
     if format not in formatters:
         known = ", ".join(["table", "compact", "csv", *formatters])
         raise Usage(f"--format {format!r} is not known; there are {known}.")
     return str(formatters[format](list(records)))
-
-
-def _called(record: CatalogRecord) -> str:
-    """Return the title; without one, the name of the first file, or the key, because files by the hundred often have no title."""
-    names = (each.original_name for each in record.artifacts)
-    return record.title or next(filter(None, names), None) or record.key or ""
 
 
 def _local_paths(session: Session, records: Iterable[CatalogRecord]) -> Iterable[str]:
