@@ -541,6 +541,15 @@ def test_conditions_that_many_fit_mean_the_same(
     BackendContract().test_searching_is_what_matches_says(backend=backend)
 
 
+@pytest.mark.parametrize(("short", "listed"), [(0, 1), (1, 8), (0, 2_000)])
+def test_rows_that_many_conditions_fit_mean_the_same(
+    backend: SqlBackend, monkeypatch: pytest.MonkeyPatch, short: int, listed: int
+) -> None:
+    monkeypatch.setattr("cubeport.adapters.backends.sql.places.SHORT", short)
+    monkeypatch.setattr("cubeport.adapters.backends.sql.places.LISTED", listed)
+    BackendContract().test_rows_are_found_by_place_time_and_record(backend)
+
+
 @pytest.mark.parametrize(
     ("first", "then", "words"), [("cubeport", "eccodes", "opened"), ("eccodes", "cubeport", "before the first file")]
 )

@@ -2,44 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from types import SimpleNamespace
-from typing import Any
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cubeport.service.branches import branch, parent
+from cubeport.service.branches import Name, Names, branch, parent
 
 IDS = st.sets(st.from_regex(r"[a-c0][a-c0_-]{0,5}", fullmatch=True), max_size=60)
 
 
-def lister(ids: set[str]) -> Callable[..., Any]:
-    """Return a list of datasets of which only the ids are there."""
-
-    def datasets(*, limit: int, between: tuple[str, str], count: bool = False) -> Any:
+def lister(ids: set[str]) -> Names:
+    def names(*, between: tuple[str, str], limit: int) -> list[Name]:
         found = sorted(each for each in ids if between[0] <= each < between[1])
-        items = tuple(SimpleNamespace(texts=SimpleNamespace(dataset_id=each, title=each.upper())) for each in found[:limit])
-        return SimpleNamespace(items=items, matched=len(found) if count else None)
+        return [(each, each.upper()) for each in found[:limit]]
 
-    return datasets
+    return names
 
 
 @given(IDS, st.integers(1, 12))
 @settings(deadline=None)
 def test_a_walk_finds_every_dataset_once(ids: set[str], most: int) -> None:
-    datasets = lister(ids)
+    names = lister(ids)
     walked: list[str] = []
 
     def walk(beginning: str) -> None:
-        found = branch(datasets, beginning, most=most)
+        found = branch(names, beginning, most=most)
         assert len(found.datasets) <= most
         walked.extend(each for each, _ in found.datasets)
         for each in found.branches:
             assert each.startswith(beginning)
             assert len(each) > len(beginning)
-            assert parent(datasets, each) == beginning
+            assert parent(names, each) == beginning
             walk(each)
 
     walk("")

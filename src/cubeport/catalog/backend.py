@@ -42,6 +42,15 @@ class Edge:
 
 
 @dataclass(frozen=True, slots=True)
+class Name:
+    """What a record is called."""
+
+    id: str
+    key: str | None
+    title: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class RecordChange:
     """A record that the commit of *generation* changed. *removed* is true if its row was removed."""
 
@@ -278,6 +287,9 @@ class CatalogBackend(Protocol):
 
     def search(self, query: Query) -> Page:
         """Return the page of records that matches the query. A record that cannot be read is skipped."""
+
+    def names(self, query: Query) -> list[Name]:
+        """Return the names of the records of the page that matches the query, without reading their documents."""
 
     def count(self, query: Query) -> int: ...
 

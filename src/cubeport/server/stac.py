@@ -97,7 +97,7 @@ class _Stac:
         path = request.scope["path"]
 
         def build() -> bytes:
-            found = branch(self._service.datasets, "", most=documents.CHILDREN)
+            found = branch(self._service.dataset_names, "", most=documents.CHILDREN)
             return replies.dumps(documents.catalog(self._site, found.datasets, parts=found.branches, path=path))
 
         return replies.reply(request, build, tag=tag)
@@ -108,10 +108,10 @@ class _Stac:
         beginning = request.path_params["beginning"]
 
         def build() -> bytes:
-            found = branch(self._service.datasets, beginning, most=documents.CHILDREN)
+            found = branch(self._service.dataset_names, beginning, most=documents.CHILDREN)
             if not found.datasets and not found.branches:
                 raise NotFound("No dataset has an id that begins so", what="path", next_step=f"{self._url}/stac")
-            above = parent(self._service.datasets, beginning)
+            above = parent(self._service.dataset_names, beginning)
             return replies.dumps(documents.part(self._site, beginning, found.datasets, parts=found.branches, parent=above))
 
         return replies.reply(request, build, tag=tag)

@@ -260,12 +260,25 @@ class Datasets:
         self._cubes.put(version_id, cube)
         return cube
 
+    def names(self, *, between: tuple[str, str], limit: int) -> list[tuple[str, str]]:
+        """Return the id and the title of the first *limit* published datasets, in the order of ids, whose ids are from the first
+        text of *between* on and below the second. Their documents are not read, so that a thousand of them are a matter of
+        milliseconds.
+        """
+        query = Query(
+            where=(_PUBLISHED, Term("key", ">=", between[0]), Term("key", "<", between[1])),
+            kinds=frozenset({KIND}),
+            order=("key",),
+            limit=limit,
+            audience=self._restricted.audience(),
+        )
+        return [(each.key, each.title or "") for each in self._backend.names(query) if each.key is not None]
+
     def page(
         self,
         *,
         q: str | Sequence[str] | None = None,
         ids: Iterable[str] | None = None,
-        between: tuple[str, str] | None = None,
         bbox: tuple[float, float, float, float] | None = None,
         datetime: str | None = None,
         variable: str | None = None,
@@ -285,7 +298,7 @@ class Datasets:
         """Return one page of datasets. It uses only indexed columns, so its cost does not depend on the number of datasets.
 
         With *several_grids*, only datasets with more than one coverage are returned. With *versions*, each has a list of its newest
-        versions and its neighbours. *between*: only ids from the first text on and below the second, compared by code points.
+        versions and its neighbours.
         """
         wanted = {
             "dataset.texts.period_type": period_type,
@@ -303,8 +316,6 @@ class Datasets:
         )
         if several_grids:
             where = (*where, Term("metadata.dataset.grids", ">", 0))
-        if between is not None:
-            where = (*where, Term("key", ">=", between[0]), Term("key", "<", between[1]))
         if ids is not None:
             where = (*where, Term("key", "=", tuple(sorted(ids))))
         query = Query(
@@ -418,7 +429,7 @@ class Datasets:
             VERSION,
             RETAINED,
             Query(
-                where=(Term("metadata.dataset.publication.status", "=", "published"), *named),
+                where=(_PUBLISHED, *named),
                 kinds=frozenset({KIND}),
                 audience=self._restricted.audience(),
             ),
@@ -486,6 +497,8 @@ def _whole[T](damaged: list[str], name: str, make: Callable[[], T]) -> T | None:
         damaged.append(name)
         return None
 
+
+_PUBLISHED = Term("metadata.dataset.publication.status", "=", "published")
 
 _ORDERS = {
     "dataset_id": "key",

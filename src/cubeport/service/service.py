@@ -177,6 +177,10 @@ class Service:
         """Return one page of datasets; see :meth:`Datasets.page`."""
         return self._datasets.page(**filters)
 
+    def dataset_names(self, *, between: tuple[str, str], limit: int) -> list[tuple[str, str]]:
+        """Return the ids and titles of published datasets; see :meth:`Datasets.names`."""
+        return self._datasets.names(between=between, limit=limit)
+
     def facets(self, **filters: Any) -> Mapping[str, tuple[tuple[str, int], ...]]:
         """Return what the matching datasets can be narrowed down by; see :meth:`Datasets.facets`."""
         return self._datasets.facets(**filters)

@@ -15,7 +15,7 @@ from datetime import datetime
 from functools import cmp_to_key
 from typing import Any, Literal
 
-from cubeport.catalog.backend import Edge, Finding, Place, Placed, RecordChange, Row, RowSearch, stale, taken
+from cubeport.catalog.backend import Edge, Finding, Name, Place, Placed, RecordChange, Row, RowSearch, stale, taken
 from cubeport.catalog.forms.canonical import dumps, new_id
 from cubeport.catalog.models import CatalogRecord, Operation, OperationStatus, storable
 from cubeport.catalog.ndjson import Lines, read_records
@@ -276,6 +276,10 @@ class DocumentBackend:
     def search(self, query: Query) -> Page:
         """Return the page of records that matches the query."""
         return select(query, self.state().records.values())
+
+    def names(self, query: Query) -> list[Name]:
+        """Return the names of the records of the page that matches the query."""
+        return [Name(each.id, each.key, each.title) for each in self.search(query)]
 
     def count(self, query: Query) -> int:
         """Return how many records match."""

@@ -29,7 +29,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cubeport.catalog.audience import Audience
-from cubeport.catalog.backend import CatalogBackend, Edge, Placed, RecordChange, Row, RowSearch
+from cubeport.catalog.backend import CatalogBackend, Edge, Name, Placed, RecordChange, Row, RowSearch
 from cubeport.catalog.forms.canonical import new_id
 from cubeport.catalog.models import (
     Artifact,
@@ -597,6 +597,7 @@ class BackendContract:
                 assert all(len(page) == query.limit for page in pages[:-1])
                 assert {page.matched for page in pages} == {len(expected) if query.count else None}
                 assert backend.count(query) == len(expected)
+                assert backend.names(query) == [Name(r.id, r.key, r.title) for r in pages[0]]
             raise _Undo
 
     @_EXAMPLES

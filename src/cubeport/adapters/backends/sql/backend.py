@@ -41,7 +41,7 @@ from cubeport.adapters.backends.sql.tables import (
     record_row,
     state,
 )
-from cubeport.catalog.backend import Edge, Finding, RecordChange, Row, stale
+from cubeport.catalog.backend import Edge, Finding, Name, RecordChange, Row, stale
 from cubeport.catalog.forms.canonical import timestamp
 from cubeport.catalog.models import CatalogRecord, Operation, OperationStatus, storable
 from cubeport.catalog.ndjson import Lines
@@ -291,7 +291,7 @@ class SqlBackend:
             start = search.Start.of(connection, query)
             most = query.limit + 1
             while True:
-                rows = search.page_documents(connection, query, start, after, most)
+                rows = search.page_rows(connection, query, start, after, most, (_R.id, _R.doc))
                 found, damaged = _readable(rows)
                 if len(found) > query.limit or len(rows) < most:
                     break
@@ -299,6 +299,13 @@ class SqlBackend:
             matched = search.count_records(connection, start) if query.count else None
         items, more = found[: query.limit], len(found) > query.limit
         return Page(items, write_cursor(query, sort_key(query, items[-1].to_mapping())) if more else None, matched, damaged)
+
+    def names(self, query: Query) -> list[Name]:
+        """Return the names of the records of the page that matches the query, without reading their documents."""
+        with self._store.snapshot() as connection:
+            start = search.Start.of(connection, query)
+            rows = search.page_rows(connection, query, start, read_cursor(query), query.limit, (_R.id, _R.key, _R.title))
+        return [Name(*row) for row in rows]
 
     def count(self, query: Query) -> int:
         """Return how many records match."""

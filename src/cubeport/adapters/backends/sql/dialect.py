@@ -11,18 +11,17 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol, Self, cast
 
-from sqlalchemy import BindParameter, ColumnElement, TableClause, literal
+from sqlalchemy import BindParameter, ColumnElement, TableClause, bindparam, literal
 from sqlalchemy.engine import Dialect as Compiling
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.schema import CreateIndex, CreateTable
 from sqlalchemy.sql import ClauseElement
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
-from sqlalchemy.types import NullType
+from sqlalchemy.types import NullType, TypeEngine
 
 from cubeport.adapters.backends.sql.tables import META
 from cubeport.catalog.backend import Finding
-from cubeport.catalog.forms.boxes import Box
 
 
 class Cursor(Protocol):
@@ -61,6 +60,9 @@ class Translated:
         if isinstance(exc, self._errors):
             raise self._translate(exc) from exc
 
+
+type Sides = tuple[ColumnElement[float], ColumnElement[float], ColumnElement[float], ColumnElement[float]]
+"""West, south, east and north, each a value or the name of one."""
 
 type Values = Sequence[BindParameter[Any]]
 """The values of a statement, in the order of its parts."""
@@ -144,6 +146,11 @@ class Dialect(ABC):
             assert not unnamed, f"values inside a prepared statement: {unnamed}"
             return self._texts.setdefault(statement, str(compiled))
 
+    def made(self, statement: ClauseElement) -> tuple[str, Mapping[str, Any]]:
+        """Return the text of a statement that the caller keeps, and the values in it: ``None`` for :func:`given` ones."""
+        compiled = cast("SQLCompiler", statement.compile(dialect=self._compiling, compile_kwargs={"render_postcompile": True}))
+        return str(compiled), dict(compiled.params)
+
     def compiled(self, statement: ClauseElement) -> tuple[str, dict[str, Any]]:
         """Return the text of a statement that is built for one call, and its bound values.
 
@@ -182,7 +189,7 @@ class Dialect(ABC):
         """
 
     @abstractmethod
-    def meets(self, tree: TableClause, box: Box) -> tuple[ColumnElement[bool], ...]:
+    def meets(self, tree: TableClause, box: Sides) -> tuple[ColumnElement[bool], ...]:
         """Return the conditions that are true if a row of ``record_box`` or ``place_box`` intersects the box, edges included,
         exactly.
         """
@@ -214,6 +221,11 @@ class Dialect(ABC):
         """Return our error for one of the driver's, or the same error if it can only be a bug in cubeport."""
 
 
+def given(name: str, type: TypeEngine[Any] | None = None) -> BindParameter[Any]:
+    """Return a value that the caller of a kept statement gives by its name."""
+    return bindparam(name, None, type_=type)
+
+
 def listed(texts: ColumnElement[Any]) -> Any:
     """Return the texts of one JSON array as a table of one column ``value``, so that a list of any length is one statement."""
     return _Listed(texts).table_valued("value")
@@ -234,9 +246,9 @@ def _by_json_array(element: _Listed, compiler: Any, **options: Any) -> str:
     return f"json_array_elements_text(CAST({compiler.process(element.clauses, **options)} AS JSON))"
 
 
-def among(number: ColumnElement[int], numbers: Iterable[str]) -> ColumnElement[bool]:
+def among(number: ColumnElement[int], numbers: Iterable[str] | BindParameter[str]) -> ColumnElement[bool]:
     """Return whether the number is one of the numbers. The text of the condition does not depend on how many they are."""
-    return _Among(number, literal(",".join(numbers)))
+    return _Among(number, numbers if isinstance(numbers, BindParameter) else literal(",".join(numbers)))
 
 
 class _Among(FunctionElement[Any]):

@@ -7,14 +7,32 @@ few rows, these give the page. Otherwise the index of the sort order is scanned,
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Any, Literal
 
-from sqlalchemy import Column, ColumnElement, Text, and_, cast, false, func, literal, literal_column, or_, select, true, union_all
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Float,
+    Integer,
+    Text,
+    and_,
+    bindparam,
+    cast,
+    false,
+    func,
+    literal,
+    literal_column,
+    or_,
+    select,
+    true,
+    union_all,
+)
 
-from cubeport.adapters.backends.sql.dialect import Connection, Dialect, among
-from cubeport.adapters.backends.sql.search import SearchPlan, indexed, path_numbers, probe, run
+from cubeport.adapters.backends.sql.dialect import SHAPES, Connection, Dialect, among, given, listed
+from cubeport.adapters.backends.sql.search import SearchPlan, indexed, path_numbers, probe
 from cubeport.adapters.backends.sql.tables import (
     BOX,
     BY_KEY,
@@ -28,11 +46,14 @@ from cubeport.adapters.backends.sql.tables import (
     years,
 )
 from cubeport.catalog.backend import Place, Row, RowOrder, RowSearch
-from cubeport.catalog.forms.boxes import Box, query_boxes
-from cubeport.catalog.query import Interval, Query
+from cubeport.catalog.forms.boxes import query_boxes
+from cubeport.catalog.query import Query
 
 LISTED = 2_000
 """A condition that matches more rows than this is not listed, because scanning along the sort order finds a page sooner."""
+
+SHORT = 200
+"""If a record has fewer rows than this, they are listed and tested, and no other condition is asked for."""
 
 _P = place.c
 _COLUMNS: dict[RowOrder, Column[Any]] = {
@@ -126,89 +147,213 @@ def _boxes(found: Place) -> list[tuple[float | None, ...]]:
 
 def find(connection: Connection, query: RowSearch) -> list[Any]:
     """Return for each match the columns of ``beside``, the record's document, the sort values, and the row's id."""
-    where: list[ColumnElement[bool]] = [_P.tbl == query.table, _P.state == query.state]
-    owners = _owners(connection, query.owner)
-    lists: list[frozenset[str] | None] = []
-    if owners is not None:
-        where.append(_P.owner.in_(owners))
-        lists.append(_listed(connection, select(_P.n).where(*where)))
-    if query.ids is not None:
-        where.append(_P.id.in_(list(query.ids)))
-        lists.append(_listed(connection, select(_P.n).where(*where), len(query.ids) + 1))
-    if query.box is not None or query.interval is not None:
-        vague, areas = _P.known == literal_column("0"), _areas(connection.dialect, query.interval, query.box)
-        inside = [select(place_box.c.id.op(">>")(literal_column("1"))).select_from(place_box).where(each) for each in areas]
-        lists.append(_listed(connection, union_all(*inside, select(_P.n).where(vague))))
-        own = place_box.c.id.in_([_P.n * 2, _P.n * 2 + 1])
-        # The columns of the row decide about its time; the R*Tree is asked once more about its place alone.
-        by_row = lists[-1] is None and query.box is not None
-        near = [probe(select(literal(1)).select_from(place_box).where(own, or_(*areas)))] if by_row else []
-        times = [_in_time(query.interval)] if query.interval is not None else []
-        where.append(or_(vague, and_(true(), *times, *near)))
-    listed = [each for each in lists if each is not None]
-    few = frozenset.intersection(*listed) if listed else None
+    asked = Asked.of(connection, query)
+    if asked is None:
+        return []
+    few, placed = _few(connection, query, asked)
     if few is not None and not few:
         return []
-    return _with_documents(connection, _page(connection, query, where, few, owners))
+    return _with_documents(connection, query.table, _page(connection, query, asked, few, placed=placed))
 
 
-def _owners(connection: Connection, owner: Query) -> list[str] | None:
-    """Return the ids of the records if the query names them by their keys."""
-    named = [set(term.wanted) for term in owner.terms if term.field == "key" and term.op == "=" and not term.negate]
-    if not named:
-        return None
-    keys = [each for each in set.intersection(*named) if isinstance(each, str)]
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A search without its values: what the text of its statements depends on. For each, they are built once."""
+
+    conditions: Query
+    """What is asked of the record. Its values are in the text."""
+    kinds: tuple[type, ...]
+    """The types of these values: a boolean is equal to a number, and does not match the same."""
+    numbers: tuple[tuple[str, int], ...]
+    """The numbers of the fields that the conditions name."""
+    owners: Literal["any", "one", "some"]
+    """Whether the record is known by its id."""
+    ids: bool
+    time: tuple[bool, bool] | None
+    """Whether the interval has a start, and an end."""
+    boxes: int
+    """How many boxes the place is looked for in: two where it crosses the antimeridian."""
+    order: tuple[tuple[RowOrder, bool], ...]
+    after: tuple[bool, ...] | None
+    """Whether each value of the position after which the page begins is known."""
+    values: Mapping[str, Any] = field(compare=False)
+    """The values, by the names that the statements have for them."""
+
+    @classmethod
+    def of(cls, connection: Connection, query: RowSearch) -> Asked | None:
+        """Return what the query asks; ``None`` if no row can match."""
+        conditions, keys = _without_keys(query.owner)
+        values: dict[str, Any] = {"tbl": query.table, "state": query.state, "most": query.limit}
+        owners: list[str] | None = None
+        if keys is not None:
+            owners = _owners(connection, query.owner, keys)
+            if not owners:
+                return None
+            values["owner"], values["owners"] = owners[0], json.dumps(owners)
+        if query.ids is not None:
+            values["ids"] = json.dumps(list(query.ids))
+        if (interval := query.interval) is not None:
+            ends = (("since", interval.start), ("until", interval.end))
+            values |= {name: each for name, each in ends if each is not None}
+            values |= {f"{name}_year": years(each) for name, each in ends if each is not None}
+        boxes = [] if query.box is None else query_boxes(query.box)
+        for i, box in enumerate(boxes):
+            values |= {f"{name}_{i}": float(each) for name, each in zip(_SIDES, box, strict=True)}
+        for i, each in enumerate(query.after or ()):
+            values[f"after_{i}"] = each
+        return cls(
+            conditions,
+            tuple(type(each) for term in conditions.terms for each in term.wanted),
+            tuple(sorted(path_numbers(connection, conditions).items())),
+            "any" if owners is None else "one" if len(owners) == 1 else "some",
+            query.ids is not None,
+            None if interval is None else (interval.start is not None, interval.end is not None),
+            len(boxes),
+            tuple(query.order),
+            None if query.after is None else tuple(each is not None for each in query.after),
+            values,
+        )
+
+
+_SIDES = ("west", "south", "east", "north")
+
+
+def _without_keys(owner: Query) -> tuple[Query, list[str] | None]:
+    """Return the conditions on the record without those that name it by its key, and these keys."""
+    named = [term for term in owner.terms if term.field == "key" and term.op == "=" and not term.negate]
+    rest = tuple(term for term in owner.terms if term not in named)
+    keys = [each for each in set.intersection(*(set(term.wanted) for term in named)) if isinstance(each, str)] if named else None
+    return replace(owner, where=rest, text=None, time=None, bbox=None, cursor=None), keys
+
+
+def _owners(connection: Connection, owner: Query, keys: Sequence[str]) -> list[str]:
+    """Return the ids of the records with these keys."""
     # The index of keys covers records that are not deleted. SQLite uses it only if the condition is written exactly like this.
-    live = [] if owner.statuses is None or "deleted" in owner.statuses else [KEY_IS_LIVE]
-    statement = select(record.c.id).where(record.c.key.in_(keys), *live)
-    return [id_ for (id_,) in run(connection, indexed(statement, record, "INDEXED BY record_key" if live else ""))]
+    is_live = owner.statuses is not None and "deleted" not in owner.statuses
+    statement = _OF_LIVE_KEYS if is_live else _OF_KEYS
+    return [id_ for (id_,) in connection.execute(connection.dialect.prepared(statement), {"names": json.dumps(keys)})]
 
 
-def _fits(connection: Connection, owner: Query) -> list[ColumnElement[bool]]:
-    """Return the conditions on the record."""
-    query = replace(owner, text=None, time=None, bbox=None)
-    plan = SearchPlan.of(connection.dialect, query, path_numbers(connection, query))
-    return [*plan.filters, *(each.probe for each in plan.candidates)]
+def _few(connection: Connection, query: RowSearch, asked: Asked) -> tuple[frozenset[str] | None, bool]:
+    """Return the numbers of all rows that can match, as text, or ``None`` if they are too many to list; and whether their places
+    were compared.
+    """
+    lists: list[frozenset[str] | None] = []
+    if asked.owners != "any" and not asked.ids:
+        # The rows of one record can be read in order, so they are listed only if this is less than asking for anything else.
+        most = SHORT if asked.owners == "one" else LISTED
+        lists.append(_listed(connection, asked, "owners", most))
+        if lists[0] is not None and len(lists[0]) <= SHORT:
+            return lists[0], False
+    if asked.ids:
+        return _listed(connection, asked, "ids", len(query.ids or ()) + 1), False
+    placed = False
+    if asked.time is not None or asked.boxes:
+        lists.append(_listed(connection, asked, "boxes", LISTED))
+        placed = lists[-1] is not None
+    known = [each for each in lists if each is not None]
+    return frozenset.intersection(*known) if known else None, placed
 
 
-def _listed(connection: Connection, numbers: Any, most: int = LISTED) -> frozenset[str] | None:
+def _listed(connection: Connection, asked: Asked, by: _By, most: int) -> frozenset[str] | None:
     """Return the numbers as text; ``None`` if there are *most* or more."""
-    some = numbers.limit(most).subquery()
-    ((text,),) = run(connection, select(func.aggregate_strings(cast(some.c[0], Text), ",")))
-    found = text.split(",") if text else []
+    parts = (asked.owners, asked.time, asked.boxes) if by == "boxes" else (asked.owners, None, 0)
+    text, constants = _listing(connection.dialect, by, *parts)
+    ((joined,),) = connection.execute(text, {**constants, **asked.values, "most": most}).fetchall()
+    found = joined.split(",") if joined else []
     return frozenset(found) if len(found) < most else None
 
 
-def _page(
-    connection: Connection,
-    query: RowSearch,
-    where: Sequence[ColumnElement[bool]],
-    few: frozenset[str] | None,
-    owners: list[str] | None,
-) -> list[Any]:
+type _By = Literal["owners", "ids", "boxes"]
+
+
+@lru_cache(maxsize=SHAPES)
+def _listing(dialect: Dialect, by: _By, owners: str, time: tuple[bool, bool] | None, boxes: int) -> tuple[str, Mapping[str, Any]]:
+    """Return the statement that lists the numbers of rows, as one text: fetching thousands of rows would cost more."""
+    numbers: Any
+    match by:
+        case "owners":
+            numbers = select(_P.n).where(*_SHOWN, _of_owners(owners))
+        case "ids":
+            numbers = select(_P.n).where(*_SHOWN, _WITH_IDS)
+        case "boxes":
+            inside = [
+                select(place_box.c.id.op(">>")(literal_column("1"))).select_from(place_box).where(each)
+                for each in _areas(dialect, time, boxes)
+            ]
+            numbers = union_all(*inside, select(_P.n).where(_VAGUE))
+    some = numbers.limit(given("most", Integer())).subquery()
+    return dialect.made(select(func.aggregate_strings(cast(some.c[0], Text), ",")))
+
+
+_SHOWN = (_P.tbl == given("tbl"), _P.state == given("state"))
+_VAGUE = _P.known == literal_column("0")
+_WITH_IDS = _P.id.in_(select(listed(given("ids", Text())).c.value))
+_BY_KEYS = record.c.key.in_(select(listed(bindparam("names")).c.value))
+_OF_KEYS = select(record.c.id).where(_BY_KEYS)
+_OF_LIVE_KEYS = indexed(select(record.c.id).where(_BY_KEYS, KEY_IS_LIVE), record, "INDEXED BY record_key")
+
+
+def _of_owners(owners: str) -> ColumnElement[bool]:
+    if owners == "one":
+        return _P.owner == given("owner")
+    return _P.owner.in_(select(listed(given("owners", Text())).c.value))
+
+
+def _fits(dialect: Dialect, asked: Asked) -> list[ColumnElement[bool]]:
+    """Return the conditions on the record."""
+    plan = SearchPlan.of(dialect, asked.conditions, dict(asked.numbers))
+    return [*plan.filters, *(each.probe for each in plan.candidates)]
+
+
+def _page(connection: Connection, query: RowSearch, asked: Asked, few: frozenset[str] | None, *, placed: bool) -> list[Any]:
     """Return the numbers, sort values and ids of the page."""
-    keys = [_key(name) for name, _ in query.order]
-    statement: Any = select(_P.n, *keys, _P.id).where(*where)
-    of_owners, by_key = any(name.startswith("owner.") for name, _ in query.order), False
-    if few is not None:
-        statement = statement.where(among(_P.n, few))
-        statement = indexed(statement, place, "NOT INDEXED")
-    else:
-        by_key = query.order[0][0] == "owner.key" and owners is None and len(list(query.owner.kinds or ())) == 1
-        index = "place_owner" if by_key or (owners is not None and len(owners) == 1) else _INDEXES.get(query.order[0][0])
-        statement = indexed(statement, place, f"INDEXED BY {index}" if index else "")
-    if of_owners:
-        statement = statement.select_from(record.join(place, record.c.id == _P.owner)).where(*_fits(connection, query.owner))
-        statement = indexed(statement, record, f"INDEXED BY {BY_KEY.name}") if by_key else statement
-    else:
-        owner = select(literal(1)).select_from(record).where(record.c.id == _P.owner, *_fits(connection, query.owner))
-        statement = statement.select_from(place).where(probe(indexed(owner, record, "INDEXED BY record_id")))
     found: list[Any] = []
-    for conditions, order in _stretches(query, keys, by_key=by_key):
-        found += run(connection, statement.where(*conditions).order_by(*order).limit(query.limit - len(found)))
+    values = asked.values if few is None else {**asked.values, "few": ",".join(few)}
+    for text, constants in _pages(connection.dialect, asked, few=few is not None, placed=placed):
+        found += connection.execute(text, {**constants, **values, "most": query.limit - len(found)}).fetchall()
         if len(found) >= query.limit:
             break
     return found
+
+
+@lru_cache(maxsize=SHAPES)
+def _pages(dialect: Dialect, asked: Asked, *, few: bool, placed: bool) -> tuple[tuple[str, Mapping[str, Any]], ...]:
+    """Return the statements of a page. Each is needed if those before have found too little."""
+    where: list[ColumnElement[bool]] = [*_SHOWN]
+    if asked.owners != "any":
+        where.append(_of_owners(asked.owners))
+    if asked.ids:
+        where.append(_WITH_IDS)
+    if asked.time is not None or asked.boxes:
+        own = place_box.c.id.in_([_P.n * 2, _P.n * 2 + 1])
+        # The columns of the row decide about its time; the R*Tree is asked once more about its place alone.
+        by_row = asked.boxes > 0 and not placed
+        areas = or_(*_areas(dialect, asked.time, asked.boxes))
+        near = [probe(select(literal(1)).select_from(place_box).where(own, areas))] if by_row else []
+        times = [_in_time(*asked.time)] if asked.time is not None else []
+        where.append(or_(_VAGUE, and_(true(), *times, *near)))
+    keys = [_key(name) for name, _ in asked.order]
+    statement: Any = select(_P.n, *keys, _P.id).where(*where)
+    of_owners, by_key = any(name.startswith("owner.") for name, _ in asked.order), False
+    if few:
+        statement = statement.where(among(_P.n, given("few", Text())))
+        statement = indexed(statement, place, "NOT INDEXED")
+    else:
+        first = asked.order[0][0]
+        by_key = first == "owner.key" and asked.owners == "any" and len(list(asked.conditions.kinds or ())) == 1
+        index = "place_owner" if by_key or asked.owners == "one" else _INDEXES.get(first)
+        statement = indexed(statement, place, f"INDEXED BY {index}" if index else "")
+    if of_owners:
+        statement = statement.select_from(record.join(place, record.c.id == _P.owner)).where(*_fits(dialect, asked))
+        statement = indexed(statement, record, f"INDEXED BY {BY_KEY.name}") if by_key else statement
+    else:
+        owner = select(literal(1)).select_from(record).where(record.c.id == _P.owner, *_fits(dialect, asked))
+        statement = statement.select_from(place).where(probe(indexed(owner, record, "INDEXED BY record_id")))
+    parts = _stretches(asked, keys, by_key=by_key)
+    return tuple(
+        dialect.made(statement.where(*conditions).order_by(*order).limit(given("most", Integer()))) for conditions, order in parts
+    )
 
 
 _INDEXES: dict[str, str] = {"created": "place_created", "start": "place_start", "end": "place_end", "id": "place_id"}
@@ -220,14 +365,14 @@ def _key(name: RowOrder) -> ColumnElement[Any]:
 
 
 def _stretches(
-    query: RowSearch, keys: Sequence[ColumnElement[Any]], *, by_key: bool
+    asked: Asked, keys: Sequence[ColumnElement[Any]], *, by_key: bool
 ) -> list[tuple[list[ColumnElement[bool]], list[ColumnElement[Any]]]]:
     """Return the conditions and the order of the parts of the page. Rows without the first value are a separate part.
 
     If one statement asked for both parts, SQLite would read the index from its beginning.
     """
-    down = [descends for _, descends in query.order]
-    columns = [_COLUMNS[name] for name, _ in query.order]
+    down = [descends for _, descends in asked.order]
+    columns = [_COLUMNS[name] for name, _ in asked.order]
 
     def rest(first: int) -> list[ColumnElement[Any]]:
         tail = [
@@ -237,15 +382,14 @@ def _stretches(
         ]
         return [*tail, _P.id.desc() if down[-1] else _P.id.asc()]
 
-    after = query.after
+    after = asked.after
     behind = [] if after is None else [_behind(keys, columns, down, after)]
     leading = keys[0].desc() if down[0] else keys[0].asc()
+    bound = [] if after is None or not after[0] else [keys[0] <= _at(0) if down[0] else keys[0] >= _at(0)]
     if not columns[0].nullable:
-        bound = [] if after is None else [keys[0] <= after[0] if down[0] else keys[0] >= after[0]]
         return [([*bound, *behind], [leading, *rest(1)])]
     parts = []
-    if after is None or after[0] is not None:
-        bound = [] if after is None else [keys[0] <= after[0] if down[0] else keys[0] >= after[0]]
+    if after is None or after[0]:
         known = columns[0].is_(None) == false() if by_key else columns[0].is_not(None)  # in the words of the index
         parts.append(([known, *bound, *behind], [leading, *rest(1)]))
     missing = columns[0].is_(None) == true() if by_key else columns[0].is_(None)
@@ -253,61 +397,75 @@ def _stretches(
     return parts
 
 
+def _at(number: int) -> ColumnElement[Any]:
+    """Return a value of the position after which the page begins."""
+    return given(f"after_{number}", Text())
+
+
 def _behind(
-    keys: Sequence[ColumnElement[Any]], columns: Sequence[Column[Any]], down: Sequence[bool], after: Sequence[str | None]
+    keys: Sequence[ColumnElement[Any]], columns: Sequence[Column[Any]], down: Sequence[bool], after: Sequence[bool]
 ) -> ColumnElement[bool]:
-    """Return whether a row is after the position *after*. Missing values come last in both directions."""
+    """Return whether a row is after the position. Missing values come last in both directions."""
     ways: list[ColumnElement[bool]] = []
     same: list[ColumnElement[bool]] = []
-    for key, own, descends, value in zip(keys, columns, down, after[:-1], strict=True):
-        if value is None:
+    for i, (key, own, descends, known) in enumerate(zip(keys, columns, down, after[:-1], strict=True)):
+        if not known:
             same = [*same, own.is_(None)]
             continue
-        later = key < value if descends else key > value
+        later = key < _at(i) if descends else key > _at(i)
         ways.append(and_(*same, or_(later, own.is_(None)) if own.nullable else later))
-        same = [*same, key == value]
-    last = after[-1]
+        same = [*same, key == _at(i)]
+    last = _at(len(after) - 1)
     ways.append(and_(*same, _P.id < last if down[-1] else _P.id > last))
     return or_(*ways)
 
 
-def _with_documents(connection: Connection, page: Sequence[Any]) -> list[Any]:
+_OWN = (beside.c.tbl, beside.c.id, beside.c.doc, beside.c.owner, beside.c.state, beside.c.seq, beside.c.revision)
+_ROWS = select(*_OWN).where(beside.c.tbl == bindparam("tbl"), beside.c.id.in_(select(listed(bindparam("ids")).c.value)))
+_RECORDS = select(record.c.id, record.c.doc).where(record.c.id.in_(select(listed(bindparam("ids")).c.value)))
+
+
+def _with_documents(connection: Connection, table: str, page: Sequence[Any]) -> list[Any]:
+    """Return the rows of a page. The document of a record that has many of them is read once."""
     if not page:
         return []
-    own = (beside.c.tbl, beside.c.id, beside.c.doc, beside.c.owner, beside.c.state, beside.c.seq, beside.c.revision)
-    joined = place.join(beside, and_(beside.c.tbl == _P.tbl, beside.c.id == _P.id)).join(record, record.c.id == _P.owner)
-    numbers = among(_P.n, (str(n) for n, *_ in page))
-    documents = {n: rest for n, *rest in run(connection, select(_P.n, *own, record.c.doc).select_from(joined).where(numbers))}
-    return [(*documents[n], *at) for n, *at in page if n in documents]
+    prepared, ids = connection.dialect.prepared, json.dumps([at[-1] for _, *at in page])
+    rows = {each[1]: each for each in connection.execute(prepared(_ROWS), {"tbl": table, "ids": ids})}
+    owners = json.dumps(sorted({each[3] for each in rows.values()}))
+    records = dict(connection.execute(prepared(_RECORDS), {"ids": owners}).fetchall())
+    found = ((rows.get(at[-1]), at) for _, *at in page)
+    return [(*row, records[row[3]], *at) for row, at in found if row is not None and row[3] in records]
 
 
-def _in_time(interval: Interval) -> ColumnElement[bool]:
-    begins = [] if interval.end is None else [or_(_P.time_start.is_(None), _P.time_start <= interval.end)]
-    ends = [] if interval.start is None else [or_(_P.time_end.is_(None), _P.time_end >= interval.start)]
-    return and_(or_(_P.time_start.is_not(None), _P.time_end.is_not(None)), *begins, *ends)
+def _in_time(starts: bool, ends: bool) -> ColumnElement[bool]:
+    begins = [or_(_P.time_start.is_(None), _P.time_start <= given("until"))] if ends else []
+    stops = [or_(_P.time_end.is_(None), _P.time_end >= given("since"))] if starts else []
+    return and_(or_(_P.time_start.is_not(None), _P.time_end.is_not(None)), *begins, *stops)
 
 
-def _areas(dialect: Dialect, interval: Interval | None, box: Box | None) -> list[ColumnElement[bool]]:
+def _areas(dialect: Dialect, time: tuple[bool, bool] | None, boxes: int) -> list[ColumnElement[bool]]:
     """Return alternative conditions for a row of the R*Tree to be in the box (exactly) and in the interval (to 32 bits)."""
+    starts, ends = time or (False, False)
     times: list[ColumnElement[bool]] = []
-    if interval is not None and interval.end is not None:
-        times.append(place_box.c.start <= years(interval.end))
-    if interval is not None and interval.start is not None:
-        times.append(place_box.c.stop >= years(interval.start))
-    if box is None:
+    if ends:
+        times.append(place_box.c.start <= given("until_year", Float()))
+    if starts:
+        times.append(place_box.c.stop >= given("since_year", Float()))
+    if not boxes:
         return [and_(place_box.c.id >= 0, *times)]
-    return [and_(*times, *dialect.meets(place_box, each)) for each in query_boxes(box)]
+    sides = ([given(f"{name}_{i}", Float()) for name in _SIDES] for i in range(boxes))
+    return [and_(*times, *dialect.meets(place_box, (west, south, east, north))) for west, south, east, north in sides]
 
 
 # --- of one record --------------------------------------------------------------------------------------------------
 
-_OWN = "b.tbl, b.id, b.doc, b.owner, b.state, b.seq, b.revision"
+_OF_B = "b.tbl, b.id, b.doc, b.owner, b.state, b.seq, b.revision"
 _NEWEST = {
-    "sqlite": f"SELECT {_OWN} FROM json_each(:listed) o CROSS JOIN place p ON p.n IN"  # noqa: S608  # our names
+    "sqlite": f"SELECT {_OF_B} FROM json_each(:listed) o CROSS JOIN place p ON p.n IN"  # noqa: S608  # our names
     " (SELECT q.n FROM place q INDEXED BY place_owner_seq WHERE q.tbl = :tbl AND q.state = :state AND q.owner = o.value"
     " ORDER BY q.seq DESC, q.id DESC LIMIT :most)"
     " JOIN beside b ON b.tbl = p.tbl AND b.id = p.id ORDER BY b.owner, b.seq DESC, b.id DESC",
-    "postgresql": f"SELECT {_OWN} FROM json_array_elements_text(%(listed)s::json) o (value) CROSS JOIN LATERAL"  # noqa: S608
+    "postgresql": f"SELECT {_OF_B} FROM json_array_elements_text(%(listed)s::json) o (value) CROSS JOIN LATERAL"  # noqa: S608
     " (SELECT q.tbl, q.id FROM place q WHERE q.tbl = %(tbl)s AND q.state = %(state)s AND q.owner = o.value"
     " ORDER BY q.seq DESC, q.id DESC LIMIT %(most)s) p"
     " JOIN beside b ON b.tbl = p.tbl AND b.id = p.id ORDER BY b.owner, b.seq DESC, b.id DESC",

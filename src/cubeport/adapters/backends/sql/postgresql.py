@@ -25,12 +25,11 @@ from sqlalchemy import ColumnElement, TableClause, and_, cast, column, func, lit
 from sqlalchemy.dialects.postgresql import TSQUERY
 from sqlalchemy.dialects.postgresql.psycopg import dialect as compiling
 
-from cubeport.adapters.backends.sql.dialect import Dialect
+from cubeport.adapters.backends.sql.dialect import Dialect, Sides
 from cubeport.adapters.backends.sql.problems import corrupt
 from cubeport.adapters.backends.sql.store import Store
 from cubeport.adapters.backends.sql.tables import BOX, PARTIAL, SCHEMA, record_text
 from cubeport.catalog.backend import Finding
-from cubeport.catalog.forms.boxes import Box
 from cubeport.errors import (
     BackendUnavailable,
     CatalogExists,
@@ -118,9 +117,9 @@ class Postgresql(Dialect):
             found = and_(found, or_(*(and_(*(held.like(f"% {word}%") for word in words)) for words in texts)))
         return found, found
 
-    def meets(self, tree: TableClause, box: Box) -> tuple[ColumnElement[bool], ...]:
+    def meets(self, tree: TableClause, box: Sides) -> tuple[ColumnElement[bool], ...]:
         """See :class:`Dialect`."""
-        west, south, east, north = (literal(float(each)) for each in box)
+        west, south, east, north = box
         asked = func.box(func.point(west, south), func.point(east, north))
         area: ColumnElement[bool] = column("area", _selectable=tree).op("&&")(asked)
         return (area,)

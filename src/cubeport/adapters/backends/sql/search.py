@@ -32,7 +32,7 @@ from sqlalchemy import (
 from sqlalchemy.sql import ClauseElement
 
 from cubeport.adapters.backends.sql import paths
-from cubeport.adapters.backends.sql.dialect import Connection, Dialect, among
+from cubeport.adapters.backends.sql.dialect import Connection, Dialect, Sides, among
 from cubeport.adapters.backends.sql.tables import (
     BY_KEY,
     COLUMNS,
@@ -268,10 +268,15 @@ def _in_box(dialect: Dialect, interval: Interval | None, box: Box | None) -> Can
         times.append(c.stop >= years(interval.start))
     areas = [and_(*times)] if times else [c.id >= 0]
     if box is not None:
-        areas = [and_(*times, *dialect.meets(record_box, each)) for each in query_boxes(box)]
+        areas = [and_(*times, *dialect.meets(record_box, _sides(each))) for each in query_boxes(box)]
     numbers = tuple(select(c.id.op(">>")(literal_column("1"))).select_from(record_box).where(each) for each in areas)
     own = c.id.in_([record.c.n * 2, record.c.n * 2 + 1])
     return Candidates(numbers, probe(select(literal(1)).select_from(record_box).where(own, or_(*areas))))
+
+
+def _sides(box: Box) -> Sides:
+    west, south, east, north = (literal(float(each)) for each in box)
+    return west, south, east, north
 
 
 # --- order ----------------------------------------------------------------------------------------------------------
@@ -333,19 +338,19 @@ class Stretch:
     order: tuple[ColumnElement[Any], ...]
 
 
-def _stretches(keys: Sequence[OrderKey], after: SortKey | None) -> list[Stretch]:
+def _stretches(keys: Sequence[OrderKey], after: SortKey | None, *, along: bool) -> list[Stretch]:
     """Return the parts of the sort order after *after*.
 
-    Records without the first value come last, in a separate part. If one statement asked for both parts, SQLite would read the
-    index from its beginning.
+    Records without the first value come last, in a separate part, if the search goes *along* an index. If one statement asked for
+    both parts, SQLite would read the index from its beginning, even if the query names a range of the first value.
     """
     order = tuple(each for key in keys for each in key.order_by())
     first, rest = keys[0] if keys else None, tuple(each for key in keys[1:] for each in key.order_by())
     parted = first is not None and first.missing is not None and first.joined is None
     if after is None:
-        if first is None or first.missing is None or not parted or not first.descends:
+        if first is None or first.missing is None or not parted or not (first.descends or along):
             return [Stretch((), order)]
-        return [Stretch((first.missing == false(),), order[1:]), Stretch((first.missing,), rest)]
+        return [Stretch((first.missing == false(),), order[1:]), Stretch((first.missing == true(),), rest)]
     behind = _behind(keys, after)
     if first is None or first.missing is None or not parted or after[0][0] is None:
         return [Stretch((behind,), order)]
@@ -355,7 +360,7 @@ def _stretches(keys: Sequence[OrderKey], after: SortKey | None) -> list[Stretch]
     bounded = part <= bound[0] if first.descends else part >= bound[0]
     return [
         Stretch((first.missing == false(), bounded, behind), order[1:]),
-        Stretch((first.missing,), rest),
+        Stretch((first.missing == true(),), rest),
     ]
 
 
@@ -444,30 +449,34 @@ class Start:
         return indexed(walk, record, BY_CREATION)
 
 
+type Columns = Sequence[ColumnElement[Any]]
+
 BY_ID = "INDEXED BY record_id"
 BY_CREATION = "INDEXED BY record_created"
 UNORDERED = "NOT INDEXED"
 
 
-def page_documents(connection: Connection, query: Query, start: Start, after: SortKey | None, most: int) -> list[tuple[str, str]]:
-    """Return the ids and documents of up to *most* records after *after*."""
+def page_rows(
+    connection: Connection, query: Query, start: Start, after: SortKey | None, most: int, columns: Columns
+) -> list[tuple[Any, ...]]:
+    """Return the columns of up to *most* records after *after*."""
     if start.nothing:
         return []
     keys = _order_keys(query, start.numbers)
-    found: list[tuple[str, str]] = []
+    found: list[tuple[Any, ...]] = []
     if keys and keys[0].joined is not None and not start.sorts:
         if after is None or after[0][0] is not None:
-            found = _with_first_value(connection, start, keys, after, most)
+            found = _with_first_value(connection, start, keys, after, most, columns)
             after = None
         if len(found) == most:
             return found
-        missing = _without_first_value(connection, start, keys, after, most - len(found))
+        missing = _without_first_value(connection, start, keys, after, most - len(found), columns)
         return found + missing
-    statement = start.page(_order_index(query)).add_columns(record.c.id, record.c.doc)
+    statement = start.page(_order_index(query)).add_columns(*columns)
     statement = statement.select_from(_joined(record, keys))
-    for stretch in _stretches(keys, after):
+    for stretch in _stretches(keys, after, along=not start.sorts):
         rest = statement.where(*stretch.conditions).order_by(*stretch.order, record.c.id)
-        found += [row[-2:] for row in run(connection, rest.limit(most - len(found)))]
+        found += [tuple(row) for row in run(connection, rest.limit(most - len(found)))]
         if len(found) >= most:
             break
     return found
@@ -481,31 +490,31 @@ def _joined(source: Any, keys: Sequence[OrderKey]) -> Any:
 
 
 def _with_first_value(
-    connection: Connection, start: Start, keys: Sequence[OrderKey], after: SortKey | None, most: int
-) -> list[tuple[str, str]]:
+    connection: Connection, start: Start, keys: Sequence[OrderKey], after: SortKey | None, most: int, columns: Columns
+) -> list[tuple[Any, ...]]:
     """Return the page of records that have the first value of the order, along the table of fields, whose key is in that order."""
     first = keys[0]
     values, on = first.joined
-    statement = start.page(UNORDERED, along=True).add_columns(record.c.id, record.c.doc)
+    statement = start.page(UNORDERED, along=True).add_columns(*columns)
     statement = statement.select_from(_joined(values.join(record, on), keys[1:]))
     if after is not None:
         here, there = tuple_(*first.parts), tuple_(*(_parts(first, after[0][0]) or ()))
         statement = statement.where(here <= there if first.descends else here >= there, _behind(keys, after))
     parts = [each.desc() if first.descends else each.asc() for each in first.parts]
     order = (*parts, *(each for key in keys[1:] for each in key.order_by()), record.c.id)
-    return [row[-2:] for row in run(connection, statement.order_by(*order).limit(most))]
+    return [tuple(row) for row in run(connection, statement.order_by(*order).limit(most))]
 
 
 def _without_first_value(
-    connection: Connection, start: Start, keys: Sequence[OrderKey], after: SortKey | None, most: int
-) -> list[tuple[str, str]]:
+    connection: Connection, start: Start, keys: Sequence[OrderKey], after: SortKey | None, most: int, columns: Columns
+) -> list[tuple[Any, ...]]:
     """Return the page of records without the first value of the order, which come last."""
     rest = keys[1:]
-    statement = start.page(UNORDERED if rest else BY_ID).add_columns(record.c.id, record.c.doc).select_from(_joined(record, keys))
+    statement = start.page(UNORDERED if rest else BY_ID).add_columns(*columns).select_from(_joined(record, keys))
     behind = [] if after is None else [_behind(keys, after)]
     order = (*(each for key in rest for each in key.order_by()), record.c.id)
     statement = statement.where(keys[0].missing, *behind).order_by(*order).limit(most)
-    return [row[-2:] for row in run(connection, statement)]
+    return [tuple(row) for row in run(connection, statement)]
 
 
 def _order_index(query: Query) -> str:

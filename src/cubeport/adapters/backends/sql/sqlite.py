@@ -23,7 +23,7 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.dialects.sqlite.base import SQLiteCompiler
 from sqlalchemy.engine import Dialect as Compiling
 
-from cubeport.adapters.backends.sql.dialect import Dialect
+from cubeport.adapters.backends.sql.dialect import Dialect, Sides
 from cubeport.adapters.backends.sql.problems import corrupt
 from cubeport.adapters.backends.sql.store import Store
 from cubeport.adapters.backends.sql.tables import SCHEMA, record_text
@@ -31,7 +31,6 @@ from cubeport.catalog.backend import Finding
 from cubeport.catalog.disk.durable import make_folders, open_file, sync_folder
 from cubeport.catalog.disk.locks import FileLock
 from cubeport.catalog.disk.mounts import is_network, mount_type, refuse_network
-from cubeport.catalog.forms.boxes import Box
 from cubeport.errors import (
     BackendUnavailable,
     CatalogExists,
@@ -105,7 +104,7 @@ class Sqlite(Dialect):
         held = literal(" ").concat(record_text.c.words)
         return match, or_(*(and_(*(held.like(f"% {word}%") for word in words)) for words in texts))
 
-    def meets(self, tree: TableClause, box: Box) -> tuple[ColumnElement[bool], ...]:
+    def meets(self, tree: TableClause, box: Sides) -> tuple[ColumnElement[bool], ...]:
         """See :class:`Dialect`. The exact box is read only if needed, since that is slow."""
         c, (west, south, east, north), d = tree.c, box, _ROUNDING_DEG
         clear = and_(c.west <= east - d, c.east >= west + d, c.south <= north - d, c.north >= south + d)
