@@ -116,6 +116,9 @@ class Query:
         Whether to return the total number of matches too.
     audience
         The readers who ask, if they do not see every record.
+    most_read
+        On how many records a condition that no index answers, such as ``title:ice``, is tested for one page. The page then has
+        what was found so far, perhaps nothing, and a cursor to continue. ``None``: until it is full.
     """
 
     where: Sequence[Term | str] = ()
@@ -129,6 +132,7 @@ class Query:
     cursor: str | None = None
     count: bool = False
     audience: Audience | None = None
+    most_read: int | None = None
 
     def __post_init__(self) -> None:
         put = functools.partial(object.__setattr__, self)
@@ -177,7 +181,9 @@ class Query:
         return tuple((each.removeprefix("-"), each.startswith("-")) for each in self.order)
 
     def binding(self) -> str:
-        """Return the digest of this query for its cursors. ``limit``, ``cursor`` and ``count`` can change between pages."""
+        """Return the digest of this query for its cursors. ``limit``, ``cursor``, ``count`` and ``most_read`` can change between
+        pages.
+        """
         said: dict[str, Any] = {
             "where": sorted(dumps([term.field, term.op, term.value, term.negate]) for term in self.terms),
             "text": None if self.text is None else self.words,

@@ -597,6 +597,8 @@ class BackendContract:
                 assert all(len(page) == query.limit for page in pages[:-1])
                 assert {page.matched for page in pages} == {len(expected) if query.count else None}
                 assert backend.count(query) == len(expected)
+                stepwise = [r.id for page in walk(backend, replace(query, most_read=2)) for r in page]
+                assert stepwise == [r.id for r in expected], query
                 assert backend.names(query) == [Name(r.id, r.key, r.title) for r in pages[0]]
             raise _Undo
 

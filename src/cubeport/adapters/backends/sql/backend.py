@@ -291,20 +291,22 @@ class SqlBackend:
             start = search.Start.of(connection, query)
             most = query.limit + 1
             while True:
-                rows = search.page_rows(connection, query, start, after, most, (_R.id, _R.doc))
+                rows, following = search.page_rows(connection, query, start, after, most, (_R.id, _R.doc))
                 found, damaged = _readable(rows)
                 if len(found) > query.limit or len(rows) < most:
                     break
                 most += 2 * len(damaged)  # unreadable records are skipped, and later records take their places
             matched = search.count_records(connection, start) if query.count else None
-        items, more = found[: query.limit], len(found) > query.limit
-        return Page(items, write_cursor(query, sort_key(query, items[-1].to_mapping())) if more else None, matched, damaged)
+        items = found[: query.limit]
+        if len(found) > query.limit:
+            following = sort_key(query, items[-1].to_mapping())
+        return Page(items, None if following is None else write_cursor(query, following), matched, damaged)
 
     def names(self, query: Query) -> list[Name]:
         """Return the names of the records of the page that matches the query, without reading their documents."""
         with self._store.snapshot() as connection:
             start = search.Start.of(connection, query)
-            rows = search.page_rows(connection, query, start, read_cursor(query), query.limit, (_R.id, _R.key, _R.title))
+            rows, _ = search.page_rows(connection, query, start, read_cursor(query), query.limit, (_R.id, _R.key, _R.title))
         return [Name(*row) for row in rows]
 
     def count(self, query: Query) -> int:

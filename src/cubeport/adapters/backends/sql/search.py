@@ -87,6 +87,8 @@ class Candidates:
     parts: tuple[Select[Any], ...]
     """Selects of record numbers that can be combined. A record can occur more than once."""
     probe: ColumnElement[bool]
+    scans: bool = False
+    """Whether the index does not answer it, but is read from its beginning to its end."""
 
     def numbers(self) -> Any:
         """Return the select of all numbers."""
@@ -212,7 +214,7 @@ def _with_field(term: Term, number: int | None) -> Candidates:
     # The table's own key begins with values that many records share, and SQLite would choose it.
     own = indexed(select(literal(1)).select_from(field), field, "INDEXED BY field_n")
     fits = probe(own.where(field.c.n == record.c.n, or_(*conditions)))
-    return Candidates(tuple(select(field.c.n).where(each) for each in conditions), fits)
+    return Candidates(tuple(select(field.c.n).where(each) for each in conditions), fits, scans=term.op in (":", "~"))
 
 
 def _field_conditions(term: Term, number: int | None) -> list[ColumnElement[bool]]:
@@ -406,15 +408,17 @@ class Start:
         """Return the start of *query*. One statement lists the records that match each condition, up to a limit."""
         numbered = path_numbers(connection, query)
         plan = SearchPlan.of(connection.dialect, query, numbered)
-        if not plan.candidates:
-            return cls(plan, None, (), numbered)
-        lists = [each.numbers().limit(LISTED).subquery() for each in plan.candidates]
+        scanned = [each for each in plan.candidates if each.scans and query.most_read is not None]
+        indexed = [each for each in plan.candidates if each not in scanned]
+        if not indexed:
+            return cls(plan, None, tuple(scanned), numbered)
+        lists = [each.numbers().limit(LISTED).subquery() for each in indexed]
         # One text for each condition, because fetching thousands of rows would cost more than finding them.
         texts = [select(func.aggregate_strings(cast(numbers.c[0], Text), ",")).scalar_subquery() for numbers in lists]
         listed = [text.split(",") if text else [] for text in run(connection, select(*texts))[0]]
         few = [frozenset(numbers) for numbers in listed if len(numbers) < LISTED]
-        many = (each for each, numbers in zip(plan.candidates, listed, strict=True) if len(numbers) >= LISTED)
-        return cls(plan, frozenset.intersection(*few) if few else None, tuple(many), numbered)
+        many = (each for each, numbers in zip(indexed, listed, strict=True) if len(numbers) >= LISTED)
+        return cls(plan, frozenset.intersection(*few) if few else None, (*many, *scanned), numbered)
 
     @property
     def nothing(self) -> bool:
@@ -425,6 +429,11 @@ class Start:
     def sorts(self) -> bool:
         """Whether the matching records are few enough to sort all of them for a page."""
         return self.few is not None and len(self.few) <= FEW
+
+    @property
+    def tests(self) -> bool:
+        """Whether records are tested one by one, perhaps many before the first that matches."""
+        return not self.sorts and (self.few is not None or bool(self.many) or self.plan.others is None)
 
     def page(self, order: str, *, along: bool = False) -> Any:
         """Return the select of matching records. It scans along the index *order* if there are too many to sort.
@@ -458,28 +467,68 @@ UNORDERED = "NOT INDEXED"
 
 def page_rows(
     connection: Connection, query: Query, start: Start, after: SortKey | None, most: int, columns: Columns
-) -> list[tuple[Any, ...]]:
-    """Return the columns of up to *most* records after *after*."""
+) -> tuple[list[tuple[Any, ...]], SortKey | None]:
+    """Return the columns of up to *most* records after *after*; and, if the search stopped before it had so many, the position at
+    which it goes on.
+    """
     if start.nothing:
-        return []
+        return [], None
     keys = _order_keys(query, start.numbers)
     found: list[tuple[Any, ...]] = []
     if keys and keys[0].joined is not None and not start.sorts:
         if after is None or after[0][0] is not None:
             found = _with_first_value(connection, start, keys, after, most, columns)
             after = None
-        if len(found) == most:
-            return found
-        missing = _without_first_value(connection, start, keys, after, most - len(found), columns)
-        return found + missing
+        if len(found) < most:
+            found += _without_first_value(connection, start, keys, after, most - len(found), columns)
+        return found, None
     statement = start.page(_order_index(query)).add_columns(*columns)
     statement = statement.select_from(_joined(record, keys))
+    stops = query.most_read is not None and start.tests and _order_index(query) != UNORDERED
     for stretch in _stretches(keys, after, along=not start.sorts):
-        rest = statement.where(*stretch.conditions).order_by(*stretch.order, record.c.id)
+        last = _Bound.of(connection, query, keys, stretch, query.most_read or 0) if stops else None
+        within = () if last is None else (last.reaches(keys),)
+        rest = statement.where(*stretch.conditions, *within).order_by(*stretch.order, record.c.id)
         found += [tuple(row) for row in run(connection, rest.limit(most - len(found)))]
         if len(found) >= most:
             break
-    return found
+        if last is not None:
+            return found, last.position(query)
+    return found, None
+
+
+@dataclass(frozen=True, slots=True)
+class _Bound:
+    """The last record that a page may test."""
+
+    values: tuple[Any, ...]
+    id: str
+
+    @classmethod
+    def of(cls, connection: Connection, query: Query, keys: Sequence[OrderKey], stretch: Stretch, most: int) -> _Bound | None:
+        """Return the record *most* places on in this part of the order; ``None`` if the part ends before."""
+        own = [part for key in keys for part in key.parts]
+        statement = indexed(select(*own, record.c.id), record, _order_index(query))
+        if _is_single(query):  # the indexes of one kind begin with it
+            statement = statement.where(record.c.status.in_(query.statuses or ()), record.c.kind.in_(query.kinds or ()))
+        statement = statement.where(*stretch.conditions).order_by(*stretch.order, record.c.id)
+        found = run(connection, statement.limit(1).offset(most - 1))
+        return cls(tuple(found[0][:-1]), found[0][-1]) if found else None
+
+    def reaches(self, keys: Sequence[OrderKey]) -> ColumnElement[bool]:
+        """Return whether a record of the part is not behind this one."""
+        if not keys or self.values[0] is None:
+            return record.c.id <= self.id
+        (part,), value, descends = keys[0].parts, self.values[0], keys[0].descends
+        return and_(
+            part >= value if descends else part <= value, or_(part > value if descends else part < value, record.c.id <= self.id)
+        )
+
+    def position(self, query: Query) -> SortKey:
+        """Return its position in the order."""
+        names = (name for name, _ in query.orders)
+        values = zip(names, self.values, strict=True)
+        return tuple(None if value is None else (COLUMNS[name][1], value) for name, value in values), self.id
 
 
 def _joined(source: Any, keys: Sequence[OrderKey]) -> Any:
@@ -517,8 +566,12 @@ def _without_first_value(
     return [tuple(row) for row in run(connection, statement)]
 
 
+def _is_single(query: Query) -> bool:
+    return all(each is not None and len(list(each)) == 1 for each in (query.statuses, query.kinds))
+
+
 def _order_index(query: Query) -> str:
-    single = all(each is not None and len(list(each)) == 1 for each in (query.statuses, query.kinds))
+    single = _is_single(query)
     match query.orders:
         case () | (("id", False),):
             return BY_ID
