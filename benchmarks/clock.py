@@ -29,6 +29,6 @@ class Spent:
 def now() -> Spent:
     """Return the time and what was used of the processor by now."""
     cpu = sum(os.times()[:4])
-    for each in psutil.Process().children():
-        cpu += sum(each.cpu_times()[:4])  # its own, and that of the children it has waited for
+    for each in psutil.Process().children(recursive=True):
+        cpu += sum(each.cpu_times()[:4])  # its own, and that of the processes it has waited for
     return Spent(time.perf_counter(), cpu)

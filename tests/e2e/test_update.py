@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import xarray as xr
 
@@ -90,6 +91,23 @@ def test_an_append_is_a_version_that_shares_what_it_does_not_touch(root: Path, t
         assert update(service, save(tmp_path / "again.nc", [11]), on_overlap="skip").reused
     with cubeport.Catalog.open(root) as catalog:
         assert catalog.fsck(data=True).findings == ()
+
+
+def test_one_step_after_another_is_read_by_the_same_two_processes(root: Path, tmp_path: Path) -> None:
+    with cubeport.connect(root) as service:
+        update(service, save(tmp_path / "0.nc", [10]))
+        pids = forks()
+        for day in (11, 12, 13):
+            update(service, save(tmp_path / f"{day}.nc", [day]))
+        assert days_of(service) == held(range(14))
+        assert len(pids) == 2, "one that reads and one that checks"
+        assert forks() == pids
+    assert not forks(), "they end with the service"
+
+
+def forks() -> set[int]:
+    """Return the confined children of this process: those of its template."""
+    return {each.pid for template in psutil.Process().children() for each in template.children()}
 
 
 def test_overlap_gap_and_a_missing_dataset_are_refused_and_change_nothing(root: Path, tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from cubeport.adapters.gate.tasks import TASKS, confined
 from cubeport.adapters.sandbox.children import Children
 
 MODULES = Path(__file__).resolve().parent / "modules"
-OF_TESTS = {name: f"gate_tasks:{name}" for name in ("echo", "late", "refuse", "reach", "unshare", "interfaces", "read", "mutate")}
+_OURS = ("echo", "late", "refuse", "reach", "unshare", "interfaces", "read", "mutate", "kept")
+OF_TESTS = {name: f"gate_tasks:{name}" for name in _OURS}
 
 
 @pytest.fixture(scope="module")

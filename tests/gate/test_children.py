@@ -400,6 +400,114 @@ time.sleep(60)
             os.kill(fork, signal.SIGKILL)
 
 
+class TestKept:
+    """A kept child serves several units of one owner, and is replaced as soon as there is a doubt."""
+
+    def test_it_serves_one_unit_after_another_and_each_has_its_own_bytes(self) -> None:
+        with small() as opened:
+            found = [opened.run_kept("kept", {"give": word}, keep="a", contents=[(word, word.encode())]) for word in ("one", "two")]
+            answers = [answer for answer, _ in found]
+            assert [given for _, given in found] == [b"one", b"two"]
+            assert [answer["sources"] for answer in answers] == [{"one": "one"}, {"two": "two"}]
+            assert answers[0]["pid"] == answers[1]["pid"]
+            assert answers[0]["free"] == answers[1]["free"]
+            assert len(living(opened)) == 1
+
+    def test_another_owner_folder_or_task_has_another_one(self, tmp_path: Path) -> None:
+        with small() as opened:
+            first, _ = opened.run_kept("kept", {}, keep="a", contents=[])
+            for task, keep, read in (("kept", "b", []), ("kept", "a", [tmp_path]), ("echo", "a", [])):
+                other, _ = opened.run_kept(task, {}, keep=keep, contents=[], read=read)
+                assert other["pid"] != first["pid"]
+
+    def test_at_the_same_time_they_are_several(self) -> None:
+        with small(children=2) as opened:
+            pids: list[int] = []
+            threads = [
+                threading.Thread(target=lambda: pids.append(opened.run_kept("kept", {}, keep="a", contents=[])[0]["pid"]))
+                for _ in range(8)
+            ]
+            for each in threads:
+                each.start()
+            for each in threads:
+                each.join(20)
+            assert len(pids) == 8
+            assert len(set(pids)) <= 2
+
+    @pytest.mark.parametrize("how", ["rejected", "bug", "kill", "exit", "garbled", "forged"])
+    def test_one_that_refused_or_died_serves_nothing_more(self, how: str) -> None:
+        with small() as opened:
+            opened.run_kept("refuse", {"how": "point"}, keep="a", contents=[])
+            [first] = living(opened)
+            with pytest.raises(SourceRejected):
+                opened.run_kept("refuse", {"how": how}, keep="a", contents=[])
+            assert gone(first.pid)
+            opened.run_kept("refuse", {"how": "point"}, keep="a", contents=[])
+
+    def test_one_that_was_killed_while_it_waited_is_replaced(self) -> None:
+        with small() as opened:
+            first, _ = opened.run_kept("kept", {}, keep="a", contents=[])
+            os.kill(first["pid"], signal.SIGKILL)
+            assert gone(first["pid"])
+            second, _ = opened.run_kept("kept", {}, keep="a", contents=[])
+            assert second["pid"] != first["pid"]
+
+    def test_it_is_replaced_after_a_number_of_units_and_ends_after_a_time(self) -> None:
+        with small(kept_units=2, kept_s=0.3) as opened:
+            pids = [opened.run_kept("kept", {}, keep="a", contents=[])[0]["pid"] for _ in range(3)]
+            assert pids[0] == pids[1] != pids[2]
+            assert gone(pids[0])
+            assert gone(pids[2])
+
+    def test_each_unit_has_seconds_of_its_own(self) -> None:
+        with small(base_s=50) as opened:
+            opened.run_kept("kept", {}, keep="a", contents=[])
+            answer, _ = opened.run_kept("kept", {}, keep="a", contents=[])
+            assert 51 <= answer["cpu"] <= 53
+
+    def test_what_it_gives_is_bounded(self) -> None:
+        with small(kept_bytes=1_000) as opened, pytest.raises(SourceRejected) as refusal:
+            opened.run_kept("kept", {"give": "x", "times": 2_000}, keep="a", contents=[])
+        assert refusal.value.reason == "too-big"
+
+    def test_a_cancelled_unit_ends_it(self) -> None:
+        def cancel(*_: object) -> None:
+            raise Cancelled("enough")
+
+        with small(kill_after_s=0.3) as opened:
+            with pytest.raises(Cancelled):
+                opened.run_kept("refuse", {"how": "sleep"}, keep="a", contents=[], progress=cancel)
+            assert not living(opened)
+
+    def test_closing_ends_those_that_wait(self) -> None:
+        before = descriptors()
+        opened = small()
+        answer, _ = opened.run_kept("kept", {}, keep="a", contents=[("a", b"a")])
+        opened.close()
+        assert gone(answer["pid"])
+        assert descriptors() == before
+        assert not [each for each in threading.enumerate() if isinstance(each, threading.Timer) and not each.finished.is_set()]
+
+    @needs_landlock
+    def test_it_reads_its_folder_and_writes_nothing(self, tmp_path: Path) -> None:
+        (tmp_path / "mine").mkdir()
+        for path in ("mine/a.txt", "other.txt"):
+            (tmp_path / path).write_text("alpha")
+        request = {
+            "read": {"mine": str(tmp_path / "mine/a.txt"), "other": str(tmp_path / "other.txt")},
+            "write": {"here": "a", "in mine": str(tmp_path / "mine/b.txt"), "over mine": str(tmp_path / "mine/a.txt")},
+        }
+        with small() as opened:
+            for _ in range(2):
+                answer, _ = opened.run_kept("kept", request, keep="a", contents=[("s", b"s")], read=[tmp_path / "mine"])
+                assert answer["reached"] == {
+                    "mine": "alpha",
+                    "other": errno.EACCES,
+                    **dict.fromkeys(request["write"], errno.EACCES),
+                    "s": errno.EPERM,
+                }
+
+
 class TestTheSandbox:
     @pytest.fixture
     def request_(self, tmp_path: Path):

@@ -15,7 +15,12 @@ from cubeport.errors import SOURCE_REASONS
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "sources.md").read_text()
 ROWS = dict(re.findall(r"^\| `([a-z._-]+)` \| ([^|]+?) \|", PAGE, re.MULTILINE))
 UNITS = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
-NOT_OF_SOURCES = {"children", "sandbox", "answer_bytes", "kill_after_s", "small_bytes", "bytes_per_s"}
+NOT_OF_SOURCES = {"children", "sandbox", "answer_bytes", "kill_after_s", "small_bytes", "bytes_per_s"} | {
+    "kept_bytes",
+    "kept_source_bytes",
+    "kept_units",
+    "kept_s",
+}
 
 
 def test_every_reason_is_explained() -> None:

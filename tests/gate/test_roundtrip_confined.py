@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,9 @@ import xarray as xr
 from cubeport.adapters.engines import zarr
 from cubeport.adapters.gate.gate import ConfinedGate
 from cubeport.adapters.gate.measure import measure
+from cubeport.adapters.gate.tasks import confined
 from cubeport.adapters.sandbox.children import Children
+from cubeport.adapters.sandbox.limits import SourceLimits
 from cubeport.cubes.description import CubeDescription
 from cubeport.cubes.write_request import Measured, SourceWindow, Staging, WriteRequest, Written
 from cubeport.errors import Cancelled, NotFound, SourceRejected
@@ -97,6 +100,65 @@ def test_confinement_changes_no_byte(
         here = measure({"target": str(tmp_path / "new"), "digests": said["digests"], "fields": None}, context)
     assert here["digest"] == found.digest
     assert tree(reader.path("made", staging.version_id)) == tree(tmp_path / "new/cube.zarr")
+
+
+SMALL = ["rlds_Amon_IPSL-CM6A-LR_185001.nc", "small_FC_167_mon_19601101.nc", "eraint_uvz.nc", "era5-levels-members.grib"]
+
+
+@pytest.mark.filterwarnings("ignore::xarray.SerializationWarning")
+def test_kept_children_change_no_byte(realdata: Path, children: Children, writer: zarr.Writer, reader: zarr.Reader) -> None:
+    gate = ConfinedGate(children)
+    for name in SMALL:
+        trees = []
+        for keep in (None, "somebody"):
+            staging = staged(writer)
+            order = WriteRequest(sources=(realdata / name,), target=staging.new, keep=keep)
+            said, _ = ingest(gate, writer, order, staging)
+            assert (said.given is not None) == (keep is not None), name
+            version = reader.path("made", staging.version_id).parent
+            trees.append((tree(version), said.digests, said.sources))
+        assert trees[0] == trees[1], name
+    pids = [each.unit for each in children._idle]
+    assert len(pids) == 2, "one that reads and one that checks"
+
+
+@pytest.mark.parametrize("name", ["corrupt/damaged_chunk.nc", "README.md"])
+def test_a_refusal_after_others_is_that_of_a_child_of_its_own(
+    name: str, realdata: Path, gate: ConfinedGate, writer: zarr.Writer
+) -> None:
+    refusals = []
+    for keep in ("somebody", None):
+        good = staged(writer)
+        gate.write(WriteRequest(sources=(realdata / SMALL[0],), target=good.new, keep="somebody"))
+        bad = staged(writer)
+        with pytest.raises(SourceRejected) as refusal:
+            gate.write(WriteRequest(sources=(realdata / name,), target=bad.new, keep=keep))
+        refusals.append(refusal.value.to_mapping())
+    assert refusals[0] == refusals[1]
+
+
+def test_what_is_too_much_for_a_kept_child_has_one_of_its_own(realdata: Path, writer: zarr.Writer) -> None:
+    with confined(SourceLimits(kept_bytes=1_000)) as children:
+        gate, staging = ConfinedGate(children), staged(writer)
+        order = WriteRequest(sources=(realdata / SMALL[0],), target=staging.new, keep="somebody")
+        said, _ = ingest(gate, writer, order, staging)
+        assert said.given is None
+
+
+def test_what_a_kept_child_checks_badly_is_checked_by_another(
+    realdata: Path, children: Children, writer: zarr.Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, staging = ConfinedGate(children), staged(writer)
+    said = gate.write(WriteRequest(sources=(realdata / SMALL[0],), target=staging.new, keep="somebody"))
+    assert said.given is not None
+    changed = {**said.given, "rlds/c/0/0/0": said.given["rlds/c/0/0/0"][:-1] + b"x"}
+    with pytest.raises(SourceRejected):
+        gate.measure(staging.new, replace(said, given=changed))
+    assert not (staging.new / "manifest.json").exists()
+    foreign = {**said.given, "../outside": b"x"}
+    with pytest.raises(SourceRejected) as refusal:
+        gate.measure(staged(writer).new, replace(said, given=foreign))
+    assert refusal.value.reason == "unsafe"
 
 
 def test_a_damaged_file_is_refused_and_leaves_no_version(realdata: Path, gate: ConfinedGate, writer: zarr.Writer) -> None:

@@ -155,6 +155,8 @@ class WriteRequest(ReadRequest):
     """The sources as they were hashed already, if the version may point into them: one each, in order."""
     base: Base | None = None
     """The version to update. The result shares everything with it that the sources do not change."""
+    keep: str | None = None
+    """Whose sources these are, if a child that read others of theirs before may read them; ``None`` is a new child."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +171,10 @@ class Written:
     """For an update: how its steps relate to those of the base. The digests then cover only the chunks that were written."""
     sources: tuple[Mapping[str, Any], ...] = ()
     """The identity of each source: name, size_bytes, sha256, modified_at."""
+    given: Mapping[str, bytes] | None = None
+    """The objects by key if a kept child wrote them; else they are in ``staging/<op>/new``."""
+    keep: str | None = None
+    """That of the request, if a kept child wrote them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -728,7 +728,13 @@ class Ingester:
         with step("begin"):
             self._engines.writer.begin(staging)
         order = WriteRequest(
-            sources=wanted.files, target=staging.new, storage=wanted.storage, held=wanted.held, base=base, **options
+            sources=wanted.files,
+            target=staging.new,
+            storage=wanted.storage,
+            held=wanted.held,
+            base=base,
+            keep=_keep(ingestion, wanted),
+            **options,
         )
         verify = ingestion.request.verify or fields.ingestion.verify
         with step("bytes"):
@@ -798,6 +804,15 @@ class _Chosen:
     taken: Taken
     plan: IngestionPlan
     scope: Scope
+
+
+def _keep(ingestion: Ingestion, wanted: Wanted) -> str:
+    """Return whose sources these are: files with the same answer may be read by one process after another.
+
+    Files that the user of this process names are the user's. All others, which were fetched or sent, are those of one dataset, and
+    of one key.
+    """
+    return "here" if ingestion.options.files else f"{wanted.dataset_id} {ingestion.asker or ''}"
 
 
 def _source(wanted: Wanted) -> PeriodSource:

@@ -31,6 +31,44 @@ def echo(request, context):
     }
 
 
+def kept(request, context):
+    """What a kept child has, gets and reaches."""
+    if request.get("give"):
+        context.give(request["give"].encode() * request.get("times", 1))
+    reached = {}
+    for name, path in request.get("read", {}).items():
+        try:
+            reached[name] = Path(path).read_text()
+        except OSError as error:
+            reached[name] = error.errno
+    for name, path in request.get("write", {}).items():
+        try:
+            Path(path).write_text("planted")
+            reached[name] = "worked"
+        except OSError as error:
+            reached[name] = error.errno
+    for each in context.sources:
+        try:
+            os.write(each.fd, b"x")
+            reached[each.name] = "worked"
+        except OSError as error:
+            reached[each.name] = error.errno
+    return {
+        "pid": os.getpid(),
+        "sources": {each.name: each.path.read_text() for each in context.sources},
+        "free": _lowest_free(),
+        "cpu": resource.getrlimit(resource.RLIMIT_CPU)[0],
+        "reached": reached,
+    }
+
+
+def _lowest_free():
+    """Return the next number of a descriptor, which grows if one is left open."""
+    number = os.dup(0)
+    os.close(number)
+    return number
+
+
 def _behind(descriptor):
     try:
         return str(descriptor.readlink())

@@ -5,22 +5,27 @@ them.
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import logging
 import os
 import stat
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from cubeport.adapters.engines.manifest import Lying, sources_of
+from cubeport.adapters.engines.manifest import CUBE, MANIFEST, Lying, sources_of
+from cubeport.adapters.gate.objects import InMemory, from_bytes, put, unpack
 from cubeport.adapters.sandbox.children import Children, Progress, open_source
 from cubeport.adapters.sources.identity import identity, modified_at
+from cubeport.catalog.disk.durable import store_errors
 from cubeport.cubes.description import CubeDescription
 from cubeport.cubes.excerpt import Needs, union
+from cubeport.cubes.keys import METADATA
 from cubeport.cubes.update import StepsChange
 from cubeport.cubes.write_request import (
     Base,
@@ -36,7 +41,9 @@ from cubeport.cubes.write_request import (
     Written,
     marks_of,
 )
-from cubeport.errors import SourceRejected
+from cubeport.errors import Cancelled, CubeportError, Interrupted, NoSpace, SourceRejected, StoreUnavailable
+
+_LOG = logging.getLogger("cubeport.gate")
 
 type _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 type _Words = Annotated[str, Field(max_length=2_000)]
@@ -77,6 +84,9 @@ class ConfinedGate:
             "storage": order.storage,
             "base": None if order.base is None else _told(order.base),
         }
+        if order.keep is not None and self._is_small(order):
+            with _or_apart():
+                return self._write_kept(request, order, order.keep, progress)
         read = [] if order.base is None else _readable(order.base)
         said = self._children.run(
             "write",
@@ -87,12 +97,30 @@ class ConfinedGate:
             progress=progress,
             bring=_brought(order.base),
         )
-        answer = _believed(_WriteAnswer, said)
-        return Written(
-            digests=answer.digests,
-            warnings=tuple(answer.warnings),
-            change=None if answer.change is None else answer.change.value(),
-            sources=tuple(map(_identity, order.held)) or tuple(each.model_dump() for each in answer.sources),
+        return _written(said, tuple(map(_identity, order.held)))
+
+    def _write_kept(self, request: Mapping[str, Any], order: WriteRequest, keep: str, progress: Progress | None) -> Written:
+        """Run the first child of those that are kept."""
+        contents, identities = zip(*map(_contents, order.sources), strict=True)
+        said, given = self._children.run_kept(
+            "write",
+            {**request, "target": None},
+            keep=keep,
+            contents=[(path.name, data) for path, data in zip(order.sources, contents, strict=True)],
+            read=_home(order.base),
+            progress=progress,
+        )
+        return replace(_written(said, identities), given=from_bytes(given), keep=keep)
+
+    def _is_small(self, order: WriteRequest) -> bool:
+        """Return whether a kept child can write it: from small files, and nothing else but the folder of its dataset."""
+        if order.storage != "copy" or order.functions or len(order.sources) > _KEPT_SOURCES:
+            return False
+        if order.base is not None and (order.base.bring is not None or sources_of(order.base.folder)):
+            return False
+        found = [os.lstat(each) for each in order.sources if each.exists()]
+        return all(stat.S_ISREG(each.st_mode) for each in found) and (
+            sum(each.st_size for each in found) <= self._children.limits.kept_source_bytes
         )
 
     def needs(self, order: ReadRequest, held: Sequence[tuple[str, str]]) -> Needs:
@@ -119,7 +147,7 @@ class ConfinedGate:
         progress: Progress | None = None,
     ) -> Measured:
         """Run the second child over the output of the first; see :class:`~cubeport.service.ports.Gate`."""
-        request = {
+        request: dict[str, Any] = {
             "target": str(written),
             "digests": None if arrived else dict(expected.digests),
             "fields": None if fields is None else list(fields),
@@ -129,19 +157,38 @@ class ConfinedGate:
             "listed": [list(Lying.of(each)) for each in pointed or held],
             "verify": verify,
         }
+        if expected.given is not None:
+            with _or_apart():
+                return self._measure_kept(request, written, expected, base, progress)
+            unpack(expected.given, written / CUBE)
         read = [] if base is None else _readable(base)
         sources = [Path(each.path) for each in held]
         said = self._children.run(
             "measure", request, sources=sources, read=read, write=[written], progress=progress, bring=_brought(base)
         )
-        answer = _believed(_MeasureAnswer, said)
-        return Measured(
-            description=answer.description,
-            documents=answer.documents,
-            files=answer.files,
-            size_bytes=answer.size_bytes,
-            digest=answer.digest,
+        return _measured(said)
+
+    def _measure_kept(
+        self, request: Mapping[str, Any], into: Path, expected: Written, base: Base | None, progress: Progress | None
+    ) -> Measured:
+        """Run the second child of those that are kept, and write what it has checked *into* the folder."""
+        assert expected.given is not None
+        assert expected.keep is not None
+        said, given = self._children.run_kept(
+            "measure",
+            {**request, "target": None},
+            keep=expected.keep,
+            contents=[(CUBE, InMemory(expected.given).to_bytes())],
+            read=_home(base),
+            progress=progress,
         )
+        measured, made = _measured(said), from_bytes(given)
+        if made.keys() != {METADATA, MANIFEST}:
+            raise SourceRejected("the process that checked it gave no valid answer", reason="crashed")
+        with store_errors("write the data"):
+            unpack({**expected.given, METADATA: made[METADATA]}, into / CUBE)
+            put(into / MANIFEST, made[MANIFEST])
+        return measured
 
     def overviews(self, staging: Staging, digest: str, cube: CubeDescription, *, version: Path | None = None) -> None:
         """Let a child write the overviews of the assembled cube; see :class:`~cubeport.service.ports.Gate`."""
@@ -193,6 +240,64 @@ class ConfinedGate:
     def close(self) -> None:
         """Stop the children. Idempotent."""
         self._children.close()
+
+
+_KEPT_SOURCES = 64
+
+
+@contextlib.contextmanager
+def _or_apart() -> Iterator[None]:
+    """Go on after the block if a kept child refuses, so that a refusal comes from a process that served nothing before."""
+    try:
+        yield
+    except (Cancelled, Interrupted, NoSpace, StoreUnavailable):
+        raise
+    except CubeportError as error:
+        _LOG.debug("a kept child refused, so a new one is asked: %s", error)
+
+
+def _home(base: Base | None) -> list[Path]:
+    """Return the folder that kept children of an update read: that of all versions of its dataset."""
+    return [] if base is None else [base.folder.parent]
+
+
+def _contents(path: Path) -> tuple[bytes, dict[str, Any]]:
+    """Return the bytes of a small source and what it is. Raises SourceRejected if it changes meanwhile."""
+    with open_source(path) as descriptor:
+        before = os.fstat(descriptor)
+        with os.fdopen(os.dup(descriptor), "rb") as file:
+            data = file.read(before.st_size + 1)
+        if len(data) != before.st_size or marks_of(before) != marks_of(os.fstat(descriptor)):
+            raise SourceRejected(
+                f"{path.name} changed while it was read",
+                reason="digest-mismatch",
+                source=path.name,
+                next_step="bring it again when nobody is writing it",
+            )
+    sha256 = hashlib.sha256(data).hexdigest()
+    stamp = modified_at(before.st_mtime)
+    return data, {"name": path.name, "size_bytes": len(data), "sha256": sha256, "modified_at": stamp}
+
+
+def _written(said: Mapping[str, Any], identities: tuple[Mapping[str, Any], ...]) -> Written:
+    answer = _believed(_WriteAnswer, said)
+    return Written(
+        digests=answer.digests,
+        warnings=tuple(answer.warnings),
+        change=None if answer.change is None else answer.change.value(),
+        sources=identities or tuple(each.model_dump() for each in answer.sources),
+    )
+
+
+def _measured(said: Mapping[str, Any]) -> Measured:
+    answer = _believed(_MeasureAnswer, said)
+    return Measured(
+        description=answer.description,
+        documents=answer.documents,
+        files=answer.files,
+        size_bytes=answer.size_bytes,
+        digest=answer.digest,
+    )
 
 
 class _Answer(BaseModel):

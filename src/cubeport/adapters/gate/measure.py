@@ -12,8 +12,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-import os
-import stat
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -32,8 +30,9 @@ from cubeport.adapters.engines import zarrv3
 from cubeport.adapters.engines.manifest import CUBE, MANIFEST, Entry, Lying
 from cubeport.adapters.engines.zarrv3 import Grid
 from cubeport.adapters.gate import references
+from cubeport.adapters.gate.objects import InFolder, InMemory, Objects, from_bytes, put
 from cubeport.adapters.gate.parent import Updated, Written, opened, parent_of
-from cubeport.adapters.gate.write import THREADS, put
+from cubeport.adapters.gate.write import THREADS
 from cubeport.adapters.sandbox import child, wire
 from cubeport.adapters.sources.reading import decoding, is_label, native
 from cubeport.adapters.sources.stored import Index
@@ -63,20 +62,21 @@ def measure(request: Mapping[str, Any], context: child.Context) -> dict[str, Any
     version; ``fields``, a list or ``None``; ``held``, the sources that the version may point into; ``listed``, what the
     manifest says of each; and ``verify``, which of those chunks to decode.
     """
-    target = Path(request["target"])
-    root = target / CUBE
-    sizes = _objects(root)
-    expected: Mapping[str, str | None] = request["digests"] if request["digests"] is not None else _told(root)
-    nodes = {name: _document(root / name) for name in expected}
+    target = None if request["target"] is None else Path(request["target"])
+    made = _handed_over(context) if target is None else InFolder(target / CUBE)
+    sizes = made.sizes()
+    expected: Mapping[str, str | None] = request["digests"] if request["digests"] is not None else _told(made)
+    nodes = {name: _document(made, name) for name in expected}
     arrays = {name: _parsed(name, node) for name, node in nodes.items()}
     _check_keys(sizes, arrays)
-    whole = zarrv3.to_bytes(zarrv3.consolidated(zarrv3.group_document(_document(root).get("attributes", {})), nodes))
-    (root / METADATA).unlink()
-    put(root / METADATA, whole)
+    whole = zarrv3.to_bytes(zarrv3.consolidated(zarrv3.group_document(_document(made).get("attributes", {})), nodes))
+    made.replace(METADATA, whole)
     sizes[METADATA] = len(whole)
     held = [SourceFile(*each) for each in request.get("held", ())]
-    pointing = references.parse(target / references.REFERENCES, arrays, [each.size for each in held], sizes)
-    own = Written(root, [each.fd for each in context.sources], held, _keyed(pointing))
+    pointing: Mapping[str, Mapping[Index, references.Reference]] = {}
+    if target is not None:
+        pointing = references.parse(target / references.REFERENCES, arrays, [each.size for each in held], sizes)
+    own = Written(made, [each.fd for each in context.sources], held, _keyed(pointing))
     updated = _updated(request, context, own, arrays, {name: node["dimension_names"] for name, node in nodes.items()})
     for name, grid in arrays.items():
         # The codecs of a source are for arrays that have chunks in one, now or since the version that is updated.
@@ -90,10 +90,10 @@ def measure(request: Mapping[str, Any], context: child.Context) -> dict[str, Any
     told = _Told(context, sum(grid.size_of(takes[name]) for name, grid in arrays.items()))
     with ThreadPoolExecutor(max_workers=THREADS) as pool:
         others = [key for key in sizes if key != METADATA]
-        digests = pool.map(lambda key: _file_digest(root / key), others)
+        digests = pool.map(made.digest, others)
         parts = pool.map(lambda key: _digest_of(own, key), own.places)
-        union = updated if updated is not None else own if own.places else None
-        raw = open_zarr(str(root), CUBE).raw if union is None else opened(union)
+        union = updated if updated is not None else own if own.places or target is None else None
+        raw = open_zarr(str(target / CUBE), CUBE).raw if union is None and target is not None else opened(union)
         apart = frozenset() if in_full else pointing.keys()
         watched = {
             name: _Watched(name, grid, raw.variables[name], told, takes[name], apart=name in apart) for name, grid in arrays.items()
@@ -117,7 +117,10 @@ def measure(request: Mapping[str, Any], context: child.Context) -> dict[str, Any
     if updated is not None:
         listed |= updated.kept()
     manifest = manifests.to_bytes(listed)
-    put(target / MANIFEST, manifest)
+    if target is not None:
+        put(target / MANIFEST, manifest)
+    elif isinstance(made, InMemory):
+        context.give(InMemory({METADATA: whole, MANIFEST: manifest}).to_bytes())
     return {
         "description": description.model_dump(mode="json"),
         "documents": {
@@ -197,36 +200,30 @@ def _hashes(
     return _takes(updated, name, index) and (index not in pointing or references.is_sampled(grid, index))
 
 
-def _objects(root: Path) -> dict[str, int]:
-    """Return the size of every object by key. Refuses anything that is not a regular file with a valid key and exactly one name."""
-    sizes = {}
-    for folder, folders, files, descriptor in os.fwalk(root, follow_symlinks=False):
-        for name in (*folders, *files):
-            status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
-            key = str((Path(folder) / name).relative_to(root))
-            if stat.S_ISDIR(status.st_mode):
-                continue
-            if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1 or keys.parse(key) is None:
-                raise SourceRejected(f"{key[:200]!r} was written, but is not an object of a cube", reason="unsafe")
-            sizes[key] = status.st_size
-    return sizes
+def _handed_over(context: child.Context) -> InMemory:
+    """Return the objects that the first child gave, which are the only source."""
+    [source] = context.sources
+    return InMemory(from_bytes(source.path.read_bytes()))
 
 
-def _told(root: Path) -> dict[str, None]:
+def _told(made: Objects) -> dict[str, None]:
     """Return the variables in the consolidated metadata, in order."""
-    held = _document(root).get("consolidated_metadata")
+    held = _document(made).get("consolidated_metadata")
     nodes = held.get("metadata") if isinstance(held, Mapping) else None
     if not isinstance(nodes, Mapping) or any("/" in str(name) or keys.parse(f"{name}/{METADATA}") is None for name in nodes):
-        raise _foreign(root.name)
+        raise _foreign(CUBE)
     return dict.fromkeys(map(str, nodes))
 
 
-def _document(folder: Path) -> dict[str, Any]:
+def _document(made: Objects, node: str = "") -> dict[str, Any]:
     """Return a node's metadata as strict JSON."""
+    data = made.read(f"{node}/{METADATA}" if node else METADATA)
     try:
-        return wire.decode((folder / METADATA).read_bytes())
-    except (wire.Garbled, FileNotFoundError) as error:
-        raise _foreign(folder.name) from error
+        if data is not None:
+            return wire.decode(data)
+    except wire.Garbled as error:
+        raise _foreign(node or CUBE) from error
+    raise _foreign(node or CUBE)
 
 
 def _parsed(name: str, document: Mapping[str, Any]) -> Grid:
@@ -248,11 +245,6 @@ def _check_keys(sizes: Mapping[str, int], arrays: Mapping[str, Grid]) -> None:
         node, index = key
         if not (node in ("", *arrays) if index is None else node in arrays and arrays[node].has(index)):
             raise SourceRejected(f"{text!r} was written, but the metadata do not name it", reason="unsafe")
-
-
-def _file_digest(path: Path) -> str:
-    with path.open("rb", buffering=0) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class _Told:

@@ -20,6 +20,7 @@ from cubeport.adapters.engines.manifest import CUBE, MANIFEST, Entries, Entry, p
 from cubeport.adapters.engines.opened import VersionStore
 from cubeport.adapters.engines.parts import Part
 from cubeport.adapters.engines.zarrv3 import Grid
+from cubeport.adapters.gate.objects import Objects
 from cubeport.adapters.gate.references import Reference
 from cubeport.adapters.sandbox import child
 from cubeport.adapters.sources import series
@@ -100,10 +101,10 @@ def parent_of(told: Mapping[str, Any], context: child.Context) -> Parent:
 
 
 class Written:
-    """What the first child left: objects below *root*, and chunks that lie in sources."""
+    """What the first child left: objects that it made, and chunks that lie in sources."""
 
-    def __init__(self, root: Path, sources: Sequence[int], held: Sequence[SourceFile], places: Mapping[str, Reference]) -> None:
-        self._root = root
+    def __init__(self, made: Objects, sources: Sequence[int], held: Sequence[SourceFile], places: Mapping[str, Reference]) -> None:
+        self._made = made
         self._sources, self._held = sources, held
         self.places = places
         """By key."""
@@ -115,10 +116,7 @@ class Written:
             number, offset, size = place
             part = Part(os.dup(self._sources[number]), self._held[number], offset, size)
             return StoredObject(file=part, size=size, digest="", offset=offset, check=part.check)  # type: ignore[arg-type]
-        path = self._root / key
-        if keys.parse(key) is None or not path.is_file():
-            return None
-        return StoredObject(file=path.open("rb", buffering=0), size=path.stat().st_size, digest="")
+        return self._made.open(key)
 
 
 class Updated:

@@ -25,6 +25,7 @@ from cubeport.adapters.engines.manifest import CUBE
 from cubeport.adapters.engines.zarrv3 import Grid
 from cubeport.adapters.gate import references
 from cubeport.adapters.gate.functions import imported
+from cubeport.adapters.gate.objects import InFolder, InMemory, put
 from cubeport.adapters.gate.parent import is_shared, merge, parent_of, shared
 from cubeport.adapters.sandbox import child
 from cubeport.adapters.sources.formats import format_of, scan, stored
@@ -32,7 +33,6 @@ from cubeport.adapters.sources.identity import identity
 from cubeport.adapters.sources.reading import OpenedSource, decoding, load_labels, native
 from cubeport.adapters.sources.series import join, labels_of
 from cubeport.adapters.sources.stored import Stored
-from cubeport.catalog.disk.durable import write_all
 from cubeport.cubes import checks, keys, layout
 from cubeport.cubes import cutout as window
 from cubeport.cubes.axes import find, kind_of, roles_of, text_dims
@@ -60,7 +60,7 @@ _OF_MEMORY = 32
 
 
 def write(request: Mapping[str, Any], context: child.Context) -> dict[str, Any]:
-    """Write the sources into ``target/cube.zarr`` and return ``digests, warnings, sources``.
+    """Write the sources into ``target/cube.zarr`` and return ``digests, warnings, sources``. Without a target, give the objects.
 
     ``request`` contains the fields of ``WriteRequest`` as JSON values: ``target, window, variables, attributes, chunks, append_dim,
     group``, and optionally ``normalise, transforms, skip_bad, on_overlap``.
@@ -80,7 +80,9 @@ def write(request: Mapping[str, Any], context: child.Context) -> dict[str, Any]:
                 skipped = found.left_out | pointing.names
                 format_of(each).verify(each, context.limits, pool, group=(request["group"] or "").strip("/"), left_out=skipped)
 
-        writer = _Writer(Path(request["target"]) / CUBE, pool, context, warnings, whole.name)
+        target = None if request["target"] is None else Path(request["target"])
+        made = InMemory() if target is None else InFolder(target / CUBE)
+        writer = _Writer(made, pool, context, warnings, whole.name)
         if (base := request.get("base")) is not None:
             held = parent_of(base, context)
             existing = held.source()
@@ -99,7 +101,10 @@ def write(request: Mapping[str, Any], context: child.Context) -> dict[str, Any]:
             pointing.plan(raw)
             verify()
             digests = writer.write(raw, layout.chunks(raw, request["chunks"]), pointing.found)
-        put(Path(request["target"]) / references.REFERENCES, references.to_bytes(pointing.found))
+        if target is not None:
+            put(target / references.REFERENCES, references.to_bytes(pointing.found))
+        elif isinstance(made, InMemory):
+            context.give(made.to_bytes())
         return {
             "change": None if change is None else asdict(change),
             "digests": digests,
@@ -376,13 +381,12 @@ class _Flying:
 class _Writer:
     """Writes variables chunk by chunk. The calling thread reads; the pool hashes, compresses and stores."""
 
-    root: Path
+    made: InFolder | InMemory
     pool: ThreadPoolExecutor
     context: child.Context
     warnings: list[tuple[str, str]]
     source: str
     """The name of the source, for error messages."""
-    _made: set[Path] = field(default_factory=set)
     _flying: deque[_Flying] = field(default_factory=deque)
     _bytes: int = 0
     _progress: _Progress = field(init=False)
@@ -413,21 +417,21 @@ class _Writer:
         }
         self._progress = _Progress(self.context, sum(grid.size_of(takes[name]) for name, grid in grids.items()))
         self.context.declare(self._progress.total)
-        self.root.mkdir()
+        if isinstance(self.made, InMemory):
+            self.context.limits.check("kept_bytes", self._progress.total, "what a kept child decodes")
         found = {}
         for key, variable in raw.variables.items():
             name = str(key)
             grid = grids[name]
             dtype = grid.dtype
             held = attributes.encode(variable.attrs, dtype, name, self.warnings)
-            folder = self.root / name
-            folder.mkdir()
-            put(folder / keys.METADATA, zarrv3.to_bytes(zarrv3.array_document(grid, tuple(map(str, variable.dims)), held)))
+            document = zarrv3.to_bytes(zarrv3.array_document(grid, tuple(map(str, variable.dims)), held))
+            self.made.put(f"{name}/{keys.METADATA}", document)
             stores = pointing[name].places if name in pointing else {}
-            found[name] = self._values(folder, name, grid, variable, takes[name], stores.keys())
+            found[name] = self._values(name, grid, variable, takes[name], stores.keys())
         self._land(0)
         held = attributes.encode(raw.attrs, None, "global", self.warnings)
-        put(self.root / keys.METADATA, zarrv3.to_bytes(zarrv3.group_document(held)))
+        self.made.put(keys.METADATA, zarrv3.to_bytes(zarrv3.group_document(held)))
         return {name: zarrv3.digest_of([chunks[index] for index in sorted(chunks)]) for name, chunks in found.items()}
 
     def _grid(self, name: str, variable: xr.Variable, lengths: tuple[int, ...], parent: Mapping[str, Grid] | None) -> Grid:
@@ -439,7 +443,6 @@ class _Writer:
 
     def _values(
         self,
-        folder: Path,
         name: str,
         grid: Grid,
         variable: xr.Variable,
@@ -465,7 +468,7 @@ class _Writer:
                     if index in lie_elsewhere:
                         future = self.pool.submit(grid.digest, part)
                     else:
-                        future = self.pool.submit(self._chunk, folder, grid, index, part)
+                        future = self.pool.submit(self._chunk, name, grid, index, part)
                     self._flying.append(_Flying(found, index, part.size * grid.itemsize, future))
         return found
 
@@ -477,14 +480,10 @@ class _Writer:
             self._bytes -= first.size
             self._progress.add(first.size)
 
-    def _chunk(self, folder: Path, grid: Grid, index: tuple[int, ...], values: zarrv3.Values) -> bytes:
+    def _chunk(self, name: str, grid: Grid, index: tuple[int, ...], values: zarrv3.Values) -> bytes:
         digest, stored = grid.encode(values)
         if stored is not None:
-            path = folder / keys.chunk("", index)
-            if path.parent not in self._made:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                self._made.add(path.parent)
-            put(path, stored)
+            self.made.put(keys.chunk(name, index), stored)
         return digest
 
 
@@ -505,12 +504,3 @@ def _taken(
     axis = dims.index(change.dimension) if change.dimension in dims else None
     places = shared(name, parent, grid, axis, change)
     return lambda index: not is_shared(index, places, axis)
-
-
-def put(path: Path, data: bytes) -> None:
-    """Write a new file. It must not exist."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        write_all(descriptor, data)
-    finally:
-        os.close(descriptor)

@@ -1,4 +1,8 @@
-"""A child of the template, from its fork to its answer. It confines itself and then runs one task on open sources."""
+"""A child of the template, from its fork to its answer. It confines itself and then runs one task on open sources.
+
+A *kept* child serves several units, one after another (:meth:`~cubeport.adapters.sandbox.children.Children.run_kept`). It has its
+sources as bytes in memory, and can write nothing but bytes in memory, so that its confinement is the same for all of them.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +19,16 @@ import sys
 import sysconfig
 import tempfile
 import threading
+import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 from cubeport.adapters.sandbox import landlock, wire
 from cubeport.adapters.sandbox.limits import SourceLimits
+from cubeport.catalog.disk.durable import write_all
 from cubeport.errors import CubeportError, ExtraMissing, NoSpace, SourceRejected
 
 _PR_SET_PDEATHSIG = 1
@@ -58,6 +64,7 @@ class Context:
         read: tuple[Path, ...] = (),
         write: tuple[Path, ...] = (),
         fail_points: bool = False,
+        output: int | None = None,
     ) -> None:
         self.limits = limits
         self.sources = sources
@@ -66,6 +73,7 @@ class Context:
         self.write = write
         """The folders that the task can write to. The first is the working folder."""
         self._channel = channel
+        self._output = output
         self._fail_points = fail_points
         self._speaking = threading.Lock()
 
@@ -79,6 +87,11 @@ class Context:
         with self._speaking:
             wire.send(self._channel, {"bring": [str(folder), name]})
             wire.receive(self._channel, 1_024)
+
+    def give(self, data: bytes) -> None:
+        """Hand bytes to the service beside the answer, once. Only a kept child can do this."""
+        assert self._output is not None, "only a kept child is asked for bytes"
+        write_all(self._output, data)
 
     def declare(self, declared_bytes: int) -> None:
         """Report the declared size of the sources. It determines the time limit (``gate.base_s`` plus the size at a fixed rate)."""
@@ -99,14 +112,17 @@ _NICE = 5
 
 
 def live(channel: socket.socket, template: int) -> NoReturn:
-    """Run as the child for one unit, then exit."""
+    """Run as the child for one unit, or for several if it is kept, then exit."""
     code = 1
     try:
         _belong(template)
         request = wire.receive(channel, _REQUEST_BYTES)
-        if request is not None:
-            _work(channel, request)
-            code = 0
+        is_new = True
+        while request is not None:
+            done = _work(channel, request, is_new=is_new)
+            code, is_new = 0, False
+            # After a refusal it ends: what its source did to it is nobody else's.
+            request = wire.receive(channel, _REQUEST_BYTES) if done and request["kept"] else None
     except OSError:
         pass  # the service has exited or stopped listening, so nobody can receive the answer
     finally:
@@ -127,15 +143,22 @@ def _belong(template: int) -> None:
         )  # if the machine runs out of memory, the kernel kills this process first
 
 
-def _work(channel: socket.socket, request: Mapping[str, Any]) -> None:
+def _work(channel: socket.socket, request: Mapping[str, Any], *, is_new: bool) -> bool:
+    """Run one unit and send its answer. Return whether it is a result."""
     limits = SourceLimits.from_mapping(request["limits"])
+    held: list[int] = []
     try:
-        context = _context(channel, limits, request)
+        _receive(channel, limits, request, held, is_new=is_new)
+        context = _context(channel, limits, request, held)
         task = _task(request["target"])
-        _shut_in(context, request["declared_bytes"])
-        before = [_identity(each) for each in context.sources]
+        if is_new:
+            _shut_in(context, request["declared_bytes"], kept=request["kept"])
+        else:
+            _cpu_seconds(limits.seconds(request["declared_bytes"]))
+        watched = () if request["kept"] else context.sources  # what is in memory is sealed
+        before = [_identity(each) for each in watched]
         result = task(request["request"], context)
-        for source, identity in zip(context.sources, before, strict=True):
+        for source, identity in zip(watched, before, strict=True):
             if _identity(source) != identity:
                 raise SourceRejected(
                     f"{source.name} changed while it was read",
@@ -144,6 +167,7 @@ def _work(channel: socket.socket, request: Mapping[str, Any]) -> None:
                     next_step="bring it again when nobody is writing it",
                 )
         wire.send(channel, {"result": result})
+        return True
     except CubeportError as error:
         wire.send(channel, {"error": wire.error_to_mapping(error)})
     except MemoryError:
@@ -154,26 +178,37 @@ def _work(channel: socket.socket, request: Mapping[str, Any]) -> None:
         wire.send(channel, _os_error(error, limits))
     except Exception:  # noqa: BLE001 - the last of the child: it is reported to the service, which logs it and refuses the source
         wire.send(channel, _failed())
+    finally:
+        for each in held:
+            os.close(each)
+    return False
 
 
 def _failed() -> dict[str, Any]:
     return {"crashed": traceback.format_exc()[-_TRACE:]}
 
 
-def _context(channel: socket.socket, limits: SourceLimits, request: Mapping[str, Any]) -> Context:
+def _receive(channel: socket.socket, limits: SourceLimits, request: Mapping[str, Any], held: list[int], *, is_new: bool) -> None:
+    """Fill *held* with the descriptors of the sources, and after them with that for the output of a kept child."""
+    kept = request["kept"]
+    count = len(request["sources"]) + kept
+    if is_new:  # it can never be raised again
+        _limit(resource.RLIMIT_NOFILE, limits.open_files + (wire.DESCRIPTORS if kept else count))
+    while len(held) < count:
+        held += wire.receive_descriptors(channel)
+        wire.send(channel, {"received": len(held)})
+
+
+def _context(channel: socket.socket, limits: SourceLimits, request: Mapping[str, Any], fds: Sequence[int]) -> Context:
     names = request["sources"]
-    _limit(resource.RLIMIT_NOFILE, limits.open_files + len(names))
-    fds: list[int] = []
-    while len(fds) < len(names):
-        fds += wire.receive_descriptors(channel)
-        wire.send(channel, {"received": len(fds)})
     return Context(
         channel,
         limits=limits,
-        sources=tuple(Input(name, fd, stat.S_ISDIR(os.fstat(fd).st_mode)) for name, fd in zip(names, fds, strict=True)),
+        sources=tuple(Input(name, fd, stat.S_ISDIR(os.fstat(fd).st_mode)) for name, fd in zip(names, fds, strict=False)),
         read=tuple(map(Path, request["read"])),
         write=tuple(map(Path, request["write"])),
         fail_points=request["fail_points"],
+        output=fds[len(names)] if request["kept"] else None,
     )
 
 
@@ -234,14 +269,14 @@ def _missing(module: str) -> ExtraMissing:
     return ExtraMissing(f"{name} is not installed", next_step="pip install 'cubeport[service]'", what=name)
 
 
-def _shut_in(context: Context, declared_bytes: int) -> None:
+def _shut_in(context: Context, declared_bytes: int, *, kept: bool) -> None:
     limits = context.limits
     here = str(context.write[0]) if context.write else "/"
     os.chdir(here)
     os.environ["TMPDIR"] = tempfile.tempdir = here
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_AS, limits.memory_bytes)
-    _limit(resource.RLIMIT_FSIZE, limits.file_bytes)
+    _limit(resource.RLIMIT_FSIZE, limits.kept_bytes if kept else limits.file_bytes)
     count = len(context.sources)
     _cpu_seconds(limits.seconds(declared_bytes, count), hard=limits.seconds(limits.declared_bytes, count))
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a write beyond the limit then fails with EFBIG
@@ -249,7 +284,7 @@ def _shut_in(context: Context, declared_bytes: int) -> None:
         return
     leave_network()
     try:
-        version = landlock.restrict(reachable(context))
+        version = landlock.restrict(reachable(context, in_memory=kept))
     except OSError as error:
         raise ExtraMissing(
             f"this kernel has Landlock but refuses to confine the process that reads sources ({os.strerror(error.errno or 0)})",
@@ -265,12 +300,15 @@ def _shut_in(context: Context, declared_bytes: int) -> None:
         )
 
 
-def reachable(context: Context) -> landlock.Rules:
-    """Return what a confined child can access: its sources and folders, Python, and the system's libraries."""
+def reachable(context: Context, *, in_memory: bool = False) -> landlock.Rules:
+    """Return what a confined child can access: its sources and folders, Python, and the system's libraries.
+
+    Sources that are *in_memory* need no rule and can have none: Landlock leaves descriptors alone that no path leads to.
+    """
     python = {sys.prefix, sys.base_prefix, sysconfig.get_path("stdlib"), *(each for each in sys.path if each)}
     system = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/share/zoneinfo", "/etc/ld.so.cache")
     return landlock.Rules(
-        descriptors=[(each.fd, landlock.READ) for each in context.sources],
+        descriptors=[] if in_memory else [(each.fd, landlock.READ) for each in context.sources],
         paths=[
             *((str(each), landlock.READ) for each in context.read),
             *((str(each), landlock.WRITE) for each in context.write),
@@ -302,6 +340,8 @@ def _limit(which: int, value: int) -> None:
 
 
 def _cpu_seconds(soft: float, *, hard: float | None = None) -> None:
+    """Let this unit take *soft* seconds from now, and with *hard* the process so many in all."""
+    soft += time.process_time()
     _, present = resource.getrlimit(resource.RLIMIT_CPU)
     highest = present if hard is None else int(hard) + 5
     if present != resource.RLIM_INFINITY:

@@ -6,9 +6,11 @@ No library opens a source in this process, and this process is never forked.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import itertools
 import logging
 import os
+import select
 import signal
 import socket
 import stat
@@ -26,6 +28,7 @@ from cubeport.adapters.sandbox import wire
 from cubeport.adapters.sandbox.child import out_of_memory
 from cubeport.adapters.sandbox.limits import SourceLimits
 from cubeport.catalog.disk import failpoints
+from cubeport.catalog.disk.durable import write_all
 from cubeport.errors import CubeportError, Interrupted, NotFound, PathEscapes, SourceRejected
 
 type Progress = Callable[[str, int, int], None]
@@ -91,6 +94,9 @@ class Children:
         """How many children are running."""
         self._template: _Template | None = None
         self._units: set[_Unit] = set()
+        self._idle: list[_Kept] = []
+        """The kept children that wait, the longest waiting first."""
+        self._timer: threading.Timer | None = None
         self._closed = False
 
     def __enter__(self) -> Self:
@@ -146,23 +152,10 @@ class Children:
             with open_source(each):
                 pass
         with contextlib.ExitStack() as stack:
-            while not self._free.acquire(timeout=_BEAT_S):
-                beat.now()
-            stack.callback(self._done)
-            with self._lock:
-                self.running += 1
+            stack.enter_context(self._turn(beat))
             unit = stack.enter_context(self._start(task))
             stack.callback(self._units.discard, unit)
-            document = {
-                "target": self._tasks[task],
-                "request": dict(request),
-                "limits": self.limits.to_mapping(),
-                "sources": [each.name for each in sources],
-                "read": [str(each) for each in read],
-                "write": [str(each) for each in write],
-                "declared_bytes": declared_bytes or 0,
-                "fail_points": failpoints.armed(),
-            }
+            document = self._document(task, request, [each.name for each in sources], read, write, declared_bytes or 0)
             try:
                 unit.send(document)
                 self._hand_over(unit, beat, sources)
@@ -175,15 +168,171 @@ class Children:
                 raise Interrupted("the service is closing")
             return _result(answer, self.limits, unit.ended())
 
-    def _done(self) -> None:
+    def _document(
+        self,
+        task: str,
+        request: Mapping[str, Any],
+        sources: Sequence[str],
+        read: Sequence[Path],
+        write: Sequence[Path] = (),
+        declared_bytes: int = 0,
+        *,
+        kept: bool = False,
+    ) -> dict[str, Any]:
+        """Return what a child is told of its unit."""
+        return {
+            "target": self._tasks[task],
+            "request": dict(request),
+            "limits": self.limits.to_mapping(),
+            "sources": list(sources),
+            "read": [str(each) for each in read],
+            "write": [str(each) for each in write],
+            "declared_bytes": declared_bytes,
+            "fail_points": failpoints.armed(),
+            "kept": kept,
+        }
+
+    def run_kept(
+        self,
+        task: str,
+        request: Mapping[str, Any],
+        *,
+        keep: str,
+        contents: Sequence[tuple[str, bytes]],
+        read: Sequence[Path] = (),
+        progress: Progress | None = None,
+    ) -> tuple[Mapping[str, Any], bytes]:
+        """Run *task* in a child that stays for later units, and return its answer with the bytes that it gave.
+
+        The child can read the folders *read* and what it gets here, and write nothing. It serves only units with the same task,
+        *keep* and *read*; see docs/adr/0049. After an error it is ended. The caller then runs the unit again in a child of its
+        own (:meth:`run`), because an earlier unit of a kept child can be the cause.
+
+        Parameters
+        ----------
+        keep
+            Whose sources these are: one process reads them one after another.
+        contents
+            Name and bytes of each source.
+
+        Raises
+        ------
+        SourceRejected, CubeportError, Interrupted
+            As :meth:`run`.
+        """
+        beat = _Beat(progress)
+        with self._turn(beat):
+            kept = self._kept(_Keeping(task, keep, tuple(map(str, read))))
+            document = self._document(task, request, [name for name, _ in contents], read, kept=True)
+            try:
+                answer, given = self._run_kept(kept.unit, beat, document, [data for _, data in contents])
+            except BaseException:
+                self._end(kept)
+                raise
+            kept.served += 1
+            if kept.served < self.limits.kept_units:
+                self._put_back(kept)
+            else:
+                self._end(kept)
+            return answer, given
+
+    def _run_kept(
+        self, unit: _Unit, beat: _Beat, document: Mapping[str, Any], contents: Sequence[bytes]
+    ) -> tuple[Mapping[str, Any], bytes]:
+        with contextlib.ExitStack() as stack:
+            output = stack.enter_context(_memory(b""))
+            try:
+                unit.send(document)
+                unit.send_descriptors([*(stack.enter_context(_memory(each, seal=True)) for each in contents), output])
+                deadline = time.monotonic() + self.limits.seconds(0, len(contents))
+                match frame := self._next(unit, beat, deadline):
+                    case {"received": int()}:
+                        frame = self._listen(unit, beat, 0, len(contents), {})
+            except wire.Garbled as error:
+                _LOG.error("a child of the gate broke off: %s", error)
+                unit.end()
+                raise _dead(self.limits, unit.ended()) from error
+            match frame:
+                case {"result": dict(result)}:
+                    size = min(os.fstat(output).st_size, self.limits.kept_bytes + 1)
+                    return result, os.pread(output, size, 0)
+            if frame is None and self._closed:
+                raise Interrupted("the service is closing")
+            unit.end()
+            return _result(frame, self.limits, unit.ended()), b""  # it raises
+
+    def _kept(self, keeping: _Keeping) -> _Kept:
+        """Return a waiting child for such units, or start one."""
+        while True:
+            with self._lock:
+                # The last used first, so that those that are too many are not used again, and end.
+                found = next((each for each in reversed(self._idle) if each.keeping == keeping), None)
+                if found is None:
+                    break
+                self._idle.remove(found)
+            if found.unit.is_silent():
+                return found
+            self._end(found)  # it was killed, or its template was
+        return _Kept(keeping, self._start(keeping.task))
+
+    def _put_back(self, kept: _Kept) -> None:
+        kept.since = time.monotonic()
         with self._lock:
-            self.running -= 1
-        self._free.release()
+            ended = [kept]
+            if not self._closed:
+                self._idle.append(kept)
+                ended = self._idle[: -_WAITING * self.limits.children]
+                self._idle = self._idle[len(ended) :]
+                self._wind_up()
+        for each in ended:
+            self._end(each)
+
+    def _wind_up(self) -> None:
+        """Start the timer that ends children that wait for too long, if it is not running. The lock is held."""
+        if self._timer is None and self._idle:
+            self._timer = threading.Timer(self.limits.kept_s, self._end_idle)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def _end_idle(self) -> None:
+        before = time.monotonic() - self.limits.kept_s
+        with self._lock:
+            ended = [each for each in self._idle if each.since <= before]
+            self._idle = [each for each in self._idle if each.since > before]
+            self._timer = None
+            self._wind_up()
+        for each in ended:
+            with contextlib.suppress(Interrupted):  # the template does not answer, which the next unit is told
+                self._end(each)
+
+    def _end(self, kept: _Kept) -> None:
+        with kept.unit:
+            self._units.discard(kept.unit)
+
+    @contextlib.contextmanager
+    def _turn(self, beat: _Beat) -> Iterator[None]:
+        """Wait until another child may run."""
+        while not self._free.acquire(timeout=_BEAT_S):
+            beat.now()
+        try:
+            with self._lock:
+                self.running += 1
+            yield
+        finally:
+            with self._lock:
+                self.running -= 1
+            self._free.release()
 
     def close(self) -> None:
         """End all children, and the template if no other service uses it. Idempotent."""
         with self._lock:
             self._closed = True
+            idle, self._idle = self._idle, []
+            if self._timer is not None:
+                self._timer.cancel()
+        for each in idle:
+            self._end(each)
+        with self._lock:
             if self._template is not None:
                 for unit in tuple(self._units):
                     unit.end()
@@ -272,6 +421,45 @@ class Children:
                 beat.now()
         unit.end()
         raise _timed_out(self.limits)
+
+
+_WAITING = 4
+"""How many kept children may wait for each that can run: a reading and a checking one, for two datasets."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Keeping:
+    """What the units of a kept child have in common."""
+
+    task: str
+    keep: str
+    read: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class _Kept:
+    """A kept child."""
+
+    keeping: _Keeping
+    unit: _Unit
+    served: int = 0
+    since: float = 0.0
+    """When it began to wait."""
+
+
+@contextlib.contextmanager
+def _memory(data: bytes, *, seal: bool = False) -> Iterator[int]:
+    """Yield a descriptor of a file in memory that contains *data*, which nobody can change if it is sealed."""
+    descriptor = os.memfd_create("cubeport", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        write_all(descriptor, data)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        if seal:
+            seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+            fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 class _Beat:
@@ -414,6 +602,10 @@ class _Unit:
                     raise wire.Garbled("a cut frame")
                 return None
             self._held += part
+
+    def is_silent(self) -> bool:
+        """Return whether the child neither ended nor sent anything."""
+        return not select.select([self._channel], [], [], 0)[0]
 
     def end(self) -> None:
         """Ask the template to end the child: SIGTERM, then SIGKILL, to its whole process group."""

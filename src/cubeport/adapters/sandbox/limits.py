@@ -55,6 +55,14 @@ class SourceLimits:
     bytes_per_s: int = 20_000_000
     """The time limit is :attr:`base_s` plus the time for the declared bytes at this rate."""
     file_bytes: int = 4 * GIB
+    kept_bytes: int = 64 * MIB
+    """The most decoded bytes of a unit of a kept child, and the most that it hands over. A larger unit gets a child of its own."""
+    kept_source_bytes: int = 16 * MIB
+    """The largest total size of the sources of such a unit. They are in memory."""
+    kept_units: int = 200
+    """How many units a kept child serves before it is replaced, so that what its libraries leave behind stays bounded."""
+    kept_s: float = 30.0
+    """How long a kept child waits for its next unit, in seconds."""
     open_files: int = 256
     children: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
     """How many children run at the same time; by default one per core."""

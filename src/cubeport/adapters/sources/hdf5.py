@@ -49,19 +49,28 @@ def open(  # noqa: A001 - every format has it
     source: Input, *, group: str | None = None, wanted: Collection[str] = (), skipped: Collection[str] = ()
 ) -> OpenedSource:
     """Return the file as one lazy source. Dimensions without a scale get the same names as in netCDF."""
+    from cubeport.adapters.sources import hdf5walk
+
     path, name = str(source.path), source.name
-    check_group(name, group, lambda: _groups(path, name))
+    driver = hdf5walk.driver_of(source.fd)
+    options = RAW if driver is None else {**RAW, "driver": driver}
+    check_group(name, group, lambda: _groups(path, name, driver))
 
     def read(at: str | None) -> xr.Dataset:
         return xr.open_dataset(
-            path, engine=reader("h5netcdf"), group=at or None, phony_dims="sort", drop_variables=list(skipped), **RAW
+            path,
+            engine=reader("h5netcdf"),
+            group=at or None,
+            phony_dims="sort",
+            drop_variables=list(skipped),
+            **options,
         )
 
     with opening(name):
         raw = read(group)
         if above := parents(group):
             raw = with_parents(raw, [(each, read(each)) for each in above])
-    return opened(name, raw, wanted, skipped, lambda: _groups(path, name), group=group)
+    return opened(name, raw, wanted, skipped, lambda: _groups(path, name, driver), group=group)
 
 
 def stored(source: Input, *, group: str = "", variables: Collection[str] = ()) -> dict[str, Stored | str]:
@@ -71,19 +80,25 @@ def stored(source: Input, *, group: str = "", variables: Collection[str] = ()) -
     return hdf5walk.stored(source.name, source.fd, group, variables)
 
 
-def _groups(path: str, name: str) -> list[str]:
+def _groups(path: str, name: str, driver: str | None) -> list[str]:
     """Return the paths of all groups that contain variables."""
     import h5py
 
     with opening(name):
-        with h5py.File(path, "r") as file:  # most files have none, which is known much sooner than what the groups contain
+        with h5py.File(
+            path, "r", driver=driver
+        ) as file:  # most files have none, which is known much sooner than what the groups contain
             if not any(file.get(key, getclass=True) is h5py.Group for key in file):
                 return []
-        return [group.path for group in contents(Path(path)) if group.path and group.variables]
+        return [group.path for group in _contents(Path(path), driver) if group.path and group.variables]
 
 
 def contents(path: Path) -> Iterator[Group]:
     """Yield the description of each group, the root first."""
+    return _contents(path, None)
+
+
+def _contents(path: Path, driver: str | None) -> Iterator[Group]:
     import h5netcdf
 
     def visit(group: Any, name: str) -> Iterator[Group]:
@@ -95,5 +110,5 @@ def contents(path: Path) -> Iterator[Group]:
         for key, child in group.groups.items():
             yield from visit(child, joined(name, key))
 
-    with h5netcdf.File(path, "r", phony_dims="sort") as file:
+    with h5netcdf.File(path, "r", phony_dims="sort", driver=driver) as file:
         yield from visit(file, "")

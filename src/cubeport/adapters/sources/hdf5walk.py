@@ -14,10 +14,11 @@ from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from h5py import h5a, h5d, h5f, h5g, h5l, h5o, h5s, h5t
+from h5py import h5a, h5d, h5f, h5g, h5l, h5o, h5p, h5s, h5t
 from isal import isal_zlib
 
 from cubeport.adapters.engines.zarrv3 import Filter, Form
@@ -197,10 +198,21 @@ def _fill(plist: Any, dtype: np.dtype[Any]) -> Any:
     return value.item()
 
 
+def driver_of(descriptor: int) -> str | None:
+    """Return the driver of HDF5 for a file; ``None`` is its own choice.
+
+    That one asks for the real path of a link to a descriptor, which a file in memory does not have.
+    """
+    return "stdio" if str(Path(f"/proc/self/fd/{descriptor}").readlink()).startswith("/memfd:") else None
+
+
 @contextmanager
 def _opened(name: str, descriptor: int) -> Iterator[h5f.FileID]:
     with _reading(name):
-        file = h5f.open(f"/proc/self/fd/{descriptor}".encode(), h5f.ACC_RDONLY)
+        access = h5p.create(h5p.FILE_ACCESS)
+        if driver_of(descriptor) is not None:
+            access.set_fapl_stdio()
+        file = h5f.open(f"/proc/self/fd/{descriptor}".encode(), h5f.ACC_RDONLY, access)
         try:
             yield file
         finally:
