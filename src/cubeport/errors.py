@@ -18,7 +18,7 @@
     │   └── SourceRejected (reason: one of SOURCE_REASONS)
     ├── Unavailable               try later                       exit 6, HTTP 503
     │   └── Locked, BackendUnavailable, StoreUnavailable, NoSpace, NetworkFilesystem, NewerModel, ExtraMissing,
-    │       QueueFull, Interrupted, SourceFailed, SourceTimeout, SourceChanged
+    │       QueueFull, Interrupted, SourceFailed, SourceTimeout, SourceChanged, ExecutorUnavailable
     └── Corrupt                   tell us, restore                exit 1, HTTP 500
         └── CorruptCatalog, HashMismatch, Configuration
 
@@ -596,6 +596,12 @@ class StoreUnavailable(Unavailable):
     """The store of the bytes does not answer."""
 
     kind = "store-unavailable"
+
+
+class ExecutorUnavailable(Unavailable):
+    """The Dask cluster that makes versions does not answer, or has no workers."""
+
+    kind = "executor-unavailable"
 
 
 class NoSpace(Unavailable):

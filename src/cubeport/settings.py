@@ -242,11 +242,26 @@ class CatalogSettings(Section):
 class JobsSettings(Section):
     """Who runs jobs, and how many."""
 
-    executor: Annotated[Literal["local"], Later("local")] = "local"
+    executor: Literal["local", "dask"] = "local"
+    """Who writes the chunks of a version: this process, or the workers of a Dask cluster."""
+    dask_address: Annotated[str, Field(pattern=r"^(tcp|tls)://[^/@\s]+:[0-9]{1,5}$")] | None = None
+    """The scheduler, ``tcp://HOST:PORT`` or ``tls://HOST:PORT``."""
+    dask_wait_s: Annotated[float, Field(ge=1)] = 60
+    """How long an ingestion waits for a scheduler that does not answer or has no worker."""
+    unit_bytes: Count = 256 * MIB
+    """About how many decoded bytes a worker writes at a time; a smaller version is written by this process."""
     workers: Count = 2
     queue: Count = 100
     max_attempts: Count = 3
     keep_days: Amount = 30
+
+    @model_validator(mode="after")
+    def _addressed(self) -> JobsSettings:
+        if self.executor == "dask" and self.dask_address is None:
+            raise ValueError("executor dask needs dask_address: tcp://HOST:PORT of the scheduler")
+        if self.executor != "dask" and self.dask_address is not None:
+            raise ValueError("dask_address has no effect with executor local: set executor to dask, or leave it out")
+        return self
 
 
 class RetentionSettings(Section):

@@ -210,6 +210,18 @@ def test_a_secret_comes_only_from_the_environment(instance: Path, monkeypatch: p
     assert "hidden" not in message
 
 
+def test_an_executor_and_its_address_come_together(instance: Path) -> None:
+    write(instance, "jobs: {executor: dask}\n")
+    assert "executor dask needs dask_address" in refusal(instance)[0]
+    write(instance, "jobs: {dask_address: 'tcp://127.0.0.1:8786'}\n")
+    assert "dask_address has no effect with executor local" in refusal(instance)[0]
+    for address in ("127.0.0.1:8786", "gateway://host:80", "tcp://user@host:80", "tcp://host"):
+        write(instance, f"jobs: {{executor: dask, dask_address: '{address}'}}\n")
+        assert "jobs.dask_address" in refusal(instance)[0]
+    write(instance, "jobs: {executor: dask, dask_address: 'tls://host.example:8786', unit_bytes: 1}\n")
+    assert settings.load(instance).jobs.dask_address == "tls://host.example:8786"
+
+
 def test_a_setting_that_does_nothing_yet_is_refused_wherever_it_is_written(instance: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(instance, "server:\n  trusted_proxies: [10.0.0.0/8]\njobs: {executor: local}\n")
     monkeypatch.setenv("CUBEPORT_DEFAULT_EXTENT", "norway")

@@ -348,11 +348,13 @@ def servers_of(root: Path, backend: CatalogBackend, locks: Locks) -> Servers:
 
 def _surroundings(root: Path, backend: CatalogBackend, locks: Locks) -> Iterable[Finding]:
     from cubeport.adapters.sandbox.surroundings import findings
+    from cubeport.main import executing
     from cubeport.service.keys import Keys
     from cubeport.settings import load
 
     settings = load(root)
     yield from findings(settings.gate.sandbox)
+    yield from executing.findings(settings)
     yield from servers_of(root, backend, locks).findings()
     for folder in settings.sources.roots:
         if root.resolve().is_relative_to(folder.resolve()):

@@ -103,6 +103,7 @@ def _service(settings: Settings, catalog: Catalog, children: Children, *, public
     from cubeport.cubes.recipes import RECIPES, recipe_of
     from cubeport.documents.stac import Site
     from cubeport.errors import DatasetBusy, Locked
+    from cubeport.main.executing import divided_of
     from cubeport.main.versions import place_of
     from cubeport.service.changes import Changes
     from cubeport.service.datasets import Datasets
@@ -142,7 +143,7 @@ def _service(settings: Settings, catalog: Catalog, children: Children, *, public
     kept, uploads, sources = _sources(settings, catalog)
     datasets = Datasets(catalog, remote=catalog.parts.settings["backend"] == "postgresql")
     configuration = FolderConfiguration(settings.instance, template=DatasetTemplate, extent=Extent, broken=Broken)
-    gate = ConfinedGate(children)
+    gate = ConfinedGate(children, divided=divided_of(settings, children.limits))
     of_plugins = _functions(catalog.plugins.given("recipe"), lambda each: recipe_of(each.name, each.value, each.options["inputs"]))
     recipes = {**RECIPES, **of_plugins}
     derivations = Derivations(datasets, recipes, partial(_computed, gate, engines))
@@ -454,6 +455,7 @@ def _app_parts(settings: Settings, service: Service, children: Children) -> AppP
     from importlib.metadata import version
 
     from cubeport.adapters.engines import ENGINES
+    from cubeport.main.executing import executor_of, summary
     from cubeport.main.measures import metrics_of
     from cubeport.server.auth import Gatekeeper
     from cubeport.server.dap import DapFace
@@ -535,6 +537,7 @@ def _app_parts(settings: Settings, service: Service, children: Children) -> AppP
         info={"engines": sorted(ENGINES), "source_kinds": source_kinds(), "formats": _formats()},
         remote_catalog=service.catalog.parts.settings["backend"] == "postgresql",
         servers=servers_of(settings.instance, service.catalog.backend, locks).summary,
+        executor=None if (executor := executor_of(settings)) is None else partial(summary, executor),
         metrics=metrics_of(settings, service, children=children, versions=versions, room=room),
         checks={
             "catalog": service.generation,

@@ -175,6 +175,8 @@ class _About:
         document: dict[str, Any] = {"status": "ok" if good else "unavailable", "checks": checks}
         if self._parts.servers is not None and checks["catalog"] == "ok":
             document["servers"] = await asyncio.to_thread(self._parts.servers)
+        if self._parts.executor is not None:
+            document["executor"] = await asyncio.to_thread(self._parts.executor)
         content = replies.dumps(document)
         return replies.fresh(content, status=200 if good else 503, headers={} if good else {"Retry-After": "5"})
 

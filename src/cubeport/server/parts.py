@@ -252,6 +252,8 @@ class Parts:
     """Whether the catalog is on another machine, so that asking it may block."""
     servers: Callable[[], Mapping[str, int]] | None = None
     """Counts the server processes of the catalog, for ``/ready``."""
+    executor: Callable[[], Mapping[str, Any]] | None = None
+    """Says for ``/ready`` whether the cluster that makes versions answers; ``None`` if there is none."""
 
     id: str = "cubeport"
     title: str = "cubeport"

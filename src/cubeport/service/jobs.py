@@ -29,6 +29,7 @@ from cubeport.errors import (
     Cancelled,
     CubeportError,
     DatasetBusy,
+    ExecutorUnavailable,
     Interrupted,
     Locked,
     NoSpace,
@@ -640,7 +641,10 @@ def _is_table(row: Row) -> bool:
     return bool(row.document["ingestion"].get("kind") == "table")
 
 
-_MAY_PASS = (SourceFailed, SourceTimeout, Interrupted, NoSpace, Locked, BackendUnavailable, StoreUnavailable, DatasetBusy)
+_MAY_PASS = (
+    *(SourceFailed, SourceTimeout, Interrupted, NoSpace, Locked, BackendUnavailable, StoreUnavailable, DatasetBusy),
+    ExecutorUnavailable,
+)
 """Errors of a source, a disk or another process, after which the same attempt can succeed later. Refusals are not retried."""
 
 

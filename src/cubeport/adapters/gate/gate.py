@@ -16,9 +16,11 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, RootModel
 
 from cubeport.adapters.engines.manifest import CUBE, MANIFEST, Lying, sources_of
+from cubeport.adapters.gate.answers import Answer, believed
+from cubeport.adapters.gate.divided import Divided, Plan
 from cubeport.adapters.gate.objects import InMemory, from_bytes, put, unpack
 from cubeport.adapters.sandbox.children import Children, Progress, open_source
 from cubeport.adapters.sources.identity import identity, modified_at
@@ -27,6 +29,7 @@ from cubeport.cubes.description import CubeDescription
 from cubeport.cubes.excerpt import Needs, union
 from cubeport.cubes.keys import METADATA
 from cubeport.cubes.update import StepsChange
+from cubeport.cubes.workload import Block, Box
 from cubeport.cubes.write_request import (
     Base,
     Bring,
@@ -56,10 +59,13 @@ class ConfinedGate:
     ----------
     children
         Runs the tasks. It is closed together with the gate.
+    divided
+        Shares the chunks of a large write among the workers of an executor; without it, one child writes all.
     """
 
-    def __init__(self, children: Children) -> None:
+    def __init__(self, children: Children, *, divided: Divided | None = None) -> None:
         self._children = children
+        self._divided = divided
 
     def identify(self, sources: Sequence[Path]) -> tuple[Mapping[str, Any], ...]:
         """Return ``name, size_bytes, sha256, modified_at`` of each source, read as bytes and never decoded.
@@ -88,16 +94,21 @@ class ConfinedGate:
             with _or_apart():
                 return self._write_kept(request, order, order.keep, progress)
         read = [] if order.base is None else _readable(order.base)
+        divided = self._divided if _can_be_divided(order) else None
         said = self._children.run(
             "write",
-            request,
+            request if divided is None else request | {"divide_above": divided.unit_bytes},
             sources=order.sources,
             read=read,
             write=[order.target],
             progress=progress,
             bring=_brought(order.base),
         )
-        return _written(said, tuple(map(_identity, order.held)))
+        written = _written(said, tuple(map(_identity, order.held)))
+        if divided is None or not (plan := _planned(said)).blocks:
+            return written
+        digests = divided.write(plan, request, sources=order.sources, read=read, target=order.target, progress=progress)
+        return replace(written, digests=digests)
 
     def _write_kept(self, request: Mapping[str, Any], order: WriteRequest, keep: str, progress: Progress | None) -> Written:
         """Run the first child of those that are kept."""
@@ -116,6 +127,8 @@ class ConfinedGate:
         """Return whether a kept child can write it: from small files, and nothing else but the folder of its dataset."""
         if order.storage != "copy" or order.functions or len(order.sources) > _KEPT_SOURCES:
             return False
+        if self._divided is not None and self._divided.unit_bytes < self._children.limits.kept_bytes:
+            return False  # it may be large enough for workers
         if order.base is not None and (order.base.bring is not None or sources_of(order.base.folder)):
             return False
         found = [os.lstat(each) for each in order.sources if each.exists()]
@@ -126,7 +139,7 @@ class ConfinedGate:
     def needs(self, order: ReadRequest, held: Sequence[tuple[str, str]]) -> Needs:
         """Run a child over excerpts of the sources; see :class:`~cubeport.service.ports.Gate`."""
         request = _asked(order) | {"held": [list(each) for each in held]}
-        answer = _believed(_NeedsAnswer, self._children.run("needs", request, sources=order.sources))
+        answer = believed(_NeedsAnswer, self._children.run("needs", request, sources=order.sources))
         return Needs({path: tuple(map(union, dims)) for path, dims in answer.arrays.items()}, tuple(answer.whole))
 
     def hold(self, sources: Sequence[Path]) -> tuple[SourceFile, ...]:
@@ -203,7 +216,7 @@ class ConfinedGate:
         }
         read = [made, *_pointed(made), *([] if staging.base is None else [staging.base])]
         bring = {} if staging.bring is None else {str(made): partial(staging.bring, made)}
-        _believed(_Answer, self._children.run("overviews", request, read=read, write=[staging.new], bring=bring))
+        believed(Answer, self._children.run("overviews", request, read=read, write=[staging.new], bring=bring))
 
     def derive(
         self,
@@ -235,7 +248,7 @@ class ConfinedGate:
         read = [each for folder, _, _ in inputs.values() for each in (folder, *_pointed(folder))]
         bring = {str(folder): partial(bring, folder) for folder, bring, _ in inputs.values() if bring is not None}
         said = self._children.run("derive", request, read=read, write=[into], bring=bring)
-        return into / _believed(_DeriveAnswer, said).file
+        return into / believed(_DeriveAnswer, said).file
 
     def close(self) -> None:
         """Stop the children. Idempotent."""
@@ -279,8 +292,19 @@ def _contents(path: Path) -> tuple[bytes, dict[str, Any]]:
     return data, {"name": path.name, "size_bytes": len(data), "sha256": sha256, "modified_at": stamp}
 
 
+def _can_be_divided(order: WriteRequest) -> bool:
+    """Return whether workers can do a part: all that is read is in files, and all that is written is a copy."""
+    return order.storage == "copy" and (order.base is None or order.base.bring is None)
+
+
+def _planned(said: Mapping[str, Any]) -> Plan:
+    """Return what is left to write; nothing if the child has written it."""
+    answer = believed(_WriteAnswer, said)
+    return Plan(answer.arrays, tuple(each.value() for each in answer.blocks), answer.left_out)
+
+
 def _written(said: Mapping[str, Any], identities: tuple[Mapping[str, Any], ...]) -> Written:
-    answer = _believed(_WriteAnswer, said)
+    answer = believed(_WriteAnswer, said)
     return Written(
         digests=answer.digests,
         warnings=tuple(answer.warnings),
@@ -290,7 +314,7 @@ def _written(said: Mapping[str, Any], identities: tuple[Mapping[str, Any], ...])
 
 
 def _measured(said: Mapping[str, Any]) -> Measured:
-    answer = _believed(_MeasureAnswer, said)
+    answer = believed(_MeasureAnswer, said)
     return Measured(
         description=answer.description,
         documents=answer.documents,
@@ -300,18 +324,14 @@ def _measured(said: Mapping[str, Any]) -> Measured:
     )
 
 
-class _Answer(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class _Identity(_Answer):
+class _Identity(Answer):
     name: Annotated[str, Field(max_length=1_024)]
     size_bytes: Annotated[int, Field(ge=0)]
     sha256: _Sha256
     modified_at: Annotated[str, Field(max_length=40)]
 
 
-class _Change(_Answer):
+class _Change(Answer):
     dimension: Annotated[str, Field(max_length=128)]
     length: Annotated[int, Field(ge=0)]
     kept: Annotated[list[tuple[int, int]], Field(max_length=10_000)]
@@ -408,11 +428,25 @@ def _identity(held: SourceFile) -> dict[str, Any]:
     }
 
 
-class _DeriveAnswer(_Answer):
+class _DeriveAnswer(Answer):
     file: Annotated[str, Field(pattern=r"^[a-z]+\.zarr$")]
 
 
-class _WriteAnswer(_Answer):
+type _Name = Annotated[str, Field(max_length=1_024)]
+type _Whole = Annotated[int, Field(ge=0)]
+type _Place = Annotated[list[_Whole], Field(max_length=64)]
+
+
+class _Block(RootModel[tuple[_Name, _Place, _Place, _Whole, _Whole]]):
+    def value(self) -> Block:
+        name, start, stop, chunks, size = self.root
+        return Block(Box(name, tuple(start), tuple(stop)), chunks, size)
+
+
+class _WriteAnswer(Answer):
+    arrays: Annotated[tuple[_Name, ...], Field(max_length=10_000)] = ()
+    blocks: Annotated[tuple[_Block, ...], Field(max_length=1_000_000)] = ()
+    left_out: Annotated[tuple[_Name, ...], Field(max_length=10_000)] = ()
     change: _Change | None = None
     digests: Annotated[dict[str, _Sha256], Field(max_length=10_000)]
     warnings: Annotated[list[tuple[_Words, _Words]], Field(max_length=10_000)]
@@ -423,22 +457,14 @@ type _Range = tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]
 type _Ranges = Annotated[list[_Range], Field(max_length=1_000_000)]
 
 
-class _NeedsAnswer(_Answer):
+class _NeedsAnswer(Answer):
     arrays: Annotated[dict[str, Annotated[list[_Ranges], Field(max_length=64)]], Field(max_length=10_000)]
     whole: Annotated[list[Annotated[str, Field(max_length=1_024)]], Field(max_length=10_000)]
 
 
-class _MeasureAnswer(_Answer):
+class _MeasureAnswer(Answer):
     description: CubeDescription
     documents: dict[str, Any]
     files: Annotated[int, Field(ge=1)]
     size_bytes: Annotated[int, Field(ge=0)]
     digest: _Sha256
-
-
-def _believed[A: _Answer](model: type[A], fields: Mapping[str, Any]) -> A:
-    """Return the answer of a child after validation, because a malicious source can control the child."""
-    try:
-        return model.model_validate(dict(fields))
-    except ValidationError as error:
-        raise SourceRejected("the process that read it gave no valid answer", reason="crashed") from error

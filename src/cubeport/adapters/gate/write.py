@@ -10,7 +10,7 @@ import math
 import os
 import resource
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -42,6 +42,7 @@ from cubeport.cubes.normalise import dropped, dropped_by, normalise, tolerance
 from cubeport.cubes.raw import dataset
 from cubeport.cubes.transforms import transform, unknown_starts
 from cubeport.cubes.update import StepsChange
+from cubeport.cubes.workload import Block, Box, Made
 from cubeport.cubes.write_request import SourceWindow
 from cubeport.errors import NoData, Problem, SourceRejected, VariablesMismatch
 
@@ -64,17 +65,23 @@ def write(request: Mapping[str, Any], context: child.Context) -> dict[str, Any]:
 
     ``request`` contains the fields of ``WriteRequest`` as JSON values: ``target, window, variables, attributes, chunks, append_dim,
     group``, and optionally ``normalise, transforms, skip_bad, on_overlap``.
+
+    Several machines can share the work. With ``divide_above``, a number of bytes, a larger cube is only planned: the metadata are
+    written, and the answer has ``arrays``, ``blocks`` of chunks to write, and ``left_out``, what :func:`verify` need not look at.
+    With ``boxes``, only these chunks are written, without metadata, and the answer has ``chunks``. The sources must be verified.
     """
     with contextlib.ExitStack() as stack:
         pool = stack.enter_context(ThreadPoolExecutor(max_workers=THREADS))
         storage = request.get("storage", "copy")
         origins = references.Origins()
-        identities = [] if storage != "copy" else [pool.submit(identity, each.name, each.fd) for each in context.sources]
+        boxes = request.get("boxes")
+        hashed = context.sources if storage == "copy" and boxes is None else ()
+        identities = [pool.submit(identity, each.name, each.fd) for each in hashed]
         found = prepare(request, open_all(request, context, stack, origins.note))
         whole, raw, warnings = found.whole, found.raw, found.warnings
         pointing = _Pointing(storage, origins, context, (request["group"] or "").strip("/"), request["chunks"])
 
-        def verify() -> None:
+        def look() -> None:
             # What is pointed at is not decoded by HDF5 but for a sample, and by the second child exactly as it will be read.
             for each in context.sources:
                 skipped = found.left_out | pointing.names
@@ -94,13 +101,26 @@ def write(request: Mapping[str, Any], context: child.Context) -> dict[str, Any]:
             writer.warnings += updated.warnings
             grids = held.grids()
             pointing.plan(updated.raw, grids, change.dimension)
-            verify()
-            digests = writer.write(updated.raw, _kept_lengths(grids, updated.raw, change.dimension), pointing.found, grids, change)
+            lengths = _kept_lengths(grids, updated.raw, change.dimension)
+            plan = _plan(updated.raw, lengths, pointing.found, grids, change)
         else:
             change = None
             pointing.plan(raw)
-            verify()
-            digests = writer.write(raw, layout.chunks(raw, request["chunks"]), pointing.found)
+            plan = _plan(raw, layout.chunks(raw, request["chunks"]), pointing.found)
+        if boxes is not None:
+            own = [Box(name, tuple(start), tuple(stop)) for name, start, stop in boxes]
+            return {"chunks": [_listed(each) for each in writer.chunks(plan, own)]}
+        above: int | None = request.get("divide_above")
+        digests: dict[str, str] = {}
+        rest: dict[str, Any] = {}
+        if above is not None and plan.size > above:
+            blocks = [[*box, chunks, size] for box, chunks, size in plan.blocks(min(writer.block_bytes, above))]
+            rest = {"arrays": list(plan.grids), "blocks": blocks, "left_out": sorted(map(str, found.left_out))}
+            writer.metadata(plan)
+        else:
+            look()
+            writer.metadata(plan)
+            digests = writer.values(plan)
         if target is not None:
             put(target / references.REFERENCES, references.to_bytes(pointing.found))
         elif isinstance(made, InMemory):
@@ -110,7 +130,20 @@ def write(request: Mapping[str, Any], context: child.Context) -> dict[str, Any]:
             "digests": digests,
             "warnings": [list(each) for each in dict.fromkeys([*writer.warnings, *pointing.warnings])],
             "sources": [each.result() for each in identities],
+            **rest,
         }
+
+
+def verify(request: Mapping[str, Any], context: child.Context) -> dict[str, Any]:
+    """Check that the stored chunks of the sources decode to their declared lengths. ``request`` has ``group`` and ``left_out``."""
+    skipped, declared = frozenset(request["left_out"]), 0
+    with ThreadPoolExecutor(max_workers=THREADS) as pool:
+        for done, each in enumerate(context.sources):
+            context.progress("checking", done, len(context.sources))
+            declared += scan(each, context.limits).declared_bytes
+            context.declare(declared)
+            format_of(each).verify(each, context.limits, pool, group=(request["group"] or "").strip("/"), left_out=skipped)
+    return {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -368,13 +401,83 @@ class _Progress:
 
 
 @dataclass(frozen=True, slots=True)
+class _Plan:
+    """What to write: the cube, the grid of each array, and which of its chunks."""
+
+    raw: xr.Dataset
+    grids: Mapping[str, Grid]
+    takes: Mapping[str, Callable[[tuple[int, ...]], bool]]
+    pointing: Mapping[str, references.References]
+
+    @property
+    def size(self) -> int:
+        """The decoded size of the chunks in bytes."""
+        return sum(grid.size_of(self.takes[name]) for name, grid in self.grids.items())
+
+    def elsewhere(self, name: str) -> Collection[tuple[int, ...]]:
+        """Return the chunks of an array that are in a source."""
+        return self.pointing[name].places.keys() if name in self.pointing else ()
+
+    def reads(self, name: str, budget: int) -> Iterator[list[tuple[int, ...]]]:
+        """Yield the chunks to write, about *budget* decoded bytes at a time."""
+        for _, every in self._blocks(name, budget):
+            if indices := [index for index in every if self.takes[name](index)]:
+                yield indices
+
+    def blocks(self, budget: int) -> Iterator[Block]:
+        """Yield the same as boxes, for all arrays."""
+        for name, grid in self.grids.items():
+            for _, every in self._blocks(name, budget):
+                taken = [index for index in every if self.takes[name](index)]
+                box = Box(name, every[0], tuple(each + 1 for each in every[-1]))
+                yield Block(box, len(taken), math.prod(grid.chunks) * grid.itemsize * len(taken))
+
+    def _blocks(self, name: str, budget: int) -> Iterator[tuple[zarrv3.Region, list[tuple[int, ...]]]]:
+        variable = self.raw.variables[name]
+        own = variable.encoding.get("chunksizes") or variable.encoding.get("chunks")
+        return zarrv3.blocks(self.grids[name], own, budget)
+
+
+def _plan(
+    raw: xr.Dataset,
+    lengths: Mapping[str, tuple[int, ...]],
+    pointing: Mapping[str, references.References],
+    parent: Mapping[str, Grid] | None = None,
+    change: StepsChange | None = None,
+) -> _Plan:
+    """Return the plan to write everything, or with a *parent* only the chunks of the *change*."""
+    grids = {
+        str(key): pointing[str(key)].grid if str(key) in pointing else _grid(str(key), variable, lengths[str(key)], parent)
+        for key, variable in raw.variables.items()
+    }
+    takes = {name: _taken(name, grid, raw.variables[name].dims, parent, change, pointing.get(name)) for name, grid in grids.items()}
+    return _Plan(raw, grids, takes, pointing)
+
+
+def _grid(name: str, variable: xr.Variable, lengths: tuple[int, ...], parent: Mapping[str, Grid] | None) -> Grid:
+    dtype = native(variable.dtype)
+    held = None if parent is None else parent.get(name)
+    if held is not None and held.form is not None and held.dtype == dtype:
+        return replace(held, shape=variable.shape)  # its other chunks are a source's, or may be
+    return Grid(variable.shape, lengths, dtype, attributes.fill_of(variable.attrs, dtype))
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """A chunk that is stored: the digest of its values, and the length of its object, if it has one."""
+
+    digest: bytes
+    size: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class _Flying:
     """A chunk that was read but is not yet stored."""
 
-    found: dict[tuple[int, ...], bytes]
+    found: dict[tuple[int, ...], _Chunk]
     index: tuple[int, ...]
     size: int
-    chunk: Future[bytes]
+    chunk: Future[_Chunk]
 
 
 @dataclass
@@ -396,64 +499,45 @@ class _Writer:
         """How many decoded bytes are read at a time."""
         return min(_BLOCK_BYTES, self.context.limits.memory_bytes // _OF_MEMORY)
 
-    def write(
-        self,
-        raw: xr.Dataset,
-        lengths: Mapping[str, tuple[int, ...]],
-        pointing: Mapping[str, references.References],
-        parent: Mapping[str, Grid] | None = None,
-        change: StepsChange | None = None,
-    ) -> dict[str, str]:
-        """Write everything, or with a *parent* only the chunks of the *change*. Return the digests of the written chunks.
-
-        Of the chunks that are *pointing* into a source, a sample is hashed and none is written.
-        """
-        grids = {
-            str(key): pointing[str(key)].grid if str(key) in pointing else self._grid(str(key), variable, lengths[str(key)], parent)
-            for key, variable in raw.variables.items()
-        }
-        takes = {
-            name: _taken(name, grid, raw.variables[name].dims, parent, change, pointing.get(name)) for name, grid in grids.items()
-        }
-        self._progress = _Progress(self.context, sum(grid.size_of(takes[name]) for name, grid in grids.items()))
-        self.context.declare(self._progress.total)
-        if isinstance(self.made, InMemory):
-            self.context.limits.check("kept_bytes", self._progress.total, "what a kept child decodes")
-        found = {}
-        for key, variable in raw.variables.items():
-            name = str(key)
-            grid = grids[name]
-            dtype = grid.dtype
-            held = attributes.encode(variable.attrs, dtype, name, self.warnings)
-            document = zarrv3.to_bytes(zarrv3.array_document(grid, tuple(map(str, variable.dims)), held))
-            self.made.put(f"{name}/{keys.METADATA}", document)
-            stores = pointing[name].places if name in pointing else {}
-            found[name] = self._values(name, grid, variable, takes[name], stores.keys())
-        self._land(0)
-        held = attributes.encode(raw.attrs, None, "global", self.warnings)
+    def metadata(self, plan: _Plan) -> None:
+        """Write the metadata of the group and of all arrays."""
+        for name, grid in plan.grids.items():
+            variable = plan.raw.variables[name]
+            held = attributes.encode(variable.attrs, grid.dtype, name, self.warnings)
+            document = zarrv3.array_document(grid, tuple(map(str, variable.dims)), held)
+            self.made.put(f"{name}/{keys.METADATA}", zarrv3.to_bytes(document))
+        held = attributes.encode(plan.raw.attrs, None, "global", self.warnings)
         self.made.put(keys.METADATA, zarrv3.to_bytes(zarrv3.group_document(held)))
-        return {name: zarrv3.digest_of([chunks[index] for index in sorted(chunks)]) for name, chunks in found.items()}
 
-    def _grid(self, name: str, variable: xr.Variable, lengths: tuple[int, ...], parent: Mapping[str, Grid] | None) -> Grid:
-        dtype = native(variable.dtype)
-        held = None if parent is None else parent.get(name)
-        if held is not None and held.form is not None and held.dtype == dtype:
-            return replace(held, shape=variable.shape)  # its other chunks are a source's, or may be
-        return Grid(variable.shape, lengths, dtype, attributes.fill_of(variable.attrs, dtype))
+    def values(self, plan: _Plan) -> dict[str, str]:
+        """Write all chunks of *plan*. Return the digests of the arrays.
 
-    def _values(
-        self,
-        name: str,
-        grid: Grid,
-        variable: xr.Variable,
-        takes: Callable[[tuple[int, ...]], bool],
-        lie_elsewhere: Collection[tuple[int, ...]],
-    ) -> dict[tuple[int, ...], bytes]:
-        """Read the selected chunks and pass them to the pool. Return the list that receives their digests."""
-        found: dict[tuple[int, ...], bytes] = {}
-        own = variable.encoding.get("chunksizes") or variable.encoding.get("chunks")
-        for _, every in zarrv3.blocks(grid, own, self.block_bytes):
-            indices = [index for index in every if takes(index)]
+        Of the chunks that are in a source, a sample is hashed and none is written.
+        """
+        self._begin(plan.size)
+        found = {name: self._values(plan, name, plan.reads(name, self.block_bytes)) for name in plan.grids}
+        self._land(0)
+        return {name: zarrv3.digest_of([chunks[index].digest for index in sorted(chunks)]) for name, chunks in found.items()}
+
+    def chunks(self, plan: _Plan, boxes: Sequence[Box]) -> list[Made]:
+        """Write those chunks of *plan* that are in *boxes*. Return each."""
+        takes = [(box, [index for index in box.indices() if plan.takes[box.array](index)]) for box in boxes]
+        self._begin(sum(math.prod(plan.grids[box.array].chunks) * plan.grids[box.array].itemsize * len(own) for box, own in takes))
+        found = [(box.array, self._values(plan, box.array, [own])) for box, own in takes if own]
+        self._land(0)
+        return [Made(name, index, each.digest.hex(), each.size) for name, made in found for index, each in sorted(made.items())]
+
+    def _begin(self, size: int) -> None:
+        self._progress = _Progress(self.context, size)
+        self.context.declare(size)
+        if isinstance(self.made, InMemory):
+            self.context.limits.check("kept_bytes", size, "what a kept child decodes")
+
+    def _values(self, plan: _Plan, name: str, reads: Iterable[list[tuple[int, ...]]]) -> dict[tuple[int, ...], _Chunk]:
+        """Read the chunks of *reads*, a list at a time, and pass them to the pool. Return what receives their digests."""
+        found: dict[tuple[int, ...], _Chunk] = {}
+        grid, variable, lie_elsewhere = plan.grids[name], plan.raw.variables[name], plan.elsewhere(name)
+        for indices in reads:
             sampled = [index for index in indices if index in lie_elsewhere]
             written = [index for index in indices if index not in lie_elsewhere] if sampled else indices
             # Those of a sample are far apart: what is between them is not read.
@@ -466,7 +550,7 @@ class _Writer:
                     part = values[zarrv3.inside(grid.region(index), region)]
                     self._bytes += part.size * grid.itemsize
                     if index in lie_elsewhere:
-                        future = self.pool.submit(grid.digest, part)
+                        future = self.pool.submit(_hashed, grid, part)
                     else:
                         future = self.pool.submit(self._chunk, name, grid, index, part)
                     self._flying.append(_Flying(found, index, part.size * grid.itemsize, future))
@@ -480,11 +564,19 @@ class _Writer:
             self._bytes -= first.size
             self._progress.add(first.size)
 
-    def _chunk(self, name: str, grid: Grid, index: tuple[int, ...], values: zarrv3.Values) -> bytes:
+    def _chunk(self, name: str, grid: Grid, index: tuple[int, ...], values: zarrv3.Values) -> _Chunk:
         digest, stored = grid.encode(values)
         if stored is not None:
             self.made.put(keys.chunk(name, index), stored)
-        return digest
+        return _Chunk(digest, None if stored is None else len(stored))
+
+
+def _hashed(grid: Grid, values: zarrv3.Values) -> _Chunk:
+    return _Chunk(grid.digest(values), None)
+
+
+def _listed(made: Made) -> list[Any]:
+    return [made.array, list(made.index), made.digest, made.size]
 
 
 def _taken(

@@ -1,0 +1,129 @@
+"""How much faster the workers of a Dask cluster ingest many files than the server alone, in one run, and that the bytes are equal.
+
+    python benchmarks/workers.py [--files 24] [--workers 2] [--write docs/performance.md]
+
+The server alone, and a scheduler with workers on the same machine, ingest the same files in turn. A first ingestion of each is not
+counted: it starts the processes that the others find.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from serve import write
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from tests import dask_cluster
+
+import cubeport
+from cubeport.main import prepare
+from cubeport.service.ingestions import FileOptions, IngestionRequest
+
+HEADING = "## On a Dask cluster"
+COMMAND = "python benchmarks/workers.py --write docs/performance.md"
+DAYS, LAT, LON = 20, 361, 720
+
+
+def make(folder: Path, count: int) -> tuple[str, ...]:
+    """Write files of 20 days that compress about as real temperatures do."""
+    found = []
+    for number in range(count):
+        values = 285 + np.random.default_rng(number).normal(scale=2, size=(DAYS, LAT, LON)).round(1)
+        cube = xr.Dataset(
+            {"t2m": (("time", "lat", "lon"), values.astype("float32"), {"units": "K"})},
+            coords={
+                "time": ("time", DAYS * number + np.arange(DAYS), {"units": "days since 1990-01-01", "standard_name": "time"}),
+                "lat": ("lat", np.linspace(-90, 90, LAT), {"units": "degrees_north"}),
+                "lon": ("lon", np.arange(LON) * 0.5, {"units": "degrees_east"}),
+            },
+        )
+        path = folder / f"{number:03}.nc"
+        cube.to_netcdf(path, encoding={"t2m": {"zlib": True, "complevel": 1, "chunksizes": (1, LAT, LON)}})
+        found.append(str(path))
+    return tuple(found)
+
+
+def digest(root: Path, dataset_id: str) -> str:
+    [version] = (root / "data/store" / dataset_id).iterdir()
+    return hashlib.sha256((version / "manifest.json").read_bytes()).hexdigest()
+
+
+def timed(service: Any, dataset_id: str, files: tuple[str, ...]) -> dict[str, float]:
+    """Return the seconds of each phase, and of all."""
+    began = time.perf_counter()
+    phases: list[tuple[str, float]] = []
+
+    def listener(phase: str, *_: int) -> None:
+        if not phases or phases[-1][0] != phase:
+            phases.append((phase, time.perf_counter()))
+
+    done = service.ingest_here(IngestionRequest(dataset_id=dataset_id), FileOptions(files=files), listener=listener)
+    assert done.status == "completed", done.error
+    ends = [at for _, at in phases[1:]] + [time.perf_counter()]
+    return {"all": time.perf_counter() - began} | {name: end - at for (name, at), end in zip(phases, ends, strict=True)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--files", type=int, default=24)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--unit-bytes", type=int, default=64 * 2**20)
+    parser.add_argument("--write", type=Path)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        files = make(folder, options.files)
+        megabytes = sum(Path(each).stat().st_size for each in files) / 1e6
+        for each in ("alone", "dask"):
+            prepare(folder / each)
+        found: dict[str, list[dict[str, float]]] = {"alone": [], "dask": []}
+        with dask_cluster.running(folder / "cluster", options.workers) as cluster:
+            dask = {"executor": "dask", "dask_address": cluster.address, "unit_bytes": options.unit_bytes}
+            settings = {"alone": {}, "dask": {f"jobs__{key}": value for key, value in dask.items()}}
+            with (
+                cubeport.connect(folder / "alone") as alone,
+                cubeport.connect(folder / "dask", **settings["dask"]) as shared,
+            ):
+                for number in range(options.repeat + 1):
+                    for name, service in (("alone", alone), ("dask", shared)):
+                        seconds = timed(service, f"d{number}", files)
+                        print(name, {key: round(value, 2) for key, value in seconds.items()}, file=sys.stderr)
+                        if number:
+                            found[name].append(seconds)
+                    assert digest(folder / "alone", f"d{number}") == digest(folder / "dask", f"d{number}")
+    middle = {name: {phase: statistics.median(row[phase] for row in rows) for phase in rows[0]} for name, rows in found.items()}
+    decoded = 4e-6 * options.files * DAYS * LAT * LON
+    shown = ("all", "checking", "writing", "measuring")
+    lines = [
+        f"{options.files} NetCDF-4 files of {megabytes:.0f} MB together ({decoded:.0f} MB decoded),",
+        f"{options.workers} workers with one thread each on this machine, units of {options.unit_bytes / 2**20:.0f} MiB; median of"
+        f" {options.repeat},",
+        f"CPython {platform.python_version()}, {os.cpu_count()} cores at load {os.getloadavg()[0]:.0f}. The manifests are equal.",
+        "",
+        "| seconds | " + " | ".join(shown) + " | faster |",
+        "|---" + "|--:" * (len(shown) + 1) + "|",
+        *(
+            f"| {name} | {' | '.join(f'{row[phase]:.2f}' for phase in shown)} | {middle['alone']['all'] / row['all']:.2f} |"
+            for name, row in middle.items()
+        ),
+    ]
+    print("\n".join(lines))
+    if options.write:
+        write(options.write, "\n".join(lines), heading=HEADING, command=COMMAND)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,217 @@
+"""The executor on a Dask cluster. It imports ``distributed`` when it is first used, and never starts a scheduler or a worker.
+
+Which worker does what, in which order, and again after a worker was lost, is decided by the scheduler of Dask.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from cubeport.adapters.executors.worker import make
+from cubeport.errors import ExecutorUnavailable, ExtraMissing
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+ANSWERS_S = 5.0
+"""How long the scheduler may take to answer."""
+_ASKED_S = 2.0
+"""How often it is asked while units are made, and how long an answer is kept for ``/ready``."""
+_BEAT_S = 0.25
+_QUIET_S = 10.0
+"""How long units that are not wanted any more may take to end, before the folder in which they write is removed."""
+_AGAIN = 2
+"""How often Dask repeats a unit after an error of the worker's machine. A unit whose worker dies is repeated by Dask's own rule."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """What a scheduler says of its workers."""
+
+    workers: int
+    threads: int
+
+
+@dataclass
+class DaskExecutor:
+    """Runs orders on the workers of the scheduler at *address*. It is thread-safe.
+
+    Parameters
+    ----------
+    address
+        ``tcp://HOST:PORT`` or ``tls://HOST:PORT``. Certificates are those of Dask's own configuration.
+    wait_s
+        How long to wait for a scheduler that does not answer or has no worker, before and while units are made.
+    """
+
+    address: str
+    wait_s: float
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _known: tuple[float, Cluster | ExecutorUnavailable] | None = None
+
+    def state(self) -> Cluster:
+        """Return what the scheduler says, at most :data:`_ASKED_S` old.
+
+        Raises
+        ------
+        ExecutorUnavailable
+            If it does not answer.
+        ExtraMissing
+            If ``distributed`` is not installed.
+        """
+        if find_spec("distributed") is None:
+            words = "jobs.executor is dask, and the package distributed is not installed"
+            raise ExtraMissing(words, next_step="pip install 'cubeport[dask]'", what="dask")
+        with self._lock:
+            if self._known is None or time.monotonic() - self._known[0] > _ASKED_S:
+                self._known = time.monotonic(), self._ask()
+            found = self._known[1]
+        if isinstance(found, ExecutorUnavailable):
+            raise found
+        return found
+
+    def check(self) -> Cluster:
+        """Return what the scheduler says. Raises ExecutorUnavailable if it does not answer, or has no workers."""
+        found = self.state()
+        if not found.workers:
+            raise self._no_workers()
+        return found
+
+    def run(
+        self,
+        orders: Sequence[Mapping[str, Any]],
+        *,
+        progress: Callable[[Collection[int]], None],
+        stop: Callable[[], None],
+    ) -> list[Mapping[str, Any]]:
+        """Return the answers of the orders; see :class:`cubeport.adapters.gate.divided.Executor`."""
+        with self._client(lambda: progress(())) as client:
+            futures = [client.submit(make, order, pure=False, retries=_AGAIN) for order in orders]
+            try:
+                return self._answers(client, futures, progress)
+            finally:
+                if any(each.status == "pending" for each in futures):
+                    stop()
+                    _until(lambda: all(each.status != "pending" for each in futures), _QUIET_S)
+
+    def _answers(
+        self, client: Client, futures: Sequence[Future[Any]], progress: Callable[[Collection[int]], None]
+    ) -> list[Mapping[str, Any]]:
+        """Return the answers of all orders, or of those up to the first error. An earlier order may end after a later one."""
+        answers: dict[int, Mapping[str, Any]] = {}
+        patience = _Patience(self)
+        wanted = len(futures)
+        while waiting := [number for number in range(wanted) if number not in answers]:
+            for number in waiting:
+                if (answer := self._answer(futures[number])) is not None:
+                    answers[number] = answer
+                    wanted = min(wanted, number + 1) if "error" in answer else wanted
+            progress(answers.keys())
+            patience.use(client.status)
+            time.sleep(_BEAT_S)
+        return [answers[number] for number in range(wanted)]
+
+    def _answer(self, future: Future[Any]) -> Mapping[str, Any] | None:
+        """Return the answer if the order is done. Raises ExecutorUnavailable if the cluster could not do it."""
+        match future.status:
+            case "finished":
+                try:
+                    answer: Mapping[str, Any] = future.result(timeout=ANSWERS_S)
+                except TimeoutError:
+                    return None  # its worker has died since, so the order is done again
+                return answer
+            case "error":
+                error = future.exception(timeout=ANSWERS_S)
+                words = f"The workers of {self.address} could not do a unit: {type(error).__name__}: {str(error)[:300]}"
+                raise ExecutorUnavailable(words, next_step="look at the log of the worker, then try again")
+            case "cancelled" | "lost":
+                raise ExecutorUnavailable(f"The scheduler {self.address} has lost the units.", next_step="try again")
+        return None
+
+    @contextmanager
+    def _client(self, beat: Callable[[], None]) -> Iterator[Client]:
+        """Connect for the duration of the block. *beat* is called while it waits, and may raise."""
+        from distributed import Client
+
+        def is_there() -> bool:
+            beat()
+            return self._is_there()
+
+        _until(is_there, self.wait_s)
+        self.state()
+        try:
+            # Not the default of this process: xarray must not send its own work there.
+            client = Client(self.address, timeout=ANSWERS_S, set_as_default=False, name="cubeport")
+        except (OSError, TimeoutError) as error:
+            raise self._silent() from error
+        try:
+            yield client
+        finally:
+            client.close(timeout=ANSWERS_S)
+
+    def _is_there(self) -> bool:
+        try:
+            self.state()
+        except ExecutorUnavailable:
+            return False
+        return True
+
+    def _ask(self) -> Cluster | ExecutorUnavailable:
+        async def ask() -> Mapping[str, Any]:
+            from distributed import rpc
+            from distributed.security import Security
+
+            scheduler = rpc(self.address, timeout=ANSWERS_S, connection_args=Security().get_connection_args("client"))
+            try:
+                said: Mapping[str, Any] = await asyncio.wait_for(scheduler.identity(n_workers=0), ANSWERS_S)
+                return said
+            finally:
+                await scheduler.close_rpc()
+
+        try:
+            said = asyncio.run(ask())
+        except (OSError, TimeoutError, ValueError, TypeError):
+            return self._silent()
+        return Cluster(said["n_workers"], said["total_threads"])
+
+    def _silent(self) -> ExecutorUnavailable:
+        words = f"The Dask scheduler {self.address} does not answer."
+        return ExecutorUnavailable(words, next_step="start it, or set jobs.executor to local")
+
+    def _no_workers(self) -> ExecutorUnavailable:
+        words = f"The Dask scheduler {self.address} has no workers."
+        return ExecutorUnavailable(words, next_step=f"dask worker {self.address}, or set jobs.executor to local")
+
+
+def _until(is_so: Callable[[], bool], seconds: float) -> None:
+    """Wait until *is_so*, but not longer than *seconds*."""
+    deadline = time.monotonic() + seconds
+    while not is_so() and time.monotonic() < deadline:
+        time.sleep(_BEAT_S)
+
+
+@dataclass
+class _Patience:
+    """How long the cluster has been of no use."""
+
+    executor: DaskExecutor
+    _good: float = field(default_factory=time.monotonic)
+
+    def use(self, status: str) -> None:
+        """Look at the cluster. Raises ExecutorUnavailable if it has not answered, or has had no workers, for too long."""
+        try:
+            self.executor.check()
+            if status == "running":
+                self._good = time.monotonic()
+        except ExecutorUnavailable:
+            if time.monotonic() - self._good > self.executor.wait_s:
+                raise
+        if time.monotonic() - self._good > self.executor.wait_s:
+            raise self.executor._silent()  # noqa: SLF001 - one concept in two classes

@@ -1,0 +1,281 @@
+"""The first child on several machines: workers of an executor write disjoint units of chunks, which are then one cube.
+
+The worker reads the sources in a confined child of its own, exactly as this machine would. It writes to a folder of its own below
+the staging folder of the operation, so a unit that is made a second time never meets what was left of the first. Nothing of it
+counts until this process, which has the lock of the dataset, has compared the answers and has moved the objects that they name.
+
+::
+
+    staging/<operation>/units/mark     exists while the operation wants the units
+    staging/<operation>/units/<id>/    what one attempt at one unit wrote
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any, Protocol
+
+from pydantic import Field, RootModel
+
+from cubeport.adapters.engines.disk import FOLDER, beneath, beneath_if_there, descriptor
+from cubeport.adapters.engines.manifest import CUBE, by_folder
+from cubeport.adapters.gate.answers import Answer, believed
+from cubeport.adapters.sandbox import wire
+from cubeport.adapters.sandbox.children import Progress
+from cubeport.adapters.sandbox.limits import SourceLimits
+from cubeport.catalog.disk.durable import FOLDER_MODE, make_folder, store_errors
+from cubeport.catalog.forms.canonical import is_id
+from cubeport.cubes import keys
+from cubeport.cubes.workload import Block, Made, divide, merge
+from cubeport.errors import SourceRejected
+
+MARK = "mark"
+"""The file that exists while the units are wanted. A worker that no longer sees it stops."""
+
+
+class Executor(Protocol):
+    """Runs orders on workers, each at least once."""
+
+    def run(
+        self,
+        orders: Sequence[Mapping[str, Any]],
+        *,
+        progress: Callable[[Collection[int]], None],
+        stop: Callable[[], None],
+    ) -> list[Mapping[str, Any]]:
+        """Return what :func:`cubeport.adapters.executors.worker.make` returned for each order, in order, up to the first error.
+
+        Parameters
+        ----------
+        progress
+            Called again and again with the numbers of the orders that are done. If it raises, the rest is given up.
+        stop
+            Called to give up: it makes running orders end.
+
+        Raises
+        ------
+        ExecutorUnavailable
+            If the workers cannot be had, or keep dying.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the first child of this machine says is to be written."""
+
+    arrays: tuple[str, ...]
+    """All arrays, in the order of the store."""
+    blocks: tuple[Block, ...]
+    left_out: tuple[str, ...]
+    """The variables of the sources that are not in the cube."""
+
+
+@dataclass(frozen=True, slots=True)
+class Divided:
+    """Has the chunks of a cube written by an executor.
+
+    Parameters
+    ----------
+    unit_bytes
+        About how many decoded bytes a unit has. A smaller cube is not divided.
+    """
+
+    executor: Executor
+    limits: SourceLimits
+    unit_bytes: int
+
+    def write(
+        self,
+        plan: Plan,
+        request: Mapping[str, Any],
+        *,
+        sources: Sequence[Path],
+        read: Sequence[Path],
+        target: Path,
+        progress: Progress | None,
+    ) -> dict[str, str]:
+        """Have all chunks of *plan* written to the cube in *target*, which has the metadata. Return the digest of each array.
+
+        Raises
+        ------
+        SourceRejected
+            What the first child raises, in the same words.
+        Corrupt
+            If what the workers made does not fit together. Nothing was merged then.
+        ExecutorUnavailable
+            If the workers cannot be had.
+        """
+        self._check(plan)
+        units = divide(plan.blocks, self.unit_bytes)
+        with _folder(target.with_name("units")) as folder:
+            order = _Orders(request, sources, read, folder, self.limits)
+            parts = [sources[first : first + _VERIFIED] for first in range(0, len(sources), _VERIFIED)]
+            told = _Told(progress, "checking", [len(part) for part in parts])
+            self._run([order.verify(part, plan.left_out) for part in parts], told, folder)
+            told = _Told(progress, "writing", [unit.size for unit in units])
+            answers = self._run([order.write([list(box) for box in unit.boxes]) for unit in units], told, folder)
+            chunks = [believed(_ChunksAnswer, each["result"]) for each in answers]
+            made = [[each.value() for each in answer.chunks] for answer in chunks]
+            digests = merge(units, made, plan.arrays)
+            with store_errors("put the units together"):
+                for answer, part in zip(answers, made, strict=True):
+                    _move(folder / _checked(answer["folder"]) / CUBE, target / CUBE, part)
+        return digests
+
+    def _check(self, plan: Plan) -> None:
+        """Refuse names that no array has and more chunks than may be: a source may have controlled the child that said so."""
+        named = all(keys.is_node(name) for name in plan.arrays) and len({*plan.arrays}) == len(plan.arrays)
+        fits = all(
+            box.array in plan.arrays and len(box.start) == len(box.stop) and chunks <= box.volume for box, chunks, _ in plan.blocks
+        )
+        if not (named and fits):
+            raise SourceRejected("the process that read it gave no valid answer", reason="crashed")
+        self.limits.check("chunks", sum(each.box.volume for each in plan.blocks), "the chunks of the cube")
+
+    def _run(self, orders: Sequence[Mapping[str, Any]], told: _Told, folder: Path) -> list[Mapping[str, Any]]:
+        """Return the answers. Raises the first error among them."""
+        answers = self.executor.run(orders, progress=told, stop=partial((folder / MARK).unlink, missing_ok=True))
+        for each in answers:
+            if "error" in each:
+                raise wire.error_from_mapping(each["error"])
+        return answers
+
+
+_VERIFIED = 8
+"""How many sources one worker checks at a time, before any of their values are read."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Orders:
+    """Makes orders for workers, as plain values. Paths are those of this machine, and must lead to the same files there."""
+
+    request: Mapping[str, Any]
+    sources: Sequence[Path]
+    read: Sequence[Path]
+    folder: Path
+    limits: SourceLimits
+
+    def verify(self, sources: Sequence[Path], left_out: Sequence[str]) -> dict[str, Any]:
+        return self._order("verify", {"group": self.request["group"], "left_out": list(left_out)}, sources)
+
+    def write(self, boxes: Sequence[Sequence[object]]) -> dict[str, Any]:
+        return self._order("write", {**self.request, "boxes": boxes}, self.sources)
+
+    def _order(self, task: str, request: Mapping[str, Any], sources: Sequence[Path]) -> dict[str, Any]:
+        return {
+            "version": version("cubeport"),
+            "task": task,
+            "request": request,
+            "sources": [[str(each), *seen(each)] for each in sources],
+            "read": [str(each) for each in self.read],
+            "folder": str(self.folder),
+            "limits": self.limits.to_mapping(),
+        }
+
+
+def seen(path: Path) -> list[int]:
+    """Return what tells a source from another state of it on all machines that see it: size, and time of change in ns."""
+    status = path.lstat()
+    return [status.st_size, status.st_mtime_ns] if stat.S_ISREG(status.st_mode) else []
+
+
+class _Told:
+    """Reports how much of the orders is done."""
+
+    def __init__(self, progress: Progress | None, phase: str, sizes: Sequence[int]) -> None:
+        self._progress, self._phase, self._sizes = progress, phase, sizes
+
+    def __call__(self, done: Collection[int]) -> None:
+        if self._progress is not None:
+            self._progress(self._phase, sum(self._sizes[number] for number in done), sum(self._sizes))
+
+
+type _Index = Annotated[list[Annotated[int, Field(ge=0)]], Field(max_length=64)]
+type _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Chunk(RootModel[tuple[str, _Index, _Sha256, Annotated[int, Field(ge=1)] | None]]):
+    def value(self) -> Made:
+        array, index, digest, size = self.root
+        return Made(array, tuple(index), digest, size)
+
+
+class _ChunksAnswer(Answer):
+    chunks: Annotated[list[_Chunk], Field(max_length=1_000_000)]
+
+
+@contextmanager
+def _folder(path: Path) -> Iterator[Path]:
+    """Make the folder of the units, and its mark for the duration of the block."""
+    mark = path / MARK
+    with store_errors("make a folder for workers"):
+        make_folder(path)
+        mark.write_bytes(b"")
+    try:
+        yield path
+    finally:
+        mark.unlink(missing_ok=True)
+
+
+def _checked(name: object) -> str:
+    """Return the name of the folder that a worker made. Raises SourceRejected for any other name."""
+    if not isinstance(name, str) or not is_id(name):
+        raise SourceRejected("a worker gave no valid answer", reason="crashed")
+    return name
+
+
+def _move(made: Path, target: Path, chunks: Sequence[Made]) -> None:
+    """Move the objects of *chunks* from the cube *made* to the cube *target*, neither of them through a link.
+
+    Raises
+    ------
+    SourceRejected
+        ``unsafe``, if an object is missing, is not a regular file, or has another length than the worker said.
+    """
+    sizes: dict[str, int] = {keys.chunk(each.array, each.index): each.size for each in chunks if each.size is not None}
+    for folder, names in by_folder(sizes):
+        with _without_links(), beneath_if_there(made, folder.parts) as source, _made(target, folder.parts) as goal:
+            for key in names:
+                name = key.rpartition("/")[2]
+                if source is None or not _arrived(name, source, sizes[key]):
+                    raise SourceRejected(f"{key!r} did not arrive as the worker wrote it", reason="digest-mismatch")
+                os.rename(name, name, src_dir_fd=source, dst_dir_fd=goal)
+
+
+@contextmanager
+def _without_links() -> Iterator[None]:
+    """Refuse a link in the place of a folder: only a child that a source controls makes one."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENOTDIR):
+            raise SourceRejected("a folder of chunks is not a folder", reason="unsafe") from error
+        raise
+
+
+@contextmanager
+def _made(root: Path, folders: Sequence[str]) -> Iterator[int]:
+    """Open the folder below *root* as :func:`beneath`; make what is missing."""
+    with ExitStack() as stack:
+        opened = stack.enter_context(descriptor(root, FOLDER))
+        for number, name in enumerate(folders):
+            with suppress(FileExistsError):
+                os.mkdir(name, FOLDER_MODE, dir_fd=opened)
+            opened = stack.enter_context(beneath(root, folders[: number + 1]))
+        yield opened
+
+
+def _arrived(name: str, folder: int, size: int) -> bool:
+    try:
+        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return stat.S_ISREG(status.st_mode) and status.st_nlink == 1 and status.st_size == size

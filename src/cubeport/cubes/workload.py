@@ -1,0 +1,139 @@
+"""How the chunks of an ingestion are divided among workers, and how what they made becomes one cube again.
+
+A unit is a set of whole chunks. No chunk is in two units, so workers need no lock, and a unit that is made twice gives the same
+objects.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from cubeport.errors import Corrupt
+
+type Index = tuple[int, ...]
+
+UNIT_CHUNKS = 20_000
+"""The most chunks in a unit: a worker's answer names each."""
+
+
+class Box(NamedTuple):
+    """Chunks of one array that are beside each other: from the index *start* to *stop*, which is not included."""
+
+    array: str
+    start: Index
+    stop: Index
+
+    @property
+    def volume(self) -> int:
+        """How many chunks it has."""
+        return math.prod(end - first for first, end in zip(self.start, self.stop, strict=True))
+
+    def indices(self) -> Iterator[Index]:
+        """Yield the index of each chunk, in C order."""
+        return itertools.product(*(range(first, end) for first, end in zip(self.start, self.stop, strict=True)))
+
+
+class Block(NamedTuple):
+    """A box that is best read at once, because it covers the chunks of the source."""
+
+    box: Box
+    chunks: int
+    """How many of its chunks must be written. An update shares the others with the version before."""
+    size: int
+    """Their decoded size in bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """The part of one worker."""
+
+    boxes: tuple[Box, ...]
+    chunks: int
+    """How many chunks of the boxes it writes."""
+    size: int
+    """In decoded bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A chunk that a worker made."""
+
+    array: str
+    index: Index
+    digest: str
+    """The sha256 of its values in hex."""
+    size: int | None
+    """The length of its object in bytes; ``None`` if all values are the fill value, so that there is no object."""
+
+
+def divide(blocks: Sequence[Block], unit_bytes: int) -> tuple[Unit, ...]:
+    """Return *blocks* in order as units of at most *unit_bytes*. A larger block is a unit by itself."""
+    units: list[Unit] = []
+    taken: list[Block] = []
+
+    def close() -> None:
+        if taken:
+            units.append(Unit(tuple(each.box for each in taken), sum(b.chunks for b in taken), sum(b.size for b in taken)))
+            taken.clear()
+
+    for each in blocks:
+        if not each.chunks:
+            continue
+        full = sum(b.size for b in taken) + each.size > unit_bytes or sum(b.chunks for b in taken) + each.chunks > UNIT_CHUNKS
+        if full:
+            close()
+        taken.append(each)
+    close()
+    check_disjoint(units)
+    return tuple(units)
+
+
+def check_disjoint(units: Sequence[Unit]) -> None:
+    """Raise Corrupt if two units have the same chunk."""
+    seen: set[tuple[str, Index]] = set()
+    for unit in units:
+        for box in unit.boxes:
+            for index in box.indices():
+                _once(seen, box.array, index)
+
+
+def merge(units: Sequence[Unit], answers: Sequence[Sequence[Made]], arrays: Sequence[str]) -> dict[str, str]:
+    """Return the digest of each of *arrays* from the chunks that the worker of each unit made.
+
+    Raises
+    ------
+    Corrupt
+        If two units made the same chunk, or if a unit made another chunk than its own, or not all of its own.
+    """
+    check_disjoint(units)
+    seen: set[tuple[str, Index]] = set()
+    found: dict[str, dict[Index, bytes]] = {name: {} for name in arrays}
+    for number, (unit, made) in enumerate(zip(units, answers, strict=True)):
+        own = {(box.array, index) for box in unit.boxes for index in box.indices()}
+        for each in made:
+            if (each.array, each.index) not in own:
+                raise Corrupt(f"Unit {number} made {_shown(each.array, each.index)}, which is not in it.", next_step=_STEP)
+            _once(seen, each.array, each.index)
+            found[each.array][each.index] = bytes.fromhex(each.digest)
+        if len(made) != unit.chunks:
+            raise Corrupt(f"Unit {number} made {len(made)} of {unit.chunks} chunks.", next_step=_STEP)
+    # As in the store: the sha256 of the chunks' sha256s, in C order.
+    return {name: hashlib.sha256(b"".join(chunks[index] for index in sorted(chunks))).hexdigest() for name, chunks in found.items()}
+
+
+_STEP = "nothing was published; install the same release of cubeport on all workers, and try again"
+
+
+def _once(seen: set[tuple[str, Index]], array: str, index: Index) -> None:
+    if (array, index) in seen:
+        raise Corrupt(f"Two units have the chunk {_shown(array, index)}, so nothing is merged.", next_step=_STEP)
+    seen.add((array, index))
+
+
+def _shown(array: str, index: Index) -> str:
+    return "/".join((array, "c", *map(str, index)))

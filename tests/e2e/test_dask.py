@@ -1,0 +1,296 @@
+"""Ingestions on a real Dask cluster: the same bytes as without it, whatever happens to workers and scheduler."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import xarray as xr
+from tests import dask_cluster
+from tests.dask_cluster import Cluster
+
+import cubeport
+from cubeport.main import prepare
+from cubeport.service.ingestions import FileOptions, Ingestion, IngestionRequest
+
+from .conftest import CUBEPORT, cli, start, stop
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+UNIT = 4_000_000
+"""Bytes of a unit: each of the tests' ingestions has at least eight."""
+FILES = 12
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with dask_cluster.running(tmp_path_factory.mktemp("dask") / "cluster", 2) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """12 files of 10 days, compressed."""
+    folder = tmp_path_factory.mktemp("sources")
+    made = []
+    for number in range(FILES):
+        values = np.round(np.random.default_rng(number).normal(280, 10, (10, 180, 360)), 1).astype("float32")
+        cube = xr.Dataset(
+            {"t": (("time", "lat", "lon"), values, {"units": "K"})},
+            coords={
+                "time": ("time", 10 * number + np.arange(10), {"units": "days since 2000-01-01", "standard_name": "time"}),
+                "lat": ("lat", np.linspace(-89.5, 89.5, 180), {"units": "degrees_north"}),
+                "lon": ("lon", np.arange(360.0), {"units": "degrees_east"}),
+            },
+        )
+        made.append(folder / f"days-{number:02}.nc")
+        cube.to_netcdf(made[-1], encoding={"t": {"zlib": True, "complevel": 1, "chunksizes": (1, 180, 360)}})
+    return made
+
+
+def flags(cluster: Cluster, **more: Any) -> dict[str, Any]:
+    return {"jobs__executor": "dask", "jobs__dask_address": cluster.address, "jobs__unit_bytes": UNIT, **more}
+
+
+def ingested(root: Path, files: list[Path], listener: Callable[[str, int, int], None] | None = None, **settings: Any) -> Ingestion:
+    """Ingest *files* into a new instance."""
+    prepare(root)
+    with cubeport.connect(root, **settings) as service:
+        return service.ingest_here(IngestionRequest(dataset_id="d"), FileOptions(files=tuple(map(str, files))), listener=listener)
+
+
+def stored(root: Path) -> dict[str, str]:
+    [folder] = root.glob("data/store/d/*")
+    return {
+        str(each.relative_to(folder)): hashlib.sha256(each.read_bytes()).hexdigest() for each in folder.rglob("*") if each.is_file()
+    }
+
+
+def attempts(root: Path) -> int:
+    """How many times a unit was begun."""
+    return sum(each.is_dir() for each in root.glob("data/staging/*/units/*"))
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory, files: list[Path]) -> dict[str, str]:
+    """The version that this process makes alone."""
+    root = tmp_path_factory.mktemp("plain") / "instance"
+    assert ingested(root, files).status == "completed"
+    return stored(root)
+
+
+def test_twelve_files_are_the_same_bytes(cluster: Cluster, files: list[Path], plain: dict[str, str], tmp_path: Path) -> None:
+    begun: list[int] = []
+    phases: list[str] = []
+
+    def listener(phase: str, done: int, total: int) -> None:
+        phases.append(phase)
+        begun.append(attempts(tmp_path / "instance"))
+
+    done = ingested(tmp_path / "instance", files, listener, **flags(cluster))
+    assert done.status == "completed", done.error
+    assert stored(tmp_path / "instance") == plain
+    assert max(begun) >= 8, "the workers made it"
+    assert not any((tmp_path / "instance" / "data" / "staging").iterdir())
+    assert list(dict.fromkeys(phases)) == [
+        "waiting",
+        "planning",
+        "checking",
+        "writing",
+        "measuring",
+        "sealing",
+        "committing",
+        "done",
+    ]
+
+
+def test_a_worker_killed_in_the_middle_changes_nothing(
+    cluster: Cluster, files: list[Path], plain: dict[str, str], tmp_path: Path
+) -> None:
+    """A worker is killed while its child writes, at ten points of the work; another one takes its place."""
+    for point in range(10):
+        root = tmp_path / str(point)
+        killed: list[int] = []
+        begun: list[int] = []
+
+        def listener(phase: str, done: int, total: int) -> None:
+            begun.append(attempts(root))  # noqa: B023 - it is used in this turn of the loop
+            late = phase == "writing" and done >= point * total / 10  # noqa: B023
+            early = phase == "checking" and point == 0 and total > 0  # noqa: B023
+            if (late or early) and not killed and (busy := cluster.busy()):  # noqa: B023
+                killed.append(busy[0].pid)  # noqa: B023
+                cluster.kill(busy[0])
+                cluster.add()
+
+        done = ingested(root, files, listener, **flags(cluster))
+        assert done.status == "completed", done.error
+        assert stored(root) == plain
+        assert killed, f"nobody was killed at {point}"
+        shutil.rmtree(root)
+    cluster.wait(2)
+
+
+def test_all_workers_killed_and_started_again(cluster: Cluster, files: list[Path], plain: dict[str, str], tmp_path: Path) -> None:
+    killed: list[int] = []
+
+    def listener(phase: str, done: int, total: int) -> None:
+        if phase == "writing" and done and not killed:
+            for each in tuple(cluster.workers):
+                killed.append(each.pid)
+                cluster.kill(each)
+            cluster.add()
+            cluster.add()
+
+    done = ingested(tmp_path / "instance", files, listener, **flags(cluster))
+    assert done.status == "completed", done.error
+    assert len(killed) == 2
+    assert stored(tmp_path / "instance") == plain
+    cluster.wait(2)
+
+
+def test_a_damaged_file_is_refused_in_the_same_words(cluster: Cluster, files: list[Path], tmp_path: Path) -> None:
+    bad = [tmp_path / each.name for each in files]
+    for source, target in zip(files, bad, strict=True):
+        shutil.copy(source, target)
+    middle = bad[7].stat().st_size // 2
+    with bad[7].open("r+b") as file:
+        file.seek(middle)
+        file.write(os.urandom(5_000))
+    words = []
+    for name, settings in (("alone", {}), ("dask", flags(cluster))):
+        done = ingested(tmp_path / name, bad, **settings)
+        assert done.status == "failed"
+        assert done.error is not None
+        words.append({key: value for key, value in done.error.items() if key != "operation_id"})
+        assert not any((tmp_path / name / "data" / "staging").iterdir())
+    assert words[0] == words[1]
+    assert "days-07.nc" in words[0]["detail"]
+
+
+def test_a_cancelled_ingestion_leaves_nothing_and_the_workers_are_free(cluster: Cluster, files: list[Path], tmp_path: Path) -> None:
+    root = tmp_path / "instance"
+    prepare(root)
+    with cubeport.connect(root, **flags(cluster)) as service:
+
+        def listener(phase: str, done: int, total: int) -> None:
+            if phase == "writing" and done:
+                service.cancel(service.ingestions().items[0].ingestion_id)
+
+        options = FileOptions(files=tuple(map(str, files)))
+        done = service.ingest_here(IngestionRequest(dataset_id="d"), options, listener=listener)
+        assert done.status == "cancelled"
+        assert not any((root / "data" / "staging").iterdir())
+        assert not list(root.glob("data/store/*/*"))
+    deadline = time.monotonic() + 10
+    while cluster.busy() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not cluster.busy()
+
+
+def test_a_server_that_dies_leaves_nothing_behind_at_the_workers(cluster: Cluster, files: list[Path], tmp_path: Path) -> None:
+    root = tmp_path / "instance"
+    prepare(root)
+    environment = {**os.environ, **{f"CUBEPORT_{key.upper()}": str(value) for key, value in flags(cluster).items()}}
+    words = ["ingest", *files, "--id", "d", "--instance", root]
+    process = subprocess.Popen([*CUBEPORT, *map(str, words)], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (attempts(root) > 2 and cluster.busy()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert process.poll() is None, "it was killed before its end"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    recovered = cli("recover", "--instance", root)
+    assert recovered.returncode == 0, recovered.stderr
+    deadline = time.monotonic() + 30
+    while cluster.busy() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not cluster.busy()
+    assert not any((root / "data" / "staging").iterdir())
+
+
+def test_a_scheduler_that_does_not_answer_is_a_refusal(
+    cluster: Cluster, files: list[Path], plain: dict[str, str], tmp_path: Path
+) -> None:
+    nobody = flags(cluster, jobs__dask_address="tcp://127.0.0.1:9", jobs__dask_wait_s=1)
+    began = time.monotonic()
+    done = ingested(tmp_path / "nobody", files, **nobody)
+    assert done.status == "failed"
+    assert done.error is not None
+    assert (done.error["kind"], done.error["detail"]) == (
+        "executor-unavailable", "The Dask scheduler tcp://127.0.0.1:9 does not answer."
+    )  # fmt: skip
+    assert time.monotonic() - began < 60
+    assert not any((tmp_path / "nobody" / "data" / "staging").iterdir())
+    # What a worker is not needed for goes on.
+    with cubeport.connect(tmp_path / "nobody", **nobody) as service:
+        small = service.ingest_here(IngestionRequest(dataset_id="small"), FileOptions(files=(str(files[0]),)))
+        assert small.status == "completed", small.error
+
+
+def test_a_stopped_scheduler_and_one_without_workers_are_refusals(files: list[Path], tmp_path: Path) -> None:
+    with dask_cluster.running(tmp_path / "empty", 0) as empty:
+        done = ingested(tmp_path / "none", files, **flags(empty, jobs__dask_wait_s=2))
+        assert done.error is not None
+        assert done.error["detail"] == f"The Dask scheduler {empty.address} has no workers."
+        empty.add()
+        empty.wait(1)
+        stopped: list[float] = []
+
+        def listener(phase: str, done: int, total: int) -> None:
+            if phase == "writing" and done and not stopped:
+                stopped.append(time.monotonic())
+                empty.scheduler.send_signal(signal.SIGSTOP)
+
+        try:
+            done = ingested(tmp_path / "stopped", files, listener, **flags(empty, jobs__dask_wait_s=3))
+            assert done.error is not None
+            assert done.error["kind"] == "executor-unavailable"
+            assert time.monotonic() - stopped[0] < 60
+        finally:
+            empty.scheduler.send_signal(signal.SIGCONT)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a mount namespace needs root")
+def test_a_worker_that_does_not_see_the_folder_is_named(files: list[Path], tmp_path: Path) -> None:
+    """The worker has an empty folder where the server has its data, as on a machine without the mount."""
+    root = tmp_path / "instance"
+    (root / "data").mkdir(parents=True)
+    with dask_cluster.running(tmp_path / "cluster", 0) as apart:
+        apart.add("unshare", "--mount", "sh", "-c", f'mount -t tmpfs none {root}/data && exec "$@"', "sh")
+        apart.wait(1)
+        done = ingested(root, files, **flags(apart))
+        assert done.error is not None
+        assert done.error["kind"] == "executor-unavailable"
+        assert "does not see the data folder of the server" in done.error["detail"]
+        assert "mount the folder of data_dir" in done.error["next"]
+
+
+def test_ready_and_doctor_say_whether_the_scheduler_answers(cluster: Cluster, tmp_path: Path) -> None:
+    root = tmp_path / "instance"
+    prepare(root)
+    service = root / "config" / "service.yaml"
+    text = service.read_text()
+    for address, word in ((cluster.address, "ok"), ("tcp://127.0.0.1:9", "executor-unavailable")):
+        service.write_text(f"{text}\njobs: {{executor: dask, dask_address: '{address}'}}\n")
+        process, url = start(root)
+        try:
+            answer = httpx.get(url + "/ready", timeout=30, trust_env=False)
+            assert answer.status_code == 200  # readers need no executor
+            assert answer.json()["executor"] == ({"status": "ok", "workers": 2, "threads": 2} if word == "ok" else {"status": word})
+        finally:
+            stop(process)
+        doctor = cli("doctor", "--instance", root, "--json")
+        found = [each for each in json.loads(doctor.stdout) if each["place"] == "jobs.dask_address"]
+        assert [(each["kind"], each["level"]) for each in found] == [("executor", "ok") if word == "ok" else (word, "error")]
+        assert doctor.returncode == (0 if word == "ok" else 1)
