@@ -743,7 +743,7 @@ class TestWeights:
         [
             ("weights=people-finer:v&statistic=sum", 400, "does not go with weights"),
             ("weights=people-finer:nothing", 400, "has no variable nothing"),
-            ("weights=nowhere:v", 404, "no such dataset"),
+            ("weights=no-such-one:v", 404, "no such dataset"),
             ("weights=people-finer", 400, "must be dataset:variable"),
             ("weights=negative:v", 400, "negative"),
         ],

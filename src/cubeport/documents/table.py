@@ -67,7 +67,9 @@ def encode(cut: Cut, *, deadline: Callable[[], None] = lambda: None) -> bytes:
 
 
 def _axes(cut: Cut, group: Group, dimensions: Sequence[str], shape: Sequence[int]) -> tuple[list[bytes], list[Array]]:
-    """Return the names and columns of labels: the axis (or the indices) of each dimension, then the positions of cells."""
+    """Return the names and columns of labels: the axis (or the indices) of each dimension, the place, height and time that all
+    cells have, then the positions of cells.
+    """
     import numpy as np
 
     time = time_axis(cut.description)
@@ -82,6 +84,12 @@ def _axes(cut: Cut, group: Group, dimensions: Sequence[str], shape: Sequence[int
             texts = cell_texts(cut.windows.along[dimension].indices())
         names.append(quoted(dimension if axis is None else axis.name))
         columns.append(np.tile(np.repeat(texts, prod(shape[at + 1 :])), prod(shape[:at])))
+    for axis in group.named.values():
+        if axis.scalar and axis.name in cut.labels and axis.name not in dimensions:
+            labels = cut.labels[axis.name]
+            texts = cell_texts(np.array([str(stamp_at(int(each))) for each in labels], dtype=object) if axis is time else labels)
+            names.append(quoted(axis.name))
+            columns.append(np.repeat(texts, prod(shape)))
     spatial = cut.description.spatial
     if group.composite and cut.positions is not None and spatial.family in ("curvilinear", "unstructured"):
         order = [dimensions.index(each) for each in group.composite]

@@ -279,7 +279,8 @@ class Pictures:
             )
         raw = opened.raw(field, windows.along, deadline=deadline)
         values = opened.decode(field, raw)
-        order_of = [dimensions.index(each) for each in (*chosen, *places.dimensions)]
+        # The place of data at one place is no dimension of theirs.
+        order_of = [dimensions.index(each) for each in (*chosen, *places.dimensions) if each in dimensions]
         return values.transpose(order_of).reshape([along[each].size for each in places.dimensions]), tuple(begins)
 
     def _look(self, shown: PublishedView, field: str, query: PictureQuery, values: Array | None) -> Look:

@@ -265,14 +265,10 @@ def _single(description: CubeDescription, windows: Windows, known: set[str]) -> 
         if window.size != 1:
             axis = next((each for each in description.axes if each.dimension == dimension), None)
             name = axis.name if axis is not None else dimension
-            labels = [] if axis is None or axis.values is None else [str(each) for each in axis.values[:8]]
-            some = f", such as {', '.join(labels)}" if labels else ""
+            labels = _first_labels(axis, window)
+            some = f", such as {', '.join(labels)}"
             parameter = "z" if axis is not None and axis.kind == "z" else "subset"
-            wanted = (
-                f"z={labels[0] if labels else 'LEVEL'}"
-                if parameter == "z"
-                else f"subset={name}({labels[0] if labels else 'VALUE'})"
-            )
+            wanted = f"z={labels[0]}" if parameter == "z" else f"subset={name}({labels[0]})"
             problems.append(
                 Problem(("query", parameter), "missing", f"must take one of the {window.size} values of {name}{some}: {wanted}")
             )
@@ -280,6 +276,16 @@ def _single(description: CubeDescription, windows: Windows, known: set[str]) -> 
     if problems:
         raise InvalidRequest(f"{problems[0].loc[1]} {problems[0].message}.", errors=problems)
     return found
+
+
+def _first_labels(axis: Axis | None, window: Window) -> list[str]:
+    """Return the first labels of an axis in a window, as a query takes them; the indices if the axis has no labels."""
+    places = window.indices()[:8].tolist()
+    if axis is not None and axis.values is not None:
+        return [str(axis.values[each]) for each in places]
+    if axis is None or axis.first is None:
+        return [str(each) for each in places]
+    return [f"{axis.first + each * (axis.step or 0.0):.10g}" for each in places]
 
 
 def _around(weights: Weights, dimensions: tuple[str, ...]) -> dict[str, Window]:

@@ -24,7 +24,7 @@ class _Csv(Encoder):
                 axis = next((each for each in part.description.axes if each.dimension == dimension and not each.scalar), None)
                 known = axis is not None and axis.name in labels
                 width += 4.0 if axis is None or not known else 21.0 if axis is clock else mean_length(labels[axis.name])
-            width += 18.0 * len(group.composite)
+            width += 18.0 * (len(group.composite) + sum(axis.scalar for axis in group.named.values()))
             size += rows * (width + sum(value_length(part, field.name) for field in group.fields))
         return int(size)
 

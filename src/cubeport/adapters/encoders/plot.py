@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from cubeport.cubes.cut import Cut
-from cubeport.cubes.description import Axis
+from cubeport.cubes.description import Axis, CubeDescription
 from cubeport.cubes.forms import Encoder, Room
 from cubeport.cubes.part import Deadline, Part
 from cubeport.cubes.selection import stamp_at
@@ -44,12 +45,12 @@ def line_of(cut: Cut) -> plot.Line:
     if len(long) > 1:
         raise NotAcceptable(
             f"A plot is along one axis, and {' and '.join(dimension for dimension, _ in long)} are left.",
-            next_step="Choose one time with t or one level with z.",
+            next_step=f"Choose one label of all but one: {', '.join(_choice(description, each) for each, _ in long)}.",
         )
     time = time_axis(description)
     dimension = long[0][0] if long else (time.dimension if time is not None else variable.dimensions[0])
     axis = next((each for each in description.axes if each.dimension == dimension and not each.scalar), None)
-    title = variable.title
+    title = ", ".join((variable.title, *_held(cut, variable.dimensions, dimension)))
     flat = values.ravel()
     if axis is None or axis.name not in cut.labels:
         indices = np.arange(flat.size)
@@ -59,6 +60,30 @@ def line_of(cut: Cut) -> plot.Line:
         stamps = _short([str(stamp_at(int(each))) for each in labels])
         return plot.Line(np.asarray(labels, "float64"), stamps, flat, title, variable.units)
     return _along(axis, np.asarray(labels), flat, title, variable.units)
+
+
+def _choice(description: CubeDescription, dimension: str) -> str:
+    """Return the parameter of a plot that chooses a label of a dimension."""
+    axis = next((each for each in description.axes if each.dimension == dimension and not each.scalar), None)
+    if axis is not None and axis is time_axis(description):
+        return "one time with t"
+    if axis is not None and axis.kind == "z":
+        return "one level with z"
+    return f"one label with subset={dimension if axis is None else axis.name}(…)"
+
+
+def _held(cut: Cut, dimensions: Sequence[str], drawn: str) -> Iterator[str]:
+    """Yield the label at which the plot is, of each other axis than the place that has several: a member or a level."""
+    for dimension in dimensions:
+        axis = next((each for each in cut.description.axes if each.dimension == dimension and not each.scalar), None)
+        if dimension == drawn or axis is None or axis.kind in ("x", "y") or axis.size == 1 or axis.name not in cut.labels:
+            continue
+        label = cut.labels[axis.name][0]
+        if axis is time_axis(cut.description):
+            yield str(stamp_at(int(label)))
+        else:
+            text = f"{label:g}" if isinstance(label, float) else str(label)
+            yield f"{axis.name} {text}{f' {axis.units}' if axis.units and axis.units != '1' else ''}"
 
 
 def _along(axis: Axis, labels: Any, values: Any, title: str, units: str | None) -> plot.Line:

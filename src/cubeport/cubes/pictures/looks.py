@@ -57,6 +57,10 @@ _BY_UNITS: Mapping[str, str] = {
 }
 
 
+_FARTHEST = 8e307
+"""Colours end here, because double precision does not hold the length of a longer range."""
+
+
 @dataclass(frozen=True, slots=True)
 class Look:
     """How a variable is drawn."""
@@ -86,7 +90,7 @@ class Look:
             known = sorted_flags[at] == numbers
             return np.where(known, order[at] % (STEPS + 1) + 1, 0).astype("uint8")
         numbers = numbers.astype("float32" if numbers.dtype.itemsize <= 4 else "float64", copy=False)
-        low, high = self.low, self.high
+        low, high = max(self.low, -_FARTHEST), min(self.high, _FARTHEST)
         shown = np.isfinite(numbers)
         if self.logarithmic:
             shown &= numbers > 0
@@ -94,8 +98,12 @@ class Look:
             low, high = math.log10(low), math.log10(high)
         if self.hide_beyond:
             shown &= (numbers >= low) & (numbers <= high)
+        # The ends of a range may be one number here, or so near each other that no finite number of steps fits.
+        gain = self.steps / (high - low) if high > low else 0.0
+        if not math.isfinite(gain):
+            gain = 0.0
         with np.errstate(invalid="ignore", over="ignore"):
-            scaled = np.clip((numbers - low) * (self.steps / (high - low)), 0, self.steps - 1)
+            scaled = np.clip((numbers - low) * gain, 0, self.steps - 1)
         return np.where(shown, np.where(shown, scaled, 0).astype("int64") + 1, 0).astype("uint8")
 
     def colours(self) -> Array:
@@ -194,7 +202,9 @@ def _measured(variable: Variable) -> tuple[float, float]:
     if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
         raise ValueError(f"{variable.name} has no value to draw")
     if high <= low:
-        return low - 0.5, low + 0.5
+        half = max(0.5, abs(low) * 1e-6)  # so that the ends of a range around 1e20 differ
+        return low - half, low + half
+    low, high = max(low, -_FARTHEST), min(high, _FARTHEST)
     step = _nice((high - low) / 20)
     return round_to(math.floor(low / step) * step, 12), round_to(math.ceil(high / step) * step, 12)
 

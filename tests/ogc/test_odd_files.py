@@ -1,0 +1,197 @@
+"""Odd files at the doors of pictures, tables and plots: each answer is right, or refused with a next step that works."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import xarray as xr
+
+LON = {"units": "degrees_east", "standard_name": "longitude"}
+LAT = {"units": "degrees_north", "standard_name": "latitude"}
+DAYS = {"units": "days since 2020-01-01", "standard_name": "time"}
+DEPTH = {"units": "m", "standard_name": "depth", "positive": "down", "axis": "Z"}
+
+
+@pytest.fixture(scope="module")
+def keep(stored: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, xr.Dataset], str]:
+    folder = tmp_path_factory.mktemp("odd")
+
+    def write(name: str, data: xr.Dataset) -> str:
+        path: Path = folder / f"odd-{name}.nc"
+        if not path.exists():
+            data.to_netcdf(path, engine="netcdf4")
+        return str(stored(str(path)).dataset_id)
+
+    return write
+
+
+def grid(values: Any, **attributes: Any) -> xr.Dataset:
+    return xr.Dataset(
+        {"t": (("lat", "lon"), np.asarray(values).reshape(2, 3), attributes)},
+        {"lon": ("lon", [0.0, 10, 20], LON), "lat": ("lat", [30.0, 20], LAT)},
+    )
+
+
+def at_a_place(client: httpx.Client, dataset: str, lon: float, lat: float, **more: str) -> float | None:
+    """Return the value that a map shows at a place."""
+    box = f"{lon - 0.01},{lat - 0.01},{lon + 0.01},{lat + 0.01}"
+    asked = {"REQUEST": "GetFeatureInfo", "LAYERS": "t", "QUERY_LAYERS": "t", "CRS": "CRS:84", "BBOX": box}
+    pixel = {"WIDTH": "3", "HEIGHT": "3", "I": "1", "J": "1", "INFO_FORMAT": "application/json"}
+    answer = client.get(f"/wms/{dataset}", params=asked | pixel | more)
+    assert answer.status_code == 200, answer.text
+    found: float | None = answer.json()["features"][0]["properties"]["value"]
+    return found
+
+
+def rows(answer: httpx.Response) -> list[dict[str, str]]:
+    assert answer.status_code == 200, answer.text
+    return list(csv.DictReader(io.StringIO(answer.text)))
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("far-i8", np.arange(6) + 2**60 + 1),
+        ("far-u8", np.arange(6).astype("u8") + np.uint64(2**63 + 1)),
+        ("constant-1e20", np.full(6, 1e20)),
+        ("constant-minus-1e300", np.full(6, -1e300)),
+        ("both-ends", np.array([-1.7e308, 1.7e308, 0, 0, 0, 0])),
+        ("subnormal", np.array([0, 1e-320, 0, 0, 0, 0])),
+    ],
+)
+def test_a_range_that_double_precision_hardly_has_is_drawn(client: httpx.Client, keep: Any, name: str, values: Any) -> None:
+    dataset = keep(name, grid(values))
+    for path in ("thumbnail.png", "legend"):
+        assert client.get(f"/datasets/{dataset}/{path}").status_code == 200, path
+    for scale in ({}, {"LOGSCALE": "true", "COLORSCALERANGE": "1,1e300"}, {"COLORSCALERANGE": "auto"}):
+        drawn = {"REQUEST": "GetMap", "LAYERS": "t", "CRS": "CRS:84", "BBOX": "0,20,20,30", "WIDTH": "8", "HEIGHT": "8"}
+        answer = client.get(f"/wms/{dataset}", params={**drawn, "FORMAT": "image/png", **scale})
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "image/png"), answer.text
+
+
+def station(*, time: bool) -> xr.Dataset:
+    """Four depths below one place, whose time is a scalar too, or a series at one place."""
+    if time:
+        values = xr.Dataset({"t": ("time", np.arange(4.0) + 1)}, {"time": ("time", [0.0, 1, 2, 3], DAYS)})
+    else:
+        values = xr.Dataset({"t": ("z", np.arange(4.0) + 1)}, {"z": ("z", [0.0, 5, 10, 20], DEPTH), "time": ((), 2.0, DAYS)})
+    return values.assign_coords(lon=((), 5.0, LON), lat=((), 50.0, LAT)).assign(t=values.t.assign_attrs(units="K"))
+
+
+def test_a_map_of_data_at_one_place_has_their_value_there(client: httpx.Client, keep: Any) -> None:
+    series, profile = keep("one-series", station(time=True)), keep("one-profile", station(time=False))
+    assert at_a_place(client, series, 5, 50, TIME="2020-01-03") == 3.0
+    assert at_a_place(client, profile, 5, 50, ELEVATION="10") == 3.0
+    assert at_a_place(client, profile, 9, 50) is None
+    drawn = "REQUEST=GetMap&LAYERS=t&CRS=CRS:84&BBOX=4.9,49.9,5.1,50.1&WIDTH=9&HEIGHT=9&FORMAT=image/png"
+    assert client.get(f"/wms/{profile}?{drawn}").status_code == 200
+
+
+def test_a_table_tells_the_place_and_the_time_that_all_values_have(client: httpx.Client, keep: Any) -> None:
+    """They were in every form but CSV."""
+    profile, series = keep("one-profile", station(time=False)), keep("one-series", station(time=True))
+    for path in (f"/ogcapi/collections/{profile}/coverage?f=csv", f"/datasets/{profile}/download?format=csv"):
+        found = rows(client.get(path))
+        assert {(each["lon"], each["lat"], each["time"]) for each in found} == {("5.0", "50.0", "2020-01-03T00:00:00Z")}
+        assert [(each["z"], each["t"]) for each in found] == [("0.0", "1.0"), ("5.0", "2.0"), ("10.0", "3.0"), ("20.0", "4.0")]
+    found = rows(client.get(f"/ogcapi/collections/{series}/position?coords=POINT(5 50)&f=csv"))
+    assert [(each["lon"], each["lat"], each["time"][:10], each["t"]) for each in found][1] == ("5.0", "50.0", "2020-01-02", "2.0")
+    now = keep("one-time", grid(range(6)).assign_coords(time=((), 2.0, DAYS)))
+    found = rows(client.get(f"/ogcapi/collections/{now}/coverage?f=csv"))
+    assert {each["time"] for each in found} == {"2020-01-03T00:00:00Z"}
+    assert [float(each["t"]) for each in found] == [0, 1, 2, 3, 4, 5]
+
+
+def curvilinear() -> xr.Dataset:
+    lon, lat = np.meshgrid(np.arange(0.0, 50, 10), [40.0, 30, 20, 10])
+    lon[0, 0] = lat[0, 0] = lon[2, 2] = lat[2, 2] = np.nan
+    return xr.Dataset(
+        {"t": (("y", "x"), np.arange(20.0).reshape(4, 5), {"coordinates": "lon lat", "units": "K"})},
+        {"lon": (("y", "x"), lon, LON), "lat": (("y", "x"), lat, LAT)},
+    )
+
+
+def test_a_cell_beside_one_without_a_position_is_on_maps_and_in_tables(client: httpx.Client, keep: Any, shelf: Any) -> None:
+    """It had no corners, so maps and tables had no value where positions had one."""
+    dataset, data = keep("hole", curvilinear()), curvilinear()
+    for at in np.ndindex(4, 5):
+        lon, lat = float(data.lon[at]), float(data.lat[at])
+        if lon == lon:
+            wanted = float(data.t[at])
+            point = client.get(f"/ogcapi/collections/{dataset}/position?coords=POINT({lon} {lat})").json()
+            assert point["ranges"]["t"]["values"] == [wanted]
+            assert at_a_place(client, dataset, lon, lat) == wanted, at
+    assert at_a_place(client, dataset, 20, 20) is None
+    ring = [[19, 29], [21, 29], [21, 31], [19, 31], [19, 29]]
+    zone = {"type": "Feature", "properties": {"code": "a"}, "geometry": {"type": "Polygon", "coordinates": [ring]}}
+    table = client.post(
+        f"/datasets/{dataset}/table?id_property=code&statistic=mean,count", json={"type": "FeatureCollection", "features": [zone]}
+    )
+    assert float(rows(table)[0]["value"]) == 7
+
+
+def levels(**dims: Any) -> xr.Dataset:
+    data = grid(np.arange(6.0), units="K").expand_dims(time=np.array([0.0, 1]))
+    data["time"].attrs = DAYS
+    for name, (labels, attributes) in reversed(dims.items()):
+        data = data.expand_dims({name: labels if labels is not None else 3})
+        if labels is not None:
+            data[name].attrs = attributes
+    number = np.arange(data.t.size, dtype="f8").reshape(data.t.shape)
+    return data.assign(t=(data.t.dims, number, {"units": "K"}))
+
+
+ASKED = {
+    "depths": levels(z=([0.0, 10, 100], DEPTH)),
+    "numbers-of-levels": levels(z=(np.array([1, 2, 3], "i4"), {"units": "level", "axis": "Z", "positive": "down"})),
+    "members": levels(realization=(np.array([1, 2, 3], "i4"), {"standard_name": "realization"})),
+    "members-without-labels": levels(ens=(None, {})),
+    "steps": levels(step=([0.0, 6, 12], {"units": "hours", "standard_name": "forecast_period"})),
+}
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_a_table_that_needs_one_label_names_labels_that_work(client: httpx.Client, keep: Any, name: str) -> None:
+    dataset = keep(name, ASKED[name])
+    ring = [[-4, 16], [24, 16], [24, 34], [-4, 34], [-4, 16]]
+    zone = {"type": "Feature", "properties": {"code": "a"}, "geometry": {"type": "Polygon", "coordinates": [ring]}}
+    areas = {"type": "FeatureCollection", "features": [zone]}
+    refused = client.post(f"/datasets/{dataset}/table?id_property=code&datetime=2020-01-01", json=areas)
+    assert refused.status_code == 400, refused.text
+    advised = re.search(r": ((?:z|subset)=\S+)\.$", refused.json()["detail"])
+    assert advised, refused.json()["detail"]
+    done = client.post(f"/datasets/{dataset}/table?id_property=code&datetime=2020-01-01&statistic=min&{advised[1]}", json=areas)
+    assert [float(each["value"]) for each in rows(done)] == [0.0]
+
+
+def label_of(answer: httpx.Response) -> str:
+    assert answer.status_code == 200, answer.text
+    found = re.search(r'aria-label="([^"]*)"', answer.text)
+    assert found
+    return found[1]
+
+
+def test_a_plot_says_at_which_level_and_member_it_is(client: httpx.Client, keep: Any) -> None:
+    """Without a choice it is at the first, which nobody could see."""
+    depths, members = keep("depths", ASKED["depths"]), keep("members", ASKED["members"])
+    assert label_of(client.get(f"/datasets/{depths}/plot?at=0,30&z=10")).startswith("t, z 10 m: 2 values")
+    assert label_of(client.get(f"/datasets/{members}/plot?at=0,30")).startswith("t, realization 1: 2 values")
+    assert label_of(client.get(f"/datasets/{members}/plot?at=0,30&subset=realization(3)")).startswith("t, realization 3: ")
+    assert label_of(client.get(f"/datasets/{depths}/plot?at=0,30&t=2020-01-02&subset=z(0:100)")).startswith(
+        "t, 2020-01-02T00:00:00Z: 3 "
+    )
+
+
+def test_the_next_step_of_a_plot_along_two_axes_works(client: httpx.Client, keep: Any) -> None:
+    dataset = keep("members-without-labels", ASKED["members-without-labels"])
+    refused = client.get(f"/datasets/{dataset}/plot?at=0,30")
+    assert (refused.status_code, "subset=ens(…)" in refused.text) == (406, True)
+    assert label_of(client.get(f"/datasets/{dataset}/plot?at=0,30&subset=ens(1)")).startswith("t")
