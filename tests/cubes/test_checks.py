@@ -103,7 +103,7 @@ def test_what_would_mislead_is_refused(changes: dict[str, Any], reason: str, wor
         ({"attrs": {"history": "line\none\ttab", "note": "Zürich ☀"}}, set()),
         ({"lat": (("lat",), [40.0, 30, 20, 10], NORTH)}, set()),
         ({"lat": (("lat",), np.array([-90.0, -30, 30, 90.00001], "f4"), NORTH)}, set()),
-        ({"run": (("run",), [1.0, 1.0]), "w": (("run", "time"), np.zeros((2, 3)))}, {"labels-ignored", "other-grids"}),
+        ({"run": (("run",), [1.0, 1.0]), "w": (("run", "time"), np.zeros((2, 3)))}, {"labels-ignored", "other-grids", "no-place"}),
         ({"time": (("time",), [0.0, 1, 2], {"units": "second", "standard_name": "time"})}, {"undated-time"}),
         ({"lonely": (("lonely",), [1.0, 1.0, np.nan], {"standard_name": "latitude"})}, set()),  # labels of nothing
         ({"sst": (("time", "lat", "lon"), np.zeros((3, 4, 5), "i2"), {"scale_factor": np.array([0.5])})}, set()),
@@ -111,6 +111,59 @@ def test_what_would_mislead_is_refused(changes: dict[str, Any], reason: str, wor
 )
 def test_what_does_no_harm_is_taken(changes: dict[str, Any], told: set[str]) -> None:
     assert {kind for kind, _ in check(cube(**changes))} == told
+
+
+def words_of(kind: str, raw: xr.Dataset) -> list[str]:
+    return [words for each, words in check(raw) if each == kind]
+
+
+def placeless(*names: str) -> xr.Dataset:
+    return xr.Dataset({name: ("time", np.zeros(3)) for name in names}, {"time": ("time", [0.0, 1, 2], TIME)})
+
+
+def test_one_and_several_without_a_place_are_told_in_whole_sentences() -> None:
+    assert words_of("no-place", placeless("nino")) == [
+        "it is unknown where 'nino' is: it has no place, so no box finds it, and no map shows it"
+    ]
+    assert words_of("no-place", placeless("nino", "soi")) == [
+        "it is unknown where 'nino', 'soi' are: they have no place, so no box finds them, and no map shows them"
+    ]
+    beside = cube(u=(("time", "eta"), np.zeros((3, 2))))
+    assert words_of("no-place", beside) == ["it is unknown where 'u' is: it has no place, so no box finds it, and no map shows it"]
+
+
+def test_what_is_on_no_grid_is_advised_only_what_works() -> None:
+    """The flag named three of the variables, also ones that no dataset can have alone."""
+    raw = cube(
+        s_w=(("s_w",), [-1.0, -0.5], {"axis": "Z", "standard_name": "ocean_s_coordinate"}),
+        Cs_w=(("s_w",), [0.1, 0.2]),
+        nudging=(("tracer",), [1.0, 2]),
+    )
+    (words,) = words_of("other-grids", raw)
+    assert words.startswith("'Cs_w', 'nudging' have neither a place nor a time that is known: they are in")
+    assert words.endswith("; to query 'Cs_w', publish a separate dataset with --variables Cs_w")
+    check(raw[["Cs_w", "s_w"]])
+    (words,) = words_of("other-grids", cube(nudging=(("tracer",), [1.0, 2])))
+    assert words.startswith("'nudging' has neither a place nor a time that is known: it is in")
+    assert words.endswith("no OGC or EDR query has it")
+    with pytest.raises(SourceRejected):
+        check(raw[["nudging"]])
+
+
+def test_the_repair_of_a_time_without_a_date_fits_it() -> None:
+    """A dimension has no variable to read dates from, and seconds since the start of a run are no dates."""
+    since = cube(time=(("time",), [0.0, 3600, 7200], {"units": "second"}))
+    (words,) = words_of("undated-time", since)
+    step = shlex.split(words.partition("ingest with ")[2].partition(", with that date")[0])
+    assert step[0] == "--normalise"
+    steps = plain((NormaliseStep.model_validate(strictyaml.parse(step[1], "--normalise").value),))
+    mended = normalise(since, steps)
+    assert words_of("undated-time", mended) == []
+    assert [axis.kind for axis in find(mended).axes][0] == "t"
+    bare = cube().drop_vars("time")
+    (words,) = words_of("undated-time", bare)
+    assert "its 3 values" in words
+    assert "from_variable" not in words
 
 
 def pasted(refusal: SourceRejected) -> list[dict[str, Any]]:

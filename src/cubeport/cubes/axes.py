@@ -292,12 +292,24 @@ def _nowhere(raw: xr.Dataset, groups: Sequence[CubeAxes], roles: Mapping[str, Ro
     if not left:
         return []
     names = ", ".join(map(repr, left[:20])) + (f" and {len(left) - 20} more" if len(left) > 20 else "")
-    listed = " ".join(f"--variables {name}" for name in left[:3])
+    many = len(left) > 1
     words = (
-        f"{names} have neither a place nor a time that is known: they are in the Zarr store and in NetCDF downloads of all "
-        f"variables, but no OGC or EDR query has them; to query them, publish them as a separate dataset ({listed})"
+        f"{names} {'have' if many else 'has'} neither a place nor a time that is known: {'they are' if many else 'it is'} in the Zarr "
+        f"store and in NetCDF downloads of all variables, but no OGC or EDR query has {'them' if many else 'it'}"
     )
+    # Without any label a variable is no dataset of its own either, so nothing is advised.
+    alone = [name for name in left if _can_be_alone(raw, name)]
+    if alone:
+        some = "them" if len(alone) == len(left) and many else "it" if not many else ", ".join(map(repr, alone[:20]))
+        words += f"; to query {some}, publish a separate dataset with --variables {','.join(alone[:20])}"
     return [("other-grids", words)]
+
+
+def _can_be_alone(raw: xr.Dataset, name: str) -> bool:
+    """Return whether a dataset of this variable alone would have an axis with labels of a known kind."""
+    words = set(_words(raw, name)) & set(map(str, raw.variables))
+    own = raw[[name, *({*text_dims(raw.variables[name]), *words} & set(map(str, raw.variables)) - {name})]]
+    return any(axis.labels is not None and axis.kind != "index" for axis in find(own, (name,)).axes)
 
 
 def _texts(raw: xr.Dataset, groups: Sequence[CubeAxes], named: Sequence[str]) -> list[tuple[str, str]]:
@@ -371,17 +383,30 @@ def _undated(raw: xr.Dataset, own: set[str]) -> list[tuple[str, str]]:
         )
         along = name in own if variable is None else set(text_dims(variable)) <= own and (variable.ndim > 0 or standard == "time")
         if seems and along:
-            given = None if variable is None else variable.attrs.get("units")
-            units = "no units" if given is None else f"the units {str(given)[:40]!r}"
-            found.append(
-                (
-                    "undated-time",
-                    f"{name!r} has {units}, so it is not read as time and the data have no time; "
-                    "CF writes a time as numbers with units such as 'days since 2000-01-01'. If it contains dates, ingest with "
-                    f"--normalise 'set_time: {{from_variable: {name}}}'",
-                )
-            )
+            found.append(("undated-time", _undated_words(raw, name)))
     return found
+
+
+_UNITS_OF_TIME = re.compile(r"(milli|micro)?seconds?|secs?|s|min(ute)?s?|h(ou)?rs?|h|days?|d", re.IGNORECASE)
+
+
+def _undated_words(raw: xr.Dataset, name: str) -> str:
+    """Return what keeps a variable, or a dimension without one, from being a time, and the repair that fits."""
+    if name not in raw.variables:
+        return (
+            f"nothing says which times are along the dimension {name!r}, so the data have no time. To say it, ingest with --normalise "
+            f"'set_time: {{values: […], units: days since 2000-01-01}}', with its {raw.sizes[name]} values"
+        )
+    given = raw.variables[name].attrs.get("units")
+    units = "no units" if given is None else f"the units {str(given)[:40]!r}"
+    words = (
+        f"{name!r} has {units}, so it is not read as time and the data have no time; "
+        "CF writes a time as numbers with units such as 'days since 2000-01-01'. "
+    )
+    if isinstance(given, str) and _UNITS_OF_TIME.fullmatch(given.strip()):
+        since = f"set_attributes: {{{name}: {{units: {given.strip()} since 2000-01-01}}}}"
+        return f"{words}If it counts from a date, ingest with --normalise '{since}', with that date"
+    return f"{words}If it contains dates, ingest with --normalise 'set_time: {{from_variable: {name}}}'"
 
 
 def _believed(raw: xr.Dataset, axis: FoundAxis, notes: list[tuple[str, str]]) -> FoundAxis:

@@ -11,7 +11,7 @@ import re
 import unicodedata
 import warnings as python_warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -80,10 +80,18 @@ def _check_axes(raw: xr.Dataset, problems: _Problems) -> list[tuple[str, str]]:
     if found.family in ("curvilinear", "unstructured"):
         with problems.of("variables", str(found.x)):
             _check_positions(raw, str(found.x), str(found.y))
-    elif found.family == "none" and not any(kind in ("no-place", "no-crs") for kind, _ in notes):
-        names = ", ".join(found.fields[:5])
-        notes.append(("no-place", f"it is unknown where {names} are: they have no place, so no box finds them"))
+    if not any(kind in ("no-place", "no-crs") for kind, _ in notes):
+        nowhere = [name for each in (found, *found.others) if each.family == "none" for name in each.fields]
+        if nowhere:
+            notes.append(("no-place", _no_place(nowhere)))
     return notes
+
+
+def _no_place(fields: Sequence[str]) -> str:
+    names = ", ".join(map(repr, fields[:5])) + (f" and {len(fields) - 5} more" if len(fields) > 5 else "")
+    if len(fields) == 1:
+        return f"it is unknown where {names} is: it has no place, so no box finds it, and no map shows it"
+    return f"it is unknown where {names} are: they have no place, so no box finds them, and no map shows them"
 
 
 class _Problems:

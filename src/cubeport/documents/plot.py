@@ -63,6 +63,8 @@ def summary(line: Line) -> str:
     if not count:
         return f"{line.title}: no value is known at any of {total} places of the axis."
     low, high = int(np.nanargmin(line.values)), int(np.nanargmax(line.values))
+    if total == 1:
+        return f"{line.title}: {_number(line.values[0])}{unit} at {line.labels[0]}."
     missing = f" {total - count} of {total} are missing." if count < total else ""
     return (
         f"{line.title}: {count} values from {line.labels[0]} to {line.labels[-1]}; least {_number(line.values[low])}{unit} at "
