@@ -159,7 +159,7 @@ def test_the_repair_of_a_time_without_a_date_fits_it() -> None:
     steps = plain((NormaliseStep.model_validate(strictyaml.parse(step[1], "--normalise").value),))
     mended = normalise(since, steps)
     assert words_of("undated-time", mended) == []
-    assert [axis.kind for axis in find(mended).axes][0] == "t"
+    assert next(axis.kind for axis in find(mended).axes) == "t"
     bare = cube().drop_vars("time")
     (words,) = words_of("undated-time", bare)
     assert "its 3 values" in words

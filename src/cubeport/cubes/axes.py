@@ -294,8 +294,8 @@ def _nowhere(raw: xr.Dataset, groups: Sequence[CubeAxes], roles: Mapping[str, Ro
     names = ", ".join(map(repr, left[:20])) + (f" and {len(left) - 20} more" if len(left) > 20 else "")
     many = len(left) > 1
     words = (
-        f"{names} {'have' if many else 'has'} neither a place nor a time that is known: {'they are' if many else 'it is'} in the Zarr "
-        f"store and in NetCDF downloads of all variables, but no OGC or EDR query has {'them' if many else 'it'}"
+        f"{names} {'have' if many else 'has'} neither a place nor a time that is known: {'they are' if many else 'it is'} in the "
+        f"Zarr store and in NetCDF downloads of all variables, but no OGC or EDR query has {'them' if many else 'it'}"
     )
     # Without any label a variable is no dataset of its own either, so nothing is advised.
     alone = [name for name in left if _can_be_alone(raw, name)]
@@ -394,8 +394,8 @@ def _undated_words(raw: xr.Dataset, name: str) -> str:
     """Return what keeps a variable, or a dimension without one, from being a time, and the repair that fits."""
     if name not in raw.variables:
         return (
-            f"nothing says which times are along the dimension {name!r}, so the data have no time. To say it, ingest with --normalise "
-            f"'set_time: {{values: […], units: days since 2000-01-01}}', with its {raw.sizes[name]} values"
+            f"nothing says which times are along the dimension {name!r}, so the data have no time. To say it, ingest with "
+            f"--normalise 'set_time: {{values: […], units: days since 2000-01-01}}', with its {raw.sizes[name]} values"
         )
     given = raw.variables[name].attrs.get("units")
     units = "no units" if given is None else f"the units {str(given)[:40]!r}"

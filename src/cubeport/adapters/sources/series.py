@@ -462,7 +462,7 @@ def _without_overlap(spans: Sequence[_Span], along: str, on_overlap: OnOverlap) 
     twice = sum(len(span.labels) for span in spans) - len(owners)
     taken = "last" if on_overlap == "replace" else "first"
     steps = f"{twice} steps along {along!r} are" if twice > 1 else f"one step along {along!r} is"
-    told = f"{steps} in several files; {'those' if twice > 1 else 'that'} of the file that begins {taken} {'are' if twice > 1 else 'is'} taken"
+    told = f"{steps} in several files; the file that begins {taken} counts"
     return parts, [("overlap", told)] if twice else []
 
 
