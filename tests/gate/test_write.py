@@ -564,7 +564,7 @@ def test_steps_of_several_files_are_the_first_files_or_the_last_ones(
     with ours_of(tmp_path / "new") as opened:
         assert opened["t"][:, 0, 0].values.tolist() == expected
         assert opened.sizes["time"] == 8
-    told = f"6 steps along 'time' are in several files; those of the file that begins {which} are taken"
+    told = f"6 steps along 'time' are in several files; the file that begins {which} counts"
     assert ["overlap", told] in said["warnings"]
 
 
