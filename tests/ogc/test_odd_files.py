@@ -195,3 +195,19 @@ def test_the_next_step_of_a_plot_along_two_axes_works(client: httpx.Client, keep
     refused = client.get(f"/datasets/{dataset}/plot?at=0,30")
     assert (refused.status_code, "subset=ens(…)" in refused.text) == (406, True)
     assert label_of(client.get(f"/datasets/{dataset}/plot?at=0,30&subset=ens(1)")).startswith("t")
+
+
+def test_refusals_speak_of_what_was_asked(client: httpx.Client, keep: Any) -> None:
+    levels, hole = keep("depths", ASKED["depths"]), keep("hole", curvilinear())
+    assert "1 range of t, which has 4 dimensions" in client.get(f"/dap/{levels}.dds?t[0]").text
+    assert "1 constraint in brackets; it has 4 axes" in client.get(f"/griddap/{levels}.csv?t[0]").text
+    tall = client.get(f"/ogcapi/collections/{levels}/coverage?f=geotiff&datetime=2020-01-01").json()["detail"]
+    assert tall.endswith("t has 3 along z. Choose one with subset=z(…).")
+    assert client.get(f"/ogcapi/collections/{levels}/coverage?f=geotiff&datetime=2020-01-01&subset=z(10)").status_code == 200
+    point = client.get(f"/ogcapi/collections/{levels}/trajectory?coords=LINESTRING(0 30,0 30)").json()["errors"][0]["message"]
+    assert point == "coords must be a line with two different places"
+    choice = client.get(f"/ogcapi/collections/{levels}/schema?f=xml").json()["detail"]
+    assert choice == "f must be 'json'."
+    refused = client.get(f"/ogcapi/collections/{hole}/trajectory?coords=LINESTRING(5 15,35 38)&f=geotiff").json()["detail"]
+    assert refused.endswith("Ask with f=netcdf or f=csv.")
+    assert client.get(f"/ogcapi/collections/{hole}/trajectory?coords=LINESTRING(5 15,35 38)&f=csv").status_code == 200

@@ -82,6 +82,8 @@ def test_a_step_of_the_command_line_is_told_as_its_route_or_not_at_all() -> None
         "There is no dataset 'x'. Next: GET https://x.example/p/datasets."
     )
     assert make(errors.Corrupt("It is damaged.", next_step="cubeport fsck"))["detail"] == "It is damaged."
+    told = problems.in_words(errors.NotFound("There is no dataset 'x'.", next_step="cubeport datasets"), "http://h")
+    assert told == "There is no dataset 'x'. Next: GET http://h/datasets."
     rebuilt = CubeportError.from_mapping(make(errors.NotFound("There is no dataset 'x'.", next_step="cubeport datasets")))
     assert (rebuilt.message, rebuilt.next_step) == ("There is no dataset 'x'.", "cubeport datasets")
     assert CubeportError.from_mapping(make(TooLarge("Too many.", next_step="Ask for less."))).message == "Too many."

@@ -152,7 +152,9 @@ def resolve_query(offered: GridOffer, query: str) -> GridRequest:
             raise _wrong(f'Unrecognized variable="{name[:80]}". The variables are {known}.')
         if brackets and len(brackets) != len(dimensions):
             wanted = ", ".join(offered.axes[each].name for each in dimensions)
-            raise _wrong(f"For variable={name}: {len(brackets)} constraints in brackets; it has {len(dimensions)} axes: {wanted}.")
+            given = f"{len(brackets)} constraint{'' if len(brackets) == 1 else 's'} in brackets"
+            axes = "1 axis" if len(dimensions) == 1 else f"{len(dimensions)} axes"
+            raise _wrong(f"For variable={name}: {given}; it has {axes}: {wanted}.")
         texts = brackets or [""] * len(dimensions)
         found = {
             dimension: _window(offered.axes[dimension], each, f"For variable={name} axis#{at}={offered.axes[dimension].name}")

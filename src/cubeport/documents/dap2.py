@@ -226,7 +226,8 @@ def _slabs(variable: Variable, text: str) -> tuple[Slab, ...]:
     if not found:
         return _all(variable.shape)
     if len(found) != len(variable.shape):
-        raise _wrong(f"gives {len(found)} ranges of {variable.name}, which has {len(variable.shape)} dimensions")
+        ranges, dimensions = _counted(len(found), "range"), _counted(len(variable.shape), "dimension")
+        raise _wrong(f"gives {ranges} of {variable.name}, which has {dimensions}")
     return tuple(_slab(variable, each, size) for each, size in zip(found, variable.shape, strict=True))
 
 
@@ -242,6 +243,10 @@ def _slab(variable: Variable, text: str, size: int) -> Slab:
     if not (start <= stop < size and stride >= 1):
         raise _wrong(f"has {text[:40]!r} of {variable.name}, whose indices go from 0 to {size - 1}; stop is included")
     return Slab(start, stride, stop)
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _wrong(why: str) -> InvalidRequest:

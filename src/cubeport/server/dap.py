@@ -72,7 +72,7 @@ class DapFace:
             if status >= 500:
                 log.error("%s: %s", exc.kind, exc)
             headers = {**_HEADERS, "Content-Description": "dods_error", "Cache-Control": "no-store", **problems.headers(exc)}
-            words = f"{exc.message} {exc.next_step}" if exc.next_step else exc.message
+            words = problems.in_words(exc, self._url)
             return Response(dap2.error(status, words), status, headers={**headers, "Content-Type": _TEXT})
 
     def _answered(self, request: Request) -> Response:

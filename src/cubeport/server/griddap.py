@@ -115,7 +115,7 @@ class GriddapFace:
             status = problems.status_of(type(exc))
             if status >= 500:
                 log.error("%s: %s", exc.kind, exc)
-            words = f"{exc.message} {exc.next_step}" if exc.next_step else exc.message
+            words = problems.in_words(exc, self._url)
             headers = {"Cache-Control": "no-store", **problems.headers(exc), "Content-Type": _TEXT}
             return Response(documents.error(status, words), status, headers=headers)
 

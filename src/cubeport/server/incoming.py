@@ -332,6 +332,8 @@ def described(exc: ValidationError, place: str) -> list[Problem]:
     ]
 
 
+_SHOULD = re.compile(r"^(?:Input|String|List|Dictionary|Value|URL) should (be|have|match|not)\b")
+
 _KINDS = {"extra_forbidden": "unknown", "missing": "required", "literal_error": "not-a-choice"}
 
 
@@ -342,7 +344,10 @@ def _kind(kind: str) -> str:
 def _words(kind: str, message: str) -> str:
     if kind == "extra_forbidden":
         return "is unknown"
-    return "is required" if kind == "missing" else message.removeprefix("Value error, ")
+    if kind == "missing":
+        return "is required"
+    # pydantic speaks of inputs and strings; the place of the problem is named beside the message.
+    return _SHOULD.sub(r"must \1", message.removeprefix("Value error, "))
 
 
 def _summary(problems: list[Problem], what: str, *, count: int = 0) -> str:
@@ -350,7 +355,7 @@ def _summary(problems: list[Problem], what: str, *, count: int = 0) -> str:
     if count == 1:
         [problem] = problems
         where = ".".join(str(part)[:100] for part in problem.loc[1:])
-        sentence = where and f"{where}{' ' if problem.message.startswith('is ') else ': '}{problem.message}"
+        sentence = where and f"{where}{' ' if problem.message.startswith(('is ', 'must ')) else ': '}{problem.message}"
         return sentence or f"The request {problem.message}"
     return f"{count} {what}s are not valid; errors lists {'them' if count <= MAX_ERRORS else f'the first {MAX_ERRORS}'}"
 

@@ -68,7 +68,7 @@ _NAMES = tuple(form.name for form in FORMS)
 class DocumentQuery(incoming.Model):
     """The parameters of a document."""
 
-    f: Annotated[str | None, Field(pattern="^json$", description="json")] = None
+    f: Annotated[Literal["json"] | None, Field(description="json")] = None
 
 
 class CollectionsQuery(DocumentQuery):

@@ -124,6 +124,11 @@ _INSTEAD = {
 """The URLs at which HTTP callers find what a command lists."""
 
 
+def in_words(exc: CubeportError, public_url: str) -> str:
+    """Return the detail of an error as text, for answers that are no problem documents."""
+    return _detail(exc, status_of(type(exc)), public_url)
+
+
 def _next(step: str | None, public_url: str) -> str | None:
     """Return the next step as a sentence. Commands are useless over HTTP, except those for which there is a route."""
     if step is not None and step.startswith("cubeport "):

@@ -17,7 +17,7 @@ from cubeport.cubes.cut import Cut
 from cubeport.cubes.description import Axis, CubeDescription
 from cubeport.cubes.forms import Encoder, Room
 from cubeport.cubes.part import Deadline, Part
-from cubeport.cubes.windows import storage_crs
+from cubeport.cubes.windows import storage_crs, time_axis
 from cubeport.documents.markup import escape
 from cubeport.errors import NotAcceptable
 
@@ -87,7 +87,12 @@ def _axes(part: Part) -> tuple[Axis, Axis]:
     spatial = description.spatial
     if spatial.family not in ("rectilinear", "projected") or windows.scattered:
         words = "GeoTIFF needs cells on straight axes, and these have positions of their own."
-        raise NotAcceptable(words, next_step="Ask with crs=EPSG:4326 as well, or with f=netcdf.")
+        step = (
+            "Ask with f=netcdf or f=csv."
+            if windows.scattered
+            else "Ask a coverage or a cube with crs=EPSG:4326 as well, or f=netcdf."
+        )
+        raise NotAcceptable(words, next_step=step)
     x, y = description.axis(str(spatial.x)), description.axis(str(spatial.y))
     for name in windows.fields:
         variable = description.variable(name)
@@ -95,9 +100,11 @@ def _axes(part: Part) -> tuple[Axis, Axis]:
             raise NotAcceptable(f"{name} does not lie along x and y.", next_step="Choose other fields with properties.")
         for dimension in variable.dimensions:
             if dimension not in (x.dimension, y.dimension) and windows.along[dimension].size > 1:
-                axis = next((each.name for each in description.axes if each.dimension == dimension), dimension)
-                words = f"A GeoTIFF has one value at each place, and {name} has {windows.along[dimension].size} along {axis}."
-                raise NotAcceptable(words, next_step=f"Choose one with datetime or subset={axis}(…).")
+                axis = next((each for each in description.axes if each.dimension == dimension and not each.scalar), None)
+                label = dimension if axis is None else axis.name
+                words = f"A GeoTIFF has one value at each place, and {name} has {windows.along[dimension].size} along {label}."
+                dated = axis is not None and axis is time_axis(description)
+                raise NotAcceptable(words, next_step=f"Choose one with {'datetime or ' if dated else ''}subset={label}(…).")
         if variable.decoded_dtype[:1] not in "iufb":
             raise NotAcceptable(f"{name} is text.", next_step="Choose other fields with properties.")
     return x, y

@@ -27,7 +27,7 @@ def canonical(text: str, *, types: tuple[str, ...], heights: bool = False) -> st
     import shapely
 
     if text.count(",") >= MOST_VERTICES:  # checked before anything is built from them
-        raise ValueError(f"may have {MOST_VERTICES} vertices")
+        raise ValueError(f"may have at most {MOST_VERTICES} vertices")
     try:
         geometry: Any = shapely.from_wkt(text)
     except shapely.errors.ShapelyError as error:
@@ -37,13 +37,15 @@ def canonical(text: str, *, types: tuple[str, ...], heights: bool = False) -> st
     if geometry is None or geometry.geom_type not in types or geometry.is_empty or (geometry.has_z and not heights):
         raise ValueError(f"must be a {' or '.join(each.upper() for each in types)} of two dimensions")
     if shapely.get_num_coordinates(geometry) > MOST_VERTICES:
-        raise ValueError(f"may have {MOST_VERTICES} vertices")
+        raise ValueError(f"may have at most {MOST_VERTICES} vertices")
     if geometry.geom_type == "MultiPoint" and len(geometry.geoms) > MOST_POINTS:
-        raise ValueError(f"may have {MOST_POINTS} points")
+        raise ValueError(f"may have at most {MOST_POINTS} points")
     west, south, east, north = geometry.bounds
     if not all(map(math.isfinite, geometry.bounds)) or max(abs(west), abs(east)) > 540 or max(abs(south), abs(north)) > 90:
         raise ValueError("must be within longitudes of ±540 and latitudes of ±90")
     if not geometry.is_valid:
+        if geometry.geom_type.endswith("LineString"):
+            raise ValueError("must be a line with two different places")
         raise ValueError("must be a polygon that does not cross itself")
     return str(shapely.to_wkt(geometry, rounding_precision=-1))
 
