@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -176,17 +177,30 @@ class EngineContract:
             engine.lister.drop(*version)
             engine.writer.clear(staging)
 
-    def test_only_what_the_manifest_names_is_taken_in(self, engine: Engine) -> None:
+    @pytest.mark.parametrize("stray", ["file", "folder", "link", "fifo", "twice", "instead"])
+    def test_only_what_the_manifest_names_is_taken_in(self, engine: Engine, stray: str, tmp_path: Path) -> None:
         staging, _ = engine.writer.stage(new_id(), "sst", new_id())
         engine.writer.begin(staging)
         write_new(staging, OBJECTS)
-        (staging.new / "cube.zarr/v/c/0/7").write_bytes(b"stray")
-        finish(engine, staging)
-        assert engine.reader.read("sst", staging.version_id, "v/c/0/7") is None
-        [(_, listed)] = engine.lister.versions()
-        assert list(engine.lister.faults(listed.path, digest=digest_of(engine, ("sst", staging.version_id)), data=True)) == [
-            (None, key) for key in sorted(OBJECTS)
-        ]
+        tree = staging.new / "cube.zarr"
+        match stray:
+            case "file":
+                (tree / "v/c/0/7").write_bytes(b"stray")
+            case "folder":
+                (tree / "v/c/7").mkdir()
+            case "link":
+                (tree / "v/c/0/7").symlink_to("/etc/hosts")
+            case "fifo":
+                os.mkfifo(tree / "v/c/0/7")
+            case "twice":
+                (tmp_path / "elsewhere").hardlink_to(tree / "v/c/0/1")
+            case "instead":
+                tree.rename(tmp_path / "tree")
+                tree.symlink_to(tmp_path / "tree")
+        with pytest.raises(SourceRejected) as refusal:
+            engine.writer.assemble(staging)
+        assert refusal.value.reason == "unsafe"
+        assert not (staging.root / "data/cube.zarr").exists(), "nothing of it is taken in"
 
     @pytest.mark.parametrize("dataset", ["..", "a/b", "", "__x", "a\0"])
     def test_names_never_become_paths_elsewhere(self, engine: Engine, dataset: str) -> None:

@@ -386,6 +386,11 @@ def _are_periods(bounds: tuple[Sequence[Stamp], Sequence[Stamp]], kind: str, cal
 
 def _is_even(labels: Sequence[Stamp], kind: str, calendar: CalendarName) -> bool:
     """Return whether each label is at the same place in its period (approximately, if periods differ in length)."""
+    length = _LENGTHS.get(kind) or (_hours(kind) or 0) * DAY_US // 24
+    if length and isinstance(labels, Stamps):
+        inside = labels.ordinals % length
+        if int(inside.max()) == int(inside.min()):
+            return True
     # A thousand labels are enough to decide, and each label has its own period in any case.
     some = labels[:: max(1, len(labels) // 1000)]
     places = []

@@ -81,14 +81,41 @@ def beneath(root: str | Path, folders: Sequence[str]) -> Iterator[int]:
         os.close(opened)
 
 
-@contextlib.contextmanager
-def beneath_if_there(root: Path, inner: Sequence[str]) -> Iterator[int | None]:
-    """Open the folder below *root* as :func:`beneath`; yield ``None`` if it is missing."""
-    with contextlib.ExitStack() as stack:
-        opened = None
-        with contextlib.suppress(FileNotFoundError):
-            opened = stack.enter_context(beneath(root, inner))
-        yield opened
+class Levels:
+    """Opens folders below *root*, one level at a time and without following links, and keeps the levels of the last one open.
+
+    Neighbours share most of their levels, so that each level is opened once. With *disk*, missing folders are made.
+    """
+
+    def __init__(self, root: Path, disk: Disk | None = None) -> None:
+        self._root, self._disk = root, disk
+        self._open: list[tuple[str, int]] = [("", os.open(root, FOLDER))]
+
+    def open(self, folders: Sequence[str]) -> int:
+        """Return the descriptor of a folder, which is open until the next call."""
+        same = 0
+        while same < min(len(folders), len(self._open) - 1) and self._open[same + 1][0] == folders[same]:
+            same += 1
+        self._close(same + 1)
+        for depth, name in enumerate(folders[same:], same + 1):
+            above = self._open[-1][1]
+            try:
+                opened = os.open(name, FOLDER, dir_fd=above)
+            except FileNotFoundError:
+                if self._disk is None:
+                    raise
+                self._disk.make_folder(self._root.joinpath(*folders[:depth]))
+                opened = os.open(name, FOLDER, dir_fd=above)
+            self._open.append((name, opened))
+        return self._open[-1][1]
+
+    def close(self) -> None:
+        """Close all levels."""
+        self._close(0)
+
+    def _close(self, kept: int) -> None:
+        while len(self._open) > kept:
+            os.close(self._open.pop()[1])
 
 
 def open_file(root: str, key: str) -> int:

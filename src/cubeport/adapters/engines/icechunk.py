@@ -30,8 +30,8 @@ import numpy as np
 from numcodecs import Zstd
 
 from cubeport.adapters.engines import Place, repositories, zarrv3
-from cubeport.adapters.engines.disk import beneath, beneath_if_there, read
-from cubeport.adapters.engines.manifest import CUBE, MANIFEST, OVERVIEWS, OVERVIEWS_MANIFEST, Entries, Entry, by_folder, parse
+from cubeport.adapters.engines.disk import read
+from cubeport.adapters.engines.manifest import CUBE, MANIFEST, OVERVIEWS, OVERVIEWS_MANIFEST, Entries, Entry, parse
 from cubeport.adapters.engines.repositories import Repositories
 from cubeport.adapters.engines.staging import Listed, StagingArea, checked_dataset, checked_id, size, staged
 from cubeport.catalog.disk.durable import make_folders, store_errors
@@ -123,18 +123,12 @@ class Writer(StagingArea):
             manifest = read(staging.new / listed)
             entries = _parsed(manifest)
             held = _kept(staging, listed)
-            target = staging.root / "data"
-            self.disk.make_folder(target / tree)
-            for folder, names in by_folder(entries):
-                for each in reversed([folder, *folder.parents][:-1]):
-                    if not (target / tree / each).is_dir():
-                        self.disk.make_folder(target / tree / each)
-                with beneath_if_there(staging.new / tree, folder.parts) as new, beneath(target / tree, folder.parts) as made:
-                    for key in names:
-                        if not self.take(key, entries, new, made) and held.get(key) != entries[key]:
-                            words = "is in the manifest, but was not written and does not belong to the parent"
-                            raise SourceRejected(f"{key!r} {words}", reason="unsafe")
-            self.disk.write(target / listed, manifest)
+            written = self.adopt(staging, tree, entries)
+            for key, entry in entries.items():
+                if key not in written and held.get(key) != entry:
+                    words = "is in the manifest, but was not written and does not belong to the parent"
+                    raise SourceRejected(f"{key!r} {words}", reason="unsafe")
+            self.disk.write(staging.root / "data" / listed, manifest)
 
     def sync(self, staging: Staging) -> None:
         """Send the version as a snapshot that nothing names, and compare it with its manifest in a repository opened anew.

@@ -95,25 +95,42 @@ class StagingArea:
         with store_errors("make a staging folder"):
             self.disk.make_folder(staging.new)
 
-    def take(self, key: str, entries: Entries, new: int | None, made: int) -> bool:
-        """Move one object from the open folder *new* to the open folder *made*, and return whether it existed.
+    def adopt(self, staging: Staging, tree: str, entries: Entries) -> frozenset[str]:
+        """Move the *tree* that the children wrote from ``new`` to ``data`` as a whole, and return the keys of its objects.
 
         Raises
         ------
         SourceRejected
-            ``unsafe``, if it is not the regular file that its entry describes.
+            ``unsafe``, if there is anything in it but the regular files that their entries describe.
         """
-        name = key.rpartition("/")[2]
-        if new is None:
-            return False
-        try:
-            status = os.stat(name, dir_fd=new, follow_symlinks=False)
-        except FileNotFoundError:
-            return False
-        if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1 or status.st_size != entries[key].size:
-            raise SourceRejected(f"{key!r} is not the file in the manifest", reason="unsafe")
-        self.disk.rename(name, name, source_fd=new, target_fd=made)
-        return True
+        new, target = staging.new / tree, staging.root / "data" / tree
+        if not os.path.lexists(new):
+            self.disk.make_folder(target)
+            return frozenset()
+        if not stat.S_ISDIR(os.lstat(new).st_mode):  # a walk would follow a link here
+            raise SourceRejected(f"{tree} is no folder", reason="unsafe")
+        found, made = set(), []
+        for folder, inner, files, opened in os.fwalk(new, follow_symlinks=False):
+            inside = "" if folder == str(new) else f"{folder.removeprefix(f'{new}/')}/"
+            made.append(inside)
+            for name in (*inner, *files):
+                key, status = inside + name, os.stat(name, dir_fd=opened, follow_symlinks=False)
+                if stat.S_ISDIR(status.st_mode):
+                    continue
+                entry = entries.get(key)
+                if entry is None or entry.source is not None:
+                    raise SourceRejected(f"{key[:200]!r} was written, but is not in the manifest", reason="unsafe")
+                if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1 or status.st_size != entry.size:
+                    raise SourceRejected(f"{key!r} is not the file in the manifest", reason="unsafe")
+                found.add(key)
+        above = {"" if each == Path() else f"{each}/" for key in found for each in Path(key).parents}
+        if above != set(made):
+            raise SourceRejected("there are folders without objects among what was written", reason="unsafe")
+        mode = stat.S_IMODE(target.parent.stat().st_mode)  # a child makes folders that only its user can open
+        for inside in made:
+            (new / inside).chmod(mode)
+        self.disk.rename(new, target)
+        return frozenset(found)
 
     def clear(self, staging: Staging) -> None:
         """Remove ``staging/<op>``. Idempotent."""

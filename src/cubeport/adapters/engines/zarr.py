@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
 from cubeport.adapters.engines import Place, parts
-from cubeport.adapters.engines.disk import FILE, FOLDER, Disk, beneath, beneath_if_there, descriptor, open_file, read, remove
+from cubeport.adapters.engines.disk import FILE, FOLDER, Disk, Levels, descriptor, open_file, read, remove
 from cubeport.adapters.engines.manifest import (
     CUBE,
     MANIFEST,
@@ -87,15 +87,15 @@ class Writer(StagingArea):
         self._is_set_up = True
 
     def assemble(self, staging: Staging, *, overviews: bool = False) -> None:
-        """Move the objects that the manifest lists, and only those, to ``data``; with *overviews* those of the cube's overviews.
+        """Move what the children wrote to ``data``, if all of it is in the manifest; with *overviews* the cube's overviews.
 
-        Objects that the children wrote are renamed from ``new``. All others are unchanged objects of the parent and are shared with
+        The whole tree in ``new`` is renamed. All other objects of the manifest are unchanged ones of the parent and are shared with
         it by hard links, or copied if the file system does not support links.
 
         Raises
         ------
         SourceRejected
-            ``unsafe``, if the manifest is not valid, or an object is not the regular file that the manifest describes.
+            ``unsafe``, if the manifest is not valid, or there is anything but the regular files that it describes.
         Corrupt
             If an object of the parent is damaged.
         """
@@ -111,18 +111,13 @@ class Writer(StagingArea):
             if parent is not None and not (parent / listed).exists():
                 parent = None  # of a parent without overviews nothing can be shared
             held = {} if parent is None else _entries(parent, staging.dataset_id, str(staging.parent), listed)
-            self.disk.make_folder(target / tree)
             sources = self._checked(entries, held, {} if parent is None else sources_of(parent), staging)
-            for folder, keys in by_folder({key: entry for key, entry in entries.items() if entry.source is None}):
-                for each in reversed([folder, *folder.parents][:-1]):
-                    with contextlib.suppress(FileExistsError):
-                        self.disk.make_folder(target / tree / each)
-                with beneath_if_there(staging.new / tree, folder.parts) as new, beneath(target / tree, folder.parts) as made:
-                    shared = [key for key in keys if not self.take(key, entries, new, made)]
-                    if parent is None and shared:
-                        raise SourceRejected(f"{shared[0]!r} is in the manifest but was not written", reason="unsafe")
-                    if parent is not None and shared:
-                        self._share(shared, entries, held, parent / tree, folder, made, staging)
+            written = self.adopt(staging, tree, entries)
+            shared = [key for key, entry in entries.items() if entry.source is None and key not in written]
+            if parent is None and shared:
+                raise SourceRejected(f"{shared[0]!r} is in the manifest but was not written", reason="unsafe")
+            if parent is not None:
+                self._share(shared, entries, held, parent / tree, target / tree, staging)
             self.disk.write(target / listed, manifest)
             if sources and not overviews:
                 self.disk.write(target / SOURCES, sources_to_bytes(sources))
@@ -160,9 +155,7 @@ class Writer(StagingArea):
                 raise
         return sources
 
-    def _share(
-        self, shared: list[str], entries: Entries, held: Entries, source: Path, folder: Path, made: int, staging: Staging
-    ) -> None:
+    def _share(self, shared: list[str], entries: Entries, held: Entries, source: Path, target: Path, staging: Staging) -> None:
         """Share objects of the parent. Only equal entries of the parent's own manifest count, not other files in its folder."""
         where = staging.dataset_id, str(staging.parent)
         for key in shared:
@@ -170,21 +163,27 @@ class Writer(StagingArea):
                 raise SourceRejected(
                     f"{key!r} is in the manifest, but was not written and does not belong to the parent", reason="unsafe"
                 )
+        with contextlib.closing(Levels(source)) as from_, contextlib.closing(Levels(target, self.disk)) as to:
+            for folder, keys in by_folder(shared):
+                made = to.open(folder.parts)
+                try:
+                    old = from_.open(folder.parts)
+                    for key in keys:
+                        self._link(key, entries, old, made, where)
+                except (FileNotFoundError, NotADirectoryError) as error:
+                    raise _corrupt(f"an object in {folder.as_posix()!r} is missing", *where) from error
+
+    def _link(self, key: str, entries: Entries, old: int, made: int, where: tuple[str, str]) -> None:
+        name = key.rpartition("/")[2]
+        status = os.stat(name, dir_fd=old, follow_symlinks=False)
+        if not stat.S_ISREG(status.st_mode) or status.st_size != entries[key].size:
+            raise _corrupt(f"{key!r} has a different size than was written", *where)
         try:
-            with beneath(source, folder.parts) as old:
-                for key in shared:
-                    name = key.rpartition("/")[2]
-                    status = os.stat(name, dir_fd=old, follow_symlinks=False)
-                    if not stat.S_ISREG(status.st_mode) or status.st_size != entries[key].size:
-                        raise _corrupt(f"{key!r} has a different size than was written", *where)
-                    try:
-                        self.disk.link(name, name, source_fd=old, target_fd=made)
-                    except OSError as error:
-                        if error.errno not in _NO_LINK:
-                            raise
-                        self._copy(name, key, entries, old, made, where)
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise _corrupt(f"an object in {folder.as_posix()!r} is missing", *where) from error
+            self.disk.link(name, name, source_fd=old, target_fd=made)
+        except OSError as error:
+            if error.errno not in _NO_LINK:
+                raise
+            self._copy(name, key, entries, old, made, where)
 
     def _copy(self, name: str, key: str, entries: Entries, old: int, made: int, where: tuple[str, str]) -> None:
         data = b""

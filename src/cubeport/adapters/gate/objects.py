@@ -58,6 +58,8 @@ class InFolder:
 
     def sizes(self) -> dict[str, int]:
         """Return the size of every object. Refuses what is not a regular file with a valid key and exactly one name."""
+        if self._root.is_symlink():  # a walk would follow it
+            raise _unsafe(self._root.name)
         sizes = {}
         for folder, folders, files, descriptor in os.fwalk(self._root, follow_symlinks=False):
             for name in (*folders, *files):
