@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cubeport.documents.licences import stated
+from cubeport.documents.licences import doubt, spdx, stated
 
 CMIP6 = (
     "CMIP6 model data produced by IPSL is licensed under a Creative Commons Attribution-NonCommercial-ShareAlike 4.0 International"
@@ -36,3 +36,31 @@ def test_words_become_an_identifier_only_where_they_are_one(words: str, identifi
 def test_nothing_stated_is_nothing() -> None:
     assert stated({"title": "x", "license": " "}) is None
     assert stated({"License": "MIT"}) is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "known"),
+    [
+        ("CC-BY-4.0", "CC-BY-4.0"),
+        ("cc-by-4.0", "CC-BY-4.0"),
+        ("MIT OR Apache-2.0", "MIT OR Apache-2.0"),
+        ("LicenseRef-Ours", "LicenseRef-Ours"),
+        ("nonsense", None),
+        ("various", None),
+        ("other", None),
+        ("CC BY 4.0", None),
+        ("(" * 190, None),
+        ("MIT OR " * 100 + "MIT", None),
+        ("__import__('os')", None),
+    ],
+)
+def test_spdx_expressions_are_known_and_nothing_else(text: str, known: str | None) -> None:
+    assert spdx(text) == known
+
+
+def test_a_licence_that_no_program_knows_is_doubted_and_its_address_asked_for() -> None:
+    assert doubt("CC-BY-4.0", None) is None
+    assert doubt(None, None) is None
+    assert doubt("other", "https://example.org/terms") is None
+    assert "--license-url" in str(doubt("nonsense", None))
+    assert "--license-url" not in str(doubt("nonsense", "https://example.org/terms"))

@@ -245,6 +245,27 @@ def test_a_pinned_collection_names_its_version_everywhere(schemas: Path) -> None
     assert "predecessor-version" not in found
 
 
+@pytest.mark.parametrize(("kept", "shown"), [("nonsense", "other"), ("cc-by-4.0", "CC-BY-4.0"), ("various", "other")])
+def test_a_licence_is_an_spdx_expression_or_other_with_its_link(schemas: Path, kept: str, shown: str) -> None:
+    view = shown_of(SMALL)
+    texts = view.texts.model_copy(update={"license": kept})
+    document = stac.collection(view.model_copy(update={"texts": texts}), SITE)
+    assert document["license"] == shown
+    assert links(document)["license"] == view.texts.license_url
+    assert problems(document, schemas) == []
+
+
+def test_the_attribution_is_there_and_is_a_text() -> None:
+    extension = "https://stac-extensions.github.io/attribution/v0.1.0/schema.json"
+    view = shown_of(SMALL)
+    assert "attribution" not in (plain := stac.collection(view, SITE))
+    assert extension not in plain["stac_extensions"]
+    texts = view.texts.model_copy(update={"attribution": "© A lab <b>& others</b>"})
+    document = stac.collection(view.model_copy(update={"texts": texts}), SITE)
+    assert document["attribution"] == "© A lab &lt;b&gt;&amp; others&lt;/b&gt;"
+    assert document["stac_extensions"].count(extension) == 1
+
+
 def test_a_crossing_box_stays_one_box_and_is_cut_in_its_item(schemas: Path) -> None:
     shown = shown_of(CROSSING)
     collection, item = stac.collection(shown, SITE), stac.item(shown, SITE)

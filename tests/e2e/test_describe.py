@@ -172,3 +172,28 @@ def test_texts_of_a_template_follow_it(tmp_path: Path, realdata: Path) -> None:
         version = service.dataset("sst").record.version
         service.refresh("sst")
         assert service.dataset("sst").record.version == version, "twice is once"
+
+
+def test_a_licence_that_no_program_knows_is_taken_with_a_warning(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    from cubeport.main import run
+
+    words = ["-i", str(server.root), "describe", "lcc", "--license", "nonsense", "--attribution", "A & B"]
+    assert run(words) == 0
+    assert "'nonsense' is not an SPDX identifier" in capsys.readouterr().err
+    assert server.json("/datasets/lcc")["license"] == "nonsense"
+    found = server.json("/stac/collections/lcc")
+    assert (found["license"], found["attribution"]) == ("other", "A &amp; B")
+    assert run([*words[:4], "--license", "CC-BY-4.0"]) == 0
+    assert "SPDX" not in capsys.readouterr().err
+    assert server.json("/stac/collections/lcc")["license"] == "CC-BY-4.0"
+
+
+def test_an_ingestion_warns_of_it_too(tmp_path: Path, realdata: Path) -> None:
+    from cubeport.main import prepare
+    from cubeport.service.ingestions import FileOptions, IngestionRequest
+
+    prepare(tmp_path / "instance")
+    with cubeport.connect(tmp_path / "instance") as service:
+        request = IngestionRequest.model_validate({"dataset_id": "lcc", "template": {"license": "nonsense"}})
+        done = service.ingest_here(request, FileOptions(files=(str(realdata / "landCoverFrac_Lmon_IPSL_201501.nc"),)))
+        assert [each["kind"] for each in done.warnings].count("unknown-licence") == 1

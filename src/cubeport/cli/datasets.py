@@ -13,7 +13,7 @@ from cubeport.cli import _output, records
 from cubeport.cli._app import group
 from cubeport.cli._session import Session, current
 from cubeport.cli._verbs import whole_ref, whole_version
-from cubeport.documents.licences import in_words
+from cubeport.documents.licences import doubt, in_words
 from cubeport.errors import RecordNotFound, Usage
 
 if TYPE_CHECKING:
@@ -201,6 +201,8 @@ def describe(
     words = (
         f"{dataset_id} has new texts: {', '.join(texts)}." if changed else f"Nothing changed: {dataset_id} has these texts already."
     )
+    if (warning := doubt(license, document["license_url"])) is not None:
+        session.warn([warning])
     session.result(document, words)
 
 

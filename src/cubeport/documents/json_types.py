@@ -153,6 +153,7 @@ class CollectionJSON(DatacubeJSON, CitationJSON):
     created: str
     updated: str
     version: str
+    attribution: NotRequired[str]
     renders: NotRequired[dict[str, dict[str, Any]]]
     summaries: NotRequired[dict[str, Any]]
     assets: dict[str, AssetJSON]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 _URL = re.compile(r"https?://[^\s<>\"\'()]+")
@@ -16,6 +17,8 @@ _CREATIVE = re.compile(
 _WORDS = (("attribution", "BY"), ("noncommercial", "NC"), ("sharealike", "SA"), ("noderivatives", "ND"))
 _PLAIN = re.compile(r"CC0-1\.0|CC-BY(?:-(?:NC|SA|ND))*-[1-4]\.\d|ODbL-1\.0|ODC-By-1\.0|PDDL-1\.0|OGL-UK-[123]\.0|MIT|Apache-2\.0")
 _TEXT = 2_000
+_EXPRESSION = 200
+"""The largest number of characters in an SPDX expression."""
 _NAME = 60
 """The largest number of characters in the name of a licence."""
 
@@ -29,6 +32,27 @@ def in_words(license: str | None, url: str | None) -> str:
     if license is None or license == UNSTATED:
         return "not stated"
     return "as stated in the attribution" if license == "other" and url is None else license
+
+
+@lru_cache(1_000)
+def spdx(text: str) -> str | None:
+    """Return an SPDX expression with its identifiers spelled as SPDX does, or ``None`` if *text* is none."""
+    from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
+
+    if len(text) > _EXPRESSION:
+        return None
+    try:
+        return str(canonicalize_license_expression(text))
+    except InvalidLicenseExpression:
+        return None
+
+
+def doubt(license: str | None, url: str | None) -> str | None:
+    """Return a warning about a licence that no program can recognise, or ``None``."""
+    if license is None or spdx(license) is not None or (license == "other" and url is not None):
+        return None
+    words = f"The licence {license[:_NAME]!r} is not an SPDX identifier such as CC-BY-4.0, so STAC says 'other'."
+    return words if url is not None else f"{words} --license-url gives the address of its text."
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import TYPE_CHECKING, Any, Literal, cast
 from urllib.parse import quote, urlencode
 
@@ -34,7 +35,7 @@ from cubeport.documents.json_types import (
     SealedItemJSON,
     SealedStacJSON,
 )
-from cubeport.documents.licences import UNSTATED
+from cubeport.documents.licences import spdx
 from cubeport.documents.texts import Provider, PublishedView
 
 if TYPE_CHECKING:
@@ -108,6 +109,7 @@ _EXTENSIONS = {
     "file": "https://stac-extensions.github.io/file/v2.1.0/schema.json",
     "renders": "https://stac-extensions.github.io/render/v2.0.0/schema.json",
     "maps": "https://stac-extensions.github.io/web-map-links/v1.2.0/schema.json",
+    "attribution": "https://stac-extensions.github.io/attribution/v0.1.0/schema.json",
     "sci": "https://stac-extensions.github.io/scientific/v1.0.0/schema.json",
 }
 _DOI = re.compile(r"10\.[0-9a-zA-Z]{4,}/\S+")
@@ -226,7 +228,7 @@ def collection(shown: PublishedView, site: Site) -> CollectionJSON:
     extensions = [each for each in sealed["stac_extensions"] if each != _EXTENSIONS["renders"]]
     extensions += [_EXTENSIONS[key] for key in ("zarr", "xarray", "version", "file")]
     extensions += [_EXTENSIONS["renders"]] * bool(renders) + [_EXTENSIONS["sci"]] * bool(citation)
-    extensions += [_EXTENSIONS["maps"]] * _is_drawn(shown)
+    extensions += [_EXTENSIONS["maps"]] * _is_drawn(shown) + [_EXTENSIONS["attribution"]] * bool(texts.attribution)
     document: CollectionJSON = {
         "type": "Collection",
         "stac_version": STAC_VERSION,
@@ -234,8 +236,8 @@ def collection(shown: PublishedView, site: Site) -> CollectionJSON:
         "id": _id(shown),
         "title": texts.title,
         "description": texts.description or texts.title,
-        # STAC 1.1 allows no Collection without one, and "various" is for data of several licences.
-        "license": "other" if texts.license == UNSTATED else texts.license,
+        # STAC 1.1 allows no Collection without one, and of texts only SPDX expressions.
+        "license": spdx(texts.license) or "other",
         "providers": _providers(texts.providers, site),
         "extent": sealed["extent"],
         "created": timestamp(shown.created_at),
@@ -247,6 +249,8 @@ def collection(shown: PublishedView, site: Site) -> CollectionJSON:
     }
     if texts.keywords:
         document["keywords"] = list(texts.keywords)
+    if texts.attribution:
+        document["attribution"] = escape(texts.attribution, quote=False)  # the extension allows HTML, and this is a text
     if renders:
         document["renders"] = renders
     if "summaries" in sealed:

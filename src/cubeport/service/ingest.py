@@ -28,6 +28,7 @@ from cubeport.cubes.spread import Spread
 from cubeport.cubes.steps import TransformStep, plain
 from cubeport.cubes.write_request import Choose
 from cubeport.documents import native
+from cubeport.documents.licences import doubt
 from cubeport.errors import (
     DatasetExists,
     InvalidRequest,
@@ -125,6 +126,8 @@ class Ingester:
         """Return the request with its names resolved; see :func:`resolve`."""
         wanted = resolve(ingestion, configuration=self._configuration, datasets=self._datasets, sources=self._sources)
         bound(wanted.fields.transforms, self._transforms)
+        if (words := doubt(wanted.fields.license, wanted.fields.license_url)) is not None:
+            wanted = replace(wanted, warnings=(*wanted.warnings, ("unknown-licence", words)))
         return wanted
 
     def plan(self, ingestion: Ingestion) -> IngestionPlan:
