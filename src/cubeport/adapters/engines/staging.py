@@ -123,12 +123,13 @@ class StagingArea:
                 if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1 or status.st_size != entry.size:
                     raise SourceRejected(f"{key!r} is not the file in the manifest", reason="unsafe")
                 found.add(key)
-        above = {"" if each == Path() else f"{each}/" for key in found for each in Path(key).parents}
-        if above != set(made):
-            raise SourceRejected("there are folders without objects among what was written", reason="unsafe")
+        above = {"" if each == Path() else f"{each}/" for key in found for each in Path(key).parents} | {""}
         mode = stat.S_IMODE(target.parent.stat().st_mode)  # a child makes folders that only its user can open
-        for inside in made:
-            (new / inside).chmod(mode)
+        for inside in reversed(made):  # the walk names parents first
+            if inside in above:
+                (new / inside).chmod(mode)
+            else:  # what arrived in it is shared with the parent, or nothing did
+                (new / inside).rmdir()
         self.disk.rename(new, target)
         return frozenset(found)
 
