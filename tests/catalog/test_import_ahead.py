@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
 import cubeport
-from cubeport.adapters.backends.sql.prepared import preparing
+from cubeport.adapters.backends.sql import prepared
+from cubeport.adapters.backends.sql.batch import Batch
 from cubeport.catalog.models import CatalogRecord
 from cubeport.catalog.ndjson import Imported, Lines, batches
 from cubeport.catalog.query import Query
@@ -31,6 +35,14 @@ def texts(records: list[CatalogRecord]) -> list[str]:
     return [f"{each.to_json()}\n" for each in records]
 
 
+@contextlib.contextmanager
+def preparing(lines: Iterable[Lines], known: dict[str, int] | None = None) -> Iterator[Iterator[Batch]]:
+    """Prepare as a transaction does that has inserted nothing before."""
+    numbers = itertools.count(1)
+    with prepared.preparing(lines, lambda count: list(itertools.islice(numbers, count)), {} if known is None else known) as batches:
+        yield batches
+
+
 def helpers(pid: int | str = "self") -> list[int]:
     """Return the processes that prepare records for a process."""
     tasks = Path(f"/proc/{pid}/task").glob("*/children")
@@ -47,16 +59,16 @@ def test_documents_are_never_cut() -> None:
     assert len(found) > 3
     assert "".join(text for each in found for text in each.texts) == mixed
     assert [each.first for each in found] == [1 + sum(len(one.texts) for one in found[:n]) for n in range(len(found))]
-    with preparing(found) as prepared:
-        assert [each.record() for batch in prepared for each in batch] == records
+    with preparing(found) as made:
+        assert [each.record() for batch in made for each in batch] == records
 
 
 def test_rows_come_from_another_process_in_order_and_without_it_too() -> None:
     records = [large(n) for n in range(40)]
     lines = list(batches("".join(texts(records))))
     seen: list[CatalogRecord] = []
-    with preparing(lines) as prepared:
-        for number, batch in enumerate(prepared):
+    with preparing(lines) as made:
+        for number, batch in enumerate(made):
             seen += [each.record() for each in batch]
             if number == 4:
                 (helper,) = helpers()
@@ -65,9 +77,20 @@ def test_rows_come_from_another_process_in_order_and_without_it_too() -> None:
     assert not helpers()
 
 
+def test_new_fields_in_any_batch_are_found(tmp_path: Path) -> None:
+    """Those that come late are numbered by another process before anybody knows their numbers."""
+    records = [large(n).replace(metadata={"long": ["x" * 100_000] * 3, f"f{n % 20}": n, f"g{n}": n}) for n in range(60)]
+    with cubeport.Catalog.create(tmp_path) as catalog:
+        catalog.import_records(texts(records))
+        for n in (0, 13, 29, 44, 59):
+            assert [each.id for each in catalog.search(f"g{n}={n}")] == [records[n].id]
+            assert {each.id for each in catalog.search(f"f{n % 20}>=0")} == {each.id for each in records[n % 20 :: 20]}
+        assert catalog.backend.check(deep=True) == []
+
+
 def test_a_few_records_need_no_other_process() -> None:
-    with preparing([Lines(1, texts([sample(1)])), Lines(2, texts([sample(2)]))]) as prepared:
-        assert len(list(prepared)) == 2
+    with preparing([Lines(1, texts([sample(1)])), Lines(2, texts([sample(2)]))]) as made:
+        assert len(list(made)) == 2
         assert not helpers()
 
 

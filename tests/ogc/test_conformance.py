@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -422,7 +423,7 @@ def processes_html(server: Server) -> None:
 
 
 def processes_jobs(server: Server) -> None:
-    """/req/job-list, /req/dismiss: a job is listed for its caller, can be looked at, and is gone when it is dismissed."""
+    """/req/job-list, /req/dismiss: a job is listed for its caller and can be looked at; dismissed at its end, it is gone."""
     assert {"jobs", "links"} <= set(server.get("/ogcapi/jobs"))
     zone = {"type": "Polygon", "coordinates": [[[0, 0], [20, 0], [20, 20], [0, 20], [0, 0]]]}
     zones = {"type": "FeatureCollection", "features": [{"type": "Feature", "id": "a", "properties": {}, "geometry": zone}]}
@@ -430,7 +431,12 @@ def processes_jobs(server: Server) -> None:
     execution = "/ogcapi/processes/zonal-statistics/execution"
     job = server.client.post(execution, json={"inputs": inputs}, headers={"Prefer": "respond-async"})
     assert (job.status_code, job.headers["preference-applied"]) == (201, "respond-async")
-    assert server.client.get(job.headers["location"]).json()["jobID"] == job.json()["jobID"]
+    deadline = time.monotonic() + 60
+    while (found := server.client.get(job.headers["location"]).json())["status"] in ("accepted", "running"):
+        assert time.monotonic() < deadline, found
+        time.sleep(0.05)
+    assert (found["jobID"], found["status"]) == (job.json()["jobID"], "successful")
+    assert found["jobID"] in [each["jobID"] for each in server.get("/ogcapi/jobs")["jobs"]]
     assert server.client.delete(job.headers["location"]).json()["status"] == "dismissed"
     assert server.client.get(job.headers["location"]).status_code == 404
 

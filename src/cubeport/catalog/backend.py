@@ -7,11 +7,11 @@ empty.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, Self
 
 from cubeport.catalog.forms.boxes import Box
 from cubeport.catalog.models import CatalogRecord, Operation, OperationStatus
@@ -230,7 +230,7 @@ class Rows(Protocol):
 
 
 class Prepared(Protocol):
-    """A valid record in the form in which a backend adds it. Only the backend that made it can use it."""
+    """A valid record of a :class:`Batch`."""
 
     @property
     def id(self) -> str: ...
@@ -245,6 +245,15 @@ class Prepared(Protocol):
         """Return the record itself."""
 
 
+class Batch(Protocol):
+    """Valid records in the form in which a backend adds them. Only the backend that made it can use it."""
+
+    def __iter__(self) -> Iterator[Prepared]: ...
+
+    def without(self, ids: Collection[str]) -> Self:
+        """Return the batch without these records."""
+
+
 class CatalogBackend(Protocol):
     """A store of records, operations and rows with one commit point."""
 
@@ -256,13 +265,13 @@ class CatalogBackend(Protocol):
     def add_records(self, records: Iterable[CatalogRecord]) -> None:
         """Create many records, all or none, faster than one by one. Raises as :meth:`add_record`, with the name of the record."""
 
-    def preparing(self, batches: Iterable[Lines]) -> AbstractContextManager[Iterator[Sequence[Prepared]]]:
-        """Return a context with the valid records of each batch, in order, ready for :meth:`add_prepared`.
+    def preparing(self, batches: Iterable[Lines]) -> AbstractContextManager[Iterator[Batch]]:
+        """Return a context, in a transaction, with the valid records of each batch, in order, ready for :meth:`add_prepared`.
 
         They may be prepared ahead, in another process. Raises InvalidRequest, NewerModel when the batch with the fault is reached.
         """
 
-    def add_prepared(self, records: Sequence[Any]) -> None:
+    def add_prepared(self, batch: Any) -> None:
         """Create the records of one batch of :meth:`preparing`, all or none. Raises as :meth:`add_records`."""
 
     def get_record(self, id: str) -> CatalogRecord | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
@@ -51,6 +51,16 @@ class Whole:
     def record(self) -> CatalogRecord:
         """Return the record itself."""
         return self._record
+
+
+class Wholes(tuple[Whole, ...]):
+    """The records of a batch. See ``cubeport.catalog.backend.Batch``."""
+
+    __slots__ = ()
+
+    def without(self, ids: Collection[str]) -> Wholes:
+        """Return the batch without these records."""
+        return Wholes(each for each in self if each.id not in ids)
 
 
 @dataclass(slots=True)
@@ -225,18 +235,25 @@ class DocumentBackend:
 
     def add_records(self, records: Iterable[CatalogRecord]) -> None:
         """Create many records in one transaction. Existing records are never overwritten."""
-        with self.write():
-            for record in records:
-                self.add_record(record)
+        added: list[CatalogRecord] = []
+        with self.write() as transaction:
+            try:
+                for record in records:
+                    added.append(self.add_record(record))  # noqa: PERF401  # those before an error must be known
+            except BaseException:
+                for each in added:
+                    transaction.state.remove(each)
+                    del transaction.changed[each.id]
+                raise
 
     @contextlib.contextmanager
-    def preparing(self, batches: Iterable[Lines]) -> Iterator[Iterator[Sequence[Whole]]]:
+    def preparing(self, batches: Iterable[Lines]) -> Iterator[Iterator[Wholes]]:
         """Yield the records of each batch. Nothing is prepared ahead."""
-        yield ([Whole(record) for record in read_records(each.texts, first=each.first)] for each in batches)
+        yield (Wholes(map(Whole, read_records(each.texts, first=each.first))) for each in batches)
 
-    def add_prepared(self, records: Sequence[Whole]) -> None:
+    def add_prepared(self, batch: Wholes) -> None:
         """Create the records in one transaction. Existing records are never overwritten."""
-        self.add_records(each.record() for each in records)
+        self.add_records(each.record() for each in batch)
 
     def get_record(self, id: str) -> CatalogRecord | None:
         """Return the record with any status, or ``None``."""

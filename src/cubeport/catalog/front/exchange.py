@@ -203,16 +203,16 @@ class Exchange(Searches, Upkeep):
         skipped = 0
         with self.backend.preparing(ndjson.batches(lines)) as batches:
             for batch in batches:
-                fresh = []
+                held: set[str] = set()
                 for each in batch:
                     if skip and each.id not in added and self.backend.get_record(each.id) is not None:
+                        held.add(each.id)
                         skipped += 1
                         continue
                     if self.schemas.concern(each.kind, each.schema_name):
                         work.check(each.record())
                     added[each.id] = None
-                    fresh.append(each)
-                self.backend.add_prepared(fresh)
+                self.backend.add_prepared(batch.without(held))
         work.joined_records(added)
         return ndjson.Imported(len(added), skipped)
 

@@ -175,8 +175,20 @@ class BackendContract:
             texts = [f"{each.to_json()}\n" for each in (fresh, odd)]
             with pytest.raises(error, match=named), backend.transaction(), backend.preparing([Lines(1, texts)]) as batches:
                 backend.add_prepared(next(batches))
+            # A caller that goes on has all of a batch or nothing.
+            later = CatalogRecord(title="later", tags=("t1",), metadata={"n": 70, "novel": 1})
+            with backend.transaction(), backend.preparing([Lines(1, texts), Lines(3, [f"{later.to_json()}\n"])]) as batches:
+                with pytest.raises(error, match=named):
+                    backend.add_prepared(next(batches))
+                backend.add_prepared(next(batches))
+            assert backend.get_record(fresh.id) is None
+            assert [each.id for each in backend.search(Query("novel=1"))] == [later.id]
+            assert {each.id for each in backend.search(Query("n>=39"))} == {many[39].id, later.id}
+            assert backend.check(deep=True) == []
+            backend.delete_record(later.id, later.version)
         with (
             pytest.raises(InvalidRequest, match="Line 8"),
+            backend.transaction(),
             backend.preparing([Lines(7, [lines[0], '{"kind": "UPPER"}'])]) as batches,
         ):
             next(batches)

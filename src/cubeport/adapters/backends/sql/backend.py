@@ -16,9 +16,10 @@ from sqlalchemy import Index, bindparam, case, delete, func, insert, literal_col
 from sqlalchemy.schema import CreateIndex
 
 from cubeport.adapters.backends.sql import derived, search
+from cubeport.adapters.backends.sql.batch import Batch
 from cubeport.adapters.backends.sql.dialect import Connection, Cursor
 from cubeport.adapters.backends.sql.places import held_boxes, same_boxes
-from cubeport.adapters.backends.sql.prepared import Prepared, preparing
+from cubeport.adapters.backends.sql.prepared import preparing
 from cubeport.adapters.backends.sql.problems import corrupt, moved
 from cubeport.adapters.backends.sql.rows import SqlRows, damaged, differing, read_record
 from cubeport.adapters.backends.sql.seal import seal, unseal
@@ -222,24 +223,29 @@ class SqlBackend:
 
     def add_records(self, records: Iterable[CatalogRecord]) -> None:
         """Create many records in one transaction, and never overwrite. Rows are inserted in batches."""
-        with self._store.write():
-            for batch in batched(records, derived.BULK):
-                self.add_prepared(list(map(Prepared.of, batch)))
-
-    def preparing(self, batches: Iterable[Lines]) -> AbstractContextManager[Iterator[Sequence[Prepared]]]:
-        """See ``CatalogBackend``. Many batches are prepared in another process."""
-        return preparing(batches)
-
-    def add_prepared(self, records: Sequence[Prepared]) -> None:
-        """Create the records in one transaction, and never overwrite."""
         with self._store.write() as transaction:
-            try:
-                with self._store.write(), self._store.translated:
-                    transaction.enlarge()
-                    derived.insert(transaction.connection, transaction.paths, records, lambda _: transaction.generation)
-                    transaction.changed |= dict.fromkeys((each.id for each in records), False)
-            except (RecordExists, KeyExists, TargetExists):
-                for each in records:  # one by one, because the error must name the record
+            for batch in batched(records, derived.BULK):
+                self.add_prepared(Batch.of(batch, transaction.numbers(len(batch)), transaction.paths))
+
+    @contextlib.contextmanager
+    def preparing(self, batches: Iterable[Lines]) -> Iterator[Iterator[Batch]]:
+        """See ``CatalogBackend``. Many batches are prepared in another process."""
+        transaction = self._store.current()
+        if transaction is None:
+            raise RuntimeError("records are prepared in a transaction, which numbers them")
+        with preparing(batches, transaction.numbers, transaction.paths) as prepared:
+            yield prepared
+
+    def add_prepared(self, batch: Batch) -> None:
+        """Create the records, and never overwrite."""
+        try:
+            with self._store.batch(batch.numbers) as transaction:
+                transaction.enlarge()
+                derived.insert(transaction.connection, transaction.paths, batch, lambda _: transaction.generation)
+                transaction.changed |= dict.fromkeys((each.id for each in batch), False)
+        except (RecordExists, KeyExists, TargetExists):
+            with self._store.write():
+                for each in batch:  # one by one, because the error must name the record
                     self.add_record(each.record())
                 raise
 
@@ -445,7 +451,7 @@ class SqlBackend:
             changed_in = {each: at for each, at, _ in log}
             connection.dialect.fill(connection, "change", ("id", "generation", "removed"), log)
             for batch in batched(records, derived.BULK):
-                prepared = list(map(Prepared.of, batch))
+                prepared = Batch.of(batch, transaction.numbers(len(batch)), transaction.paths)
                 derived.insert(connection, transaction.paths, prepared, lambda id_: changed_in.get(id_, generation))
             for operation in operations:
                 self.put_operation(operation)

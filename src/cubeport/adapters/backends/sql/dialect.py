@@ -195,8 +195,8 @@ class Dialect(ABC):
         """
 
     @abstractmethod
-    def next_numbers(self, connection: Any, count: int) -> Sequence[int]:
-        """Return the numbers of the next *count* records, ascending."""
+    def next_numbers(self, connection: Any, count: int, given: int) -> Sequence[int]:
+        """Return the numbers of the next *count* records, ascending, above the last that this transaction was *given*."""
 
     def fill(self, connection: Any, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Insert rows into a table."""

@@ -27,7 +27,7 @@ from sqlalchemy.dialects.postgresql.psycopg import dialect as compiling
 
 from cubeport.adapters.backends.sql.dialect import Dialect, Sides
 from cubeport.adapters.backends.sql.problems import corrupt
-from cubeport.adapters.backends.sql.store import Store
+from cubeport.adapters.backends.sql.store import Store, Transaction
 from cubeport.adapters.backends.sql.tables import BOX, PARTIAL, SCHEMA, record_text
 from cubeport.catalog.backend import Finding
 from cubeport.errors import (
@@ -124,7 +124,7 @@ class Postgresql(Dialect):
         area: ColumnElement[bool] = column("area", _selectable=tree).op("&&")(asked)
         return (area,)
 
-    def next_numbers(self, connection: Any, count: int) -> Sequence[int]:
+    def next_numbers(self, connection: Any, count: int, given: int) -> Sequence[int]:  # noqa: ARG002  # a sequence never repeats
         """See :class:`Dialect`."""
         asked = "SELECT nextval(pg_get_serial_sequence('record', 'n')) FROM generate_series(1, ?)"
         return [number for (number,) in connection.execute(asked, (count,))]
@@ -446,6 +446,10 @@ class PostgresStore(Store):
     def alone(self) -> AbstractContextManager[object]:
         """Return a context that does nothing, because the row of ``state`` is the lock."""
         return contextlib.nullcontext()
+
+    def batch(self, numbers: Sequence[int]) -> AbstractContextManager[Transaction]:  # noqa: ARG002  # a savepoint costs little here
+        """Return the transaction of this context, with a savepoint."""
+        return self.write()
 
     def warnings(self) -> Iterator[Finding]:
         """Yield nothing."""

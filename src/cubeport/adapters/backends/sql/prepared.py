@@ -10,55 +10,14 @@ import struct
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, islice
 from typing import Any, BinaryIO, NamedTuple, Self
 
-from cubeport.adapters.backends.sql.rows import read_record
-from cubeport.adapters.backends.sql.tables import ROW, Derived, record_row
-from cubeport.catalog.models import CatalogRecord, storable
+from cubeport.adapters.backends.sql.batch import Batch
 from cubeport.catalog.ndjson import Lines, read_records
 from cubeport.errors import CubeportError
-
-_KEY, _KIND, _SCHEMA, _DOC = (ROW.index(name) for name in ("key", "kind", "schema_name", "doc"))
-
-
-class Prepared(NamedTuple):
-    """A valid record as rows. See ``cubeport.catalog.backend.Prepared``."""
-
-    row: tuple[Any, ...]
-    """The values of ``ROW`` but the last, the generation, which only the transaction knows."""
-    derived: Derived
-
-    @classmethod
-    def of(cls, record: CatalogRecord) -> Self:
-        """Return the rows of a record. Raises InvalidRequest if it is too large."""
-        document, text = storable(record)
-        return cls(record_row(document, text), Derived.of(document))
-
-    @property
-    def id(self) -> str:
-        """The record's id."""
-        found: str = self.row[0]
-        return found
-
-    @property
-    def kind(self) -> str:
-        """The record's kind."""
-        found: str = self.row[_KIND]
-        return found
-
-    @property
-    def schema_name(self) -> str | None:
-        """The name of the record's schema."""
-        found: str | None = self.row[_SCHEMA]
-        return found
-
-    def record(self) -> CatalogRecord:
-        """Return the record itself."""
-        return read_record(self.row[_DOC])
-
 
 # --- in another process -----------------------------------------------------------------------------------------------
 
@@ -69,39 +28,75 @@ _AHEAD = 4
 _LENGTH = struct.Struct(">Q")
 
 
+class _Asked(NamedTuple):
+    """A batch that is to be prepared. All of it is simple, so that ``marshal`` can send it."""
+
+    first: int
+    texts: list[str]
+    numbers: list[int]
+    """One for each line, so at least one for each record."""
+    known: dict[str, int]
+    """The numbers of paths."""
+
+    def prepared(self) -> Batch:
+        """Return the records. Raises InvalidRequest, NewerModel."""
+        return Batch.of(read_records(self.texts, first=self.first), self.numbers, self.known)
+
+
 @contextlib.contextmanager
-def preparing(batches: Iterable[Lines]) -> Iterator[Iterator[Sequence[Prepared]]]:
-    """Yield the records of each batch as rows, in order.
+def preparing(
+    batches: Iterable[Lines], number: Callable[[int], Sequence[int]], known: Mapping[str, int]
+) -> Iterator[Iterator[Batch]]:
+    """Yield the records of each batch with all their rows, in order.
 
     The rows of many batches are made in another process, because making them takes as long as inserting them. If it cannot start,
     or ends, the rest is prepared here.
+
+    Parameters
+    ----------
+    number
+        Returns numbers for so many records, which nothing else gets.
+    known
+        The numbers of the paths of fields, to which the insertion of a batch adds.
     """
-    coming = iter(batches)
+
+    def asked(batch: Lines) -> _Asked:
+        return _Asked(batch.first, list(batch.texts), list(number(len(batch.texts))), dict(known))
+
+    coming = map(asked, batches)
     first = list(islice(coming, _HERE))
     following = next(coming, None)
     if following is None or (os.cpu_count() or 1) < 2:
-        yield map(_prepare, chain(first, () if following is None else (following,), coming))
+        yield map(_Asked.prepared, chain(first, () if following is None else (following,), coming))
         return
     with _Helper() as helper, ThreadPoolExecutor(1) as thread:
         # The thread only waits for the pipes, so that the helper works while this process inserts.
-        yield chain(map(_prepare, first), _in_order(chain((following,), coming), helper, thread))
+        yield chain(map(_Asked.prepared, first), _in_order(chain((following,), coming), helper, thread))
 
 
-def _in_order(batches: Iterator[Lines], helper: _Helper, thread: ThreadPoolExecutor) -> Iterator[Sequence[Prepared]]:
-    waiting: deque[tuple[Lines, Any]] = deque()
+def _in_order(batches: Iterator[_Asked], helper: _Helper, thread: ThreadPoolExecutor) -> Iterator[Batch]:
+    waiting: deque[tuple[_Asked, Future[bytes | None]]] = deque()
+    made: dict[int, Batch] = {}
     while True:
         while len(waiting) < _AHEAD and (batch := next(batches, None)) is not None:
             waiting.append((batch, thread.submit(helper.ask, batch)))
         if not waiting:
             return
         batch, answer = waiting.popleft()
-        found = answer.result()
+        while not answer.done() and (late := _not_begun(waiting)) is not None:
+            with contextlib.suppress(CubeportError):  # raised in its turn: an earlier batch can have a fault too
+                made[late.first] = late.prepared()
+        if batch.first in made:
+            yield made.pop(batch.first)
+            continue
+        found = None if answer.cancelled() else answer.result()
         # A batch with a fault is read again here, which raises the error.
-        yield _prepare(batch) if found is None else [Prepared(row, Derived(*rest)) for row, rest in marshal.loads(found)]  # noqa: S302  # of our own process
+        yield batch.prepared() if found is None else Batch(*marshal.loads(found))  # noqa: S302  # of our own process
 
 
-def _prepare(batch: Lines) -> list[Prepared]:
-    return [Prepared.of(each) for each in read_records(batch.texts, first=batch.first)]
+def _not_begun(waiting: deque[tuple[_Asked, Future[bytes | None]]]) -> _Asked | None:
+    """Take the last batch that the helper has not begun, so that this process prepares it instead of waiting."""
+    return next((batch for batch, answer in reversed(waiting) if not answer.done() and answer.cancel()), None)
 
 
 class _Helper:
@@ -121,14 +116,14 @@ class _Helper:
             )
         return self
 
-    def ask(self, batch: Lines) -> bytes | None:
+    def ask(self, batch: _Asked) -> bytes | None:
         """Return the rows of a batch; ``None`` if the batch has a fault, or if there is no helper (any more)."""
         if self._process is None:
             return None
         assert self._process.stdin is not None, "it was opened with pipes"
         assert self._process.stdout is not None, "it was opened with pipes"
         try:
-            _send(self._process.stdin, marshal.dumps((batch.first, list(batch.texts))))
+            _send(self._process.stdin, marshal.dumps(tuple(batch)))
             return _receive(self._process.stdout)
         except (OSError, ValueError):
             return None
@@ -163,10 +158,9 @@ def serve() -> None:
     asked, answers = sys.stdin.buffer, sys.stdout.buffer
     gc.disable()  # nothing here makes cycles, and looking for them took a seventh of the time
     while (data := _receive(asked)) is not None:
-        first, texts = marshal.loads(data)  # noqa: S302  # of our own process
         try:
-            found = [(each.row, tuple(each.derived)) for each in _prepare(Lines(first, texts))]
+            found = _Asked(*marshal.loads(data)).prepared()  # noqa: S302  # of our own process
         except CubeportError:
             _send(answers, b"")
         else:
-            _send(answers, marshal.dumps(found))
+            _send(answers, marshal.dumps((found.numbers, found.rows, found.derived, found.unknown)))  # type: ignore[arg-type]  # lists, tuples and scalars

@@ -25,7 +25,7 @@ from sqlalchemy.engine import Dialect as Compiling
 
 from cubeport.adapters.backends.sql.dialect import Dialect, Sides
 from cubeport.adapters.backends.sql.problems import corrupt
-from cubeport.adapters.backends.sql.store import Store
+from cubeport.adapters.backends.sql.store import Store, Transaction
 from cubeport.adapters.backends.sql.tables import SCHEMA, record_text
 from cubeport.catalog.backend import Finding
 from cubeport.catalog.disk.durable import make_folders, open_file, sync_folder
@@ -111,9 +111,9 @@ class Sqlite(Dialect):
         exact = and_(c.x_west <= east, c.x_east >= west, c.x_south <= north, c.x_north >= south)
         return c.west <= east, c.east >= west, c.south <= north, c.north >= south, or_(clear, exact)
 
-    def next_numbers(self, connection: Any, count: int) -> Sequence[int]:
+    def next_numbers(self, connection: Any, count: int, given: int) -> Sequence[int]:
         """See :class:`Dialect`."""
-        (last,) = connection.execute("SELECT coalesce(max(n), 0) FROM record").fetchone()
+        (last,) = connection.execute("SELECT max(coalesce(max(n), 0), ?) FROM record", (given,)).fetchone()
         return range(last + 1, last + 1 + count)
 
     def enlarge(self, connection: Any) -> None:
@@ -224,6 +224,28 @@ class SqliteStore(Store):
     def name(self) -> str:
         """The name of the database in messages."""
         return self.path.name
+
+    @contextlib.contextmanager
+    def batch(self, numbers: Sequence[int]) -> Iterator[Transaction]:
+        """Yield the transaction of this context. If there is an error, remove what was inserted.
+
+        A savepoint would do this too, but SQLite would first copy each page that a batch changes to a file, and a batch changes
+        nearly every page of the table of fields.
+        """
+        transaction = self.current()
+        if transaction is None:
+            raise RuntimeError("a batch is part of a transaction")
+        with self.translated:
+            try:
+                yield transaction
+            except BaseException:
+                if numbers:
+                    ends = (numbers[0], numbers[-1])
+                    transaction.connection.execute("DELETE FROM record_text WHERE rowid BETWEEN ? AND ?", ends)
+                    transaction.connection.execute("DELETE FROM record_box WHERE id BETWEEN 2 * ? AND 2 * ? + 1", ends)
+                    for table in ("field", "artifact", "lineage", "record"):
+                        transaction.connection.execute(f"DELETE FROM {table} WHERE n BETWEEN ? AND ?", ends)  # noqa: S608  # our names
+                raise
 
     def connect(self) -> SqliteConnection:
         """Return a new configured connection. The file must exist, because a missing database is never an empty catalog."""

@@ -6,7 +6,7 @@ import contextlib
 import os
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from operator import methodcaller
@@ -30,7 +30,7 @@ _ALL: Callable[[Cursor], list[Any]] = methodcaller("fetchall")
 class Transaction:
     """A write transaction in progress. It belongs to the context that began it."""
 
-    __slots__ = ("changed", "connection", "generation", "large", "open", "paths")
+    __slots__ = ("_numbered", "changed", "connection", "generation", "large", "open", "paths")
 
     def __init__(self, connection: Connection, generation: int) -> None:
         self.connection = connection
@@ -42,10 +42,17 @@ class Transaction:
         """The numbers of paths of fields that this transaction has asked for."""
         self.large = False
         self.open = True
+        self._numbered = 0
 
     def execute(self, statement: ClauseElement, values: Mapping[str, Any]) -> Cursor:
         """Execute a prepared statement."""
         return self.connection.execute(self.connection.dialect.prepared(statement), values)
+
+    def numbers(self, count: int) -> Sequence[int]:
+        """Return numbers for *count* new records, ascending, which nothing else gets."""
+        found = self.connection.dialect.next_numbers(self.connection, count, self._numbered)
+        self._numbered = found[-1] if found else self._numbered
+        return found
 
     def note(self, id: str, *, removed: bool = False) -> None:
         """Record that this transaction changed the record."""
@@ -91,6 +98,10 @@ class Store(ABC):
     @abstractmethod
     def alone(self) -> AbstractContextManager[object]:
         """Return a context in which no other transaction writes, if the database itself does not guarantee this."""
+
+    @abstractmethod
+    def batch(self, numbers: Sequence[int]) -> AbstractContextManager[Transaction]:
+        """Return the transaction of this context for inserting the records with these numbers, completely or not at all."""
 
     @abstractmethod
     def warnings(self) -> Iterator[Finding]:
