@@ -7,9 +7,12 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ import pytest
 import xarray as xr
 from tests import dask_cluster
 from tests.dask_cluster import Cluster
+from tests.pages import Follower, blocks
 
 import cubeport
 from cubeport.main import prepare
@@ -294,3 +298,57 @@ def test_ready_and_doctor_say_whether_the_scheduler_answers(cluster: Cluster, tm
         found = [each for each in json.loads(doctor.stdout) if each["place"] == "jobs.dask_address"]
         assert [(each["kind"], each["level"]) for each in found] == [("executor", "ok") if word == "ok" else (word, "error")]
         assert doctor.returncode == (0 if word == "ok" else 1)
+
+
+def test_without_the_setting_nothing_of_dask_is_imported(files: list[Path], tmp_path: Path) -> None:
+    program = (
+        "import sys, cubeport\n"
+        "from cubeport.main import prepare\n"
+        "from cubeport.service.ingestions import FileOptions, IngestionRequest\n"
+        "prepare(sys.argv[1])\n"
+        "with cubeport.connect(sys.argv[1]) as service:\n"
+        "    done = service.ingest_here(IngestionRequest(dataset_id='d'), FileOptions(files=tuple(sys.argv[2:])))\n"
+        "    assert done.status == 'completed', done.error\n"
+        "print([each for each in sys.modules if each.startswith(('distributed', 'tornado', 'cubeport.adapters.executors'))])\n"
+    )
+    words = [sys.executable, "-c", program, tmp_path / "instance", *files[:2]]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_the_page_works_as_written(files: list[Path], tmp_path: Path) -> None:
+    """The commands of the page, with a free port and small units. Without workers, the same ingestion is refused."""
+    install, cluster, ingest = (each for each in blocks("how-to/dask.md") if each.language == "sh")
+    [_, example] = (each for each in blocks("how-to/dask.md") if each.title or each.language == "python")
+    assert "cubeport[dask]" in install.text
+    assert "scheduler_address" in example.text
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    reader = Follower(tmp_path)
+    reader.environment |= {"CUBEPORT_JOBS__UNIT_BYTES": str(UNIT), "CUBEPORT_JOBS__DASK_WAIT_S": "2"}
+    prepare(tmp_path)
+    (tmp_path / "archive").mkdir()
+    for each in files:
+        shutil.copy(each, tmp_path / "archive")
+    [settings] = (each for each in blocks("how-to/dask.md") if each.language == "yaml")
+    (tmp_path / "config" / "service.yaml").write_text(settings.text.replace("8786", port))
+    with ExitStack() as stack:
+        started = []
+        for line in cluster.text.splitlines():
+            command = ["bash", "-c", f"exec {line.replace('8786', port)}"]
+            log = stack.enter_context((tmp_path / f"{len(started)}.log").open("wb"))
+            process = subprocess.Popen(command, cwd=tmp_path, env=reader.environment, stdout=log, stderr=log)
+            stack.callback(process.wait, 30)
+            stack.callback(process.terminate)
+            started.append(process)
+        Cluster(tmp_path, int(port), started[0]).wait(2)
+        said = reader.run(ingest)
+        assert "2 workers, 2 threads" in said
+        started[1].terminate()
+        started[1].wait(30)
+        again = subprocess.run(
+            [*CUBEPORT, "ingest", *map(str, files), "--id", "tas", "--replace", "--overwrite"],
+            cwd=tmp_path, env=reader.environment, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert again.returncode == 6, again.stdout + again.stderr
+        assert "has no workers" in again.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -123,3 +124,44 @@ class TestIcechunkEngine(EngineContract):
         icechunk.move_main(lambda: store, action)  # late, as of a recovered operation
         assert repository.lookup_branch("main") == engine.references[second[1]]
         assert content(engine, second, "v/c/0/1") == b"two"
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_former_states_of_a_repository_are_removed_but_never_the_newest(
+    tmp_path: Path, object_store: objectstore.ObjectStore, dry_run: bool
+) -> None:
+    engine = engine_on_s3(tmp_path, object_store)
+    version = make(engine)
+    for number in range(3):
+        version = update(engine, version, {**OBJECTS, "v/c/0/1": b"%d" % number}, only={"v/c/0/1"})
+    bucket = object_store.client.list_buckets()["Buckets"][-1]["Name"]
+
+    def states() -> list[str]:
+        return [each for each in object_store.keys(bucket) if each.startswith("cubes/sst/overwritten/")]
+
+    before = states()
+    assert len(before) > 6
+    place = Bucket(S3Place("bulk", bucket, "cubes", endpoint_url=object_store.endpoint, key=objectstore.KEY,
+                           secret=objectstore.SECRET, allow_http=True))  # fmt: skip
+    young, strict = Repositories(place, Tuning(kept_states=2)), Repositories(place, Tuning(kept_states=2, kept_days=0))
+    now = strict.now("sst") + timedelta(seconds=1)
+    assert young.forget("sst", now) == 0
+    freed = strict.forget("sst", now, dry_run=dry_run)
+    assert freed > 0
+    assert len(states()) == (len(before) if dry_run else 2)
+    assert set(states()) <= set(before)
+    assert content(engine, version, "v/c/0/1") == b"2"
+    assert engine.lister.collect("sst") == 0
+    update(engine, version, {**OBJECTS, "v/c/0/1": b"later"}, only={"v/c/0/1"})
+
+
+def test_gc_removes_former_states(tmp_path: Path) -> None:
+    engine = icechunk_engine(tmp_path, Tuning(inline_bytes=0, kept_states=1, kept_days=0))
+    make(engine)
+    time.sleep(0.01)
+    folder = tmp_path / "bucket" / "sst" / "overwritten"
+    sizes = sorted(each.stat().st_size for each in folder.iterdir())
+    assert len(sizes) > 1
+    assert engine.lister.collect("sst", dry_run=True) > 0
+    assert engine.lister.collect("sst") > 0
+    assert len(list(folder.iterdir())) <= 2  # the newest before, and that of this run

@@ -514,12 +514,13 @@ class Lister:
         repository = self._store.fresh(dataset_id)
         if repository is None:
             return 0
-        cutoff = self._store.now(dataset_id) - timedelta(hours=self._store.tuning.gc_cutoff_h)
+        now = self._store.now(dataset_id)
+        cutoff = now - timedelta(hours=self._store.tuning.gc_cutoff_h)
         with repositories.errors("remove what no version has"):
             if not dry_run:
                 repository.expire_snapshots(cutoff)
             summary = repository.garbage_collect(cutoff, dry_run=dry_run)
-        return int(summary.bytes_deleted)
+        return int(summary.bytes_deleted) + self._store.forget(dataset_id, now, dry_run=dry_run)
 
     def _session(self, dataset_id: str, version_id: str) -> icechunk.Session | None:
         repository = self._store.find(dataset_id)

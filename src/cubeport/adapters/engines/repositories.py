@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -36,6 +36,7 @@ AT_ONCE = 16
 """How many objects are sent or fetched at the same time."""
 _REPOSITORIES = 256
 """How many repositories stay open."""
+_OVERWRITTEN = "overwritten"
 _READ_TRIES = 3
 """How often a request to read is sent at most. A client that waits is told soon that the store does not answer."""
 _ANSWER_S = 30.0
@@ -144,6 +145,10 @@ class Tuning:
     """How often a request that writes is sent at most."""
     gc_cutoff_h: float = 24.0
     """Garbage that is younger than this stays, in hours."""
+    kept_states: int = 100
+    """How many former states of a repository always stay. This and the next are rules, not settings."""
+    kept_days: float = 30.0
+    """Former states of a repository that are younger than this stay, in days."""
 
 
 class Repositories:
@@ -223,6 +228,22 @@ class Repositories:
             at = obstore.head(store, name)["last_modified"]
             obstore.delete(store, name)
         return at
+
+    def forget(self, dataset_id: str, now: datetime, *, dry_run: bool = False) -> int:
+        """Remove former states of a repository; return their size in bytes.
+
+        Icechunk copies its file ``repo`` to ``overwritten/`` at each change and never removes a copy (icechunk#1852). The copies
+        grow with the square of the number of updates. Only the log of its operations reads them.
+        """
+        with errors("remove former states of a repository"):
+            store = self.place.below(checked_dataset(dataset_id)).connect()
+            listed = [each for page in obstore.list(store, prefix=_OVERWRITTEN) for each in page]
+            listed.sort(key=lambda each: each["last_modified"], reverse=True)
+            limit = now - timedelta(days=self.tuning.kept_days)
+            old = [each for each in listed[self.tuning.kept_states :] if each["last_modified"] < limit]
+            if old and not dry_run:
+                obstore.delete(store, [each["path"] for each in old])
+        return sum(each["size"] for each in old)
 
     def strays(self) -> Iterator[str]:
         """Yield what is at the place and in no repository."""
