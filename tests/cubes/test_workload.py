@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cubeport.adapters.engines import zarrv3
-from cubeport.cubes.workload import Block, Box, Made, Unit, divide, merge
+from cubeport.cubes.workload import Block, Box, Made, Run, Runs, Unit, divide, merge, runs_of
 from cubeport.errors import Corrupt
 
 
@@ -83,6 +83,21 @@ def test_a_unit_makes_its_own_chunks_all_of_them_and_each_once() -> None:
         merge(units, [made(one)[:1], made(two)], ["t"])
     with pytest.raises(Corrupt, match="Two units have the chunk t/c/1/0"):
         merge(units, [made(one), [made(two)[0], made(two)[0]]], ["t"])
+
+
+def test_a_unit_opens_the_sources_of_its_chunks_and_what_is_between_them() -> None:
+    parts = tuple(Run(3 * n, 3, n, "t") for n in range(6))
+    known = {"t": Runs(1, 2, parts)}
+
+    def sources(*boxes: Box) -> list[int] | None:
+        found = runs_of(Unit(boxes, 1, 1), known)
+        return None if found is None else [each.source for each in found["t"][1]]
+
+    assert sources(Box("t", (0, 0), (1, 1))) == [0]
+    assert sources(Box("t", (0, 1), (1, 2))) == [0, 1]
+    assert sources(Box("t", (0, 8), (1, 9))) == [5]
+    assert sources(Box("t", (0, 8), (1, 9)), Box("t", (1, 4), (2, 5))) == [2, 3, 4, 5]
+    assert sources(Box("t", (0, 0), (1, 1)), Box("lat", (0,), (1,))) is None
 
 
 def test_what_an_update_shares_with_the_version_before_is_in_no_unit() -> None:

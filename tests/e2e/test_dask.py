@@ -149,7 +149,7 @@ def test_all_workers_killed_and_started_again(cluster: Cluster, files: list[Path
     killed: list[int] = []
 
     def listener(phase: str, done: int, total: int) -> None:
-        if phase == "writing" and done and not killed:
+        if phase == "writing" and done and not killed and attempts(tmp_path / "instance") > 2:
             for each in tuple(cluster.workers):
                 killed.append(each.pid)
                 cluster.kill(each)
@@ -188,7 +188,7 @@ def test_a_cancelled_ingestion_leaves_nothing_and_the_workers_are_free(cluster: 
     with cubeport.connect(root, **flags(cluster)) as service:
 
         def listener(phase: str, done: int, total: int) -> None:
-            if phase == "writing" and done:
+            if phase == "writing" and done and attempts(root) > 2:
                 service.cancel(service.ingestions().items[0].ingestion_id)
 
         options = FileOptions(files=tuple(map(str, files)))
@@ -252,7 +252,7 @@ def test_a_stopped_scheduler_and_one_without_workers_are_refusals(files: list[Pa
         stopped: list[float] = []
 
         def listener(phase: str, done: int, total: int) -> None:
-            if phase == "writing" and done and not stopped:
+            if phase == "writing" and done and not stopped and attempts(tmp_path / "stopped") > 2:
                 stopped.append(time.monotonic())
                 empty.scheduler.send_signal(signal.SIGSTOP)
 

@@ -108,8 +108,10 @@ def test_the_cube_is_that_of_one_child(children: Children, sources: tuple[Path, 
     assert objects(tmp_path / "divided" / "new") == objects(tmp_path / "plain" / "new")
     assert not (tmp_path / "divided" / "units" / "mark").exists()
     tasks = [each["task"] for each in here.orders]
-    assert tasks == ["verify"] * 2 + ["write"] * (len(tasks) - 2)
+    assert tasks == ["verify"] * 2 + ["write-runs"] * (len(tasks) - 2)
     assert len(tasks) >= 5
+    opened = [[Path(name).name for name, *_ in each["sources"]] for each in here.orders if each["task"] == "write-runs"]
+    assert min(map(len, opened)) < len(sources) / 2, "each unit opens the files that it needs"
     assert {phase for phase, _, _ in said} >= {"checking", "writing"}
     second = gate(children, None).measure(tmp_path / "divided" / "new", divided)
     assert second.digest == gate(children, None).measure(tmp_path / "plain" / "new", plain).digest
@@ -139,6 +141,35 @@ def test_windows_transforms_and_updates_are_those_of_one_child(
     assert found["plain"][3].change.replaced == 2
 
 
+def test_files_that_are_joined_along_any_dimension_are_read_in_their_places(children: Children, tmp_path: Path) -> None:
+    """Units then have boxes that are not beside each other along the dimension of the join, and chunks across files."""
+    random = np.random.default_rng(7)
+    files = []
+    for number, days in enumerate((3, 1, 4, 2, 5, 2)):
+        first = sum((3, 1, 4, 2, 5, 2)[:number])
+        cube = xr.Dataset(
+            {"t": (("lat", "time", "lon"), random.integers(0, 30_000, (8, days, 12)).astype("int16"), {"units": "K"})},
+            coords={
+                "time": ("time", first + np.arange(days), {"units": "days since 2000-01-01", "standard_name": "time"}),
+                "lat": ("lat", np.linspace(-80, 80, 8), {"units": "degrees_north"}),
+                "lon": ("lon", np.arange(12) * 30.0, {"units": "degrees_east"}),
+            },
+        )
+        files.append(tmp_path / f"{number}.nc")
+        cube.to_netcdf(files[-1])
+
+    def asked(staging: Path) -> WriteRequest:
+        return replace(order(tuple(files), staging), chunks={"lat": 3, "time": 4, "lon": 12})
+
+    plain = gate(children, None).write(asked(tmp_path / "plain"))
+    for unit_bytes in (300, 700, 1_500):
+        here = Here()
+        divided = gate(children, here, unit_bytes).write(asked(tmp_path / str(unit_bytes)))
+        assert divided.digests == plain.digests
+        assert objects(tmp_path / str(unit_bytes) / "new") == objects(tmp_path / "plain" / "new")
+        assert {each["task"] for each in here.orders} == {"verify", "write-runs"}
+
+
 def test_a_small_cube_needs_no_worker(children: Children, sources: tuple[Path, ...], tmp_path: Path) -> None:
     here = Here()
     gate(children, here, 10**9).write(order(sources[:2], tmp_path / "small"))
@@ -154,23 +185,24 @@ def test_a_unit_that_is_made_twice_gives_the_same_cube(children: Children, sourc
     assert objects(tmp_path / "twice" / "new") == objects(tmp_path / "plain" / "new")
 
 
-def only_metadata(staging: Path) -> bool:
-    return all(key.endswith("zarr.json") for key in objects(staging / "new"))
+def nothing_merged(staging: Path) -> bool:
+    """Return whether there are no chunks but those of labels, which no worker writes."""
+    return not any(key.startswith(("t/c", "rain/c")) for key in objects(staging / "new"))
 
 
 def test_planted_overlaps_are_refused_before_the_merge(children: Children, sources: tuple[Path, ...], tmp_path: Path) -> None:
-    """The second unit is told to make the chunks of the first as well, and does so."""
-    seen: list[Any] = []
+    """The second worker makes the chunks of the first unit."""
+    first: list[Mapping[str, Any]] = []
 
-    def also_the_first(each: Mapping[str, Any]) -> Mapping[str, Any]:
-        if each["task"] != "write":
+    def the_first(each: Mapping[str, Any]) -> Mapping[str, Any]:
+        if each["task"] == "verify":
             return each
-        seen.append(each["request"]["boxes"])
-        return {**each, "request": {**each["request"], "boxes": seen[0] + seen[1]}} if len(seen) == 2 else each
+        first.append(each)
+        return first[0] if len(first) == 2 else each
 
     with pytest.raises(Corrupt, match=r"Unit 1 made .*, which is not in it"):
-        gate(children, Here(before=also_the_first)).write(order(sources, tmp_path / "staging"))
-    assert only_metadata(tmp_path / "staging")
+        gate(children, Here(before=the_first)).write(order(sources, tmp_path / "staging"))
+    assert nothing_merged(tmp_path / "staging")
     assert not (tmp_path / "staging" / "units" / "mark").exists()
 
 
@@ -181,7 +213,7 @@ def test_objects_that_do_not_arrive_as_they_were_made_are_refused(
     harmed: list[str] = []
 
     def damaged(each: Mapping[str, Any], answer: Mapping[str, Any]) -> Mapping[str, Any]:
-        if each["task"] != "write" or harmed:
+        if each["task"] == "verify" or harmed:
             return answer
         harmed.append(answer["folder"])
         if harm == "named elsewhere":
@@ -254,4 +286,4 @@ def test_a_cancelled_ingestion_ends_the_units(children: Children, sources: tuple
     with pytest.raises(Cancelled):
         gate(children, here).write(order(sources, tmp_path / "staging"), progress=cancelled)
     assert here.stopped
-    assert only_metadata(tmp_path / "staging")
+    assert nothing_merged(tmp_path / "staging")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -69,6 +69,47 @@ class Made:
     """The sha256 of its values in hex."""
     size: int | None
     """The length of its object in bytes; ``None`` if all values are the fill value, so that there is no object."""
+
+
+class Run(NamedTuple):
+    """A part of an array whose values are those of one source, unchanged."""
+
+    start: int
+    """Where it begins along the axis of its array."""
+    length: int
+    source: int
+    """The number of the source."""
+    name: str
+    """The name of the array in the source."""
+
+
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """The parts of an array, in order, along the axis along which its sources are joined."""
+
+    axis: int
+    chunk: int
+    """The length of a chunk along the axis."""
+    parts: tuple[Run, ...]
+
+    def of(self, box: Box) -> tuple[Run, ...]:
+        """Return the parts that have values of *box*."""
+        first, stop = box.start[self.axis] * self.chunk, box.stop[self.axis] * self.chunk
+        return tuple(each for each in self.parts if each.start < stop and first < each.start + each.length)
+
+
+def runs_of(unit: Unit, known: Mapping[str, Runs]) -> dict[str, tuple[int, tuple[Run, ...]]] | None:
+    """Return the axis and the parts of each array that a unit has to read; ``None`` if it needs all sources."""
+    found: dict[str, set[Run]] = {}
+    for box in unit.boxes:
+        if box.array not in known:
+            return None
+        found.setdefault(box.array, set()).update(known[box.array].of(box))
+    # Boxes can be apart along the axis; the parts between them are read by nobody, but keep the others in place.
+    return {
+        name: (known[name].axis, tuple(each for each in known[name].parts if min(parts).start <= each.start <= max(parts).start))
+        for name, parts in found.items()
+    }
 
 
 def divide(blocks: Sequence[Block], unit_bytes: int) -> tuple[Unit, ...]:

@@ -34,7 +34,7 @@ from cubeport.adapters.sandbox.limits import SourceLimits
 from cubeport.catalog.disk.durable import FOLDER_MODE, make_folder, store_errors
 from cubeport.catalog.forms.canonical import is_id
 from cubeport.cubes import keys
-from cubeport.cubes.workload import Block, Made, divide, merge
+from cubeport.cubes.workload import Block, Box, Made, Runs, Unit, divide, merge, runs_of
 from cubeport.errors import SourceRejected
 
 MARK = "mark"
@@ -74,8 +74,16 @@ class Plan:
     arrays: tuple[str, ...]
     """All arrays, in the order of the store."""
     blocks: tuple[Block, ...]
+    """Those that are left to write."""
+    runs: Mapping[str, Runs]
+    """By array, where its values are in the sources, if they are published unchanged."""
     left_out: tuple[str, ...]
     """The variables of the sources that are not in the cube."""
+
+    def reads(self, box: Box) -> bool:
+        """Return whether it is known where the values of a box are, or that all sources are needed."""
+        runs = self.runs.get(box.array)
+        return runs is None or (runs.axis < len(box.start) and bool(runs.of(box)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +110,7 @@ class Divided:
         target: Path,
         progress: Progress | None,
     ) -> dict[str, str]:
-        """Have all chunks of *plan* written to the cube in *target*, which has the metadata. Return the digest of each array.
+        """Have all chunks of *plan* written to the cube in *target*, which has the metadata. Return the digest of each.
 
         Raises
         ------
@@ -113,7 +121,7 @@ class Divided:
         ExecutorUnavailable
             If the workers cannot be had.
         """
-        self._check(plan)
+        self._check(plan, len(sources))
         units = divide(plan.blocks, self.unit_bytes)
         with _folder(target.with_name("units")) as folder:
             order = _Orders(request, sources, read, folder, self.limits)
@@ -121,20 +129,21 @@ class Divided:
             told = _Told(progress, "checking", [len(part) for part in parts])
             self._run([order.verify(part, plan.left_out) for part in parts], told, folder)
             told = _Told(progress, "writing", [unit.size for unit in units])
-            answers = self._run([order.write([list(box) for box in unit.boxes]) for unit in units], told, folder)
+            answers = self._run([order.write(unit, plan.runs, target) for unit in units], told, folder)
             chunks = [believed(_ChunksAnswer, each["result"]) for each in answers]
             made = [[each.value() for each in answer.chunks] for answer in chunks]
-            digests = merge(units, made, plan.arrays)
+            digests = merge(units, made, list(dict.fromkeys(each.box.array for each in plan.blocks)))
             with store_errors("put the units together"):
                 for answer, part in zip(answers, made, strict=True):
                     _move(folder / _checked(answer["folder"]) / CUBE, target / CUBE, part)
         return digests
 
-    def _check(self, plan: Plan) -> None:
+    def _check(self, plan: Plan, sources: int) -> None:
         """Refuse names that no array has and more chunks than may be: a source may have controlled the child that said so."""
         named = all(keys.is_node(name) for name in plan.arrays) and len({*plan.arrays}) == len(plan.arrays)
-        fits = all(
-            box.array in plan.arrays and len(box.start) == len(box.stop) and chunks <= box.volume for box, chunks, _ in plan.blocks
+        fits = all(run.source < sources for runs in plan.runs.values() for run in runs.parts) and all(
+            box.array in plan.arrays and len(box.start) == len(box.stop) and chunks <= box.volume and plan.reads(box)
+            for box, chunks, _ in plan.blocks
         )
         if not (named and fits):
             raise SourceRejected("the process that read it gave no valid answer", reason="crashed")
@@ -166,16 +175,30 @@ class _Orders:
     def verify(self, sources: Sequence[Path], left_out: Sequence[str]) -> dict[str, Any]:
         return self._order("verify", {"group": self.request["group"], "left_out": list(left_out)}, sources)
 
-    def write(self, boxes: Sequence[Sequence[object]]) -> dict[str, Any]:
-        return self._order("write", {**self.request, "boxes": boxes}, self.sources)
+    def write(self, unit: Unit, known: Mapping[str, Runs], target: Path) -> dict[str, Any]:
+        """Return the order to write a unit, with no more sources than it needs."""
+        boxes = [list(box) for box in unit.boxes]
+        runs = runs_of(unit, known)
+        if runs is None:
+            return self._order("write", {**self.request, "boxes": boxes}, self.sources)
+        needed = sorted({run.source for _, parts in runs.values() for run in parts})
+        told = {
+            name: [axis, [[run.start, run.length, needed.index(run.source), run.name] for run in parts]]
+            for name, (axis, parts) in runs.items()
+        }
+        asked = {name: self.request[name] for name in ("group", "variables", "normalise")}
+        request = {**asked, "boxes": boxes, "runs": told, "cube": str(target / CUBE)}
+        return self._order("write-runs", request, [self.sources[number] for number in needed], read=[target])
 
-    def _order(self, task: str, request: Mapping[str, Any], sources: Sequence[Path]) -> dict[str, Any]:
+    def _order(
+        self, task: str, request: Mapping[str, Any], sources: Sequence[Path], *, read: Sequence[Path] | None = None
+    ) -> dict[str, Any]:
         return {
             "version": version("cubeport"),
             "task": task,
             "request": request,
             "sources": [[str(each), *seen(each)] for each in sources],
-            "read": [str(each) for each in self.read],
+            "read": [str(each) for each in (self.read if read is None else read)],
             "folder": str(self.folder),
             "limits": self.limits.to_mapping(),
         }

@@ -29,7 +29,7 @@ from cubeport.cubes.description import CubeDescription
 from cubeport.cubes.excerpt import Needs, union
 from cubeport.cubes.keys import METADATA
 from cubeport.cubes.update import StepsChange
-from cubeport.cubes.workload import Block, Box
+from cubeport.cubes.workload import Block, Box, Run, Runs
 from cubeport.cubes.write_request import (
     Base,
     Bring,
@@ -108,7 +108,7 @@ class ConfinedGate:
         if divided is None or not (plan := _planned(said)).blocks:
             return written
         digests = divided.write(plan, request, sources=order.sources, read=read, target=order.target, progress=progress)
-        return replace(written, digests=digests)
+        return replace(written, digests=_in_order({**written.digests, **digests}, plan.arrays))
 
     def _write_kept(self, request: Mapping[str, Any], order: WriteRequest, keep: str, progress: Progress | None) -> Written:
         """Run the first child of those that are kept."""
@@ -297,10 +297,19 @@ def _can_be_divided(order: WriteRequest) -> bool:
     return order.storage == "copy" and (order.base is None or order.base.bring is None)
 
 
+def _in_order(digests: Mapping[str, str], arrays: Sequence[str]) -> dict[str, str]:
+    """Return the digest of each array, in the order of the store. Raises SourceRejected unless each has one."""
+    if digests.keys() != set(arrays):
+        raise SourceRejected("the process that read it gave no valid answer", reason="crashed")
+    return {name: digests[name] for name in arrays}
+
+
 def _planned(said: Mapping[str, Any]) -> Plan:
     """Return what is left to write; nothing if the child has written it."""
     answer = believed(_WriteAnswer, said)
-    return Plan(answer.arrays, tuple(each.value() for each in answer.blocks), answer.left_out)
+    blocks = tuple(each.value() for each in answer.blocks)
+    runs = {name: each.value() for name, each in answer.runs.items()}
+    return Plan(answer.arrays, blocks, runs, answer.left_out)
 
 
 def _written(said: Mapping[str, Any], identities: tuple[Mapping[str, Any], ...]) -> Written:
@@ -434,6 +443,7 @@ class _DeriveAnswer(Answer):
 
 type _Name = Annotated[str, Field(max_length=1_024)]
 type _Whole = Annotated[int, Field(ge=0)]
+type _Run = tuple[_Whole, _Whole, _Whole, _Name]
 type _Place = Annotated[list[_Whole], Field(max_length=64)]
 
 
@@ -443,9 +453,16 @@ class _Block(RootModel[tuple[_Name, _Place, _Place, _Whole, _Whole]]):
         return Block(Box(name, tuple(start), tuple(stop)), chunks, size)
 
 
+class _Runs(RootModel[tuple[_Whole, Annotated[int, Field(ge=1)], Annotated[list[_Run], Field(max_length=1_000_000)]]]):
+    def value(self) -> Runs:
+        axis, chunk, parts = self.root
+        return Runs(axis, chunk, tuple(Run(*each) for each in parts))
+
+
 class _WriteAnswer(Answer):
     arrays: Annotated[tuple[_Name, ...], Field(max_length=10_000)] = ()
     blocks: Annotated[tuple[_Block, ...], Field(max_length=1_000_000)] = ()
+    runs: Annotated[dict[_Name, _Runs], Field(max_length=10_000)] = Field(default_factory=dict)
     left_out: Annotated[tuple[_Name, ...], Field(max_length=10_000)] = ()
     change: _Change | None = None
     digests: Annotated[dict[str, _Sha256], Field(max_length=10_000)]

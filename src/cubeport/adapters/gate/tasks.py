@@ -10,6 +10,7 @@ from cubeport.adapters.sandbox.limits import SourceLimits
 
 TASKS: Mapping[str, str] = {
     "write": "cubeport.adapters.gate.write:write",
+    "write-runs": "cubeport.adapters.gate.write:write_runs",
     "verify": "cubeport.adapters.gate.write:verify",
     "needs": "cubeport.adapters.gate.needs:needs",
     "measure": "cubeport.adapters.gate.measure:measure",

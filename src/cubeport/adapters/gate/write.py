@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from xarray.core import indexing
 
 from cubeport.adapters.engines import attributes, zarrv3
 from cubeport.adapters.engines.manifest import CUBE
@@ -27,11 +28,11 @@ from cubeport.adapters.gate import references
 from cubeport.adapters.gate.functions import imported
 from cubeport.adapters.gate.objects import InFolder, InMemory, put
 from cubeport.adapters.gate.parent import is_shared, merge, parent_of, shared
-from cubeport.adapters.sandbox import child
+from cubeport.adapters.sandbox import child, wire
 from cubeport.adapters.sources.formats import format_of, scan, stored
 from cubeport.adapters.sources.identity import identity
 from cubeport.adapters.sources.reading import OpenedSource, decoding, load_labels, native
-from cubeport.adapters.sources.series import join, labels_of
+from cubeport.adapters.sources.series import Part, Parts, in_memory, join, labels_of
 from cubeport.adapters.sources.stored import Stored
 from cubeport.cubes import checks, keys, layout
 from cubeport.cubes import cutout as window
@@ -66,9 +67,10 @@ def write(request: Mapping[str, Any], context: child.Context) -> dict[str, Any]:
     ``request`` contains the fields of ``WriteRequest`` as JSON values: ``target, window, variables, attributes, chunks, append_dim,
     group``, and optionally ``normalise, transforms, skip_bad, on_overlap``.
 
-    Several machines can share the work. With ``divide_above``, a number of bytes, a larger cube is only planned: the metadata are
-    written, and the answer has ``arrays``, ``blocks`` of chunks to write, and ``left_out``, what :func:`verify` need not look at.
-    With ``boxes``, only these chunks are written, without metadata, and the answer has ``chunks``. The sources must be verified.
+    Several machines can share the work. With ``divide_above``, a number of bytes, a larger cube is only planned: the metadata and
+    the arrays in memory are written, and the answer has ``arrays``; ``blocks`` of chunks to write; ``runs`` of the arrays that
+    :func:`write_runs` can write; and ``left_out``, what :func:`verify` need not look at. With ``boxes``, only these chunks are
+    written, without metadata, and the answer has ``chunks``. The sources must be verified.
     """
     with contextlib.ExitStack() as stack:
         pool = stack.enter_context(ThreadPoolExecutor(max_workers=THREADS))
@@ -114,9 +116,16 @@ def write(request: Mapping[str, Any], context: child.Context) -> dict[str, Any]:
         digests: dict[str, str] = {}
         rest: dict[str, Any] = {}
         if above is not None and plan.size > above:
-            blocks = [[*box, chunks, size] for box, chunks, size in plan.blocks(min(writer.block_bytes, above))]
-            rest = {"arrays": list(plan.grids), "blocks": blocks, "left_out": sorted(map(str, found.left_out))}
+            blocks = [each for each in plan.blocks(min(writer.block_bytes, above)) if not plan.is_read(each.box.array)]
+            rest = {
+                "arrays": list(plan.grids),
+                "blocks": [[*box, chunks, size] for box, chunks, size in blocks],
+                "runs": plan.runs(origins) if change is None else {},
+                "left_out": sorted(map(str, found.left_out)),
+            }
             writer.metadata(plan)
+            labels = {name: grid for name, grid in plan.grids.items() if plan.is_read(name)}
+            digests = writer.values(replace(plan, grids=labels), of=plan.size)
         else:
             look()
             writer.metadata(plan)
@@ -144,6 +153,33 @@ def verify(request: Mapping[str, Any], context: child.Context) -> dict[str, Any]
             context.declare(declared)
             format_of(each).verify(each, context.limits, pool, group=(request["group"] or "").strip("/"), left_out=skipped)
     return {}
+
+
+def write_runs(request: Mapping[str, Any], context: child.Context) -> dict[str, Any]:
+    """Write ``boxes`` of arrays whose values are those of the sources, unchanged. Return ``chunks``.
+
+    Only the sources that have these values are open, so this costs less than :func:`write` if there are many. ``request`` has
+    ``target``; ``cube``, the folder with the metadata; ``group``, ``variables`` and ``normalise`` as for :func:`write`; and
+    ``runs``: by array the axis, and start, length, source and name of each part.
+    """
+    with contextlib.ExitStack() as stack:
+        pool = stack.enter_context(ThreadPoolExecutor(max_workers=THREADS))
+        wanted = () if request["normalise"] else request["variables"] or ()
+        opened = []
+        for each in context.sources:
+            opened.append(_stored(each, context, request["group"], wanted))
+            stack.callback(opened[-1].close)
+        variables, grids = {}, {}
+        for name, (axis, runs) in request["runs"].items():
+            document = wire.decode((Path(request["cube"]) / name / keys.METADATA).read_bytes())
+            grids[name], dims, attrs = zarrv3.parse_array(document)
+            parts = [Part(start, opened[source].raw.variables[own], opened[source].name) for start, _, source, own in runs]
+            lazily = indexing.LazilyIndexedArray(Parts(name, grids[name].shape, grids[name].dtype, axis, parts))
+            variables[name] = xr.Variable(dims, lazily, attrs)
+        plan = _Plan(dataset(variables, {}), grids, dict.fromkeys(grids, lambda _: True), {})
+        writer = _Writer(InFolder(Path(request["target"]) / CUBE), pool, context, [], f"{len(opened)} files")
+        boxes = [Box(name, tuple(start), tuple(stop)) for name, start, stop in request["boxes"]]
+        return {"chunks": [_listed(each) for each in writer.chunks(plan, boxes)]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,14 +321,20 @@ def _open(
     note: Callable[[xr.Dataset], None],
 ) -> OpenedSource:
     """Scan the source, open it by the format of its content, and return it mended and normalised by *steps*."""
+    opened = _stored(source, context, group, wanted)
+    note(opened.raw)
+    raw, mended = mend(opened.raw)
+    raw, dated = counted_in_days(normalise(raw, steps, file=source.name))
+    return replace(opened, raw=raw, warnings=(*opened.warnings, *mended, *dated))
+
+
+def _stored(source: child.Input, context: child.Context, group: str | None, wanted: Sequence[str]) -> OpenedSource:
+    """Scan the source, and open it by the format of its content, as it is stored."""
     found = scan(source, context.limits)
     prefix = f"{group.strip('/')}/" if group else ""
     skipped = [path.removeprefix(prefix) for path in found.skipped if path.startswith(prefix)]
     opened = format_of(source).open(source, group=group, wanted=wanted, skipped=skipped)
-    note(opened.raw)
-    raw, mended = mend(opened.raw)
-    raw, dated = counted_in_days(normalise(raw, steps, file=source.name))
-    return replace(opened, raw=raw, warnings=(*found.warnings, *opened.warnings, *mended, *dated))
+    return replace(opened, warnings=(*found.warnings, *opened.warnings))
 
 
 def _checked(raw: xr.Dataset, *, skip_bad: bool) -> tuple[xr.Dataset, list[tuple[str, str]]]:
@@ -414,6 +456,21 @@ class _Plan:
         """The decoded size of the chunks in bytes."""
         return sum(grid.size_of(self.takes[name]) for name, grid in self.grids.items())
 
+    def is_read(self, name: str) -> bool:
+        """Return whether the values are in memory, as those of labels are."""
+        return in_memory(self.raw.variables[name])
+
+    def runs(self, origins: references.Origins) -> dict[str, Any]:
+        """Return the parts of the arrays whose values are those of the sources, unchanged: axis, and the parts along it."""
+        found = {}
+        for name in self.grids:
+            along, runs = origins.runs(self.raw.variables[name])
+            axis = along or 0
+            known = [[run.start, run.shape[axis], run.source, run.name] for run in runs if run.source is not None and run.shape]
+            if len(known) == len(runs):
+                found[name] = [axis, self.grids[name].chunks[axis], known]
+        return found
+
     def elsewhere(self, name: str) -> Collection[tuple[int, ...]]:
         """Return the chunks of an array that are in a source."""
         return self.pointing[name].places.keys() if name in self.pointing else ()
@@ -509,12 +566,12 @@ class _Writer:
         held = attributes.encode(plan.raw.attrs, None, "global", self.warnings)
         self.made.put(keys.METADATA, zarrv3.to_bytes(zarrv3.group_document(held)))
 
-    def values(self, plan: _Plan) -> dict[str, str]:
-        """Write all chunks of *plan*. Return the digests of the arrays.
+    def values(self, plan: _Plan, *, of: int | None = None) -> dict[str, str]:
+        """Write all chunks of *plan*, which is all or a part *of* so many bytes. Return the digests of the arrays.
 
         Of the chunks that are in a source, a sample is hashed and none is written.
         """
-        self._begin(plan.size)
+        self._begin(of or plan.size)
         found = {name: self._values(plan, name, plan.reads(name, self.block_bytes)) for name in plan.grids}
         self._land(0)
         return {name: zarrv3.digest_of([chunks[index].digest for index in sorted(chunks)]) for name, chunks in found.items()}

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 from itertools import groupby, pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -630,6 +630,47 @@ class Joined(BackendArray):
         with decoding(self._name, self._sources[piece]):
             values = self.pieces[piece][(*key[: self.axis], along, *key[self.axis + 1 :])].values
         return np.asarray(values).astype(self.dtype, copy=False)
+
+
+class Part(NamedTuple):
+    """A part of a joined array."""
+
+    start: int
+    """Where it begins along the axis of the join."""
+    variable: xr.Variable
+    source: str
+    """The name of its file."""
+
+
+class Parts(BackendArray):
+    """An array of which only some consecutive *parts* are here. No other values are read."""
+
+    def __init__(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], axis: int, parts: Sequence[Part]) -> None:
+        parts = sorted(parts, key=lambda part: part.start)
+        self._joined = Joined(name, [part.source for part in parts], [part.variable for part in parts], axis)
+        self._first, self._axis = parts[0].start, axis
+        if any(one.start + one.variable.shape[axis] != other.start for one, other in pairwise(parts)):
+            raise ValueError("the parts are not consecutive")
+        self.shape, self.dtype = shape, dtype
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+        return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.BASIC, self._get)
+
+    def _get(self, key: tuple[Any, ...]) -> Values:
+        start, stop, step = key[self._axis].indices(self.shape[self._axis])
+        first, last = start - self._first, stop - self._first
+        if first < 0 or last > self._joined.shape[self._axis]:
+            raise IndexError("this part of the array is not here")
+        inner = (*key[: self._axis], slice(first, last, step), *key[self._axis + 1 :])
+        return np.asarray(self._joined[indexing.BasicIndexer(inner)])
+
+
+def in_memory(variable: xr.Variable) -> bool:
+    """Return whether all values of a variable, joined or not, are in memory."""
+    data = variable._data  # noqa: SLF001 - what xarray reads from
+    if isinstance(data, indexing.LazilyIndexedArray) and isinstance(data.array, Joined):
+        return all(map(in_memory, data.array.pieces))
+    return isinstance(data, np.ndarray)
 
 
 def _joined(sources: Sequence[OpenedSource], name: str, along: str) -> xr.Variable:
