@@ -303,9 +303,10 @@ def test_ready_and_doctor_say_whether_the_scheduler_answers(cluster: Cluster, tm
 def test_without_the_setting_nothing_of_dask_is_imported(files: list[Path], tmp_path: Path) -> None:
     program = (
         "import sys, cubeport\n"
+        "from pathlib import Path\n"
         "from cubeport.main import prepare\n"
         "from cubeport.service.ingestions import FileOptions, IngestionRequest\n"
-        "prepare(sys.argv[1])\n"
+        "prepare(Path(sys.argv[1]))\n"
         "with cubeport.connect(sys.argv[1]) as service:\n"
         "    done = service.ingest_here(IngestionRequest(dataset_id='d'), FileOptions(files=tuple(sys.argv[2:])))\n"
         "    assert done.status == 'completed', done.error\n"
@@ -347,7 +348,7 @@ def test_the_page_works_as_written(files: list[Path], tmp_path: Path) -> None:
         started[1].terminate()
         started[1].wait(30)
         again = subprocess.run(
-            [*CUBEPORT, "ingest", *map(str, files), "--id", "tas", "--replace", "--overwrite"],
+            [*CUBEPORT, "ingest", *map(str, files), "--id", "other"],
             cwd=tmp_path, env=reader.environment, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert again.returncode == 6, again.stdout + again.stderr
