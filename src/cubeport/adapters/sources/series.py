@@ -461,8 +461,8 @@ def _without_overlap(spans: Sequence[_Span], along: str, on_overlap: OnOverlap) 
         parts.append(replace(source, raw=source.raw.isel({along: slice(steps[0], steps[-1] + 1)})))
     twice = sum(len(span.labels) for span in spans) - len(owners)
     taken = "last" if on_overlap == "replace" else "first"
-    steps = f"{twice} steps along {along!r} are" if twice > 1 else f"one step along {along!r} is"
-    told = f"{steps} in several files; the file that begins {taken} counts"
+    several = f"{twice} steps along {along!r} are" if twice > 1 else f"one step along {along!r} is"
+    told = f"{several} in several files; the file that begins {taken} counts"
     return parts, [("overlap", told)] if twice else []
 
 
