@@ -271,3 +271,15 @@ def test_screenshots_of_the_documentation_are_made(browser: Browser, demonstrati
     assert made.stat().st_size > 20_000
     if os.environ.get("CUBEPORT_SCREENSHOTS"):
         shutil.copy(made, IMAGES / f"{name}.png")
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [1240, 820, 390])
+def test_no_column_of_the_variables_is_cut(page: Callable[..., Page], width: int) -> None:
+    """The last column, the dimensions, was beyond the edge of its box."""
+    opened = page("/datasets/regular?f=html", width=width)
+    wide, seen = opened.evaluate(
+        "(each => [each.scrollWidth, each.clientWidth])(document.querySelector('.variables').parentElement)"
+    )
+    assert wide <= seen
+    assert opened.evaluate("document.querySelector('.variables td:last-child').getBoundingClientRect().right") <= width

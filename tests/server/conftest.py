@@ -417,6 +417,10 @@ class FakeService:
         dataset_id, _, name = ref.partition("@")
         return dataset_id == "sea" and name in ("", "latest", "first", V1, V2, GONE)
 
+    def dataset_names(self, *, between: tuple[str, str], limit: int) -> list[tuple[str, str]]:
+        shown = [] if self.deleted or not self.published else [self.shown("sea").texts]
+        return [(each.dataset_id, each.title) for each in shown if between[0] <= each.dataset_id < between[1]][:limit]
+
     def datasets(self, **filters: Any) -> Any:
         self.filters = filters
         everything = filters.get("publication") == "any"

@@ -17,7 +17,7 @@ import pytest
 
 from cubeport import errors
 from cubeport.documents.licences import in_words
-from cubeport.documents.native import Periods
+from cubeport.documents.native import Periods, period_labels
 from cubeport.server.app import App
 from cubeport.server.browsing import BROWSABLE, _limited
 from cubeport.server.html import _options, _span
@@ -96,6 +96,24 @@ def test_labels_are_options_with_one_chosen_and_nothing_breaks_out() -> None:
     assert read(str(_options(labels, 1))) == read(wanted.render(labels=labels))
     assert "<script>" not in str(_options(labels, 0))
     assert read(str(_options(labels, 0)))[0][1] == {"value": "2020-01-01T00:00:00Z", "selected": None}
+
+
+@pytest.mark.parametrize(
+    ("period", "labels", "shown"),
+    [
+        ("monthly", ["2020-01-16T12:00:00Z", "2020-02-15T00:00:00Z"], ["2020-01", "2020-02"]),
+        ("yearly", ["2019-12-01T00:00:00Z", "2020-12-01T00:00:00Z"], ["2019", "2020"]),
+        ("daily", ["2020-01-01T12:00:00Z", "2020-01-02T12:00:00Z"], ["2020-01-01", "2020-01-02"]),
+        ("monthly", ["2020-01-01T00:00:00Z", "2020-01-16T00:00:00Z"], ["2020-01-01", "2020-01-16"]),  # two steps in a month
+        ("hourly", ["2020-01-01T00:00:00Z", "2020-01-01T01:00:00Z"], ["2020-01-01", "2020-01-01T01:00:00Z"]),
+        (None, ["1", "2"], ["1", "2"]),
+    ],
+)
+def test_a_month_is_shown_as_its_month_and_asked_by_its_label(period: str | None, labels: list[str], shown: list[str]) -> None:
+    found = Outline(str(_options(labels, 0, period)))
+    assert [attributes["value"] for _, attributes in found.tags] == labels
+    assert list(period_labels(labels, period)) == shown
+    assert all(f">{each}</option>" in str(_options(labels, 0, period)) for each in shown)
 
 
 @pytest.mark.parametrize(("query", "wanted"), [("f=html", 25), ("f=html&limit=3", 3), ("f=json", None)])

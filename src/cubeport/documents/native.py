@@ -551,6 +551,17 @@ def period_type(named: str | None, temporal: Temporal | None) -> str:
     return temporal.period_type or "irregular"
 
 
+_SHOWN_LETTERS = {"daily": 10, "monthly": 7, "yearly": 4}
+"""How much of a time names a period."""
+
+
+def period_labels(labels: Sequence[str], period: str | None) -> Sequence[str]:
+    """Return times as a person reads them: a month as its month, a day without its hour. Two steps never look the same."""
+    short = [label[: _SHOWN_LETTERS.get(period or "", len(label))] for label in labels]
+    named = short if len(set(short)) == len(short) else labels
+    return [label.replace("T00:00:00Z", "") for label in named]
+
+
 def period(label: str, kind: str, calendar: str = "standard") -> str:
     """Return the period of *kind* that contains the time *label* (RFC 3339, in the fields of *calendar*).
 

@@ -132,6 +132,7 @@ def _seen(parts: Parts, shown: PublishedView, view: View) -> Mapping[str, Any] |
     subsets += [view.subset] if view.subset else []
     if subsets:
         pairs.append(("subset", ",".join(subsets)))
+    period = documents.period_type(shown.texts.period_type, shown.description.temporal)
     at = view.at or _middle(shown.description.spatial.bbox)
     plotted = [("at", at), ("v", field), *([("z", level.labels[level.chosen])] if level else [])]
     plotted += [("subset", view.subset)] if view.subset else []
@@ -143,6 +144,8 @@ def _seen(parts: Parts, shown: PublishedView, view: View) -> Mapping[str, Any] |
         "field": field,
         "fields": _fields(shown),
         "time": time,
+        "period": period,
+        "time_shown": "" if time is None else documents.period_labels(time.labels, period)[time.chosen],
         "level": level,
         "others": others,
         "most": _MOST_LABELS,

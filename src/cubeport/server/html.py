@@ -237,10 +237,10 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-def _options(labels: Sequence[str], chosen: int) -> Markup:
+def _options(labels: Sequence[str], chosen: int, period: str | None = None) -> Markup:
     """Return the labels of an axis as options of a list. In a template, thousands of them cost more than the rest of the page."""
-    texts = [escape(label) for label in labels]
-    found = [f'<option value="{text}">{text.replace("T00:00:00Z", "")}</option>' for text in texts]
+    shown = map(escape, documents.period_labels(labels, period))
+    found = [f'<option value="{escape(label)}">{text}</option>' for label, text in zip(labels, shown, strict=True)]
     found[chosen] = found[chosen].replace('">', '" selected>', 1)
     return Markup("".join(found))  # noqa: S704 - each label is escaped
 

@@ -12,6 +12,7 @@ from cubeport.cubes.part import Deadline, Part
 from cubeport.cubes.selection import stamp_at
 from cubeport.cubes.windows import time_axis
 from cubeport.documents import plot
+from cubeport.documents.native import period_labels
 from cubeport.errors import NotAcceptable
 
 _BYTES_OF_A_STEP = 14
@@ -57,7 +58,9 @@ def line_of(cut: Cut) -> plot.Line:
         return plot.Line(indices, [str(each) for each in indices], flat, title, variable.units)
     labels = cut.labels[axis.name]
     if axis is time:
-        stamps = _short([str(stamp_at(int(each))) for each in labels])
+        temporal = description.temporal
+        period = None if temporal is None else temporal.period_type
+        stamps = _short([str(stamp_at(int(each))) for each in labels], period)
         return plot.Line(np.asarray(labels, "float64"), stamps, flat, title, variable.units)
     return _along(axis, np.asarray(labels), flat, title, variable.units)
 
@@ -97,9 +100,10 @@ def _along(axis: Axis, labels: Any, values: Any, title: str, units: str | None) 
     return plot.Line(positions, texts, values, title, units, upright=upright, downwards=axis.positive == "down", axis_title=name)
 
 
-def _short(stamps: list[str]) -> list[str]:
-    """Return times in a short form: only the date, if no two steps are on the same day."""
-    days = [each[:10] for each in stamps]
+def _short(stamps: list[str], period: str | None) -> Sequence[str]:
+    """Return times in a short form: the period, or the date if no two steps are on the same day."""
+    named = period_labels(stamps, period)
+    days = [each[:10] for each in named]
     return days if len(set(days)) == len(days) else stamps
 
 
