@@ -26,8 +26,8 @@ from cubeport.documents import griddap as documents
 from cubeport.documents.texts import PublishedView
 from cubeport.errors import CubeportError, InvalidRequest, NotFound
 from cubeport.server import html, negotiation, problems, replies
-from cubeport.server.ogcapi import File
 from cubeport.server.openapi import READ, described
+from cubeport.server.ranges import AnswerFile
 from cubeport.service.griddap import picture_query
 from cubeport.service.pictures import Pictures
 from cubeport.service.plans import CubeQuery
@@ -184,7 +184,7 @@ class GriddapFace:
             if asked.request.scope.get("cubeport.head"):
                 return StreamingResponse(iter(()), headers=headers)
             content = self._queries.answer(plan).content
-            return Response(content, headers=headers) if isinstance(content, bytes) else File(content, headers)
+            return Response(content, headers=headers) if isinstance(content, bytes) else AnswerFile(content, headers)
 
         def build() -> bytes:
             content = self._queries.answer(plan).content

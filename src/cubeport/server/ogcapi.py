@@ -11,8 +11,7 @@ import re
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urlencode
 
 from anyio import CapacityLimiter, to_thread
@@ -20,7 +19,6 @@ from fastapi import APIRouter
 from pydantic import Field, create_model
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
-from starlette.types import Receive, Scope, Send
 
 from cubeport.catalog.forms.canonical import timestamp
 from cubeport.cubes.bounded import Bounded
@@ -35,6 +33,7 @@ from cubeport.documents.texts import PublishedView
 from cubeport.errors import InvalidRequest, NotAcceptable, NotFound, Problem
 from cubeport.server import incoming, negotiation, replies, waiting
 from cubeport.server.openapi import READ, described
+from cubeport.server.ranges import AnswerFile, in_parts
 from cubeport.service import answered
 from cubeport.service.places import Found, Places
 from cubeport.service.plans import CubeQuery, QueryPlan
@@ -43,7 +42,6 @@ from cubeport.service.queries import Queries
 if TYPE_CHECKING:
     from cubeport.server.parts import Service
 
-_BLOCK = 1 << 18
 _INSTANCES = 100
 """How many versions a collection lists as instances."""
 _LOCATIONS = 10_000
@@ -594,7 +592,7 @@ class OgcFace:
         media_type = wanted.query.form.media_type
         if not isinstance(done.content, bytes):
             fields = {"ETag": wanted.tag, "Cache-Control": wanted.cache, "Vary": "Accept", "Content-Type": media_type}
-            return File(done.content, {**said, **fields})
+            return AnswerFile(done.content, {**said, **fields})
         reply = replies.reply(
             wanted.request,
             done.content,
@@ -606,7 +604,7 @@ class OgcFace:
             zip_from=0,
         )
         sent = self._queries.hold(bytes(reply.body))
-        return reply if isinstance(sent, bytes) else File(sent, reply.headers)
+        return in_parts(wanted.request, reply) if isinstance(sent, bytes) else AnswerFile(sent, reply.headers)
 
     def _without_values(self, query: _ValuesRequest, plan: QueryPlan) -> Response:
         """Return the headers of GET without the length, which is only known after reading the values."""
@@ -622,7 +620,7 @@ class OgcFace:
             zip_from=0,
         )
         fields = {name: value for name, value in given.headers.items() if name != "content-length"}
-        return StreamingResponse(iter(()), headers=fields)
+        return StreamingResponse(iter(()), headers={**fields, "Accept-Ranges": "bytes"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -653,23 +651,6 @@ def _names_version(request: Request, shown: PublishedView) -> bool:
         return True
     address = request.path_params.get("collection_id") or request.path_params.get("dataset_id") or ""
     return str(address).endswith(f"@{shown.version.version_id}")
-
-
-class File(StreamingResponse):
-    """An unnamed file as an answer. It is gone after it is sent or the client disconnects."""
-
-    def __init__(self, file: BinaryIO, headers: Mapping[str, str]) -> None:
-        self._file = file
-        size = file.seek(0, 2)
-        file.seek(0)
-        kept = {name: value for name, value in headers.items() if name.lower() != "content-length"}
-        super().__init__(iter(partial(file.read, _BLOCK), b""), headers={**kept, "Content-Length": str(size)})
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            self._file.close()
 
 
 def _pairs(request: Request) -> list[tuple[str, str]]:

@@ -11,13 +11,11 @@ from fastapi import APIRouter
 from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
-from starlette.types import Receive, Scope, Send
 
 from cubeport.catalog.history import Edit
 from cubeport.catalog.models import Artifact, CatalogRecord, RecordStatus
 from cubeport.catalog.query import Query
 from cubeport.catalog.terms import Scalar, canonical_field, parse_term
-from cubeport.cubes.write_request import StoredObject
 from cubeport.documents import native
 from cubeport.documents import records as documents
 from cubeport.errors import ArtifactMissing, InvalidRequest
@@ -25,7 +23,8 @@ from cubeport.server import incoming, replies
 from cubeport.server.auth import caller_of, require
 from cubeport.server.openapi import READ, described
 from cubeport.server.parts import Parts
-from cubeport.server.zarr import PIECE, send_object
+from cubeport.server.ranges import RangedFile
+from cubeport.server.zarr import PIECE
 
 _MOST_FACETS = 10
 
@@ -177,7 +176,7 @@ class _Records:
                 return Response(status_code=304, headers=headers)
         if found.size is None:
             return StreamingResponse(_pieces(found.file), headers=headers)
-        return _Content(StoredObject(found.file, found.size, ""), headers | {"Accept-Ranges": "bytes"}, tag or "")
+        return RangedFile(found.file, found.size, headers)
 
     def _record(self, request: Request) -> CatalogRecord:
         incoming.query(request.scope["query_string"], incoming.NoParameters)
@@ -194,21 +193,6 @@ class _Records:
     def _listing(self, request: Request, kind: str, items: Sequence[native.NativeDocument]) -> bytes:
         address = f"{self._url}{quote(request.scope['path'])}"
         return replies.dumps(native.listing(kind, items, replies.page_links(address, request, None)))
-
-
-class _Content(Response):
-    """The bytes of an artifact, or the part that ``Range`` names."""
-
-    def __init__(self, stored: StoredObject, headers: dict[str, str], tag: str) -> None:
-        super().__init__(headers=headers)
-        self._stored = stored
-        self._tag = tag
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 (ASGI; no body is read)
-        headers = [(name, value) for name, value in self.raw_headers if name != b"content-length"]
-        with self._stored.file:
-            method = "HEAD" if scope.get("cubeport.head") else scope["method"]
-            await send_object({**scope, "method": method}, send, self._stored, headers, self._tag)
 
 
 def _pieces(file: BinaryIO) -> Iterator[bytes]:

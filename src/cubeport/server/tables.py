@@ -24,9 +24,10 @@ from cubeport.documents.tables.forms import TABLE_FORMS, table_form
 from cubeport.documents.texts import PublishedView
 from cubeport.errors import InvalidRequest, Problem, TooLarge
 from cubeport.server import incoming, negotiation, replies, waiting
-from cubeport.server.ogcapi import File, PlotQuery
+from cubeport.server.ogcapi import PlotQuery
 from cubeport.server.openapi import READ, described
 from cubeport.server.parts import Service
+from cubeport.server.ranges import AnswerFile
 from cubeport.server.zones import MEDIA_TYPES, MOST_VALUES
 from cubeport.service.queries import AnswerDeadline, Queries
 from cubeport.service.tablejobs import TableOrder
@@ -244,7 +245,7 @@ class TablesFace:
             content, media_type = replies.dumps(results(content.decode(), media_type)), negotiation.JSON
         reply = replies.reply(request, content, media_type=media_type, tag=asked.tag, headers=headers)
         sent = self._queries.hold(bytes(reply.body))
-        return reply if isinstance(sent, bytes) else File(sent, reply.headers)
+        return reply if isinstance(sent, bytes) else AnswerFile(sent, reply.headers)
 
 
 def _within_cell(shown: PublishedView) -> float:
