@@ -113,9 +113,20 @@ def clone(catalog: Any, seed: Any, rows: dict[str, Any], n: int, rng: random.Ran
         document = copy.deepcopy(dict(row.document))
         if table == VERSION:
             document |= {"version_id": version_id, "reach": {"bbox": box, **span}}
+        else:
+            place(document["documents"]["item"], box, span)
         catalog.rows.put(Row(table, version_id, document, record_id, row.state, row.seq))
     inside = west <= BOX[2] and west + 2 >= BOX[0] and south <= BOX[3] and south + 2 >= BOX[1]
     return inside and year == YEAR
+
+
+def place(item: dict[str, Any], box: tuple[float, float, float, float], span: dict[str, str]) -> None:
+    """Give the item of a version a place and a time."""
+    west, south, east, north = box
+    item["bbox"] = list(box)
+    item["properties"] |= {"start_datetime": span["start"], "end_datetime": span["end"]}
+    ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
+    item["geometry"] = {"type": "Polygon", "coordinates": [ring]}
 
 
 @contextmanager

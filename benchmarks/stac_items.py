@@ -31,7 +31,7 @@ from cubeport.catalog.backend import Row
 from cubeport.catalog.forms.canonical import new_id
 from cubeport.service.state import CUBE, VERSION
 
-from lists import grow, instance, served  # isort: skip  # the benchmarks next to this one
+from lists import grow, instance, place, served  # isort: skip  # the benchmarks next to this one
 from serve import cpu_ns, write  # isort: skip
 
 PROGRAMS = Path("/usr/lib/postgresql/15/bin")
@@ -59,19 +59,15 @@ def fill(root: Path, items: int, collections: int) -> None:
                 for seq in range(2, items // collections + 1):
                     version_id = new_id()
                     west, south, year = rng.uniform(-180, 170), rng.uniform(-80, 80), rng.randrange(1990, 2020)
-                    reach = {"bbox": (west, south, west + 2, south + 2)}
-                    reach |= {"start": f"{year}-01-01T00:00:00Z", "end": f"{year}-12-31T00:00:00Z"}
+                    box = (west, south, west + 2, south + 2)
+                    span = {"start": f"{year}-01-01T00:00:00Z", "end": f"{year}-12-31T00:00:00Z"}
                     for table, row in rows.items():
                         document = dict(row.document)
                         if table == VERSION:
-                            document |= {"version_id": version_id, "reach": reach, "seq": seq}
+                            document |= {"version_id": version_id, "reach": {"bbox": box, **span}, "seq": seq}
                         else:
                             document = copy.deepcopy(document)
-                            item = document["documents"]["item"]
-                            item["bbox"] = list(reach["bbox"])
-                            item["properties"] |= {"start_datetime": reach["start"], "end_datetime": reach["end"]}
-                            ring = [[west, south], [west + 2, south], [west + 2, south + 2], [west, south + 2], [west, south]]
-                            item["geometry"] = {"type": "Polygon", "coordinates": [ring]}
+                            place(document["documents"]["item"], box, span)
                         catalog.rows.put(Row(table, version_id, document, row.owner, row.state, seq))
 
 

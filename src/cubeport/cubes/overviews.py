@@ -160,7 +160,10 @@ def fitting(index: Sequence[Array], most: int) -> int:
     for each, axis in pairs:
         here, there = (each[:, :-1], each[:, 1:]) if axis == 1 else (each[:-1], each[1:])
         seen = (here >= 0) & (there >= 0)
-        moved.append(_step(np.abs(there[seen].astype("int64") - here[seen])) if seen.any() else 0.0)
+        distances = np.abs(there[seen].astype("int64") - here[seen])
+        if apart and distances.max(initial=0) < 2:
+            return 0  # as for most pictures: no pixel is two cells from the next one
+        moved.append(_step(distances) if distances.size else 0.0)
     # On a rotated grid the next pixel can be along either dimension; take the longer distance.
     steps = moved if apart else [max(moved[:2]), max(moved[2:])]
     level = 0

@@ -11,8 +11,8 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Iterable
-from functools import partial
+from collections.abc import Iterable, Sequence
+from functools import cached_property, partial
 from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
 
@@ -90,6 +90,10 @@ class App:
     def routes(self) -> list[Route]:
         """All routes except those below ``/zarr/``, for the test that each has a scope."""
         return [route for route in self.framework.router.routes if isinstance(route, Route)]
+
+    @cached_property
+    def _routes(self) -> _Routes:
+        return _Routes(self.routes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, also after any error."""
@@ -219,7 +223,7 @@ class App:
         """Return the route for method and path, and all methods of the path. The path parameters are added to *scope*."""
         found: Route | None = None
         allowed: set[str] = set()
-        for route in self.routes:
+        for route in self._routes.of(scope["path"]):
             match, child = route.matches(scope)
             if match is Match.NONE:
                 continue
@@ -383,6 +387,30 @@ def _below(raw: bytes, prefix: bytes) -> bytes:
     if prefix and raw.startswith(prefix) and raw[len(prefix) : len(prefix) + 1] in (b"", b"/"):
         raw = raw[len(prefix) :]
     return (raw[:-1] if len(raw) > 1 and raw.endswith(b"/") else raw) or b"/"
+
+
+class _Routes:
+    """Routes by the first part of their addresses and by how many parts they have, because comparing a request with each of more
+    than a hundred routes takes longer than a small answer.
+    """
+
+    def __init__(self, routes: Sequence[Route]) -> None:
+        self._all = tuple(routes)
+        shapes = {_shape_of(each.path) for each in routes}
+        self._known = {shape: tuple(each for each in routes if _can_have(each.path, shape)) for shape in shapes}
+
+    def of(self, path: str) -> Sequence[Route]:
+        """Return the routes that can match the path, in their order."""
+        return self._known.get(_shape_of(path), self._all)
+
+
+def _shape_of(path: str) -> tuple[str, int]:
+    return path[1:].partition("/")[0], path.count("/")
+
+
+def _can_have(template: str, shape: tuple[str, int]) -> bool:
+    first, parts = _shape_of(template)
+    return (first == shape[0] or "{" in first) and (parts == shape[1] or ":path}" in template)
 
 
 def _decoded(raw: bytes) -> str:

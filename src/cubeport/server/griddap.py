@@ -27,7 +27,7 @@ from cubeport.documents.texts import PublishedView
 from cubeport.errors import CubeportError, InvalidRequest, NotFound
 from cubeport.server import html, negotiation, problems, replies
 from cubeport.server.openapi import READ, described
-from cubeport.server.ranges import AnswerFile
+from cubeport.server.ranges import AnswerFile, in_parts
 from cubeport.service.griddap import picture_query
 from cubeport.service.pictures import Pictures
 from cubeport.service.plans import CubeQuery
@@ -180,11 +180,13 @@ class GriddapFace:
         self._queries.check(plan)
         if asked.form == "nc":
             name = f'attachment; filename="{asked.shown.texts.dataset_id}.nc"'
-            headers |= {"ETag": tag, "Content-Type": media_type, "Content-Disposition": name}
+            headers |= {"ETag": tag, "Content-Type": media_type, "Content-Disposition": name, "Accept-Ranges": "bytes"}
             if asked.request.scope.get("cubeport.head"):
                 return StreamingResponse(iter(()), headers=headers)
             content = self._queries.answer(plan).content
-            return Response(content, headers=headers) if isinstance(content, bytes) else AnswerFile(content, headers)
+            if isinstance(content, bytes):
+                return in_parts(asked.request, Response(content, headers=headers))
+            return AnswerFile(content, headers)
 
         def build() -> bytes:
             content = self._queries.answer(plan).content

@@ -80,7 +80,7 @@ class Datasets:
         self._backend = catalog.backend
         # Over a network, the requests that ask at the same time share one question.
         self._newest = Coalesced(self._backend.generation) if remote else self._backend.generation
-        self._views: Bounded[tuple[int, str, bool], PublishedView] | None = Bounded(CUBES_CACHED) if remote else None
+        self._views: Bounded[tuple[int, str, bool], PublishedView] = Bounded(CUBES_CACHED)
         self._cubes: Bounded[str, Cube] = Bounded(CUBES_CACHED)
         self._counts: Bounded[tuple[int, str], int] = Bounded(COUNTS_CACHED)
         self._facets: Bounded[tuple[int, str], Mapping[str, tuple[tuple[str, int], ...]]] = Bounded(COUNTS_CACHED)
@@ -133,10 +133,10 @@ class Datasets:
         VersionRemoved
             If retention removed this version.
         """
-        if self._views is None or "@" in ref:
+        if "@" in ref:
             return self._read(ref, unpublished)
-        # Within one generation nothing changes in the record and its published version, so one question, shared with other
-        # requests, stands for all statements. Retention removes other versions without a new generation.
+        # Within one generation nothing changes in the record and its published version, so one question stands for all statements
+        # and for making the view. Retention removes other versions without a new generation.
         key = self._newest(), ref, unpublished
         view = self._views.get(key)
         if view is None:
