@@ -188,10 +188,7 @@ def test_versions_are_rolled_back_removed_and_freed(place: Place) -> None:
         with xr.open_dataset(_stored(service, "t", first), engine="zarr", consolidated=True, decode_times=False) as seen:
             assert seen.t.values.tobytes() == days(4, lat=40, lon=40).t.values.tobytes()
         service.rollback("t", to=second)
-        acts = [(each.act, each.version_id) for each in service.retain()]
-        assert ("removed", first) in acts
-        acts += [(each.act, each.version_id) for each in service.retain()]
-        assert ("freed", first) in acts
+        assert [(each.act, each.version_id) for each in service.retain()].count(("freed", first)) == 1
         repository = place.repository("t")
         assert repository.list_tags() == {f"v-{second}"}
         usage = service.usage()

@@ -278,6 +278,12 @@ def test_a_dataset_that_is_no_mirror_is_not_overwritten(two: Two, tmp_path: Path
         assert service.dataset("tas").state.head == done.version_id
         assert service.pull("tas", two.url).added is False
         assert service.shown("tas").version.version_id == done.version_id
+        request = IngestionRequest(dataset_id="tas", mode="update", on_overlap="replace")
+        own = service.ingest_here(request, source(tmp_path, range(9, 11)))
+        assert (own.status, own.error, [each["kind"] for each in own.warnings]) == ("completed", None, ["mirror"])
+        assert two.url in own.warnings[0]["message"]
+        service.pull("tas", two.url)
+        assert service.shown("tas").version.version_id == done.version_id, "as the warning says"
         with pytest.raises(SourceRejected, match="not an origin"):
             service.pull("tas", "http://127.0.0.1:1")
 

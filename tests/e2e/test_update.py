@@ -138,7 +138,7 @@ def test_old_versions_go_and_the_shared_bytes_stay(root: Path, tmp_path: Path) -
     with cubeport.connect(root) as service:
         update(service, save(tmp_path / "new.nc", [10]))
     with cubeport.connect(root, retention__keep_last=1, retention__keep_days=0, retention__grace_min=0) as service:
-        assert {each.act for each in service.retain()} == {"removed", "freed"}
+        assert [each.act for each in service.retain()] == ["freed"]
         assert days_of(service) == held(range(11))
         used = service.usage().datasets[0].versions
         assert sum(each.own_bytes for each in used if each.state == "retained") > 0

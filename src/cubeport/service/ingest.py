@@ -170,7 +170,7 @@ class Ingester:
         with self._lock(wanted.dataset_id), step("lock"):
             progress("planning", 0, 0)
             dataset, head = self._held(wanted.dataset_id)
-            wanted = as_before(ingestion, wanted, head)
+            wanted = _warned(as_before(ingestion, wanted, head), dataset)
             if wanted.is_fetched_by_period:
                 return self._attempt_periods(ingestion, wanted, dataset, head, progress, complete)
             if dataset is not None and head is not None and _is_same_derivation(wanted, head) and not ingestion.request.overwrite:
@@ -807,6 +807,17 @@ class _Chosen:
     taken: Taken
     plan: IngestionPlan
     scope: Scope
+
+
+def _warned(wanted: Wanted, dataset: Dataset | None) -> Wanted:
+    """Return the request with a warning if the dataset comes from another service, which goes on to send its versions."""
+    if dataset is None or dataset.state.mirror_of is None:
+        return wanted
+    words = (
+        f"{wanted.dataset_id} is a mirror of {dataset.state.mirror_of}. The next push or pull publishes the version of that service"
+        " in place of this one. Update it there, or ingest under another id here."
+    )
+    return replace(wanted, warnings=(*wanted.warnings, ("mirror", words)))
 
 
 def _keep(ingestion: Ingestion, wanted: Wanted) -> str:

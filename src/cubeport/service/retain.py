@@ -141,12 +141,18 @@ class Retention:
         self._lock = lock
 
     def apply(self, *, dry_run: bool = False) -> list[Retired]:
-        """Remove the versions that the rule does not keep, free those that were removed long enough ago, and return both.
+        """Remove the versions that the rule does not keep, free those that were removed long enough ago, and return all, each once.
 
         After a kill at any point, the next call continues: a version is first removed by a commit, then freed, and then its row is
         updated.
         """
-        return [*self._remove(dry_run=dry_run), *self._free(dry_run=dry_run)]
+        found = {each.version_id: each for each in self._remove(dry_run=dry_run)}
+        if dry_run and not self._rule.grace:
+            found = {version_id: replace(each, act="freed") for version_id, each in found.items()}
+        for each in self._free(dry_run=dry_run):  # without a grace, also what was removed just now
+            before = found.get(each.version_id)
+            found[each.version_id] = each if before is None else replace(each, why=before.why)
+        return list(found.values())
 
     def _remove(self, *, dry_run: bool) -> Iterator[Retired]:
         owners: dict[str, None] = {}
