@@ -9,6 +9,7 @@ import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, cast
 from urllib.parse import urlencode
 
 from cubeport.cubes import reprojected
@@ -20,12 +21,18 @@ from cubeport.cubes.forms import FORMS, Encoder, Form
 from cubeport.cubes.part import Deadline, Opened, Part
 from cubeport.cubes.resolve import axis_named, resolve
 from cubeport.cubes.selection import Scale, Selection, parse_datetime, stamp_at
-from cubeport.cubes.windows import IndexRange, Window, Windows, count, fitting, runs_of, storage_crs, time_axis
+from cubeport.cubes.tables.request import years_in
+from cubeport.cubes.windows import Cost, IndexRange, Window, Windows, count, fitting, runs_of, storage_crs, time_axis
 from cubeport.documents.texts import PublishedView
-from cubeport.errors import TooLarge
+from cubeport.errors import InvalidRequest, NotAcceptable, Problem, TooLarge
 from cubeport.service.ports import Encoders
 
+if TYPE_CHECKING:
+    from cubeport.cubes.tables.request import Departure
+
 MIB = 1 << 20
+_OF_VALUES = ("covjson", "csv")
+"""The forms that can have values that are not stored."""
 _SETTLED_AT_ONCE = 1 << 16
 """While planning, up to this many cells of a box are compared with the region. Larger boxes first wait for a place."""
 
@@ -137,10 +144,14 @@ def plan(
         windows = resolve(description, labels, query.selection)
     else:
         windows = resolve_query(description, labels, query.selection, query.place)
+    cost: Cost | None = None
+    if query.place is not None and (departing := _departing(shown, opened, windows, query.place, query.form)) is not None:
+        opened, read = departing
+        cost = count(description, read)
     everything = query.download and query.form.stored and query.selection.properties is None
     if everything:
         windows = _with_everything(description, windows)
-    cost = count(description, windows)
+    cost = cost or count(description, windows)
     part = Part(
         opened,
         windows,
@@ -153,6 +164,26 @@ def plan(
     unsettled = kind is not None and kind.settle is not None
     made = QueryPlan(shown, query, part, encoder, refusal_of(query, part, encoder, limits), settled=not unsettled)
     return settled(made, _at_once) if unsettled and part.cost.cells <= _SETTLED_AT_ONCE else made
+
+
+def _departing(shown: PublishedView, opened: Opened, windows: Windows, place: Place, form: Form) -> tuple[Opened, Windows] | None:
+    """Return the version as departures from normal and what is read for it, if the query asks for them."""
+    years, how = place.value("relative-to"), place.value("departure")
+    if years is None:
+        if how is not None:
+            words = "departure needs relative-to, the years of the normal"
+            raise InvalidRequest(f"{words}.", errors=[Problem(("query", "departure"), "missing", words)])
+        return None
+    from cubeport.cubes.tables.departing import departing
+
+    if form.name not in _OF_VALUES:
+        raise NotAcceptable(
+            f"{form.title} has values as they are stored, and departures from normal are not stored.",
+            next_step=f"Ask with f={' or f='.join(_OF_VALUES)}.",
+        )
+    temporal = shown.description.temporal
+    period_type = None if temporal is None else shown.texts.period_type or temporal.period_type
+    return departing(opened, windows, years_in(years), cast("Departure", how or "absolute"), period_type)
 
 
 def settled(plan: QueryPlan, deadline: Deadline) -> QueryPlan:

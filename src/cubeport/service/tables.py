@@ -9,14 +9,14 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from cubeport.cubes import periods
 from cubeport.cubes.bounded import Bounded
-from cubeport.cubes.calendars import Stamp, canonical
+from cubeport.cubes.calendars import Stamp
 from cubeport.cubes.description import Axis, CubeDescription
 from cubeport.cubes.part import Deadline, Opened
 from cubeport.cubes.resolve import axis_named, resolve
-from cubeport.cubes.selection import Selection, stamp_at
+from cubeport.cubes.selection import Selection
 from cubeport.cubes.tables.request import TableRequest, renamed
+from cubeport.cubes.tables.steps import steps_of, taking
 from cubeport.cubes.tables.table import Column, Table
 from cubeport.cubes.tables.timing import (
     AS_STORED,
@@ -330,12 +330,12 @@ def _timed(
         nothing = Stamp(0, 1, 1)
         once = Steps(("",), (nothing,), (nothing,), "standard", spans=False)
         return None, as_stored(once), (0,)
-    steps = _steps(opened, shown, time)
+    steps = steps_of(opened, time, _period_type(shown))
     wanted = _indices(opened, request.selection, time)
     kind = _kind(request, steps)
     if kind is None:
         window = None if time.scalar else Window(time.dimension, runs_of(wanted))
-        return window, as_stored(_taking(steps, wanted)), tuple(range(len(wanted)))
+        return window, as_stored(taking(steps, wanted)), tuple(range(len(wanted)))
     numbers = [_numbers(kind, steps, index) for index in wanted]
     answered = {number for first, last in numbers for number in range(first, last + 1)}
     reading = {index for index in _near(steps, kind, answered) if _meets(kind, steps, index, answered)}
@@ -344,7 +344,7 @@ def _timed(
         first_year, last_year = request.years[0] - 1, request.years[1] + 1
         reading |= {index for index, start in enumerate(steps.starts) if first_year <= start.year <= last_year}
     indices = sorted(reading)
-    picked = _taking(steps, indices)
+    picked = taking(steps, indices)
     grouping = grouped(picked, kind) if request.period != AS_STORED else replace(as_stored(picked), kind=kind)
     chosen = tuple(i for i, number in enumerate(grouping.numbers) if number in answered)
     return (None if time.scalar else Window(time.dimension, runs_of(indices))), grouping, chosen
@@ -388,45 +388,6 @@ def _kind(request: TableRequest, steps: Steps) -> Kind | None:
             errors=[Problem(("query", "period"), "missing", "must be given with relative-to: month, for example")],
         )
     return steps.kind
-
-
-def _steps(opened: Opened, shown: PublishedView, time: Axis) -> Steps:
-    """Return all steps of the cube, with the period of each."""
-    description = opened.description
-    temporal = description.temporal
-    assert temporal is not None  # it has a time axis
-    calendar = canonical(temporal.calendar) or "standard"
-    labels = opened.labels()
-    stamps = tuple(stamp_at(int(each)) for each in labels.values[time.name].reshape(-1))
-    given = labels.bounds.get(time.name)
-    bounds = None
-    if given is not None:
-        ends = given.reshape(-1, 2)
-        bounds = tuple(stamp_at(int(each)) for each in ends.min(axis=1)), tuple(stamp_at(int(each)) for each in ends.max(axis=1))
-    period_type = _period_type(shown) or "irregular"
-    dated = period_type not in ("irregular", "none", "climatology")
-    starts, stops, spans = stamps, stamps, False
-    if dated:
-        moments = periods.moments(stamps, period_type, calendar, bounds)
-        numbers = periods.numbers_of(moments, period_type, calendar)
-        texts = tuple(periods.format_period(each, period_type, calendar) for each in numbers)
-        starts = tuple(periods.start_of(each, period_type, calendar) for each in numbers)
-        stops = tuple(periods.end_of(each, period_type, calendar) for each in numbers)
-        spans = True
-    else:
-        texts = tuple(map(str, stamps))
-    if bounds is not None and period_type != "climatology" and all(a < b for a, b in zip(*bounds, strict=True)):
-        starts, stops, spans = *bounds, True
-    return Steps(texts, starts, stops, calendar, spans, kind_of_steps(period_type))
-
-
-def _taking(steps: Steps, indices: list[int]) -> Steps:
-    return replace(
-        steps,
-        labels=tuple(steps.labels[each] for each in indices),
-        starts=tuple(steps.starts[each] for each in indices),
-        ends=tuple(steps.ends[each] for each in indices),
-    )
 
 
 def _indices(opened: Opened, selection: Selection, time: Axis) -> list[int]:

@@ -159,7 +159,8 @@ def _weights(text: str) -> tuple[str, str]:
     return dataset, variable
 
 
-def _years(text: str) -> tuple[int, int]:
+def years_in(text: str) -> tuple[int, int]:
+    """Return the years of a normal. Raises ValueError with a message that continues a sentence beginning with the parameter."""
     found = _YEARS.fullmatch(text)
     if found is None or not 0 <= int(found[2]) - int(found[1]) < _MOST_YEARS:
         raise ValueError(f"must be the first and the last year, such as 1991/2020, up to {_MOST_YEARS} years")
@@ -181,7 +182,7 @@ _READERS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "period-statistic": ("method", _choice(_METHODS)),
     "min-share": ("min_share", _share),
     "weights": ("weights", _weights),
-    "relative-to": ("years", _years),
+    "relative-to": ("years", years_in),
     "departure": ("departure", _choice({each: each for each in DEPARTURES})),
     "data-element": ("elements", _elements),
     "estimate": ("estimate", _choice({"true": True, "false": False})),
