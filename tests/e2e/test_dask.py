@@ -22,6 +22,7 @@ import pytest
 import xarray as xr
 from tests import dask_cluster
 from tests.dask_cluster import Cluster
+from tests.objectstore import ObjectStore
 from tests.pages import Follower, blocks
 
 import cubeport
@@ -142,6 +143,41 @@ def test_a_worker_killed_in_the_middle_changes_nothing(
         assert stored(root) == plain
         assert killed, f"nobody was killed at {point}"
         shutil.rmtree(root)
+    cluster.wait(2)
+
+
+def test_a_worker_killed_with_answers_that_nobody_has_fetched(
+    cluster: Cluster, files: list[Path], plain: dict[str, str], tmp_path: Path
+) -> None:
+    """Its finished units are lost with it, and are made again."""
+    from distributed import Client
+
+    root = tmp_path / "instance"
+    killed: list[int] = []
+
+    def answers(dask_scheduler: Any) -> dict[str, int]:
+        return {each.address: len(each.has_what) for each in dask_scheduler.workers.values()}
+
+    def listener(phase: str, done: int, total: int) -> None:
+        if phase != "writing" or killed or attempts(root) < 3:
+            return
+        with Client(cluster.address, set_as_default=False) as client:
+            pids = client.run(os.getpid)
+            deadline = time.monotonic() + 60
+            while not (held := [each for each, count in client.run_on_scheduler(answers).items() if count]):
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            [victim] = [each for each in cluster.workers if each.pid == pids[held[0]]]
+            killed.append(victim.pid)
+            cluster.kill(victim)
+            cluster.add()
+            while held[0] in client.run_on_scheduler(answers):
+                time.sleep(0.02)
+
+    done = ingested(root, files, listener, **flags(cluster))
+    assert done.status == "completed", done.error
+    assert killed
+    assert stored(root) == plain
     cluster.wait(2)
 
 
@@ -353,3 +389,52 @@ def test_the_page_works_as_written(files: list[Path], tmp_path: Path) -> None:
         )  # fmt: skip
         assert again.returncode == 6, again.stdout + again.stderr
         assert "has no workers" in again.stderr
+
+
+def test_an_update_is_that_of_one_process(cluster: Cluster, files: list[Path], plain: dict[str, str], tmp_path: Path) -> None:
+    """The last four files are added to a dataset of eight, and the result is compared with an update without Dask."""
+    found = []
+    for name, settings in (("alone", {}), ("dask", flags(cluster))):
+        root = tmp_path / name
+        assert ingested(root, files[:8], **settings).status == "completed"
+        seen: list[int] = []
+        with cubeport.connect(root, **settings) as service:
+            options = FileOptions(files=tuple(map(str, files[8:])))
+            request = IngestionRequest(dataset_id="d", mode="update", publish=True)
+            done = service.ingest_here(request, options, listener=lambda *_: seen.append(attempts(root)))  # noqa: B023 - in this turn
+            assert done.status == "completed", done.error
+            found.append(service.shown("d").version.digest)
+        assert (max(seen) > 2) == (name == "dask")
+    assert found[0] == found[1]
+
+
+def test_versions_in_a_bucket_are_written_by_workers_and_sent_by_the_server(
+    cluster: Cluster,
+    files: list[Path],
+    plain: dict[str, str],
+    tmp_path: Path,
+    object_store: ObjectStore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("icechunk")
+    for name, value in object_store.environment.items():
+        monkeypatch.setenv(name, value)
+    root = tmp_path / "instance"
+    (root / "config").mkdir(parents=True)
+    profiles = {
+        "default": {"protocol": "file", "root": "./files"},
+        "bulk": object_store.profile(f"{object_store.bucket()}/cubes", use=["data"]),
+    }
+    (root / "config" / "profiles.yaml").write_text(json.dumps({"profiles": profiles}))
+    (root / "config" / "service.yaml").write_text("engine: icechunk\nprofile: bulk\n")
+    begun: list[int] = []
+    done = ingested(root, files[:10], lambda *_: begun.append(attempts(root)), **flags(cluster))
+    assert done.status == "completed", done.error
+    assert max(begun) > 6
+    with cubeport.connect(root, **flags(cluster)) as service:
+        request = IngestionRequest(dataset_id="d", mode="update", publish=True)
+        updated = service.ingest_here(request, FileOptions(files=tuple(map(str, files[10:]))))
+        assert updated.status == "completed", updated.error
+        values = service["d"].open().t.values
+    with xr.open_mfdataset(files, combine="by_coords") as sources:
+        assert values.tobytes() == sources.t.values.tobytes()

@@ -97,9 +97,9 @@ class DaskExecutor:
             try:
                 return self._answers(client, futures, progress)
             finally:
-                if any(each.status == "pending" for each in futures):
+                if not _are_done(futures):
                     stop()
-                    _until(lambda: all(each.status != "pending" for each in futures), _QUIET_S)
+                    _until(lambda: _are_done(futures), _QUIET_S)
 
     def _answers(
         self, client: Client, futures: Sequence[Future[Any]], progress: Callable[[Collection[int]], None]
@@ -119,7 +119,10 @@ class DaskExecutor:
         return [answers[number] for number in range(wanted)]
 
     def _answer(self, future: Future[Any]) -> Mapping[str, Any] | None:
-        """Return the answer if the order is done. Raises ExecutorUnavailable if the cluster could not do it."""
+        """Return the answer if the order is done. Raises ExecutorUnavailable if the cluster could not do it.
+
+        An order is ``lost`` if its worker died with the answer; the scheduler has it done again.
+        """
         match future.status:
             case "finished":
                 try:
@@ -131,7 +134,7 @@ class DaskExecutor:
                 error = future.exception(timeout=ANSWERS_S)
                 words = f"The workers of {self.address} could not do a unit: {type(error).__name__}: {str(error)[:300]}"
                 raise ExecutorUnavailable(words, next_step="look at the log of the worker, then try again")
-            case "cancelled" | "lost":
+            case "cancelled":
                 raise ExecutorUnavailable(f"The scheduler {self.address} has lost the units.", next_step="try again")
         return None
 
@@ -188,6 +191,10 @@ class DaskExecutor:
     def _no_workers(self) -> ExecutorUnavailable:
         words = f"The Dask scheduler {self.address} has no workers."
         return ExecutorUnavailable(words, next_step=f"dask worker {self.address}, or set jobs.executor to local")
+
+
+def _are_done(futures: Sequence[Future[Any]]) -> bool:
+    return all(each.status not in ("pending", "lost") for each in futures)
 
 
 def _until(is_so: Callable[[], bool], seconds: float) -> None:
