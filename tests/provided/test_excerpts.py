@@ -24,6 +24,7 @@ from cubeport.errors import SourceRejected
 pytestmark = pytest.mark.filterwarnings("ignore:Consolidated metadata is currently not part:zarr.errors.ZarrUserWarning")
 
 DAYS, LATS, LONS = 60, 8, 8
+DAILY = {"period_type": "daily"}
 CHUNKS = {"t": {"chunks": (10, 4, 4)}, "time": {"chunks": (DAYS,)}}
 
 
@@ -234,3 +235,32 @@ def test_what_was_not_fetched_is_never_read_as_fill(tmp_path: Path) -> None:
 def test_ranges_are_widened_to_chunks(ranges: Any, length: int, size: int, wide: Any, chunks: list[int]) -> None:
     assert excerpt.of_chunks(ranges, length, size) == (wide, chunks)
     assert Excerpt.parse(Excerpt({"a": (ranges,)}).to_bytes()) == Excerpt({"a": (ranges,)})
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_an_address_without_an_ending_is_a_store_if_it_has_the_metadata_of_one(place: Place, zarr_format: int) -> None:
+    """Such as https://data.example/zarr/tas, the address that another cubeport shows."""
+    put(place, cube(), zarr_format)
+    plain = place.provider.root / "c"
+    shutil.rmtree(plain, ignore_errors=True)
+    (place.provider.root / "c.zarr").rename(plain)
+    address = f"{place.provider.url}/c"
+    part = ask(place.service, f"{place.id}-part", source=address, start="2024-01-25", end="2024-02-03", template=DAILY)
+    assert part.status == "completed", part.error
+    asked = [each[1] for each in place.provider.requests("GET") if "/t/" in each[1] and each[1][-1].isdigit()]
+    assert len(asked) == len(_product("23", "01", "01"))
+    xr.testing.assert_equal(opened(place, f"{place.id}-part"), cube().isel(time=slice(24, 34)))
+    whole = ask(place.service, place.id, source=address, template=DAILY)
+    assert whole.status == "completed", whole.error
+    xr.testing.assert_equal(opened(place, place.id), cube())
+    shutil.rmtree(plain)
+    place.provider.put("c", netcdf_of(cube(), place))
+    file = ask(place.service, f"{place.id}-file", source=address, template=DAILY)
+    assert file.status == "completed", file.error
+    xr.testing.assert_equal(opened(place, f"{place.id}-file"), cube())
+
+
+def netcdf_of(data: xr.Dataset, place: Place) -> bytes:
+    made = place.provider.root / "made.nc"
+    data.to_netcdf(made)
+    return made.read_bytes()

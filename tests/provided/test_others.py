@@ -243,6 +243,10 @@ def test_an_item_is_a_source_and_another_asset_is_named(collection: Place) -> No
 
 def test_an_asset_elsewhere_is_refused_as_any_address(tmp_path: Path, place: Place) -> None:
     place.provider.put("i.json", json.dumps(item(0, "http://127.0.0.1:1/secret.nc")).encode())
+    plain = ask(place.service, place.id, source=f"{place.provider.url}/i.json")
+    assert plain.error is not None
+    assert "is a STAC Item, not data" in plain.error["detail"]
+    assert "--asset " in plain.error["next"]
     refused = ask(place.service, place.id, source={"kind": "stac", "url": f"{place.provider.url}/i.json"})
     assert refused.error is not None
     assert (refused.error["kind"], refused.error["reason"]) == ("source-rejected", "not-allowed")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from cubeport.adapters.fetching.bringing import Bringer, listed
+from cubeport.adapters.fetching.downloads import name_of
 from cubeport.adapters.fetching.stac import Asset, StacSource
 from cubeport.adapters.fetching.stores import StoreSource, check_key
 from cubeport.adapters.fetching.uploads import UploadFolder
@@ -147,7 +148,10 @@ class InstalledSources:
         if is_zarr(address):
             return self._zarr_at(address, group, variables)
         pattern = Pattern.of(address, params)
-        return UrlSource(pattern, self._fetcher(pattern.example), probe=cast("Probe", probe))
+        fetcher = self._fetcher(pattern.example)
+        unnamed = not pattern.has_dates and "." not in name_of(address)
+        store = self._zarr(WebKeys(fetcher, address, fetcher.stopping), group, variables, fetcher.stopping) if unnamed else None
+        return UrlSource(pattern, fetcher, probe=cast("Probe", probe), store=store)
 
     def _zarr_at(self, address: str, group: str | None, variables: Sequence[str]) -> PeriodSource:
         fetcher = self._fetcher(address)
@@ -155,7 +159,7 @@ class InstalledSources:
 
     def _zarr(
         self, keys: WebKeys | StoreKeys, group: str | None, variables: Sequence[str], stopping: threading.Event | None = None
-    ) -> PeriodSource:
+    ) -> ZarrSource:
         return ZarrSource(keys, group=group, variables=variables, most=self._most, stopping=stopping or threading.Event())
 
     def _object(self, profile: Profile, source: Block) -> PeriodSource:

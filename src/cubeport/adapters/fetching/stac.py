@@ -262,6 +262,28 @@ class StacSource:
         return document
 
 
+def refuse_stac(uri: str, path: Path) -> None:
+    """Raise SourceRejected if what came from an address is a STAC Item or Collection, with the flag that takes an asset of it."""
+    with path.open("rb") as file:
+        data = file.read(_DOCUMENT_BYTES) if file.read(1) == b"{" else b""
+    if not data:
+        return
+    try:
+        document = strict_json(f"{{{data.decode()}", nan=False)
+    except (ValueError, RecursionError):
+        return
+    assets = document.get("assets") if isinstance(document, Mapping) and "stac_version" in document else None
+    if isinstance(assets, Mapping):
+        names = [key for key, each in assets.items() if isinstance(each, Mapping) and "data" in (each.get("roles") or ())]
+        chosen = next(iter([*names, *assets]), "NAME")
+        raise _refused(
+            uri,
+            f"is a STAC {'Item' if document.get('type') == 'Feature' else 'Collection'}, not data",
+            "not-a-cube",
+            f"take one of its assets, for example with --asset {chosen} (asset in a source of kind stac)",
+        )
+
+
 def _links(document: Mapping[str, Any], rel: str) -> list[Mapping[str, Any]]:
     links = document.get("links")
     found = links if isinstance(links, list) else []

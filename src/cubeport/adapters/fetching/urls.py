@@ -1,17 +1,21 @@
-"""``kind: url``: files at HTTP URLs that contain dates."""
+"""``kind: url``: files at HTTP URLs that can contain dates, or one Zarr store."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 from cubeport.adapters.fetching.downloads import download, name_of, patiently
+from cubeport.adapters.fetching.stac import refuse_stac
+from cubeport.adapters.fetching.zarrs import ZarrSource
 from cubeport.adapters.storage.fetching import KeepingFetcher, Resource
 from cubeport.cubes.placeholders import Pattern
 from cubeport.cubes.sources import Area, Fetched, Period
+from cubeport.cubes.write_request import Choose
 from cubeport.errors import Cancelled, NoData, SourceRejected
 
 PROBES_AT_ONCE = 8
@@ -28,14 +32,20 @@ class UrlSource:
         Enforces the settings for origins, addresses and limits.
     probe
         How to find out which files exist: by HEAD, by GET (without reading the body), or not at all.
+    store
+        The same address read as a Zarr store, if its name does not tell what is there. It is used if the address has the metadata
+        of one.
     """
 
     max_concurrency = 8
     resumes = True
     asks_each = True
 
-    def __init__(self, pattern: Pattern, fetcher: KeepingFetcher, *, probe: Probe = "head") -> None:
+    def __init__(
+        self, pattern: Pattern, fetcher: KeepingFetcher, *, probe: Probe = "head", store: ZarrSource | None = None
+    ) -> None:
         self._pattern = pattern
+        self._named_store = store
         self._probe = probe
         self._stopping = fetcher.stopping
         self._fetcher = fetcher
@@ -62,20 +72,33 @@ class UrlSource:
         return [each for each in asked if there[self.unit(each)]]
 
     def validator(self, period: Period | None) -> str | None:
-        """Return the current ETag of the URL, or its time and size."""
-        if self._probe == "none":
+        """Return the current ETag of the URL, or its time and size; ``None`` for a Zarr store, which checks each key itself."""
+        if self._probe == "none" or self._store is not None:
             return None
         found = self._head(self._pattern.at(period))
         return found.validator if found is not None else None
 
-    def fetch_period(self, period: Period | None, area: Area | None, into: Path) -> Fetched:  # noqa: ARG002 - files are fetched whole
+    def fetch_period(self, period: Period | None, area: Area | None, into: Path) -> Fetched:
         """Fetch the file. Raises NoData if the origin says that it does not exist."""
+        if (store := self._store) is not None:
+            return store.fetch_period(period, area, into)
         uri = self._pattern.at(period)
         path = into / name_of(uri)
         found = download(self._fetcher, uri, path, stopping=self._stopping)
         if found is None:
             raise NoData(f"There is nothing at {uri.partition('?')[0][:300]}.", next_step="check the address and the period")
+        refuse_stac(uri, path)
         return Fetched((path,), found.validator)
+
+    @property
+    def fetch_chosen(self) -> Callable[[Choose, Path], Fetched] | None:
+        """Fetches a part, which only a Zarr store has."""
+        return None if self._store is None else self._store.fetch_chosen
+
+    @cached_property
+    def _store(self) -> ZarrSource | None:
+        """The address as a Zarr store, if it is one; the origin is asked once."""
+        return self._named_store if self._named_store is not None and self._named_store.exists() else None
 
     def _head(self, uri: str) -> Resource | None:
         def ask() -> Resource | None:

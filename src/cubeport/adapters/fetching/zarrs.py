@@ -30,7 +30,7 @@ from cubeport.cubes.companions import REFERENCES
 from cubeport.cubes.excerpt import NAME, Excerpt, Ranges, of_chunks
 from cubeport.cubes.sources import Area, Fetched, Period
 from cubeport.cubes.write_request import Choose
-from cubeport.errors import ArtifactMissing, Cancelled, NoData, SourceRejected
+from cubeport.errors import ArtifactMissing, Cancelled, NoData, SourceFailed, SourceRejected, SourceTimeout
 
 _DOCUMENT_BYTES = 4 << 20
 _PIECE = 1 << 20
@@ -199,6 +199,14 @@ class ZarrSource:
     def stop(self) -> None:
         """Stop running fetches."""
         self._stopping.set()
+
+    def exists(self) -> bool:
+        """Return whether the origin has the metadata of a store here. An origin that refuses or fails to answer has none."""
+        for key in ("zarr.json", ".zgroup"):
+            with suppress(SourceRejected, SourceFailed, SourceTimeout):
+                if (data := self._keys.read(key)) is not None and data.lstrip()[:1] == b"{":
+                    return True
+        return False
 
     def periods(self, start: Period, end: Period) -> None:  # noqa: ARG002 - the store is one unit
         """Return ``None``, because the periods are only known when the store is read."""
