@@ -91,6 +91,7 @@ def test_a_query_tells_every_problem_at_once_and_echoes_nothing() -> None:
         (("query", "what"), "unknown"),
     ]
     assert "SECRETVALUE" not in "".join(each.message for each in caught.value.errors) + str(caught.value)
+    assert caught.value.next_step == "this address takes limit, name"
 
 
 @given(st.dictionaries(st.sampled_from(["name"]), st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]))))

@@ -99,8 +99,14 @@ def query[M: BaseModel](query_string: bytes, model: type[M], *, lists: Collectio
         problems += described(exc, "query")
         checked = None
     if problems or checked is None:
-        raise InvalidRequest(_summary(problems, "parameter"), errors=problems[:MAX_ERRORS])
+        told = {"next_step": _known(model)} if any(each.kind == "unknown" for each in problems) else {}
+        raise InvalidRequest(_summary(problems, "parameter"), errors=problems[:MAX_ERRORS], **told)
     return checked
+
+
+def _known(model: type[BaseModel]) -> str:
+    names = sorted(field.alias or name for name, field in model.model_fields.items())
+    return f"this address takes {', '.join(names)}" if names else "ask without parameters"
 
 
 def parameters(query_string: bytes, lists: Collection[str] = ()) -> tuple[dict[str, Any], list[Problem]]:

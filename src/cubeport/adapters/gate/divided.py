@@ -176,7 +176,7 @@ class _Orders:
         return self._order("verify", {"group": self.request["group"], "left_out": list(left_out)}, sources)
 
     def write(self, unit: Unit, known: Mapping[str, Runs], target: Path) -> dict[str, Any]:
-        """Return the order to write a unit, with no more sources than it needs."""
+        """Return the order to write a unit, with only the sources that it needs."""
         boxes = [list(box) for box in unit.boxes]
         runs = runs_of(unit, known)
         if runs is None:
