@@ -1,9 +1,9 @@
-"""What adding one step costs, by how many steps are held: the whole ingestion, in one process that keeps its template of children.
+"""What adding one step costs, by how many steps are held: the whole ingestion, in one process.
 
     python benchmarks/append.py [--write docs/performance.md]
 
 Beside it, in the same run, is what cannot be saved: the objects that the new version has for itself, written again with zarr and
-synced as often as the ingestion synced; and two starts of a confined child that does nothing.
+synced as often as the ingestion synced, one after another.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from clock import Spent, now
 from serve import write
 
 import cubeport
-from cubeport.adapters.gate.tasks import confined
 from cubeport.main import prepare
 from cubeport.service.ingestions import FileOptions, IngestionRequest
 
@@ -94,19 +93,7 @@ def _like(name: str, array: Any) -> dict[str, Any]:
     return {"name": name, **kept, "compressors": array.compressors, "filters": array.filters, "attributes": dict(array.attrs)}
 
 
-def starts() -> Spent:
-    """Return what two children cost that do nothing, after the first of their template."""
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "idle.py").write_text("def idle(request, context):\n    return {}\n")
-        with confined(tasks={"idle": "idle:idle"}, modules=[Path(folder)]) as children:
-            children.run("idle", {})
-            began = now()
-            for _ in range(20):
-                children.run("idle", {})
-            return (now() - began) / 10
-
-
-def measure(folder: Path, held: int, repeats: int, idle: Spent) -> str:
+def measure(folder: Path, held: int, repeats: int) -> str:
     root = folder / "instance"
     prepare(root)
     with cubeport.connect(root) as service:
@@ -125,7 +112,7 @@ def measure(folder: Path, held: int, repeats: int, idle: Spent) -> str:
             shutil.rmtree(folder / "again.zarr")
         newest = service.usage().datasets[0].versions[-1]
     ours, least = middle(took[1:]), middle(floor[1:])
-    ratio = (ours.cpu - idle.cpu) / least.cpu
+    ratio = ours.cpu / least.cpu
     cells = (
         f"{held:,}",
         *(f"{each.wall:.2f} ({each.cpu * 1e3:.0f})" for each in (ours, least)),
@@ -148,17 +135,16 @@ def main() -> None:
     parser.add_argument("--write", type=Path)
     options = parser.parse_args()
     lines = [
-        "| steps held | one added, s (CPU ms) | its objects with zarr, s (CPU ms) | syncs of each | ratio (CPU, without starts) "
+        "| steps held | one added, s (CPU ms) | its objects with zarr, s (CPU ms) | syncs of each | ratio (CPU) "
         "| bytes of the version | of them written for it |",
         "|---:|---:|---:|---:|---:|---:|---:|",
     ]
-    idle = starts()
     for held in options.steps:
         with tempfile.TemporaryDirectory() as folder:
-            lines.append(measure(Path(folder), held, options.repeats, idle))
+            lines.append(measure(Path(folder), held, options.repeats))
         print(lines[-1], flush=True)
     told = (
-        f"Maps of 20 × 30 cells; the median of {options.repeats}. Two starts of a child take {idle.cpu * 1e3:.0f} ms of CPU. "
+        f"Maps of 20 × 30 cells; the median of {options.repeats}, by children that are kept. "
         f"Python {platform.python_version()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.0f}."
     )
     table = "\n".join([*lines, "", told])

@@ -9,6 +9,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -155,10 +156,13 @@ class _Faulty(Disk):
 
     def __init__(self, at: int, number: int) -> None:
         self.at, self.number, self.calls = at, number, 0
+        self._lock = threading.Lock()  # several syncs run at the same time
 
     def _count(self) -> None:
-        self.calls += 1
-        if self.calls == self.at:
+        with self._lock:
+            self.calls += 1
+            is_due = self.calls == self.at
+        if is_due:
             raise OSError(self.number, os.strerror(self.number))
 
     def make_folder(self, path: Path) -> None:

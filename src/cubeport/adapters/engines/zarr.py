@@ -21,7 +21,10 @@ import os
 import stat
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
@@ -53,6 +56,9 @@ from cubeport.errors import Corrupt, SourceChanged, SourceRejected, StoreUnavail
 _SINGLY = 2_000
 """Up to this many files and folders are synced one by one. For more, one syncfs is faster (5,000 files: 0.15 s instead of 1.1
 s)."""
+
+_SYNCS = 8
+"""How many files or folders are synced at the same time."""
 
 _BLOCK = 1024 * 1024
 
@@ -198,27 +204,32 @@ class Writer(StagingArea):
         version.
 
         A file that is shared with the parent was synced with the parent and did not change since, so only its new name is synced.
+        Files, and folders of one depth, are synced at the same time: the file system then commits them together.
         """
         with store_errors("make the data durable"):
             made, files = [], []
             for top, _, names in os.walk(staging.root / "data"):
-                made.append(Path(top))
-                paths = [Path(top) / name for name in names]
-                files += [path for path in paths if path.lstat().st_nlink == 1] if staging.parent else paths
+                made.append(top)
+                paths = [f"{top}/{name}" for name in names]
+                files += [path for path in paths if os.lstat(path).st_nlink == 1] if staging.parent else paths
             whole = len(made) + len(files) > _SINGLY
-            for done, each in enumerate(files):
-                if done == len(files) // 2:
-                    passing("fsync:half")
-                with descriptor(each, FILE) as opened:
-                    os.fchmod(opened, 0o444)
-                    if not whole:
-                        self.disk.sync(opened)
+            half = len(files) // 2
+            with ThreadPoolExecutor(_SYNCS) as pool:
+                list(pool.map(partial(self._sync_file, apart=not whole), files[:half]))
+                passing("fsync:half")
+                list(pool.map(partial(self._sync_file, apart=not whole), files[half:]))
+                if not whole:
+                    for _, level in groupby(sorted(made, key=_depth, reverse=True), key=_depth):
+                        list(pool.map(partial(_sync_folder, self.disk), level))
             if whole:
                 with descriptor(staging.root, FOLDER) as opened:
                     self.disk.sync_all(opened)
-                return
-            for each in reversed(made):  # os.walk returns parents first
-                _sync_folder(self.disk, each)
+
+    def _sync_file(self, path: str, *, apart: bool) -> None:
+        with descriptor(path, FILE) as opened:
+            os.fchmod(opened, 0o444)
+            if apart:
+                self.disk.sync(opened)
 
     def publish(self, staging: Staging) -> str:
         """Rename the version to ``store/<dataset>/<version>`` and sync both folders. Return an empty reference, because the ids say
@@ -647,7 +658,11 @@ def _probe(staging: Path, store: Path) -> None:
     (store / name).rmdir()
 
 
-def _sync_folder(disk: Disk, folder: Path) -> None:
+def _depth(folder: str) -> int:
+    return folder.count("/")
+
+
+def _sync_folder(disk: Disk, folder: str | Path) -> None:
     with descriptor(folder, FOLDER) as opened:
         disk.sync(opened)
 
