@@ -172,11 +172,12 @@ class BackendContract:
             assert [each.id for each in backend.search(query)] == [each.id for each in select(query, many)]
         fresh, taken = CatalogRecord(title="fresh"), CatalogRecord(key="k3")
         for odd, error, named in ((taken, KeyExists, "k3"), (many[0], RecordExists, many[0].id)):
-            texts = [f"{each.to_json()}\n" for each in (fresh, odd)]
+            named_only_here = fresh.replace(metadata={"first": 1, f"of{named[:2]}": 1})
+            texts = [f"{each.to_json()}\n" for each in (named_only_here, odd)]
             with pytest.raises(error, match=named), backend.transaction(), backend.preparing([Lines(1, texts)]) as batches:
                 backend.add_prepared(next(batches))
             # A caller that goes on has all of a batch or nothing.
-            later = CatalogRecord(title="later", tags=("t1",), metadata={"n": 70, "novel": 1})
+            later = CatalogRecord(title="later", tags=("t1",), metadata={"n": 70, "novel": 1, "first": 2})
             with backend.transaction(), backend.preparing([Lines(1, texts), Lines(3, [f"{later.to_json()}\n"])]) as batches:
                 with pytest.raises(error, match=named):
                     backend.add_prepared(next(batches))
@@ -184,6 +185,7 @@ class BackendContract:
             assert backend.get_record(fresh.id) is None
             assert [each.id for each in backend.search(Query("novel=1"))] == [later.id]
             assert {each.id for each in backend.search(Query("n>=39"))} == {many[39].id, later.id}
+            assert [each.id for each in backend.search(Query("first>0"))] == [later.id]
             assert backend.check(deep=True) == []
             backend.delete_record(later.id, later.version)
         with (

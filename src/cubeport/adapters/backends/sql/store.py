@@ -209,7 +209,7 @@ class Store(ABC):
                     yield transaction
                 except BaseException:
                     transaction.changed = changed
-                    transaction.paths = {}  # some of them may be new
+                    transaction.paths.clear()  # some of them may be new; who prepares batches has this object too
                     transaction.connection.execute("ROLLBACK TO step")
                     raise
                 finally:
