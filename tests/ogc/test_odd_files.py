@@ -211,3 +211,62 @@ def test_refusals_speak_of_what_was_asked(client: httpx.Client, keep: Any) -> No
     refused = client.get(f"/ogcapi/collections/{hole}/trajectory?coords=LINESTRING(5 15,35 38)&f=geotiff").json()["detail"]
     assert refused.endswith("Ask with f=netcdf or f=csv.")
     assert client.get(f"/ogcapi/collections/{hole}/trajectory?coords=LINESTRING(5 15,35 38)&f=csv").status_code == 200
+
+
+def forecasts(*, run_first: bool) -> xr.Dataset:
+    """Two runs of three steps of 12 hours, so that two forecasts are valid at some times. A value is 10 × run + step."""
+    values = 10.0 * np.arange(2)[:, None] + np.arange(3) + np.zeros((2, 3, 2, 3)).transpose(2, 3, 0, 1)
+    data = xr.Dataset(
+        {"t": (("lat", "lon", "run", "step"), values, {"coordinates": "valid", "units": "K"})},
+        {
+            "run": ("run", [0.0, 1], {"units": "days since 2020-01-01", "standard_name": "forecast_reference_time"}),
+            "step": ("step", [0.0, 12, 24], {"units": "hours", "standard_name": "forecast_period"}),
+            "valid": (("run", "step"), [[0.0, 0.5, 1], [1, 1.5, 2]], DAYS),
+            "lon": ("lon", [0.0, 10, 20], LON),
+            "lat": ("lat", [30.0, 20], LAT),
+        },
+    )
+    return data.transpose("run", "step", "lat", "lon") if run_first else data.transpose("step", "run", "lat", "lon")
+
+
+@pytest.mark.parametrize("run_first", [True, False])
+def test_a_map_of_a_forecast_is_of_the_time_that_is_asked(client: httpx.Client, keep: Any, run_first: bool) -> None:
+    """TIME had no effect: the map was that of the first step of the first run, which looked like the wished one."""
+    dataset = keep(f"forecasts-{run_first}", forecasts(run_first=run_first))
+    for time, value in (("2020-01-01", 0.0), ("2020-01-01T12:00:00Z", 1.0), ("2020-01-02T12:00:00Z", 11.0), ("2020-01-03", 12.0)):
+        assert at_a_place(client, dataset, 10, 20, TIME=time) == value, time
+        drawn = client.get(f"/ogcapi/collections/{dataset}/map?datetime={time}&bbox=-5,15,25,35&width=30")
+        whole = client.get(
+            f"/ogcapi/collections/{dataset}/map?subset=run({value // 10:g}),step({12 * (value % 10):g})&bbox=-5,15,25,35&width=30"
+        )
+        assert (drawn.status_code, drawn.content) == (200, whole.content), time
+    # At this time both runs have a forecast: the newest counts.
+    assert at_a_place(client, dataset, 10, 20, TIME="2020-01-02T00:00:00Z") == 10.0
+    assert at_a_place(client, dataset, 10, 20, TIME="2020-01-02T00:00:00Z", DIM_RUN="0") == 2.0
+    asked = "REQUEST=GetMap&LAYERS=t&CRS=CRS:84&BBOX=0,20,20,30&WIDTH=8&HEIGHT=8&FORMAT=image/png"
+    assert "There are no data" in client.get(f"/wms/{dataset}?{asked}&TIME=1999-01-01").text
+    one = keep("one-time", grid(range(6)).assign_coords(time=((), 2.0, DAYS)))
+    assert at_a_place(client, one, 10, 20, TIME="2020-01-03") == 4.0
+    assert "There are no data" in client.get(f"/wms/{one}?{asked}&TIME=1999-01-01").text
+
+
+def test_a_map_of_a_way_has_the_points_of_the_time_that_is_asked(client: httpx.Client, keep: Any) -> None:
+    way = xr.Dataset(
+        {"t": ("obs", np.arange(4, dtype="i4"), {"coordinates": "time lat lon"})},
+        {
+            "time": ("obs", [0.0, 1, 2, 3], DAYS),
+            "lat": ("obs", [50.0, 51, 52, 53], LAT),
+            "lon": ("obs", [5.0, 6, 7, 8], LON),
+            "way": ((), "a", {"cf_role": "trajectory_id"}),
+        },
+        {"featureType": "trajectory"},
+    )
+    dataset = keep("way", way)
+    for at in range(4):
+        assert at_a_place(client, dataset, 5 + at, 50 + at) == at
+        shown = at_a_place(client, dataset, 5 + at, 50 + at, TIME="2020-01-02T00:00:00Z/2020-01-03T00:00:00Z")
+        assert shown == (at if at in (1, 2) else None)
+    drawn = "REQUEST=GetMap&LAYERS=t&CRS=CRS:84&BBOX=4,49,9,54&WIDTH=64&HEIGHT=64&FORMAT=image/png&TRANSPARENT=TRUE"
+    whole, part = (client.get(f"/wms/{dataset}?{drawn}{more}") for more in ("", "&TIME=2020-01-02T00:00:00Z"))
+    assert (whole.status_code, part.status_code) == (200, 200)
+    assert len(whole.content) != len(part.content)

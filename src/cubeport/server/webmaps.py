@@ -192,7 +192,11 @@ class WebMaps:
         """Return ``datetime`` and ``subsets`` for the requested dimensions, with one label each."""
         found: dict[str, Any] = {}
         subsets = []
-        for each in self._pictures.dimensions(shown, field):
+        dimensions = self._pictures.dimensions(shown, field)
+        if shown.description.temporal is not None and not any(each.name == "time" for each in dimensions):
+            # The times are no axis (those of runs and steps, or one of all data), but a map of another time would be wrong.
+            found |= _datetime(given.get("time", ""))
+        for each in dimensions:
             plain = each.name.lower()
             key = plain if plain in ("time", "elevation") or plain in given else f"dim_{plain}"
             text = given.get(key, "")
@@ -202,10 +206,7 @@ class WebMaps:
             if "," in text or ("/" in text and each.name != "time"):
                 raise _Refused(f"{key.upper()} takes one value: a map shows one slice", "InvalidDimensionValue", key)
             if each.name == "time":
-                try:
-                    found["datetime"] = parse_datetime(text)
-                except ValueError as error:
-                    raise _Refused(f"TIME {error}", "InvalidDimensionValue", key) from error
+                found |= _datetime(text)
             else:
                 subsets.append(Subset(each.axis, Slice((_label(text),))))
         return found | ({"subsets": tuple(subsets)} if subsets else {})
@@ -496,3 +497,13 @@ def _info(features: Sequence[Mapping[str, Any]], form: str) -> tuple[bytes, str]
     if form == "text/html":
         return html.bare("feature_info.html", rows=rows), negotiation.HTML
     return "".join(f"{name}: {text}\n" for name, text in rows).encode(), "text/plain"
+
+
+def _datetime(text: str) -> dict[str, Any]:
+    """Return ``datetime`` of a request for TIME; nothing for the default."""
+    if text in ("", "current", "default"):
+        return {}
+    try:
+        return {"datetime": parse_datetime(text)}
+    except ValueError as error:
+        raise _Refused(f"TIME {error}", "InvalidDimensionValue", "time") from error

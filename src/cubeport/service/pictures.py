@@ -119,6 +119,8 @@ class Pictures:
             source = opened.coarser(level)
             places = replace(places, index=tuple(np.where(each < 0, -1, each >> level) for each in places.index))
         values, at = self._values(source, name, places, chosen, deadline)
+        if not level and opened.description.cell_dimensions:
+            values = _of_time(values, at, _wished(opened, name, query.selection), places.dimensions, chosen)
         look = self._look(shown, name, query, values)
         pixels = _placed(look, values, at, places, canvas)
         colours = look.colours()
@@ -149,7 +151,9 @@ class Pictures:
             pixel = Canvas((x[column] - wide, y[row] - high, x[column] + wide, y[row] + high), 1, 1, canvas.crs)
             places = self._located(shown, opened, pixel)
         chosen = _slices(opened, name, places.dimensions, query.selection)
-        values, _ = self._values(opened, name, places, chosen, AnswerDeadline(_SECONDS))
+        values, at = self._values(opened, name, places, chosen, AnswerDeadline(_SECONDS))
+        if opened.description.cell_dimensions:
+            values = _of_time(values, at, _wished(opened, name, query.selection), places.dimensions, chosen)
         slices = {each: _label(opened, each, place) for each, place in chosen.items()}
         if values is None:
             return None, slices
@@ -348,15 +352,14 @@ def _slices(opened: Opened, field: str, across: Sequence[str], selection: Select
     """Return the index to draw along each dimension except those of the map, in the order of the store.
 
     The default is the last time that is not in the future (otherwise the first time), and the first label of every other axis. Of
-    several times in a period, it is the first.
+    several times in a period, it is the first. Where times are not an axis, it is the newest forecast of the time.
     """
     description = opened.description
-    asked = Selection(datetime=selection.datetime, subsets=selection.subsets, properties=(field,))
-    wished = resolve(description, opened.labels(), asked) if asked.datetime is not None or asked.subsets else None
-    chosen: dict[str, int] = {}
+    wished = _wished(opened, field, selection)
+    chosen: dict[str, int] = {} if wished is None else _dated(opened, wished, across)
     time = time_axis(description)
     for dimension, size in zip(opened.dimensions(field), opened.shape(field), strict=True):
-        if dimension in across:
+        if dimension in across or dimension in chosen:
             continue
         taken = wished.along[dimension] if wished is not None and dimension in wished.along else None
         of_period = time is not None and time.dimension == dimension and selection.datetime is not None
@@ -367,6 +370,60 @@ def _slices(opened: Opened, field: str, across: Sequence[str], selection: Select
         else:
             chosen[dimension] = 0
     return chosen
+
+
+def _wished(opened: Opened, field: str, selection: Selection) -> Windows | None:
+    """Return what the selection has of a field, ``None`` if it wishes no time and no labels."""
+    asked = Selection(datetime=selection.datetime, subsets=selection.subsets, properties=(field,))
+    return resolve(opened.description, opened.labels(), asked) if asked.datetime is not None or asked.subsets else None
+
+
+def _of_time(
+    values: Array | None, begins: tuple[int, ...], wished: Windows | None, cells: tuple[str, ...], chosen: Mapping[str, int]
+) -> Array | None:
+    """Return the values without those of cells that are not wished: points of a trajectory at other times, other stations."""
+    import numpy as np
+
+    if values is None or wished is None or not set(cells) <= set(wished.along):
+        return values
+    # The indices of the wished cells in *values*, which begin at *begins*.
+    index = [wished.along[each].indices() - begin for each, begin in zip(cells, begins, strict=True)]
+    kept = [(each >= 0) & (each < size) for each, size in zip(index, values.shape, strict=True)]
+    timed = wished.mask is not None and bool(set(wished.mask.dimensions) & set(cells))
+    if not timed and all(int(each.sum()) == size for each, size in zip(kept, values.shape, strict=True)):
+        return values
+    known: Array = np.ones(tuple(len(each) for each in index), "bool")
+    if timed and wished.mask is not None:
+        places = {each: int(np.searchsorted(wished.along[each].indices(), at)) for each, at in chosen.items()}
+        mask = wished.mask.at({each: at for each, at in places.items() if each in wished.mask.dimensions})
+        known = known & mask.aligned(cells)
+    inside = np.zeros(values.shape, "bool")
+    inside[np.ix_(*(each[keep] for each, keep in zip(index, kept, strict=True)))] = known[np.ix_(*kept)]
+    return np.where(inside, values, np.nan)
+
+
+def _dated(opened: Opened, wished: Windows, across: Sequence[str]) -> dict[str, int]:
+    """Return the run and the step, for example, of the first of the wished times; of several runs, the newest."""
+    import numpy as np
+
+    mask, temporal = wished.mask, opened.description.temporal
+    if mask is None or temporal is None or not (free := [each for each in mask.dimensions if each not in across]):
+        return {}
+    cells = tuple(at for at, each in enumerate(mask.dimensions) if each in across)
+    places = np.argwhere(mask.inside.any(axis=cells) if cells else mask.inside)
+    if not len(places):
+        raise NotFound("There are no data for this request.", what="data")
+    found = {each: wished.along[each].indices()[places[:, at]] for at, each in enumerate(free)}
+    keys: list[Array] = [-found[each.dimension] for each in opened.description.axes if each.dimension in found and _is_run(each)]
+    if set(temporal.dimensions) <= set(found):
+        times = opened.labels().values[temporal.axis][tuple(found[each] for each in temporal.dimensions)]
+        keys.append(times)  # the last key of lexsort counts most
+    first = int(np.lexsort(keys)[0]) if keys else 0
+    return {each: int(indices[first]) for each, indices in found.items()}
+
+
+def _is_run(axis: Axis) -> bool:
+    return axis.standard_name == "forecast_reference_time"
 
 
 def _newest(opened: Opened, time: Axis) -> int:
