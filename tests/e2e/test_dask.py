@@ -10,9 +10,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def flags(cluster: Cluster, **more: Any) -> dict[str, Any]:
-    return {"jobs__executor": "dask", "jobs__dask_address": cluster.address, "jobs__unit_bytes": UNIT, **more}
+    return {"jobs__executor": "dask", "jobs__dask_address": cluster.address, "jobs__unit_bytes": UNIT} | more
 
 
 def ingested(root: Path, files: list[Path], listener: Callable[[str, int, int], None] | None = None, **settings: Any) -> Ingestion:
@@ -120,30 +121,43 @@ def test_twelve_files_are_the_same_bytes(cluster: Cluster, files: list[Path], pl
     ]
 
 
-def test_a_worker_killed_in_the_middle_changes_nothing(
-    cluster: Cluster, files: list[Path], plain: dict[str, str], tmp_path: Path
-) -> None:
-    """A worker is killed while its child writes, at ten points of the work; another one takes its place."""
-    for point in range(10):
-        root = tmp_path / str(point)
-        killed: list[int] = []
-        begun: list[int] = []
+@contextmanager
+def killing_one(cluster: Cluster, root: Path, *, after: int, later_s: float) -> Iterator[list[int]]:
+    """Kill a worker whose child works, once, a moment after more than so many units have begun. Start another one."""
+    killed: list[int] = []
+    ended = threading.Event()
 
-        def listener(phase: str, done: int, total: int) -> None:
-            begun.append(attempts(root))  # noqa: B023 - it is used in this turn of the loop
-            late = phase == "writing" and done >= point * total / 10  # noqa: B023
-            early = phase == "checking" and point == 0 and total > 0  # noqa: B023
-            if (late or early) and not killed and (busy := cluster.busy()):  # noqa: B023
-                killed.append(busy[0].pid)  # noqa: B023
+    def watch() -> None:
+        while attempts(root) <= after and not ended.wait(0.005):
+            pass
+        ended.wait(later_s)
+        while not ended.is_set() and not killed:
+            if busy := cluster.busy():
+                killed.append(busy[0].pid)
                 cluster.kill(busy[0])
                 cluster.add()
 
-        done = ingested(root, files, listener, **flags(cluster))
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield killed
+    finally:
+        ended.set()
+        thread.join()
+
+
+def test_a_worker_killed_in_the_middle_changes_nothing(
+    cluster: Cluster, files: list[Path], plain: dict[str, str], tmp_path: Path
+) -> None:
+    for point in range(10):
+        root = tmp_path / str(point)
+        with killing_one(cluster, root, after=point // 2, later_s=0.1 * (point % 2)) as killed:
+            done = ingested(root, files, **flags(cluster))
         assert done.status == "completed", done.error
-        assert stored(root) == plain
         assert killed, f"nobody was killed at {point}"
+        assert stored(root) == plain
         shutil.rmtree(root)
-    cluster.wait(2)
+        cluster.wait(2)
 
 
 def test_a_worker_killed_with_answers_that_nobody_has_fetched(
