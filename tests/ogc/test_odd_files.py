@@ -270,3 +270,15 @@ def test_a_map_of_a_way_has_the_points_of_the_time_that_is_asked(client: httpx.C
     whole, part = (client.get(f"/wms/{dataset}?{drawn}{more}") for more in ("", "&TIME=2020-01-02T00:00:00Z"))
     assert (whole.status_code, part.status_code) == (200, 200)
     assert len(whole.content) != len(part.content)
+
+
+def test_values_that_are_no_table_have_a_page(client: httpx.Client, keep: Any) -> None:
+    """A browser got 406 for the link to the values of every dataset with a mask beside its series."""
+    data = levels().assign(mask=(("lat", "lon"), np.array([[1, 0, 1], [1, 1, 0]], "i1")))
+    dataset = keep("mask-beside", data)
+    page = client.get(f"/ogcapi/collections/{dataset}/coverage", headers={"Accept": "text/html"})
+    assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert "These fields are on different axes" in page.text
+    one = client.get(f"/ogcapi/collections/{dataset}/coverage?properties=mask", headers={"Accept": "text/html"})
+    assert "<td>30.0</td><td>0.0</td><td>1</td>" in one.text
+    assert client.get(f"/ogcapi/collections/{dataset}/coverage?f=csv").status_code == 406

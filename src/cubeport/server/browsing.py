@@ -18,7 +18,8 @@ from urllib.parse import parse_qsl, urlencode
 from starlette.requests import Request
 from starlette.types import Message, Receive, Scope, Send
 
-from cubeport.server import html, negotiation, replies
+from cubeport.errors import NotAcceptable
+from cubeport.server import html, negotiation, problems, replies
 from cubeport.server.parts import Parts
 
 BROWSABLE = frozenset(
@@ -144,11 +145,15 @@ async def answer_values(parts: Parts, scope: Scope, receive: Receive, send: Send
     cost = await _taken(without_form, b"&".join(filter(None, (query, asked_form, b"estimate=true"))), receive, inner)
     price = json.loads(cost.content)
     rows: list[list[str]] = []
-    headers = cost.headers
+    headers, no_table = cost.headers, None
     if price["allowed"] and price["cells"] <= _CELLS:
-        values = await _taken(without_form, b"&".join(filter(None, (query, b"f=csv"))), receive, inner)
-        rows = list(itertools.islice(csv.reader(io.StringIO(values.content.decode())), _ROWS + 1))
-        headers = values.headers
+        try:
+            values = await _taken(without_form, b"&".join(filter(None, (query, b"f=csv"))), receive, inner)
+        except NotAcceptable as refused:  # other forms have what does not fit into one table
+            no_table = problems.in_words(refused, parts.public_url)
+        else:
+            rows = list(itertools.islice(csv.reader(io.StringIO(values.content.decode())), _ROWS + 1))
+            headers = values.headers
     passed = {
         name.title(): headers[name]
         for name in ("cubeport-version", "content-bbox", "content-crs", "content-datetime")
@@ -157,7 +162,7 @@ async def answer_values(parts: Parts, scope: Scope, receive: Receive, send: Send
     tag = headers.get("etag")
     page = replies.reply(
         Request(scope),
-        lambda: html.values(parts, scope["path"], query.decode("latin-1"), price, rows, form=form),
+        lambda: html.values(parts, scope["path"], query.decode("latin-1"), price, rows, form=form, no_table=no_table),
         media_type=negotiation.HTML,
         tag=replies.etag("values", tag or cost.content, parts.version, parts.title, query, form or ""),
         headers={**passed, **replies.PAGE_HEADERS},

@@ -60,6 +60,7 @@ def values(
     rows: Sequence[Sequence[str]],
     *,
     form: str | None = None,
+    no_table: str | None = None,
 ) -> bytes:
     """Return values as a page.
 
@@ -73,6 +74,8 @@ def values(
         The first line of the values as CSV, and lines of values; none of values that are many.
     form
         The form of the file that was chosen on the page of the dataset.
+    no_table
+        Why the values are not shown as a table.
     """
     kept = f"{query}&" if query else ""
     collection = path.split("/")[3]
@@ -87,6 +90,7 @@ def values(
         query=query,
         price=price,
         rows=rows,
+        no_table=no_table,
         map=f"/ogcapi/collections/{collection}/map?{'&'.join([*drawn, 'width=720'])}" if one else None,
         collection=collection,
         forms=[{"title": form.title, "href": f"{path}?{kept}f={form.name}", "type": form.media_type} for form in FORMS],
