@@ -166,6 +166,20 @@ def test_the_repair_of_a_time_without_a_date_fits_it() -> None:
     assert "from_variable" not in words
 
 
+def test_a_label_that_its_fill_value_hides_is_not_advised_away() -> None:
+    """The advice was to leave out its row or column, which are data."""
+    hidden = cube(lon=(("lon",), [0.0, 10, 20, 30, 40], {**EAST, "_FillValue": 0.0}))
+    with pytest.raises(SourceRejected) as caught:
+        check(hidden)
+    assert "label 0 is 0, which is its _FillValue too" in caught.value.message
+    mended = normalise(hidden, pasted(caught.value))
+    check(mended)
+    assert next(axis for axis in find(mended).axes if axis.kind == "x").labels is not None
+    with pytest.raises(SourceRejected) as caught:  # here the number stands for no label
+        check(cube(lat=(("lat",), [10.0, 20, 9999, 30], {**NORTH, "_FillValue": 9999.0})))
+    assert "drop_missing" in str(caught.value.next_step)
+
+
 def pasted(refusal: SourceRejected) -> list[dict[str, Any]]:
     """Return the steps of the flags in the next step, as a shell and the command line read them."""
     words = shlex.split(str(refusal.next_step))

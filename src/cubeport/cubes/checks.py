@@ -395,6 +395,7 @@ def _check_axis(raw: xr.Dataset, axis: FoundAxis, found: CubeAxes, notes: list[t
     if axis.kind == "index":
         return
     numbers = exact(values)
+    _check_hidden(variable, numbers, name)
     _check_finite(numbers, name, "bad-coordinates")
     differences = np.diff(numbers)
     if (differences == 0).any():
@@ -445,6 +446,26 @@ def _jump(numbers: Any) -> str:
 
     at = int(np.abs(np.diff(numbers)).argmax())
     return f"{numbers[at]:g} to {numbers[at + 1]:g} at index {at}"
+
+
+def _check_hidden(variable: xr.Variable, numbers: Any, name: str) -> None:
+    """Refuse labels that only their own fill value hides, such as 0 in a Zarr v2 array whose ``fill_value`` is 0."""
+    import numpy as np
+
+    where = np.flatnonzero(~np.isfinite(numbers))
+    fill = variable.attrs.get("_FillValue")
+    if where.size != 1 or numbers.size < 3 or fill is None or "scale_factor" in variable.attrs or "add_offset" in variable.attrs:
+        return
+    stored = np.asarray(variable.values, dtype="float64").reshape(-1)
+    steps = np.diff(stored)
+    # Without the fill value the labels are even: they are those of an axis, and not a number that stands for none.
+    if np.isfinite(stored).all() and steps[0] != 0 and np.allclose(steps, steps[0], rtol=1e-3, atol=0):
+        raise repairable(
+            f"coordinate {name!r}: label {where[0]} is {stored[where[0]]:g}, which is its _FillValue too, so it is read as missing",
+            reason="bad-coordinates",
+            repair={"set_attributes": {name: {"_FillValue": None}}},
+            before="to read it as a label, repeat with",
+        )
 
 
 def _check_finite(numbers: Any, name: str, reason: str) -> None:
