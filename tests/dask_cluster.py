@@ -38,7 +38,7 @@ class Cluster:
         """Start a worker, by the command *prefix* if there is one."""
         words = [*prefix, PROGRAM, "worker", self.address, "--nthreads", "1", "--no-nanny", "--no-dashboard"]
         with (self.folder / f"worker-{time.monotonic_ns()}.log").open("wb") as log:
-            self.workers.append(subprocess.Popen(words, stdout=log, stderr=log, cwd=self.folder))
+            self.workers.append(subprocess.Popen(words, stdout=log, stderr=log, cwd=self.folder, env=_environment(self.folder)))
         return self.workers[-1]
 
     def wait(self, count: int, seconds: float = 120) -> None:
@@ -78,7 +78,7 @@ def running(folder: Path, workers: int) -> Iterator[Cluster]:
     with (folder / "scheduler.log").open("wb") as log:
         words = [PROGRAM, "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
         words += ["--scheduler-file", str(folder / "scheduler.json")]
-        scheduler = subprocess.Popen(words, stdout=log, stderr=log, cwd=folder)
+        scheduler = subprocess.Popen(words, stdout=log, stderr=log, cwd=folder, env=_environment(folder))
     try:
         cluster = Cluster(folder, _port(folder / "scheduler.json", scheduler), scheduler)
         try:
@@ -94,6 +94,10 @@ def running(folder: Path, workers: int) -> Iterator[Cluster]:
     finally:
         scheduler.kill()
         scheduler.wait(10)
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    return {**os.environ, "DASK_TEMPORARY_DIRECTORY": str(folder)}
 
 
 def _port(file: Path, scheduler: subprocess.Popen[bytes]) -> int:

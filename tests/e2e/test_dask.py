@@ -376,7 +376,11 @@ def test_the_page_works_as_written(files: list[Path], tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
     reader = Follower(tmp_path)
-    reader.environment |= {"CUBEPORT_JOBS__UNIT_BYTES": str(UNIT), "CUBEPORT_JOBS__DASK_WAIT_S": "2"}
+    reader.environment |= {
+        "CUBEPORT_JOBS__UNIT_BYTES": str(UNIT),
+        "CUBEPORT_JOBS__DASK_WAIT_S": "2",
+        "DASK_TEMPORARY_DIRECTORY": str(tmp_path),
+    }
     prepare(tmp_path)
     (tmp_path / "archive").mkdir()
     for each in files:
