@@ -145,6 +145,15 @@ def test_warnings_have_the_same_words_wherever_they_are_shown(
     told = here("datasets", name, "--instance", families.root)
     assert told.returncode == 0, told.stderr
     assert all(f"\n  {each}" in told.stdout for each in words)
+    if make is mooring:
+        assert words == [
+            "'s' names a place and does not lie along it: searches find it there, and coverages and downloads have the values, but "
+            "queries at a place and maps do not"
+        ]
+        found = families.json("/stac/search", bbox="6,53,7,55", collections=name)["features"]
+        assert [each["collection"] for each in found] == [name]
+        assert families.get(f"/ogcapi/collections/{name}/position", coords="POINT(6.5 54)").status_code == 400
+        assert families.get(f"/ogcapi/collections/{name}/coverage").status_code == 200
     box = shown["extent"]["spatial_wgs84"]
     assert f"place: {', '.join(f'{edge:g}' for edge in box)} (west, south, east, north)" in told.stdout
     assert cubeport.connect(families.url)[name].box == tuple(box)

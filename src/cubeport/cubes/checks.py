@@ -20,6 +20,7 @@ from cubeport.cubes import keys, times
 from cubeport.cubes.axes import CubeAxes, FoundAxis, find, is_latitude, is_ragged, is_text, roles_of
 from cubeport.cubes.cells import degrees, exact, places
 from cubeport.cubes.decoding import decoded, opened, whole
+from cubeport.cubes.describe import named_place
 from cubeport.cubes.repairs import flag, repairable
 from cubeport.errors import Problem, SourceRejected
 
@@ -81,10 +82,21 @@ def _check_axes(raw: xr.Dataset, problems: _Problems) -> list[tuple[str, str]]:
         with problems.of("variables", str(found.x)):
             _check_positions(raw, str(found.x), str(found.y))
     if not any(kind in ("no-place", "no-crs") for kind, _ in notes):
-        nowhere = [name for each in (found, *found.others) if each.family == "none" for name in each.fields]
-        if nowhere:
-            notes.append(("no-place", _no_place(nowhere)))
+        without = [each for each in (found, *found.others) if each.family == "none"]
+        named = [each for each in without if named_place(raw, each) is not None]
+        for some, words in ((named, _place_beside), ([each for each in without if each not in named], _no_place)):
+            if some:
+                notes.append(("no-place", words([name for each in some for name in each.fields])))
     return notes
+
+
+def _place_beside(fields: Sequence[str]) -> str:
+    names = ", ".join(map(repr, fields[:5])) + (f" and {len(fields) - 5} more" if len(fields) > 5 else "")
+    one = len(fields) == 1
+    return (
+        f"{names} {'names' if one else 'name'} a place and {'does' if one else 'do'} not lie along it: searches find "
+        f"{'it' if one else 'them'} there, and coverages and downloads have the values, but queries at a place and maps do not"
+    )
 
 
 def _no_place(fields: Sequence[str]) -> str:

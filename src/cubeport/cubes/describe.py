@@ -364,10 +364,10 @@ def _spatial(raw: xr.Dataset, found: CubeAxes, axes: Sequence[Axis]) -> Spatial:
                 dimensions=position_dims(raw, x),
             )
         case _:
-            return Spatial(family="none", bbox=_named_place(raw, found))
+            return Spatial(family="none", bbox=named_place(raw, found))
 
 
-def _named_place(raw: xr.Dataset, found: CubeAxes) -> BoundingBox | None:
+def named_place(raw: xr.Dataset, found: CubeAxes) -> BoundingBox | None:
     """Return the box of positions that the fields name but do not vary along, such as that of a mooring, or ``None``."""
     words = [word for name in found.fields for word in str(raw.variables[name].attrs.get("coordinates", "")).split()]
     named = [word for word in dict.fromkeys(words) if word in raw.variables and raw.variables[word].ndim == 1]
