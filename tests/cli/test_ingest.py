@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 import xarray as xr
 from tests.cli.conftest import Shell
 
+from cubeport.adapters.sandbox.children import Children
 from cubeport.cli import _names
 
 
@@ -125,6 +127,22 @@ class TestEach:
         again = shell.ok("ingest", inbox, "--each", "--json")
         assert again.json["counts"] == {"created": 1, "held": 4}
         assert {each["dataset_id"]: each["outcome"] for each in again.json["items"]}["bad"] == "created"
+
+    def test_children_are_kept_from_file_to_file(self, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        started: list[str] = []
+        start = Children._start
+
+        def counted(children: Children, task: str) -> object:
+            started.append(task)
+            return start(children, task)
+
+        monkeypatch.setattr(Children, "_start", counted)
+        for day in range(1, 13):
+            write(tmp_path / "many" / f"d{day:02}.nc", month=day)
+        said = shell.ok("ingest", tmp_path / "many", "--each", "--json")
+        assert said.json["counts"] == {"created": 12}
+        cores = len(os.sched_getaffinity(0))
+        assert 2 <= len(started) <= 2 * cores, "one that reads and one that checks for each core"
 
     def test_ids_come_from_a_pattern(self, shell: Shell, inbox: Path) -> None:
         write(inbox / "b" / "x.nc", name="pr")

@@ -13,6 +13,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import psutil
 import pytest
@@ -26,8 +27,9 @@ from cubeport.catalog.disk import failpoints
 from cubeport.errors import CubeportError
 from cubeport.main import prepare
 from cubeport.service.ingestions import FileOptions, IngestionRequest
+from cubeport.service.keys import Keys
 
-from .conftest import here
+from .conftest import here, start, stop
 
 
 def save(path: Path, days: list[int], *, add: float = 0.0) -> FileOptions:
@@ -106,9 +108,42 @@ def test_one_step_after_another_is_read_by_the_same_two_processes(root: Path, tm
     assert not forks(), "they end with the service"
 
 
-def forks() -> set[int]:
-    """Return the confined children of this process: those of its template."""
-    return {each.pid for template in psutil.Process().children() for each in template.children()}
+@pytest.mark.slow
+def test_a_server_keeps_them_from_request_to_request(root: Path, tmp_path: Path) -> None:
+    with cubeport.connect(root) as service:
+        key = Keys(service.catalog.backend).add("updates", scope="ingest", datasets=["x"]).text
+    with (root / "config/service.yaml").open("a") as file:
+        file.write(f"sources:\n  roots: ['{tmp_path / 'files'}']\n")
+    (tmp_path / "files").mkdir()
+    process, url = start(root)
+    try:
+        seen = []
+        for day in (10, 11, 12):
+            save(tmp_path / f"files/{day}.nc", [day])
+            source = {"kind": "files", "paths": [str(tmp_path / f"files/{day}.nc")]}
+            answer = httpx.post(
+                f"{url}/ingestions",
+                json={"dataset_id": "x", "mode": "update", "source": source},
+                headers={"Authorization": f"Bearer {key}", "Prefer": "wait=60"},
+                timeout=90,
+                trust_env=False,
+            )
+            assert answer.json()["status"] == "completed", answer.text
+            seen.append(forks(process.pid))
+        assert seen[0] == seen[1] == seen[2]
+        assert len(seen[0]) == 2
+    finally:
+        stop(process)
+
+
+def forks(pid: int | None = None) -> set[int]:
+    """Return the confined children of a process, by default of this one: those of its template."""
+    return {
+        each.pid
+        for template in psutil.Process(pid).children(recursive=True)
+        if "cubeport.adapters.sandbox.template" in template.cmdline()
+        for each in template.children()
+    }
 
 
 def test_overlap_gap_and_a_missing_dataset_are_refused_and_change_nothing(root: Path, tmp_path: Path) -> None:

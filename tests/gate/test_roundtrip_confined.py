@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import secrets
 from dataclasses import replace
 from pathlib import Path
@@ -143,6 +145,19 @@ def test_what_is_too_much_for_a_kept_child_has_one_of_its_own(realdata: Path, wr
         order = WriteRequest(sources=(realdata / SMALL[0],), target=staging.new, keep="somebody")
         said, _ = ingest(gate, writer, order, staging)
         assert said.given is None
+
+
+def test_without_files_in_memory_each_has_a_child_of_its_own(
+    realdata: Path, children: Children, writer: zarr.Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> int:
+        raise PermissionError(errno.EACCES, "vm.memfd_noexec")
+
+    monkeypatch.setattr(os, "memfd_create", refuse)
+    staging = staged(writer)
+    order = WriteRequest(sources=(realdata / SMALL[0],), target=staging.new, keep="nobody")
+    said, _ = ingest(ConfinedGate(children), writer, order, staging)
+    assert said.given is None
 
 
 def test_what_a_kept_child_checks_badly_is_checked_by_another(

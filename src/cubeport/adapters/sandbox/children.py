@@ -221,11 +221,13 @@ class Children:
             As :meth:`run`.
         """
         beat = _Beat(progress)
-        with self._turn(beat):
+        with self._turn(beat), contextlib.ExitStack() as stack:
+            files = [stack.enter_context(_memory(data, seal=True)) for _, data in contents]
+            output = stack.enter_context(_memory(b""))
             kept = self._kept(_Keeping(task, keep, tuple(map(str, read))))
             document = self._document(task, request, [name for name, _ in contents], read, kept=True)
             try:
-                answer, given = self._run_kept(kept.unit, beat, document, [data for _, data in contents])
+                answer, given = self._run_kept(kept.unit, beat, document, files, output)
             except BaseException:
                 self._end(kept)
                 raise
@@ -237,29 +239,27 @@ class Children:
             return answer, given
 
     def _run_kept(
-        self, unit: _Unit, beat: _Beat, document: Mapping[str, Any], contents: Sequence[bytes]
+        self, unit: _Unit, beat: _Beat, document: Mapping[str, Any], files: Sequence[int], output: int
     ) -> tuple[Mapping[str, Any], bytes]:
-        with contextlib.ExitStack() as stack:
-            output = stack.enter_context(_memory(b""))
-            try:
-                unit.send(document)
-                unit.send_descriptors([*(stack.enter_context(_memory(each, seal=True)) for each in contents), output])
-                deadline = time.monotonic() + self.limits.seconds(0, len(contents))
-                match frame := self._next(unit, beat, deadline):
-                    case {"received": int()}:
-                        frame = self._listen(unit, beat, 0, len(contents), {})
-            except wire.Garbled as error:
-                _LOG.error("a child of the gate broke off: %s", error)
-                unit.end()
-                raise _dead(self.limits, unit.ended()) from error
-            match frame:
-                case {"result": dict(result)}:
-                    size = min(os.fstat(output).st_size, self.limits.kept_bytes + 1)
-                    return result, os.pread(output, size, 0)
-            if frame is None and self._closed:
-                raise Interrupted("the service is closing")
+        try:
+            unit.send(document)
+            unit.send_descriptors([*files, output])
+            deadline = time.monotonic() + self.limits.seconds(0, len(files))
+            match frame := self._next(unit, beat, deadline):
+                case {"received": int()}:
+                    frame = self._listen(unit, beat, 0, len(files), {})
+        except wire.Garbled as error:
+            _LOG.error("a child of the gate broke off: %s", error)
             unit.end()
-            return _result(frame, self.limits, unit.ended()), b""  # it raises
+            raise _dead(self.limits, unit.ended()) from error
+        match frame:
+            case {"result": dict(result)}:
+                size = min(os.fstat(output).st_size, self.limits.kept_bytes + 1)
+                return result, os.pread(output, size, 0)
+        if frame is None and self._closed:
+            raise Interrupted("the service is closing")
+        unit.end()
+        return _result(frame, self.limits, unit.ended()), b""  # it raises
 
     def _kept(self, keeping: _Keeping) -> _Kept:
         """Return a waiting child for such units, or start one."""
@@ -449,17 +449,25 @@ class _Kept:
 
 @contextlib.contextmanager
 def _memory(data: bytes, *, seal: bool = False) -> Iterator[int]:
-    """Yield a descriptor of a file in memory that contains *data*, which nobody can change if it is sealed."""
-    descriptor = os.memfd_create("cubeport", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    try:
-        write_all(descriptor, data)
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        if seal:
-            seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
-            fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
+    """Yield a descriptor of a file in memory that contains *data*, which nobody can change if it is sealed.
+
+    Raises
+    ------
+    SourceRejected
+        ``too-big``, if the machine gives no memory for it, or allows no such files. It can then be read by another child.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            descriptor = os.memfd_create("cubeport", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+            stack.callback(os.close, descriptor)
+            write_all(descriptor, data)
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            if seal:
+                seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+                fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
+        except OSError as error:
+            raise SourceRejected("this machine has no place in memory for it", reason="too-big") from error
         yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 class _Beat:
