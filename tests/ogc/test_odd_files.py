@@ -282,3 +282,15 @@ def test_values_that_are_no_table_have_a_page(client: httpx.Client, keep: Any) -
     one = client.get(f"/ogcapi/collections/{dataset}/coverage?properties=mask", headers={"Accept": "text/html"})
     assert "<td>30.0</td><td>0.0</td><td>1</td>" in one.text
     assert client.get(f"/ogcapi/collections/{dataset}/coverage?f=csv").status_code == 406
+
+
+def test_the_next_step_of_a_table_of_forecasts_works(client: httpx.Client, keep: Any) -> None:
+    dataset = keep("forecasts-True", forecasts(run_first=True))
+    ring = [[6, 16], [14, 16], [14, 24], [6, 24], [6, 16]]
+    zone = {"type": "Feature", "properties": {"code": "a"}, "geometry": {"type": "Polygon", "coordinates": [ring]}}
+    areas = {"type": "FeatureCollection", "features": [zone]}
+    refused = client.post(f"/datasets/{dataset}/table?id_property=code&subset=run(0),step(0)", json=areas)
+    assert (refused.status_code, "Ask EDR area" in refused.text) == (406, True)
+    text = ",".join(f"{x} {y}" for x, y in ring)
+    area = client.get(f"/ogcapi/collections/{dataset}/area?coords=POLYGON(({text}))&datetime=2020-01-01T12:00:00Z&f=csv")
+    assert [float(each["t"]) for each in rows(area) if each["t"]] == [1.0]

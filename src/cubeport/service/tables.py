@@ -322,7 +322,10 @@ def _timed(
     description = opened.description
     if time is None:
         if description.temporal is not None:
-            raise NotAcceptable("A table needs a time axis, and the times of these data lie along several dimensions.")
+            raise NotAcceptable(
+                "A table needs a time axis, and the times of these data lie along several dimensions.",
+                next_step="Ask EDR area for the values in a polygon; it takes datetime.",
+            )
         if request.period != AS_STORED or request.years is not None or request.selection.datetime is not None:
             parameter = "period" if request.period != AS_STORED else "relative-to" if request.years is not None else "datetime"
             problem = Problem(("query", parameter), "no-axis", "these data have no time")
