@@ -33,11 +33,11 @@ from cubeport.service.ingestions import FileOptions, IngestionRequest
 
 HEADING = "## On a Dask cluster"
 COMMAND = "python benchmarks/workers.py --write docs/performance.md"
-DAYS, LAT, LON = 10, 361, 720
+DAYS, LAT, LON = 30, 361, 720
 
 
 def make(folder: Path, count: int) -> tuple[str, ...]:
-    """Write files of ten days that compress about as real temperatures do."""
+    """Write files of thirty days that compress about as real temperatures do."""
     found = []
     for number in range(count):
         values = 285 + np.random.default_rng(number).normal(scale=2, size=(DAYS, LAT, LON)).round(1)
