@@ -142,7 +142,7 @@ def test_what_has_neither_place_nor_time_is_named() -> None:
     raw["monthly_mean"] = (("time",), [1.0, 2.0])
     cube = describe(raw)
     words = " ".join(text for kind, text in cube.warnings if kind == "other-grids")
-    assert "'weights' have neither" in words
+    assert "'weights' has neither a place" in words
     assert "'monthly_mean' is on another grid" in words
     assert [(each.name, each.spatial.family, each.temporal.count) for each in cube.grids if each.temporal] == [
         ("monthly_mean", "none", 2)

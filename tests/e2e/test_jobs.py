@@ -10,7 +10,11 @@ import time
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
+import xarray as xr
+
+from cubeport.adapters.sandbox.limits import SourceLimits
 
 from .conftest import CUBEPORT, here, start, stop
 
@@ -20,9 +24,28 @@ HELD = {"CUBEPORT_TESTING": "1", "CUBEPORT_FAIL_POINTS": "measure:before=sleep:2
 
 @pytest.fixture
 def root(tmp_path: Path, realdata: Path) -> Path:
-    made = here("init", tmp_path / "instance", "--allow-root", realdata)
+    (tmp_path / "files").mkdir()
+    made = here("init", tmp_path / "instance", "--allow-root", realdata, "--allow-root", tmp_path / "files")
     assert made.returncode == 0, made.stderr
     return tmp_path / "instance"
+
+
+@pytest.fixture
+def large(root: Path, tmp_path: Path) -> Path:
+    """Return a file that is too large for a kept child, so that its data are in the staging folder before they are checked."""
+    values = np.random.default_rng(1).normal(280, 5, (20, 480, 500)).astype("float32")
+    cube = xr.Dataset(
+        {"t": (("time", "lat", "lon"), values, {"units": "K"})},
+        coords={
+            "time": ("time", np.arange(20), {"units": "days since 2024-01-01", "standard_name": "time"}),
+            "lat": ("lat", np.linspace(-60, 60, 480), {"units": "degrees_north"}),
+            "lon": ("lon", np.linspace(0, 100, 500), {"units": "degrees_east"}),
+        },
+    )
+    made = tmp_path / "files" / "large.nc"
+    cube.to_netcdf(made)
+    assert made.stat().st_size > SourceLimits().kept_source_bytes
+    return made
 
 
 def jobs(root: Path) -> list[dict[str, object]]:
@@ -47,9 +70,9 @@ def until_held(root: Path) -> None:
     time.sleep(0.3)
 
 
-def test_ctrl_c_ends_the_job_cleans_up_and_says_so(root: Path, realdata: Path) -> None:
+def test_ctrl_c_ends_the_job_cleans_up_and_says_so(root: Path, large: Path) -> None:
     process = subprocess.Popen(
-        [*CUBEPORT, "ingest", str(realdata / "test_lcc.nc"), "--id", "lcc", "--instance", str(root), "--no-progress"],
+        [*CUBEPORT, "ingest", str(large), "--id", "lcc", "--instance", str(root), "--no-progress"],
         env={**os.environ, **HELD},
         stderr=subprocess.PIPE,
         text=True,
@@ -65,8 +88,8 @@ def test_ctrl_c_ends_the_job_cleans_up_and_says_so(root: Path, realdata: Path) -
     assert "dead-worker" not in here("doctor", "--instance", root).stdout
 
 
-def test_the_job_of_a_killed_server_is_ended_by_the_next_that_looks(root: Path, realdata: Path) -> None:
-    body = {"dataset_id": "lcc", "source": str(realdata / "test_lcc.nc")}
+def test_the_job_of_a_killed_server_is_ended_by_the_next_that_looks(root: Path, large: Path) -> None:
+    body = {"dataset_id": "lcc", "source": str(large)}
     living, living_url = start(root, "--no-jobs")
     old = dict(os.environ)
     os.environ.update(HELD)
@@ -94,7 +117,7 @@ def test_the_job_of_a_killed_server_is_ended_by_the_next_that_looks(root: Path, 
         stop(living)
 
 
-def test_a_cancelled_job_ends_within_five_seconds(root: Path, realdata: Path) -> None:
+def test_a_cancelled_job_ends_within_five_seconds(root: Path, large: Path) -> None:
     os.environ.update({**HELD, "CUBEPORT_FAIL_POINTS": "measure:before=sleep:2"})
     try:
         process, url = start(root)
@@ -102,7 +125,7 @@ def test_a_cancelled_job_ends_within_five_seconds(root: Path, realdata: Path) ->
         for name in HELD:
             del os.environ[name]
     try:
-        body = {"dataset_id": "lcc", "source": str(realdata / "test_lcc.nc")}
+        body = {"dataset_id": "lcc", "source": str(large)}
         accepted = httpx.post(
             f"{url}/ingestions", json=body, headers={"Prefer": "respond-async"}, timeout=60, trust_env=False
         ).json()
