@@ -196,6 +196,8 @@ class GateSettings(Section):
     base_s: Count = 60
     children: Count | None = None
     """At once; null is one per core."""
+    keep_children: bool = True
+    """Whether small files of one owner are read by the same process, one after another."""
     sandbox: Literal["prefer", "require", "off"] = "prefer"
 
 

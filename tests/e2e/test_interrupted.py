@@ -27,7 +27,10 @@ from cubeport.service.keys import Keys
 
 from .conftest import CUBEPORT, start, stop
 
-RETENTION = {"CUBEPORT_RETENTION__KEEP_LAST": "1", "CUBEPORT_RETENTION__KEEP_DAYS": "0", "CUBEPORT_RETENTION__GRACE_MIN": "0"}
+SETTINGS = {
+    "retain": {"CUBEPORT_RETENTION__KEEP_LAST": "1", "CUBEPORT_RETENTION__KEEP_DAYS": "0", "CUBEPORT_RETENTION__GRACE_MIN": "0"},
+    "apart": {"CUBEPORT_GATE__KEEP_CHILDREN": "false"},  # as for large files, which write to the staging folder themselves
+}
 
 MAKING = (
     "started", "planned", "artifact_write_started", "begin", "bytes", "measure", "assemble", "fsync", "artifact_write_succeeded",
@@ -42,6 +45,7 @@ def sides(*names: str) -> list[str]:
 
 POINTS = {
     "revise": [*sides(*MAKING), "bytes:half", "fsync:half", "commit:unknown"],
+    "apart": [*sides(*MAKING), "bytes:half", "fsync:half", "commit:unknown"],
     "derive": [*sides("fetch", *MAKING), "bytes:half", "commit:unknown"],
     "pull": [*sides("fetch", "lock", *MAKING), "fetch:after@3", "fsync:half", "commit:unknown"],
     "rollback": [*sides(*POINTING), "commit:unknown"],
@@ -67,6 +71,7 @@ class World:
     def command(self, verb: str) -> list[str]:
         return {
             "revise": ["update", "x", str(self.files / "fixed.nc"), "--on-overlap", "replace"],
+            "apart": ["update", "x", str(self.files / "fixed.nc"), "--on-overlap", "replace"],
             "derive": ["derive", "resample", "x", "--id", "y", "--param", "period_type=pentad", "--param", "method=mean"],
             "pull": ["pull", "there", "--from", self.url],
             "rollback": ["rollback", "x", "--to", self.first],
@@ -75,7 +80,7 @@ class World:
         }[verb]
 
     def run(self, verb: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        said = {**os.environ, **(RETENTION if verb == "retain" else {}), "CUBEPORT_KEY": self.key, **environment}
+        said = {**os.environ, **SETTINGS.get(verb, {}), "CUBEPORT_KEY": self.key, **environment}
         command = [*CUBEPORT, "-i", str(self.root), *self.command(verb)]
         return subprocess.run(command, capture_output=True, text=True, env=said, timeout=180, check=False)
 
@@ -128,6 +133,7 @@ def old_and_new(verb: str) -> list[tuple[dict[str, list[float]], int]]:
     x, ten = [*map(float, range(11))], [*map(float, range(10))]
     new: tuple[dict[str, list[float]], int] = {
         "revise": ({"x": [3.5 if n == 3 else n for n in x]}, 3),
+        "apart": ({"x": [3.5 if n == 3 else n for n in x]}, 3),
         "derive": ({"x": x, "y": [2.0, 7.0]}, 2),
         "pull": ({"there": ten, "x": x}, 2),
         "rollback": ({"x": ten}, 2),
@@ -226,7 +232,7 @@ def test_any_call_of_the_disk_or_the_catalog_may_fail(
     """The Nth call fails, for N until none does: the verb is refused by name or done, and what readers see is old or new."""
     old, new = old_and_new(verb)
     shutil.copytree(world.root, world.root.parent / "again")
-    for name, value in RETENTION.items() if verb == "retain" else ():
+    for name, value in SETTINGS.get(verb, {}).items():
         monkeypatch.setenv(name, value)
     refused, seen = 0, old
     for at in range(1, 1_000, every):

@@ -6,6 +6,7 @@ import getpass
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Self
@@ -442,7 +443,7 @@ def gate_limits(settings: Settings) -> SourceLimits:
     from cubeport.adapters.sandbox.limits import SourceLimits
 
     gate = settings.gate
-    return SourceLimits(
+    limits = SourceLimits(
         declared_bytes=settings.limits.declared_bytes,
         expansion=settings.limits.expansion,
         memory_bytes=gate.memory_bytes,
@@ -450,6 +451,7 @@ def gate_limits(settings: Settings) -> SourceLimits:
         children=gate.children or os.cpu_count() or 1,
         sandbox=gate.sandbox,
     )
+    return limits if gate.keep_children else replace(limits, kept_source_bytes=-1)
 
 
 def database_at(root: Path, backend: str) -> Database | None:
