@@ -107,7 +107,7 @@ def clone(catalog: Any, seed: Any, rows: dict[str, Any], n: int, rng: random.Ran
     title = "Dataset seven" if n == 7 else f"Dataset {n}"
     metadata["dataset"]["texts"] |= {"dataset_id": dataset_id, "title": title}
     metadata["dataset"] |= {"latest": version_id, "head": version_id}
-    record = seed.replace(id=record_id, key=dataset_id, title=title, metadata=metadata, version=1, bbox=box, time=span)
+    record = seed.replace(id=record_id, key=dataset_id, title=title, metadata=metadata, version=1, bbox=box, time=span, visibility="public")
     catalog.backend.add_record(record)
     for table, row in rows.items():
         document = copy.deepcopy(dict(row.document))
