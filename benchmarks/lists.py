@@ -21,6 +21,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,9 @@ def clone(catalog: Any, seed: Any, rows: dict[str, Any], n: int, rng: random.Ran
     title = "Dataset seven" if n == 7 else f"Dataset {n}"
     metadata["dataset"]["texts"] |= {"dataset_id": dataset_id, "title": title}
     metadata["dataset"] |= {"latest": version_id, "head": version_id}
-    record = seed.replace(id=record_id, key=dataset_id, title=title, metadata=metadata, version=1, bbox=box, time=span, visibility="public")
+    names = {"id": record_id, "key": dataset_id, "title": title, "visibility": "public", "version": 1}
+    when = seed.created_at + timedelta(seconds=n)
+    record = seed.replace(**names, created_at=when, metadata=metadata, bbox=box, time=span)
     catalog.backend.add_record(record)
     for table, row in rows.items():
         document = copy.deepcopy(dict(row.document))

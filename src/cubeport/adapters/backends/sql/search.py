@@ -460,6 +460,9 @@ class Start:
 
 type Columns = Sequence[ColumnElement[Any]]
 
+_FIRST_READ = 2_000
+"""How many records a page tests at first, if it may not test all."""
+
 BY_ID = "INDEXED BY record_id"
 BY_CREATION = "INDEXED BY record_created"
 UNORDERED = "NOT INDEXED"
@@ -486,10 +489,16 @@ def page_rows(
     statement = statement.select_from(_joined(record, keys))
     stops = query.most_read is not None and start.tests and _order_index(query) != UNORDERED
     for stretch in _stretches(keys, after, along=not start.sorts):
-        last = _Bound.of(connection, query, keys, stretch, query.most_read or 0) if stops else None
-        within = () if last is None else (last.reaches(keys),)
-        rest = statement.where(*stretch.conditions, *within).order_by(*stretch.order, record.c.id)
-        found += [tuple(row) for row in run(connection, rest.limit(most - len(found)))]
+        last, rows = None, []
+        # To find how far it may go takes as long as going there, and most pages are full long before.
+        for reach in (min(_FIRST_READ, query.most_read or 0), query.most_read or 0) if stops else (0,):
+            last = _Bound.of(connection, query, keys, stretch, reach) if stops else None
+            within = () if last is None else (last.reaches(keys),)
+            rest = statement.where(*stretch.conditions, *within).order_by(*stretch.order, record.c.id)
+            rows = run(connection, rest.limit(most - len(found)))
+            if last is None or len(rows) == most - len(found):
+                break
+        found += [tuple(row) for row in rows]
         if len(found) >= most:
             break
         if last is not None:
