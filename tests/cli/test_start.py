@@ -124,7 +124,8 @@ sys.exit(run(sys.argv[2:]))
 """
 EXTRAS = [
     *(name for name in HEAVY if name != "rich"),
-    *("cf_xarray", "cftime", "h5netcdf", "httptools", "jinja2", "numcodecs", "orjson", "uvicorn", "xstac", "iris_sample_data"),
+    *("cf_xarray", "cftime", "dask", "distributed", "h5netcdf", "httpcore", "httptools", "isal", "jinja2", "numcodecs", "orjson"),
+    *("packaging", "uvicorn", "xstac", "iris_sample_data"),
 ]
 
 

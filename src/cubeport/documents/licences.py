@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
-
 _URL = re.compile(r"https?://[^\s<>\"\'()]+")
 _CREATIVE = re.compile(
     r"(?:creative\s+commons|cc)[\s-]*(?P<kind>by(?:[\s-]*(?:nc|sa|nd))*|attribution(?:[\s-]*(?:non[\s-]*commercial|share[\s-]*alike|no[\s-]*derivatives))*)"
@@ -39,6 +37,9 @@ def in_words(license: str | None, url: str | None) -> str:
 @lru_cache(1_000)
 def spdx(text: str) -> str | None:
     """Return an SPDX expression with its identifiers spelled as SPDX does, or ``None`` if *text* is none."""
+    # The core, which is installed without it, loads this module too.
+    from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
+
     if len(text) > _EXPRESSION:
         return None
     try:

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlencode
 
+import packaging.licenses  # noqa: F401  # a licence of a dataset loads it, and no request is to import anything
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
