@@ -30,7 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 SOURCE_REASONS = {
     "unreadable": "fetch it again, and compare its checksum with the publisher's",
@@ -569,6 +569,16 @@ class SourceRejected(Refused):
             raise ValueError(f"unknown reason {reason!r}")
         super().__init__(message, reason=reason, source=source, **{"next_step": SOURCE_REASONS[reason], **rest})
         self.reason = reason
+
+    @classmethod
+    def changed(cls, name: str) -> Self:
+        """Return the refusal of a source that is not what it was when it was first looked at."""
+        return cls(
+            f"{name} changed while it was read",
+            reason="digest-mismatch",
+            source=name,
+            next_step="bring it again when nobody is writing it",
+        )
 
 
 # --- try later ------------------------------------------------------------------------------------------------------

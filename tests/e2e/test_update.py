@@ -109,6 +109,14 @@ def test_one_step_after_another_is_read_by_the_same_two_processes(root: Path, tm
     assert not forks() & pids, "they end with the service"
 
 
+def test_each_update_has_processes_of_its_own_if_none_are_kept(root: Path, tmp_path: Path) -> None:
+    with cubeport.connect(root, gate__keep_children=False) as service:
+        before = forks()  # of other tests
+        update(service, save(tmp_path / "0.nc", [10]))
+        assert days_of(service) == held(range(11))
+        assert forks() <= before
+
+
 @pytest.mark.slow
 def test_a_server_keeps_them_from_request_to_request(root: Path, tmp_path: Path) -> None:
     with cubeport.connect(root) as service:

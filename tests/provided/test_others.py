@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -235,6 +236,12 @@ def test_an_item_is_a_source_and_another_asset_is_named(collection: Place) -> No
     url = f"{collection.provider.url}/items/1.json"
     assert ask(collection.service, collection.id, source={"kind": "stac", "url": url}).status == "completed"
     assert collection.held() == days(1)
+    plain = ask(collection.service, f"{collection.id}-plain", source=url)
+    assert plain.error is not None
+    assert "is a STAC Item, not data" in plain.error["detail"]
+    [named] = re.findall(r"--asset (\w+)", plain.error["next"])
+    taken = ask(collection.service, f"{collection.id}-plain", source={"kind": "stac", "url": url, "asset": named})
+    assert (taken.status, held(collection.service, f"{collection.id}-plain")) == ("completed", days(1))
     refused = ask(collection.service, f"{collection.id}-x", source={"kind": "stac", "url": url, "asset": "cog"})
     assert refused.error is not None
     assert "data, thumbnail" in refused.error["detail"]
@@ -243,10 +250,6 @@ def test_an_item_is_a_source_and_another_asset_is_named(collection: Place) -> No
 
 def test_an_asset_elsewhere_is_refused_as_any_address(tmp_path: Path, place: Place) -> None:
     place.provider.put("i.json", json.dumps(item(0, "http://127.0.0.1:1/secret.nc")).encode())
-    plain = ask(place.service, place.id, source=f"{place.provider.url}/i.json")
-    assert plain.error is not None
-    assert "is a STAC Item, not data" in plain.error["detail"]
-    assert "--asset " in plain.error["next"]
     refused = ask(place.service, place.id, source={"kind": "stac", "url": f"{place.provider.url}/i.json"})
     assert refused.error is not None
     assert (refused.error["kind"], refused.error["reason"]) == ("source-rejected", "not-allowed")

@@ -81,16 +81,6 @@ def beneath(root: str | Path, folders: Sequence[str]) -> Iterator[int]:
         os.close(opened)
 
 
-@contextlib.contextmanager
-def beneath_if_there(root: Path, inner: Sequence[str]) -> Iterator[int | None]:
-    """Open the folder below *root* as :func:`beneath`; yield ``None`` if it is missing."""
-    with contextlib.ExitStack() as stack:
-        opened = None
-        with contextlib.suppress(FileNotFoundError):
-            opened = stack.enter_context(beneath(root, inner))
-        yield opened
-
-
 class Levels:
     """Opens folders below *root*, one level at a time and without following links, and keeps the levels of the last one open.
 

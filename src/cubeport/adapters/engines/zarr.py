@@ -152,12 +152,7 @@ class Writer(StagingArea):
             except SourceChanged as error:
                 name = Path(each.path).name
                 if each in staging.held:
-                    raise SourceRejected(
-                        f"{name} changed while it was read",
-                        reason="digest-mismatch",
-                        source=name,
-                        next_step="bring it again when nobody is writing it",
-                    ) from error
+                    raise SourceRejected.changed(name) from error
                 raise
         return sources
 

@@ -86,12 +86,7 @@ def _check(path: Path, marks: list[int]) -> None:
         words = f"does not see the source {path.name}"
         raise _unfit(words, "mount the folders of the sources at the same paths on all workers, for the user of the server")
     if here != marks:
-        raise SourceRejected(
-            f"{path.name} changed while it was read",
-            reason="digest-mismatch",
-            source=path.name,
-            next_step="bring it again when nobody is writing it",
-        )
+        raise SourceRejected.changed(path.name)
 
 
 def _ended() -> CubeportError:

@@ -234,11 +234,8 @@ class StacSource:
         """Return the asset. Raises SourceRejected with the names of the existing assets."""
         found = document.get("assets") or {}
         assets = {str(key): each for key, each in found.items() if isinstance(each, Mapping)} if isinstance(found, Mapping) else {}
-        if self._asset is not None:
-            chosen = [key for key in assets if key == self._asset]
-        else:
-            data = [key for key, each in assets.items() if "data" in (each.get("roles") or ())]
-            chosen = data or list(assets)
+        named = [key for key in assets if key == self._asset]
+        chosen = named if self._asset is not None else _with_data(assets) or list(assets)
         if len(chosen) == 1 and isinstance(assets[chosen[0]].get("href"), str):
             found_asset = assets[chosen[0]]
             return Asset(urljoin(uri, str(found_asset["href"])), "zarr" in str(found_asset.get("type", "")).lower())
@@ -274,14 +271,18 @@ def refuse_stac(uri: str, path: Path) -> None:
         return
     assets = document.get("assets") if isinstance(document, Mapping) and "stac_version" in document else None
     if isinstance(assets, Mapping):
-        names = [key for key, each in assets.items() if isinstance(each, Mapping) and "data" in (each.get("roles") or ())]
-        chosen = next(iter([*names, *assets]), "NAME")
+        chosen = next(iter([*_with_data(assets), *assets]), "NAME")
         raise _refused(
             uri,
             f"is a STAC {'Item' if document.get('type') == 'Feature' else 'Collection'}, not data",
             "not-a-cube",
             f"take one of its assets, for example with --asset {chosen} (asset in a source of kind stac)",
         )
+
+
+def _with_data(assets: Mapping[str, Any]) -> list[str]:
+    """Return the keys of the assets with the role ``data``."""
+    return [key for key, each in assets.items() if isinstance(each, Mapping) and "data" in (each.get("roles") or ())]
 
 
 def _links(document: Mapping[str, Any], rel: str) -> list[Mapping[str, Any]]:

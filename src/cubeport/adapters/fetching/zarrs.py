@@ -202,10 +202,11 @@ class ZarrSource:
 
     def exists(self) -> bool:
         """Return whether the origin has the metadata of a store here. An origin that refuses or fails to answer has none."""
-        for key in ("zarr.json", ".zgroup"):
-            with suppress(SourceRejected, SourceFailed, SourceTimeout):
-                if (data := self._keys.read(key)) is not None and data.lstrip()[:1] == b"{":
-                    return True
+        with suppress(SourceFailed, SourceTimeout):
+            for key in ("zarr.json", ".zgroup"):
+                with suppress(SourceRejected):
+                    if (data := self._keys.read(key)) is not None and data.lstrip()[:1] == b"{":
+                        return True
         return False
 
     def periods(self, start: Period, end: Period) -> None:  # noqa: ARG002 - the store is one unit

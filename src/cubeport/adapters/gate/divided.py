@@ -16,7 +16,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -25,13 +25,13 @@ from typing import Annotated, Any, Protocol
 
 from pydantic import Field, RootModel
 
-from cubeport.adapters.engines.disk import FOLDER, beneath, beneath_if_there, descriptor
+from cubeport.adapters.engines.disk import Disk, Levels
 from cubeport.adapters.engines.manifest import CUBE, by_folder
 from cubeport.adapters.gate.answers import Answer, believed
 from cubeport.adapters.sandbox import wire
 from cubeport.adapters.sandbox.children import Progress
 from cubeport.adapters.sandbox.limits import SourceLimits
-from cubeport.catalog.disk.durable import FOLDER_MODE, make_folder, store_errors
+from cubeport.catalog.disk.durable import make_folder, store_errors
 from cubeport.catalog.forms.canonical import is_id
 from cubeport.cubes import keys
 from cubeport.cubes.workload import Block, Box, Made, Runs, Unit, divide, merge, runs_of
@@ -264,8 +264,11 @@ def _move(made: Path, target: Path, chunks: Sequence[Made]) -> None:
         ``unsafe``, if an object is missing, is not a regular file, or has another length than the worker said.
     """
     sizes: dict[str, int] = {keys.chunk(each.array, each.index): each.size for each in chunks if each.size is not None}
-    for folder, names in by_folder(sizes):
-        with _without_links(), beneath_if_there(made, folder.parts) as source, _made(target, folder.parts) as goal:
+    with _without_links(), closing(Levels(made)) as from_, closing(Levels(target, Disk())) as to:
+        for folder, names in by_folder(sizes):
+            goal, source = to.open(folder.parts), None
+            with suppress(FileNotFoundError):
+                source = from_.open(folder.parts)
             for key in names:
                 name = key.rpartition("/")[2]
                 if source is None or not _arrived(name, source, sizes[key]):
@@ -282,18 +285,6 @@ def _without_links() -> Iterator[None]:
         if error.errno in (errno.ELOOP, errno.ENOTDIR):
             raise SourceRejected("a folder of chunks is not a folder", reason="unsafe") from error
         raise
-
-
-@contextmanager
-def _made(root: Path, folders: Sequence[str]) -> Iterator[int]:
-    """Open the folder below *root* as :func:`beneath`; make what is missing."""
-    with ExitStack() as stack:
-        opened = stack.enter_context(descriptor(root, FOLDER))
-        for number, name in enumerate(folders):
-            with suppress(FileExistsError):
-                os.mkdir(name, FOLDER_MODE, dir_fd=opened)
-            opened = stack.enter_context(beneath(root, folders[: number + 1]))
-        yield opened
 
 
 def _arrived(name: str, folder: int, size: int) -> bool:

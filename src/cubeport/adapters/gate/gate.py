@@ -281,12 +281,7 @@ def _contents(path: Path) -> tuple[bytes, dict[str, Any]]:
         with os.fdopen(os.dup(descriptor), "rb") as file:
             data = file.read(before.st_size + 1)
         if len(data) != before.st_size or marks_of(before) != marks_of(os.fstat(descriptor)):
-            raise SourceRejected(
-                f"{path.name} changed while it was read",
-                reason="digest-mismatch",
-                source=path.name,
-                next_step="bring it again when nobody is writing it",
-            )
+            raise SourceRejected.changed(path.name)
     sha256 = hashlib.sha256(data).hexdigest()
     stamp = modified_at(before.st_mtime)
     return data, {"name": path.name, "size_bytes": len(data), "sha256": sha256, "modified_at": stamp}
@@ -419,12 +414,7 @@ def _held(path: Path) -> SourceFile:
         found = identity(path.name, descriptor)
         after = os.fstat(descriptor)
         if marks_of(before) != marks_of(after):
-            raise SourceRejected(
-                f"{path.name} changed while it was read",
-                reason="digest-mismatch",
-                source=path.name,
-                next_step="bring it again when nobody is writing it",
-            )
+            raise SourceRejected.changed(path.name)
         return SourceFile(str(path), *marks_of(after), found["sha256"])
 
 

@@ -160,12 +160,7 @@ def _work(channel: socket.socket, request: Mapping[str, Any], *, is_new: bool) -
         result = task(request["request"], context)
         for source, identity in zip(watched, before, strict=True):
             if _identity(source) != identity:
-                raise SourceRejected(
-                    f"{source.name} changed while it was read",
-                    reason="digest-mismatch",
-                    source=source.name,
-                    next_step="bring it again when nobody is writing it",
-                )
+                raise SourceRejected.changed(source.name)
         wire.send(channel, {"result": result})
         return True
     except CubeportError as error:

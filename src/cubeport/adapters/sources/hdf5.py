@@ -85,9 +85,8 @@ def _groups(path: str, name: str, driver: str | None) -> list[str]:
     import h5py
 
     with opening(name):
-        with h5py.File(
-            path, "r", driver=driver
-        ) as file:  # most files have none, which is known much sooner than what the groups contain
+        # Most files have none, which is known much sooner than what the groups contain.
+        with h5py.File(path, "r", driver=driver) as file:
             if not any(file.get(key, getclass=True) is h5py.Group for key in file):
                 return []
         return [group.path for group in _contents(Path(path), driver) if group.path and group.variables]

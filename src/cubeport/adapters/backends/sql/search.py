@@ -491,7 +491,7 @@ def page_rows(
     for stretch in _stretches(keys, after, along=not start.sorts):
         last, rows = None, []
         # To find how far it may go takes as long as going there, and most pages are full long before.
-        for reach in (min(_FIRST_READ, query.most_read or 0), query.most_read or 0) if stops else (0,):
+        for reach in sorted({min(_FIRST_READ, query.most_read or 0), query.most_read or 0}) if stops else (0,):
             last = _Bound.of(connection, query, keys, stretch, reach) if stops else None
             within = () if last is None else (last.reaches(keys),)
             rest = statement.where(*stretch.conditions, *within).order_by(*stretch.order, record.c.id)

@@ -239,7 +239,7 @@ class SqliteStore(Store):
             try:
                 yield transaction
             except BaseException:
-                if numbers:
+                if numbers and transaction.connection.in_transaction:  # SQLite may have rolled all of it back, as for a full disk
                     ends = (numbers[0], numbers[-1])
                     transaction.connection.execute("DELETE FROM record_text WHERE rowid BETWEEN ? AND ?", ends)
                     transaction.connection.execute("DELETE FROM record_box WHERE id BETWEEN 2 * ? AND 2 * ? + 1", ends)
