@@ -270,7 +270,7 @@ def test_the_page_works_as_written(tmp_path: Path, postgres_server: Server) -> N
 
 
 def test_requests_at_the_same_time_share_one_question_and_miss_no_commit(tmp_path: Path, database: str, sources: Path) -> None:
-    """A dataset is read once for each generation, and each request after a commit shows it."""
+    """A dataset is not read for each request, and each request after a commit shows it."""
     import cubeport
     from cubeport.service.ingestions import FileOptions, IngestionRequest
 
@@ -290,7 +290,9 @@ def test_requests_at_the_same_time_share_one_question_and_miss_no_commit(tmp_pat
                 statements.clear()
                 seen = list(pool.map(lambda _: service.shown("cube").texts.title, range(64)))
                 assert set(seen) == {f"Title {n}"}
-                assert len(statements) < 64, "one question for several requests, and no other"
+                assert statements.count("{}") < 64, "several requests share one question for the generation"
+                # Each of the threads can miss the new view once, before the first has read it.
+                assert statements.count("{'key': 'cube'}") <= 16, statements
             service.catalog.update("cube", visibility="private")
             assert service.shown("cube").visibility == "private"
             other.unpublish("cube")
