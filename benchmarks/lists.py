@@ -62,10 +62,16 @@ REQUESTS = {
     "`/jobs`": "/jobs",
     "`/records?limit=50`": "/records?limit=50",
     "`/records`, a kind and a word": "/records?limit=10&kind=dataset&q=seven",
+    "`/records`, counted": "/records?limit=10&count=true",
+    "`/records`, a facet of a field": "/records?limit=10&facets=metadata.dataset.texts.license",
+    "`/records`, in the order of a field": "/records?limit=10&sort=metadata.dataset.texts.title",
     "`/records/{id}`": "/records/d000001",
     "`/stac/search?limit=10`": "/stac/search?limit=10",
     "`/stac/search`, a box of 4° and a quarter": f"/stac/search?limit=10&bbox={','.join(map(str, BOX))}"
     f"&datetime={YEAR}-01-01T00:00:00Z/{YEAR}-03-31T00:00:00Z",
+    "`/stac/search`, in the order of titles": "/stac/search?limit=10&sortby=title",
+    "`/stac/search`, a filter that nothing fits": "/stac/search?limit=10&filter=title%20LIKE%20'%25zz%25'",
+    "`/stac/collections`, a filter that nothing fits": "/stac/collections?limit=10&filter=title%20LIKE%20'%25zz%25'",
     "`/stac/collections`, the same box and quarter": f"/stac/collections?limit=10&bbox={','.join(map(str, BOX))}"
     f"&datetime={YEAR}-01-01T00:00:00Z/{YEAR}-03-31T00:00:00Z",
 }

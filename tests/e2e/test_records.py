@@ -6,8 +6,9 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -17,9 +18,12 @@ import xarray as xr
 from tests.pages import Follower, blocks
 
 import cubeport
-from cubeport.errors import ArtifactMissing, RecordNotFound
+from cubeport import client
+from cubeport.catalog.query import Query
+from cubeport.errors import ArtifactMissing, InvalidRequest, RecordNotFound
 from cubeport.service.ingestions import FileOptions, IngestionRequest
 from cubeport.service.keys import Keys
+from cubeport.service.records import Records
 
 from .conftest import start, stop
 
@@ -156,6 +160,43 @@ def test_records_are_searched_with_the_grammar_of_the_catalog(shared: Shared) ->
     assert shared.get("/records", "guest", status="any").status_code == 403
     assert shared.get("/records", status="deleted").status_code == 401
     assert shared.get("/records", q=["a", "b"]).status_code == 400, "only where and not are lists"
+
+
+def test_counts_say_when_they_are_lower_bounds(shared: Shared) -> None:
+    page = shared.get("/records", "boss", count="true", facets="site").json()
+    assert (page["counts"], page["number_matched"]) == ("exact", 6)
+    assert "counts" not in shared.get("/records", "boss").json()
+
+
+def test_what_is_counted_and_sorted_for_one_request_is_bounded(shared: Shared, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked in this process: a bound of two records in place of 10,000."""
+    with cubeport.Catalog.open(shared.root) as catalog:
+        found = Records(catalog)
+        query = Query(most_counted=2, count=True, order=(), kinds=None)
+        page, facets = found.page(query), found.facets(query, ("metadata.site",))
+        assert (page.matched, page.at_least, len(page)) == (2, True, 6)
+        assert not facets.whole
+        assert sum(count for _, count in facets.values["metadata.site"]) <= 2
+        walked = replace(query, order=("-metadata.year",), limit=1, count=False)
+        years = []
+        while True:
+            page = found.page(walked)
+            years += [each.metadata.get("year") for each in page]
+            if page.next is None:
+                break
+            walked = walked.at(page.next)
+        whole = [each.metadata.get("year") for each in found.page(Query(order=("-metadata.year",)))]
+        assert years == whole, "pages of a bounded walk join to the whole"
+        with pytest.raises(InvalidRequest, match="More than 2 records would have to be sorted by kind,title") as refused:
+            found.page(replace(query, order=("kind", "title")))
+        assert "created_at" in str(refused.value.next_step)
+        assert len(found.page(replace(query, order=("kind", "title"), kinds=frozenset({"dataset"})))) == 1, "fewer are sorted"
+
+
+def test_the_client_says_when_a_count_is_a_lower_bound() -> None:
+    page = {"items": [], "links": [], "number_matched": 10_000, "counts": "at least"}
+    counted = client.Records(SimpleNamespace(json=lambda *_, **__: page)).count("year>2000")  # type: ignore[arg-type]
+    assert (counted, str(counted), counted.exact) == (10_000, "at least 10000", False)
 
 
 def test_the_document_says_where_bytes_are_read_and_not_where_they_lie(shared: Shared) -> None:

@@ -119,6 +119,9 @@ class Query:
     most_read
         On how many records a condition that no index answers, such as ``title:ice``, is tested for one page. The page then has
         what was found so far, perhaps nothing, and a cursor to continue. ``None``: until it is full.
+    most_counted
+        Among how many records matches are counted, and how many are sorted in an order that no index has: by several fields, or by
+        a field such as ``kind``. Beyond it, the count says that there are more, and the order is refused. ``None``: all.
     """
 
     where: Sequence[Term | str] = ()
@@ -133,6 +136,7 @@ class Query:
     count: bool = False
     audience: Audience | None = None
     most_read: int | None = None
+    most_counted: int | None = None
 
     def __post_init__(self) -> None:
         put = functools.partial(object.__setattr__, self)
@@ -181,8 +185,8 @@ class Query:
         return tuple((each.removeprefix("-"), each.startswith("-")) for each in self.order)
 
     def binding(self) -> str:
-        """Return the digest of this query for its cursors. ``limit``, ``cursor``, ``count`` and ``most_read`` can change between
-        pages.
+        """Return the digest of this query for its cursors. ``limit``, ``cursor``, ``count`` and the bounds ``most_read`` and
+        ``most_counted`` can change between pages.
         """
         said: dict[str, Any] = {
             "where": sorted(dumps([term.field, term.op, term.value, term.negate]) for term in self.terms),
@@ -244,6 +248,8 @@ class Page(Sequence[CatalogRecord]):
     next: str | None = None
     matched: int | None = None
     """The total number of matches, if the query asked for it."""
+    at_least: bool = False
+    """Whether ``matched`` is a lower bound, because the query limits how many are counted."""
     damaged: tuple[str, ...] = ()
     """The ids of unreadable records that would be on this page. They are omitted; ``fsck`` reports details."""
 

@@ -249,7 +249,7 @@ def _print_afar(session: Session, found: dict[str, Any], *, count: bool, first: 
     if paths:
         raise Usage("--paths is for the folder of an instance: a service does not say where its files are.")
     if count and not session.options.json:
-        session.write(str(found["number_matched"]))
+        session.write(f"{'at least ' if found.get('counts') == 'at least' else ''}{found['number_matched']}")
         return
     # Its artifacts are described as a service describes them, so the names of files come from the documents.
     names = {

@@ -3,7 +3,7 @@
 from cubeport.client.awaitable import AsyncDataset, AsyncPort, AsyncRecords, AsyncSelection
 from cubeport.client.dataset import Dataset, Selection
 from cubeport.client.port import Port, bar
-from cubeport.client.records import Records
+from cubeport.client.records import Count, Records
 from cubeport.client.stac import StacCatalog, StacDataset
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "AsyncPort",
     "AsyncRecords",
     "AsyncSelection",
+    "Count",
     "Dataset",
     "Port",
     "Records",

@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 from cubeport.client._http import Session, next_cursor
 from cubeport.errors import ArtifactMissing
 
 type Record = Mapping[str, Any]
 """The document of a record: the fields that it has in the catalog, ``artifacts`` and ``links``."""
+
+
+class Count(int):
+    """How many records match."""
+
+    exact: bool
+    """Whether these are all; if not, more match."""
+
+    def __new__(cls, number: int, *, exact: bool = True) -> Self:
+        """Return the number."""
+        made = super().__new__(cls, number)
+        made.exact = exact
+        return made
+
+    def __str__(self) -> str:
+        return f"{int(self)}" if self.exact else f"at least {int(self)}"
 
 
 class Records:
@@ -84,10 +100,10 @@ class Records:
         page = self._session.json("/records", **query, count="true" if count else None, cursor=cursor, limit=limit)
         return dict(page) | {"next": next_cursor(page)}
 
-    def count(self, *where: str, without: Sequence[str] = (), text: str | None = None, kind: str | None = None) -> int:
-        """Return how many records match; see :meth:`search`."""
+    def count(self, *where: str, without: Sequence[str] = (), text: str | None = None, kind: str | None = None) -> Count:
+        """Return how many records match; see :meth:`search`. A service counts up to 10,000."""
         page = self._session.json("/records", **_query(where, without, text=text, kind=kind), count="true", limit=1)
-        return int(page["number_matched"])
+        return Count(page["number_matched"], exact=page.get("counts") != "at least")
 
     def __iter__(self) -> Iterator[Record]:
         return self.search()

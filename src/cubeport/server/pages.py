@@ -169,7 +169,7 @@ class _Pages:
                 self._parts,
                 faces=[{"href": link.href, "title": link.title, "text": text} for link, text in links if link.rel in _SHOWN_FACES],
                 datasets=[html.card(shown, self._parts) for shown in found.items],
-                matched=found.matched if found.matched is not None else len(found.items),
+                matched=found.matched,
                 asked=here,
                 sort=sort,
                 sorts=_SORTS,

@@ -31,6 +31,9 @@ _MOST_FACETS = 10
 MOST_READ = 100_000
 """How many records one request tests for a condition that no index answers, which takes about a tenth of a second."""
 
+MOST_COUNTED = 10_000
+"""Among how many records ``count`` and ``facets`` count, and how many are sorted in an order that no index has."""
+
 _Text = Annotated[str, Field(max_length=1000)]
 
 
@@ -54,7 +57,7 @@ class RecordsQuery(incoming.Model):
     ] = None
     limit: incoming.Limit = 100
     cursor: incoming.Cursor | None = None
-    count: bool = False
+    count: Annotated[bool, Field(description="Whether to count all that match, up to 10,000")] = False
 
     def query(self) -> Query:
         """Return the query for the catalog. Raises InvalidFilter."""
@@ -70,12 +73,15 @@ class RecordsQuery(incoming.Model):
             cursor=self.cursor,
             count=self.count,
             most_read=MOST_READ,
+            most_counted=MOST_COUNTED,
         )
 
 
 class RecordList(native.Listing[documents.RecordDocument]):
     """A page of records, and the counted values of ``facets``."""
 
+    counts: Literal["exact", "at least"] | None = None
+    """Whether ``number_matched`` and ``facets`` count all records that match, or those of the first 10,000."""
     facets: dict[str, tuple[documents.FacetValue, ...]] | None = None
 
 
@@ -131,8 +137,13 @@ class _Records:
             links = replies.page_links(f"{self._url}/records", request, page.next)
             items = [documents.record(each, self._url) for each in page]
             listing = native.listing("RecordList", items, links, matched=page.matched, damaged=page.damaged)
+            whole = not page.at_least
             if fields:
-                listing["facets"] = {name: _counted(each) for name, each in self._service.records.facets(query, fields).items()}
+                counted = self._service.records.facets(query, fields)
+                listing["facets"] = {name: _counted(each) for name, each in counted.values.items()}
+                whole = whole and counted.whole
+            if fields or query.count:
+                listing["counts"] = "exact" if whole else "at least"
             return replies.dumps(listing)
 
         return self._of_now(request, build)

@@ -193,6 +193,7 @@ _ITEM_ORDERS: Mapping[str, Order] = {
     "start_datetime": (("start", False),),
     "end_datetime": (("end", False),),
     "created": (("created", False),),
+    "updated": (("created", False),),  # an item does not change after it was made
     "version": (("id", False),),
     "title": (("owner.title", False),),
 }

@@ -48,6 +48,13 @@ class HasBackend(Protocol):
     def backend(self) -> CatalogBackend: ...
 
 
+MOST_READ = 100_000
+"""How many datasets one page tests for conditions that no index answers together, which takes about a tenth of a second."""
+
+MOST_COUNTED = 10_000
+"""Up to this many datasets are counted, for totals and facets, and sorted in an order that no index has."""
+
+
 @dataclass(frozen=True, slots=True)
 class ShownPage:
     """One page of a list of datasets."""
@@ -55,6 +62,7 @@ class ShownPage:
     items: tuple[PublishedView, ...]
     next: str | None
     matched: int | None
+    """How many match; ``None`` if nobody asked, or if they are too many to be counted for one request."""
     damaged: tuple[str, ...] = ()
     """The ids of unreadable datasets that would be on this page (or of their records). They are omitted."""
 
@@ -82,8 +90,8 @@ class Datasets:
         self._newest = Coalesced(self._backend.generation) if remote else self._backend.generation
         self._views: Bounded[tuple[int, str, bool], PublishedView] = Bounded(CUBES_CACHED)
         self._cubes: Bounded[str, Cube] = Bounded(CUBES_CACHED)
-        self._counts: Bounded[tuple[int, str], int] = Bounded(COUNTS_CACHED)
-        self._facets: Bounded[tuple[int, str], Mapping[str, tuple[tuple[str, int], ...]]] = Bounded(COUNTS_CACHED)
+        self._counts: Bounded[tuple[int, str], tuple[int | None]] = Bounded(COUNTS_CACHED)
+        self._facets: Bounded[tuple[int, str], Mapping[str, tuple[tuple[str, int | None], ...]]] = Bounded(COUNTS_CACHED)
         self._states: Bounded[tuple[str, int], DatasetState] = Bounded(STATES_CACHED)
         self._restricted = Restricted(catalog.backend, self._newest)
 
@@ -329,6 +337,8 @@ class Datasets:
             cursor=cursor,
             count=count,
             audience=self._restricted.audience(),
+            most_read=MOST_READ,
+            most_counted=MOST_COUNTED,
         )
         page, matched = self._counted(query)
         shown, damaged = self._shown_many(list(page))
@@ -346,10 +356,11 @@ class Datasets:
         keyword: str | None = None,
         license: str | None = None,
         most: int = 12,
-    ) -> Mapping[str, tuple[tuple[str, int], ...]]:
+    ) -> Mapping[str, tuple[tuple[str, int | None], ...]]:
         """Return, by ``variable``, ``keyword`` and ``license``, the most frequent values of the published datasets that match.
 
-        Each comes with the number of datasets that have it. They are counted once after each commit.
+        Each comes with the number of datasets that have it, or ``None`` if more match than are counted: then these are the values
+        of some of them. They are counted once after each commit.
         """
         given = {
             "metadata.dataset.publication.status": "published",
@@ -358,29 +369,43 @@ class Datasets:
             FACETS["license"]: license,
         }
         where = tuple(Term(field, "=", value) for field, value in given.items() if value is not None)
-        query = Query(where=where, text=q, time=datetime, bbox=bbox, kinds=frozenset({KIND}), audience=self._restricted.audience())
+        query = Query(
+            where=where,
+            text=q,
+            time=datetime,
+            bbox=bbox,
+            kinds=frozenset({KIND}),
+            audience=self._restricted.audience(),
+            limit=1,
+            count=True,
+            most_counted=MOST_COUNTED,
+        )
         key = self._newest(), f"{query.binding()} {most}"
         held = self._facets.get(key)
         if held is None:
+            whole = not self._backend.search(query).at_least
             held = {
-                name: tuple((str(value), count) for value, count in self._backend.field_values(field, query, most))
+                name: tuple(
+                    (str(value), count if whole else None) for value, count in self._backend.field_values(field, query, most)
+                )
                 for name, field in FACETS.items()
             }
             self._facets.put(key, held)
         return held
 
     def _counted(self, query: Query) -> tuple[Page, int | None]:
-        """Return the page and, if requested, the total number. The total is cached until the next commit, because counting reads
-        all records.
+        """Return the page and, if requested, the total number, if it is not too large. It is cached until the next commit, because
+        counting costs more than a page.
         """
         if not query.count:
             return self._backend.search(query), None
         key = self._newest(), query.binding()
         held = self._counts.get(key)
         page = self._backend.search(replace(query, count=held is None))
-        if held is None and page.matched is not None:
-            self._counts.put(key, page.matched)
-        return page, page.matched if held is None else held
+        if held is None:
+            held = (None if page.at_least else page.matched,)
+            self._counts.put(key, held)
+        return page, held[0]
 
     def _shown_many(self, records: Sequence[CatalogRecord]) -> tuple[tuple[PublishedView, ...], tuple[str, ...]]:
         """Join the records with their versions, with two statements for any number. Return also the names of unreadable ones."""

@@ -39,6 +39,15 @@ class OpenedArtifact:
     """What identifies these bytes; ``None`` if nothing does."""
 
 
+@dataclass(frozen=True, slots=True)
+class Facets:
+    """The values of fields, each with the number of records that have it."""
+
+    values: Mapping[str, list[tuple[Scalar, int]]]
+    whole: bool
+    """Whether all records that match were counted."""
+
+
 class Records:
     """The records of a catalog as callers over HTTP see them."""
 
@@ -50,10 +59,11 @@ class Records:
         """Return the records that match and that the viewer sees. Raises InvalidFilter, InvalidCursor."""
         return self._backend.search(self._seen(query))
 
-    def facets(self, query: Query, fields: tuple[str, ...]) -> Mapping[str, list[tuple[Scalar, int]]]:
+    def facets(self, query: Query, fields: tuple[str, ...]) -> Facets:
         """Return the most frequent values of each field, with the number of matching records that the viewer sees."""
-        seen = replace(self._seen(query), cursor=None, count=False)
-        return {field: self._backend.field_values(field, seen, FACET_VALUES) for field in fields}
+        seen = replace(self._seen(query), cursor=None, order=(), limit=1, count=True)
+        whole = not self._backend.search(seen).at_least
+        return Facets({field: self._backend.field_values(field, seen, FACET_VALUES) for field in fields}, whole)
 
     def get(self, name: str, *, deleted: bool = False) -> CatalogRecord:
         """Return the record with this id or key, or the only visible one whose id begins with it.

@@ -181,7 +181,7 @@ class Service:
         """Return the ids and titles of published datasets; see :meth:`Datasets.names`."""
         return self._datasets.names(between=between, limit=limit)
 
-    def facets(self, **filters: Any) -> Mapping[str, tuple[tuple[str, int], ...]]:
+    def facets(self, **filters: Any) -> Mapping[str, tuple[tuple[str, int | None], ...]]:
         """Return what the matching datasets can be narrowed down by; see :meth:`Datasets.facets`."""
         return self._datasets.facets(**filters)
 

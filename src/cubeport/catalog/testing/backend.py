@@ -41,7 +41,7 @@ from cubeport.catalog.models import (
     TimeSpan,
 )
 from cubeport.catalog.ndjson import Lines
-from cubeport.catalog.query import Query, matches, select
+from cubeport.catalog.query import Page, Query, matches, select
 from cubeport.catalog.summaries import count_values, summarise
 from cubeport.catalog.testing.generated import FIELDS, FIRST, QUERIES, every_locator, record_lists, sample, walk
 from cubeport.catalog.testing.journal import JournalContract
@@ -613,8 +613,27 @@ class BackendContract:
                 assert backend.count(query) == len(expected)
                 stepwise = [r.id for page in walk(backend, replace(query, most_read=2)) for r in page]
                 assert stepwise == [r.id for r in expected], query
+                self._check_counted(backend, query, expected)
                 assert backend.names(query) == [Name(r.id, r.key, r.title) for r in pages[0]]
             raise _Undo
+
+    @staticmethod
+    def _check_counted(backend: CatalogBackend, query: Query, expected: Page) -> None:
+        """Check a query that may count and sort only two records."""
+        bounded = replace(query, most_counted=2, count=True)
+        try:
+            pages = list(walk(backend, bounded))
+        except InvalidRequest:
+            assert query.orders, "only an order is refused"
+        else:
+            assert [r.id for page in pages for r in page] == [r.id for r in expected], query
+            for page in pages:
+                assert page.matched is not None
+                assert 2 >= page.matched <= len(expected) if page.at_least else page.matched == len(expected), query
+        for name in ("kind", "tags"):
+            some = dict(backend.field_values(name, bounded, 100))
+            whole = dict(backend.field_values(name, query, 100))
+            assert {value for value, count in some.items() if count > whole[value]} == set(), (name, some, whole)
 
     @_EXAMPLES
     @given(data=st.data(), first=record_lists("1", 6), later=record_lists("2", 6), query=QUERIES)

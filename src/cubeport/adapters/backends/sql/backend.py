@@ -302,11 +302,11 @@ class SqlBackend:
                 if len(found) > query.limit or len(rows) < most:
                     break
                 most += 2 * len(damaged)  # unreadable records are skipped, and later records take their places
-            matched = search.count_records(connection, start) if query.count else None
+            matched, whole = search.count_records(connection, query, start) if query.count else (None, True)
         items = found[: query.limit]
         if len(found) > query.limit:
             following = sort_key(query, items[-1].to_mapping())
-        return Page(items, None if following is None else write_cursor(query, following), matched, damaged)
+        return Page(items, None if following is None else write_cursor(query, following), matched, not whole, damaged)
 
     def names(self, query: Query) -> list[Name]:
         """Return the names of the records of the page that matches the query, without reading their documents."""
@@ -318,7 +318,7 @@ class SqlBackend:
     def count(self, query: Query) -> int:
         """Return how many records match."""
         with self._store.snapshot() as connection:
-            return search.count_records(connection, search.Start.of(connection, query))
+            return search.count_records(connection, query, search.Start.of(connection, query))[0]
 
     def list_fields(self, query: Query | None = None) -> list[FieldSummary]:
         """Return the metadata fields and tags of the records that match; without a query, of all active records."""

@@ -37,6 +37,7 @@ from cubeport.adapters.backends.sql.tables import (
     BOX,
     BY_KEY,
     KEY_IS_LIVE,
+    ORDERS,
     beside,
     box_rows,
     compared,
@@ -48,9 +49,13 @@ from cubeport.adapters.backends.sql.tables import (
 from cubeport.catalog.backend import Place, Row, RowOrder, RowSearch
 from cubeport.catalog.forms.boxes import query_boxes
 from cubeport.catalog.query import Query
+from cubeport.errors import InvalidRequest
 
 LISTED = 2_000
 """A condition that matches more rows than this is not listed, because scanning along the sort order finds a page sooner."""
+
+TIED = 10_000
+"""At most this many rows with the same value are sorted by a second key."""
 
 SHORT = 200
 """If a record has fewer rows than this, they are listed and tested, and no other condition is asked for."""
@@ -153,6 +158,8 @@ def find(connection: Connection, query: RowSearch) -> list[Any]:
     few, placed = _few(connection, query, asked)
     if few is not None and not few:
         return []
+    if few is None:
+        _check_ties(connection, asked)
     return _with_documents(connection, query.table, _page(connection, query, asked, few, placed=placed))
 
 
@@ -255,6 +262,32 @@ def _few(connection: Connection, query: RowSearch, asked: Asked) -> tuple[frozen
     return frozenset.intersection(*known) if known else None, placed
 
 
+def _check_ties(connection: Connection, asked: Asked) -> None:
+    """Check that few rows have the same first value, if there is a second key: all of them are sorted for a page.
+
+    Raises
+    ------
+    InvalidRequest
+    """
+    first, descends = asked.order[0]
+    if len(asked.order) < 2 or first not in _INDEXES or first == "id":
+        return
+    own = _key(first)
+    start = asked.after is not None and asked.after[0]
+    bound = [] if not start else [own <= _at(0) if descends else own >= _at(0)]
+    walk = select(own).where(*_SHOWN, own.is_not(None), *bound).order_by(own.desc() if descends else own.asc())
+    walk = indexed(walk.select_from(place), place, f"INDEXED BY {_INDEXES[first]}")
+    ends = []
+    for offset in (0, TIED):
+        text, constants = connection.dialect.made(walk.limit(1).offset(offset))
+        ends.append(connection.execute(text, {**constants, **asked.values}).fetchall())
+    if ends[1] and ends[0] == ends[1]:
+        raise InvalidRequest(
+            f"More than {TIED:,} items have the same value of the first sort key.",
+            next_step="sort by one key, or give bbox, datetime or collections",
+        )
+
+
 def _listed(connection: Connection, asked: Asked, by: _By, most: int) -> frozenset[str] | None:
     """Return the numbers as text; ``None`` if there are *most* or more."""
     parts = (asked.owners, asked.time, asked.boxes) if by == "boxes" else (asked.owners, None, 0)
@@ -335,22 +368,25 @@ def _pages(dialect: Dialect, asked: Asked, *, few: bool, placed: bool) -> tuple[
         where.append(or_(_VAGUE, and_(true(), *times, *near)))
     keys = [_key(name) for name, _ in asked.order]
     statement: Any = select(_P.n, *keys, _P.id).where(*where)
-    of_owners, by_key = any(name.startswith("owner.") for name, _ in asked.order), False
+    of_owners, walked = any(name.startswith("owner.") for name, _ in asked.order), None
     if few:
         statement = statement.where(among(_P.n, given("few", Text())))
         statement = indexed(statement, place, "NOT INDEXED")
     else:
         first = asked.order[0][0]
-        by_key = first == "owner.key" and asked.owners == "any" and len(list(asked.conditions.kinds or ())) == 1
-        index = "place_owner" if by_key or asked.owners == "one" else _INDEXES.get(first)
+        if asked.owners == "any" and first == "owner.title":
+            walked = ORDERS["title"].name
+        elif asked.owners == "any" and first == "owner.key" and len(list(asked.conditions.kinds or ())) == 1:
+            walked = BY_KEY.name
+        index = "place_owner" if walked or asked.owners == "one" else _INDEXES.get(first)
         statement = indexed(statement, place, f"INDEXED BY {index}" if index else "")
     if of_owners:
         statement = statement.select_from(record.join(place, record.c.id == _P.owner)).where(*_fits(dialect, asked))
-        statement = indexed(statement, record, f"INDEXED BY {BY_KEY.name}") if by_key else statement
+        statement = indexed(statement, record, f"INDEXED BY {walked}") if walked else statement
     else:
         owner = select(literal(1)).select_from(record).where(record.c.id == _P.owner, *_fits(dialect, asked))
         statement = statement.select_from(place).where(probe(indexed(owner, record, "INDEXED BY record_id")))
-    parts = _stretches(asked, keys, by_key=by_key)
+    parts = _stretches(asked, keys, of_records=walked is not None)
     return tuple(
         dialect.made(statement.where(*conditions).order_by(*order).limit(given("most", Integer()))) for conditions, order in parts
     )
@@ -365,7 +401,7 @@ def _key(name: RowOrder) -> ColumnElement[Any]:
 
 
 def _stretches(
-    asked: Asked, keys: Sequence[ColumnElement[Any]], *, by_key: bool
+    asked: Asked, keys: Sequence[ColumnElement[Any]], *, of_records: bool
 ) -> list[tuple[list[ColumnElement[bool]], list[ColumnElement[Any]]]]:
     """Return the conditions and the order of the parts of the page. Rows without the first value are a separate part.
 
@@ -390,9 +426,9 @@ def _stretches(
         return [([*bound, *behind], [leading, *rest(1)])]
     parts = []
     if after is None or after[0]:
-        known = columns[0].is_(None) == false() if by_key else columns[0].is_not(None)  # in the words of the index
+        known = columns[0].is_(None) == false() if of_records else columns[0].is_not(None)  # in the words of the index
         parts.append(([known, *bound, *behind], [leading, *rest(1)]))
-    missing = columns[0].is_(None) == true() if by_key else columns[0].is_(None)
+    missing = columns[0].is_(None) == true() if of_records else columns[0].is_(None)
     parts.append(([missing, *behind], rest(1)))
     return parts
 

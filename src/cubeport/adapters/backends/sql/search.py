@@ -16,6 +16,7 @@ from sqlalchemy import (
     Select,
     Text,
     and_,
+    case,
     cast,
     exists,
     false,
@@ -51,6 +52,7 @@ from cubeport.catalog.models import RecordStatus
 from cubeport.catalog.query import TEXT_COMPARED, Interval, Query, SortKey, comparable, fold
 from cubeport.catalog.summaries import plain_value
 from cubeport.catalog.terms import Op, Scalar, Term, canonical_field
+from cubeport.errors import InvalidRequest
 
 LISTED = 6_000
 """A condition that matches more records than this is not listed but tested for each record."""
@@ -449,6 +451,10 @@ class Start:
         # "+ 0" prevents the planner from starting with this condition.
         return indexed(statement.where(among(record.c.n + 0, self.few)), record, order)
 
+    def fits(self) -> ColumnElement[bool]:
+        """Return whether a record matches all conditions."""
+        return and_(true(), *self.plan.filters, *(each.probe for each in self.plan.candidates))
+
     def number(self) -> Any:
         """Return the select of the number of matching records."""
         if self.few is not None or not self.plan.candidates:
@@ -478,6 +484,13 @@ def page_rows(
         return [], None
     keys = _order_keys(query, start.numbers)
     found: list[tuple[Any, ...]] = []
+    if query.most_counted is not None and start.few is None and _order_index(query) == UNORDERED:
+        some = _some(query, start, query.most_counted + 1)
+        if run(connection, select(func.count()).select_from(some))[0][0] <= query.most_counted:
+            return _sorted(connection, start, some, keys, after, most, columns), None
+        if len(keys) == 1 and keys[0].joined is not None:
+            return _by_value(connection, query, start, keys[0], after, most, columns)
+        raise _unsortable(query)
     if keys and keys[0].joined is not None and not start.sorts:
         if after is None or after[0][0] is not None:
             found = _with_first_value(connection, start, keys, after, most, columns)
@@ -575,6 +588,87 @@ def _without_first_value(
     return [tuple(row) for row in run(connection, statement)]
 
 
+def _unsortable(query: Query) -> InvalidRequest:
+    return InvalidRequest(
+        f"More than {query.most_counted:,} records would have to be sorted by {','.join(query.order)}.",
+        next_step=f"add a condition that fewer records fit, or sort by one of {', '.join(('created_at', *ORDERS))}",
+    )
+
+
+def _sorted(
+    connection: Connection,
+    start: Start,
+    some: Any,
+    keys: Sequence[OrderKey],
+    after: SortKey | None,
+    most: int,
+    columns: Columns,
+) -> list[tuple[Any, ...]]:
+    """Return a page of the records of *some*, all of which are read and sorted."""
+    behind = [] if after is None else [_behind(keys, after)]
+    statement = select(*columns).select_from(_joined(record, keys)).where(record.c.n.in_(select(some.c.n)), start.fits(), *behind)
+    order = (*(each for key in keys for each in key.order_by()), record.c.id)
+    return [tuple(row) for row in run(connection, statement.order_by(*order).limit(most))]
+
+
+def _by_value(
+    connection: Connection, query: Query, start: Start, key: OrderKey, after: SortKey | None, most: int, columns: Columns
+) -> tuple[list[tuple[Any, ...]], SortKey | None]:
+    """Return a page in the order of one field, which reads at most ``query.most_counted`` values, and where to go on.
+
+    Raises
+    ------
+    InvalidRequest
+        If more records have the same value, as those are sorted by their ids.
+    """
+    c, (values, on) = field.c, key.joined
+    parts, reach = (c.type, c.num, c.text), query.most_counted or 0
+    found: list[tuple[Any, ...]] = []
+    if after is None or after[0][0] is not None:
+        there = None if after is None else tuple_(*(_parts(key, after[0][0]) or ()))
+        here = tuple_(*parts)
+        within = [c.path == start.numbers.get(query.orders[0][0], _NO_PATH)]
+        if there is not None:
+            within.append(here <= there if key.descends else here >= there)
+        order = [each.desc() if key.descends else each.asc() for each in parts]
+        walked = select(*parts).where(*within).order_by(*order)
+        ends = run(connection, walked.limit(1)), run(connection, walked.limit(1).offset(reach))
+        first, last = (rows[0] if rows else None for rows in ends)
+        if last is not None and first == last:
+            raise _unsortable(query)
+        stop = last
+        statement = start.page(UNORDERED, along=True).add_columns(*columns).select_from(values.join(record, on))
+        if after is not None:
+            own = tuple_(*key.parts)
+            statement = statement.where(own <= there if key.descends else own >= there, _behind([key], after))
+        if stop is not None:  # the last value is left to the next page, with all records that have it
+            own, at = tuple_(*key.parts), tuple_(*stop)
+            statement = statement.where(own > at if key.descends else own < at)
+        along = [each.desc() if key.descends else each.asc() for each in key.parts]
+        found = [tuple(row) for row in run(connection, statement.order_by(*along, record.c.id).limit(most))]
+        if len(found) >= most:
+            return found, None
+        if stop is not None:
+            code, number, text = stop
+            return found, (((code, text if code == 2 else number),), "")
+        after = None
+    last_id = run(connection, _ids_after(after).limit(1).offset(reach - 1))
+    statement = start.page(BY_ID).add_columns(*columns).select_from(_joined(record, [key])).where(key.missing)
+    if after is not None:
+        statement = statement.where(record.c.id > after[1])
+    if last_id:
+        statement = statement.where(record.c.id <= last_id[0][0])
+    found += [tuple(row) for row in run(connection, statement.order_by(record.c.id).limit(most - len(found)))]
+    if len(found) >= most or not last_id:
+        return found, None
+    return found, ((None,), last_id[0][0])
+
+
+def _ids_after(after: SortKey | None) -> Select[Any]:
+    statement: Select[Any] = indexed(select(record.c.id), record, BY_ID).order_by(record.c.id)
+    return statement if after is None else statement.where(record.c.id > after[1])
+
+
 def _is_single(query: Query) -> bool:
     return all(each is not None and len(list(each)) == 1 for each in (query.statuses, query.kinds))
 
@@ -593,18 +687,56 @@ def _order_index(query: Query) -> str:
     return UNORDERED
 
 
-def count_records(connection: Connection, start: Start) -> int:
-    """Return how many records match, without paging."""
+def count_records(connection: Connection, query: Query, start: Start) -> tuple[int, bool]:
+    """Return how many records match, without paging; and whether these are all, or only those among ``query.most_counted``."""
     if start.nothing:
-        return 0
+        return 0, True
     if start.few is not None and not start.many and start.plan.others is not None:
         # To read the status of each would take ten times as long: there are few records of other statuses.
         others = select(record.c.n).where(record.c.status.in_(start.plan.others)).limit(LISTED)
         left_out = run(connection, indexed(others, record, "INDEXED BY record_kind"))
         if len(left_out) < LISTED:
-            return len(start.few) - len(start.few & {str(number) for (number,) in left_out})
-    found: int = run(connection, start.number())[0][0]
-    return found
+            return len(start.few) - len(start.few & {str(number) for (number,) in left_out}), True
+    if start.few is not None or query.most_counted is None:
+        found: int = run(connection, start.number())[0][0]
+        return found, True
+    some = _some(query, start, query.most_counted + 1)
+    if _by_kind_alone(query, start):
+        seen = fit = run(connection, select(func.count()).select_from(some))[0][0]
+    else:
+        fits = case((start.fits(), 1), else_=0)
+        seen, fit = run(connection, select(func.count(), func.sum(fits)).select_from(some.join(record, record.c.n == some.c.n)))[0]
+    return min(fit or 0, query.most_counted), seen <= query.most_counted
+
+
+def _by_kind_alone(query: Query, start: Start) -> bool:
+    """Return whether status and kind are all that is asked."""
+    return not start.plan.candidates and len(start.plan.filters) == sum(each is not None for each in (query.statuses, query.kinds))
+
+
+def _some(query: Query, start: Start, most: int) -> Any:
+    """Return the numbers of up to *most* records among which all are that match, if they are fewer.
+
+    They are those of the first condition that an index answers; without one, those of the statuses and kinds.
+    """
+    listed = next((each for each in start.many if not each.scans), None)
+    if listed is not None:
+        numbers = listed.numbers().limit(most).subquery()
+        return select(numbers.c[0].label("n")).distinct().subquery()
+    statuses = sorted(get_args(RecordStatus) if query.statuses is None else query.statuses)
+    statement = select(record.c.n).where(record.c.status.in_(statuses))
+    if query.kinds is not None:
+        statement = statement.where(record.c.kind.in_(sorted(query.kinds)))
+    return indexed(statement.limit(most), record, "INDEXED BY record_kind").subquery()
+
+
+def _matching_some(connection: Connection, query: Query) -> Any:
+    """Return the select of the numbers of the matching records among ``query.most_counted``."""
+    start = Start.of(connection, query)
+    if start.few is not None:
+        return start.page(UNORDERED).add_columns(record.c.n)
+    some = _some(query, start, query.most_counted or 0)
+    return select(record.c.n).select_from(some.join(record, record.c.n == some.c.n)).where(start.fits())
 
 
 def matching_numbers(connection: Connection, query: Query) -> Any | None:
@@ -619,7 +751,7 @@ def matching_numbers(connection: Connection, query: Query) -> Any | None:
 def distinct_values(connection: Connection, name: str, query: Query, most: int) -> list[tuple[Scalar, int]]:
     """Return the distinct values of a field and how many records have each, most frequent first, then smallest."""
     path = canonical_field(name)
-    numbers = matching_numbers(connection, query)
+    numbers = matching_numbers(connection, query) if query.most_counted is None else _matching_some(connection, query)
     if path in COLUMNS:
         own, code = COLUMNS[path]
         seen = compared(own) if code == 2 else own
@@ -632,5 +764,8 @@ def distinct_values(connection: Connection, name: str, query: Query, most: int) 
         among = c.n
     if numbers is not None:
         statement = statement.where(among.in_(numbers))
+    if query.most_counted is not None and path not in COLUMNS:
+        # By the records, which are few: the table of fields has the values of all.
+        statement = indexed(statement.select_from(field), field, "INDEXED BY field_n")
     rows = run(connection, statement.order_by(func.count().desc(), *statement.selected_columns[:3]).limit(most))
     return [(plain_value(code, text if code == 2 else number), count) for code, number, text, count in rows]
