@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import random
 import re
 import statistics
 import sys
@@ -25,7 +26,7 @@ import xarray as xr
 import cubeport
 from cubeport.service.ingestions import FileOptions, IngestionRequest
 
-from lists import instance, served  # isort: skip  # the benchmarks next to this one
+from lists import grow, instance, served  # isort: skip  # the benchmarks next to this one
 from serve import cpu_ns, write  # isort: skip
 
 HEADING = "## Pages"
@@ -34,6 +35,12 @@ BYTES, CPU_MS = 30_000, 20.0
 HEAVY = ("documentation",)
 """Swagger UI is a program of 480 kB that others make; it is loaded by no other page."""
 STEPS, LEVELS = 3_000, 5
+TEMPLATE = """\
+id: air
+title: Air of all levels
+period_type: daily
+source: {kind: files, paths: ["*.nc"]}
+"""
 BROWSER = {"Accept": "text/html", "Accept-Encoding": "gzip"}
 
 PAGES = {
@@ -49,6 +56,7 @@ PAGES = {
     "its versions": "/datasets/wide/versions",
     "jobs": "/jobs",
     "templates": "/dataset-templates",
+    "a template": "/dataset-templates/air",
     "extents": "/extent",
     "zones": "/zones",
     "about": "/info",
@@ -56,15 +64,20 @@ PAGES = {
     "STAC collections": "/stac/collections",
     "a STAC collection": "/stac/collections/wide",
     "its items": "/stac/collections/wide/items",
+    "its queryables": "/stac/collections/wide/queryables",
     "OGC API": "/ogcapi",
     "OGC collections": "/ogcapi/collections",
     "an OGC collection": "/ogcapi/collections/wide",
+    "its schema": "/ogcapi/collections/wide/schema",
+    "its coverage": "/ogcapi/collections/wide/coverage",
     "conformance": "/ogcapi/conformance",
     "processes": "/ogcapi/processes",
     "Zarr listing": "/zarr/wide",
     "problem": "/problems/gap",
     "not found": "/datasets/nothing",
     "documentation": "/docs",
+    "help": "/help",
+    "calendars": "/docs/calendars",
 }
 _LOADED = re.compile(r'<(?:script[^>]* src|link[^>]*rel="stylesheet"[^>]* href|link[^>]* href)="([^"]+\.(?:js|css)[^"]*)"')
 
@@ -90,9 +103,12 @@ def wide(folder: Path) -> Path:
 
 def fill(root: Path, count: int) -> None:
     """Make an instance of *count* small datasets and the wide one."""
-    instance(root, count)
+    instance(root)
+    grow(root, 0, count, random.Random(3))
     (root / "extents").mkdir(exist_ok=True)
     (root / "extents" / "there.yaml").write_text("extent_id: there\nname: There\nbbox: [-10, -10, 10, 10]\n")
+    (root / "config" / "datasets").mkdir(parents=True, exist_ok=True)
+    (root / "config" / "datasets" / "air.yaml").write_text(TEMPLATE)
     with cubeport.connect(root) as service:
         template = {"title": "Air of all levels", "keywords": ["air"], "license": "CC-BY-4.0"}
         request = IngestionRequest(dataset_id="wide", template=template)  # type: ignore[arg-type]

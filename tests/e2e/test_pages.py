@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import xarray as xr
 from tests.browser import Browser, Page, chromium
@@ -111,6 +113,7 @@ PAGES = {
     "index": "/datasets/index?f=html",
     "docs": "/docs",
     "calendars": "/docs/calendars",
+    "help": "/help",
     "jobs": "/jobs",
     "problem": "/problems/gap?f=html",
     "missing": "/datasets/nix?f=html",
@@ -192,6 +195,43 @@ def test_with_scripts_off_the_pages_are_whole(page: Callable[..., Page]) -> None
     dataset = page("/datasets/regular?f=html&t=2020-01-02", scripts=False).text()
     assert all(each in dataset for each in ("Where and when", "How far to trust it", "Cite it", "pip install"))
     assert "cubeport keys add" in page(PAGES["jobs"], scripts=False).text()
+
+
+def test_a_shared_view_has_its_part_of_the_map_and_wrong_ones_are_refused(url: str) -> None:
+    text = httpx.get(f"{url}/datasets/regular?f=html&bbox=-10,40,10,50").text
+    assert 'viewBox="-10.0 -50.0 20.0 10.0"' in text
+    home = re.search(r'data-home="([^"]+)"', text)
+    assert home is not None
+    assert home[1] != "-10.0 -50.0 20.0 10.0"
+    for wrong in ("1,2,3", "a,b,c,d", "0,50,10,40", "0,0,10,91", "1e3,0,10,10", "nan,0,10,10"):
+        answer = httpx.get(f"{url}/datasets/regular?f=html&bbox={wrong}")
+        assert (answer.status_code, "west,south,east,north" in answer.text) == (400, True), wrong
+
+
+def test_a_name_that_is_not_there_can_be_searched(url: str) -> None:
+    text = httpx.get(f"{url}/datasets/regulr?f=html").text
+    assert 'value="regulr"' in text
+    assert "GET http" not in text
+
+
+@pytest.mark.browser
+def test_a_view_that_is_shared_is_seen_the_same(page: Callable[..., Page], tmp_path: Path) -> None:
+    """The map is moved and zoomed; the address then gives the same pixels in a page that was never moved."""
+    mine = page("/datasets/regular?f=html")
+    mine.evaluate("document.querySelector('[data-zoom=\"0.5\"]').click()")
+    _until(mine, "location.search.includes('bbox=')")
+    mine.settle()
+    link = mine.evaluate("document.querySelector('[data-link=view]').getAttribute('href')")
+    theirs = page(f"{link}&f=html")
+    seen = (
+        "[document.querySelector('svg.view').getAttribute('viewBox').split(' ').map(Number),"
+        "decodeURIComponent(document.querySelector('image.data').getAttribute('href'))]"
+    )
+    views = [each.evaluate(seen) for each in (mine, theirs)]
+    assert views[0] == views[1]
+    assert "bbox=" in views[0][1]
+    pictures = [each.screenshot(tmp_path / f"{n}.png").read_bytes() for n, each in enumerate((mine, theirs))]
+    assert pictures[0] == pictures[1]
 
 
 @pytest.mark.browser

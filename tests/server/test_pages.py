@@ -24,7 +24,15 @@ from cubeport.server.html import _options, _span
 
 from .conftest import GONE, PATH, URL, V1, V2, Client, FakeEngine, FakeService, Live, make_parts
 
-PAGES = ["/?f=html", "/datasets/sea?f=html", "/docs", "/docs/calendars", "/problems/gap?f=html", "/datasets/sea@first?f=html"]
+PAGES = [
+    "/?f=html",
+    "/datasets/sea?f=html",
+    "/docs",
+    "/help",
+    "/docs/calendars",
+    "/problems/gap?f=html",
+    "/datasets/sea@first?f=html",
+]
 
 
 class Outline(html.parser.HTMLParser):
@@ -420,3 +428,17 @@ class TestExamples:
         service.published = False
         service.commit()
         assert example() is None
+
+
+def test_the_page_says_the_range_and_what_was_checked(client: Client) -> None:
+    text = client.get("/datasets/sea?f=html").text
+    assert '<th scope="col">Range</th>' in text
+    assert "compared it with the source" in text
+
+
+def test_a_list_has_a_heading_for_people_and_the_way_to_it(client: Client) -> None:
+    versions = client.get("/datasets/sea/versions?f=html").text
+    assert "<h1>Versions of sea</h1>" in versions
+    assert "VersionList" not in versions
+    assert f'<a href="{PATH}/datasets?f=html">Datasets</a> / <a href="{PATH}/datasets/sea?f=html">sea</a>' in versions
+    assert "the page of the dataset" in client.get("/stac/collections/sea?f=html").text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 
 from cubeport.cubes.description import CubeDescription
@@ -24,6 +25,29 @@ class View:
     """``axis(value)``, separated by commas: one label of each other axis."""
     at: str | None = None
     """``lon,lat`` in degrees."""
+    bbox: str | None = None
+    """The part of the map: ``west,south,east,north`` in degrees. ``None`` is all of the dataset."""
+
+
+def window(bbox: str) -> tuple[float, float, float, float]:
+    """Return the part of a map as (x, y, width, height) in degrees, with y pointing down; the east may lie beyond 180.
+
+    Raises
+    ------
+    InvalidRequest
+        If *bbox* is not a west, south, east and north with something between them.
+    """
+    parts = [float(each) for each in bbox.split(",") if _NUMBER.fullmatch(each.strip())]
+    if len(parts) == len(bbox.split(",")) == 4:
+        west, south, east, north = parts
+        width, height = (east - west) % 360 or 360.0, north - south
+        if -540 <= west <= 540 and -90 <= south < north <= 90:
+            return west, -north, width, height
+    why = "must be west,south,east,north in degrees"
+    raise InvalidRequest(f"bbox: {why}", errors=[Problem(("query", "bbox"), "malformed", why)])
+
+
+_NUMBER = re.compile(r"[-+]?[0-9]{1,3}(?:\.[0-9]{0,12})?")
 
 
 def plot_parameters(description: CubeDescription, view: View) -> list[tuple[str, str]]:

@@ -161,11 +161,11 @@ class App:
             return
         if raw.startswith(b"/zarr-v2/"):
             send.route = "/zarr-v2/{key}"
-            await self._answer_view(self._zarr_v2, {**scope, "cubeport.path": raw[9:]}, receive, send)
+            await self._answer_view("/zarr-v2", self._zarr_v2, {**scope, "cubeport.path": raw[9:]}, receive, send)
             return
         if raw.startswith(b"/geozarr/"):
             send.route = "/geozarr/{key}"
-            await self._answer_view(self._geozarr, {**scope, "cubeport.path": raw[9:]}, receive, send)
+            await self._answer_view("/geozarr", self._geozarr, {**scope, "cubeport.path": raw[9:]}, receive, send)
             return
         path = _decoded(raw)
         asked = {**scope, "path": path, "raw_path": raw, "root_path": "", "app": self.framework, "cubeport.head": method == "HEAD"}
@@ -210,14 +210,19 @@ class App:
         else:
             await self._zarr.answer_object(address, scope, send)
 
-    async def _answer_view(self, view: ASGIApp, scope: Scope, receive: Receive, send: _Outgoing) -> None:
+    async def _answer_view(self, name: str, view: ASGIApp, scope: Scope, receive: Receive, send: _Outgoing) -> None:
         if scope["method"] == "OPTIONS":
             await self._options(scope, send, _READS)
             return
         if scope["method"] not in _READS:
             raise MethodNotAllowed("Zarr is read with GET and HEAD", allow=_READS)
         self._parts.gatekeeper.check_read(Connection.of(scope))
-        await view(scope, receive, send)
+        ref = scope["cubeport.path"].rstrip(b"/")
+        if b"/" in ref or not ref:
+            await view(scope, receive, send)
+        else:
+            path = f"{name}/{ref.decode('latin-1')}"
+            await browsing.answer(self._parts, {**scope, "path": path}, receive, send, view)
 
     def _match(self, scope: Scope) -> tuple[Route | None, tuple[str, ...]]:
         """Return the route for method and path, and all methods of the path. The path parameters are added to *scope*."""

@@ -40,6 +40,7 @@ RULES: Mapping[tuple[str, str], Scope] = {
     ("GET", "/info"): "read",
     ("GET", "/docs"): "read",
     ("GET", "/docs/calendars"): "read",
+    ("GET", "/help"): "read",
     ("GET", "/openapi.json"): "read",
     ("GET", "/assets/{name}"): "read",
     ("GET", "/problems/{kind}"): "read",

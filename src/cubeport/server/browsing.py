@@ -225,7 +225,7 @@ async def answer(parts: Parts, scope: Scope, receive: Receive, send: Send, inner
     passed = {name.title(): found[name] for name in ("cubeport-version", "link") if name in found}
     page = replies.reply(
         Request(scope),
-        lambda: html.document(parts, scope["path"], json.loads(content)),
+        lambda: html.document(parts, scope["path"], json.loads(content), crumbs=crumbs(scope["path"])),
         media_type=negotiation.HTML,
         tag=tag and replies.etag("page", tag, parts.version, parts.title),
         cache=found.get("cache-control", replies.NO_CACHE),
@@ -233,6 +233,39 @@ async def answer(parts: Parts, scope: Scope, receive: Receive, send: Send, inner
         varies=("Accept",),
     )
     await page(scope, receive, send)
+
+
+_NAMES = {
+    "stac": "STAC",
+    "zarr": "Zarr",
+    "zarr-v2": "Zarr v2",
+    "geozarr": "GeoZarr",
+    "ogcapi": "OGC API",
+    "collections": "Collections",
+    "items": "Items",
+    "datasets": "Datasets",
+    "versions": "Versions",
+    "records": "Records",
+    "instances": "Versions",
+    "processes": "Processes",
+    "jobs": "Jobs",
+    "dataset-templates": "Sources",
+    "extent": "Areas",
+    "zones": "Zone sets",
+    "ingestions": "Ingestions",
+    "tileMatrixSets": "Tile matrix sets",
+}
+_PAGES = re.compile("|".join(re.sub(r"\{\w+\}", "[^/]+", each) for each in sorted((*BROWSABLE, "/datasets/{dataset_id}"))))
+
+
+def crumbs(path: str) -> list[tuple[str, str | None]]:
+    """Return the way to a page: the names of the parts of its path, and the paths of those that are pages; none for one part."""
+    names = path.strip("/").split("/")
+    found = []
+    for depth, name in enumerate(names, 1):
+        here = "/" + "/".join(names[:depth])
+        found.append((_NAMES.get(name, name), here if depth < len(names) and _PAGES.fullmatch(here) else None))
+    return found if len(found) > 1 else []
 
 
 def _limited(path: str, query: bytes) -> bytes:

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from cubeport.cubes.description import BoundingBox
 from cubeport.cubes.forms import FORMS
 from cubeport.cubes.selection import parse
-from cubeport.cubes.view import View
+from cubeport.cubes.view import View, window
 from cubeport.cubes.windows import time_axis
 from cubeport.documents import native as documents
 from cubeport.documents.licences import in_words
@@ -47,6 +47,9 @@ def page(parts: Parts, detail: documents.DatasetDetail, shown: PublishedView, vi
         series=_series(parts, shown, view),
         preview=_preview(parts, shown, view),
         ways=_ways(parts, detail, shown, links),
+        ranges=_ranges(shown),
+        version=next((each for each in detail.versions if each.version_id == shown.version.version_id), None),
+        checked=_checked(shown, detail),
         part=_part(parts, shown),
         snippets=list(_snippets(parts.public_url, detail, shown)) if detail.publication.status == "published" else [],
         citation=cite(detail, shown, parts.title, f"{parts.public_url}/datasets/{pinned}"),
@@ -66,7 +69,7 @@ def _preview(parts: Parts, shown: PublishedView, view: View) -> str | None:
     if not html.drawn(parts, shown) or not shown.published:
         return None
     name = _name(shown)
-    pairs = [(key, value) for key, value in (("properties", view.v), ("datetime", view.t)) if value]
+    pairs = [(key, value) for key, value in (("properties", view.v), ("datetime", view.t), ("bbox", view.bbox)) if value]
     if not pairs:
         return f"{parts.public_url}/datasets/{name}/thumbnail.png"
     return f"{parts.public_url}/ogcapi/collections/{name}/map?{urlencode([*pairs, ('width', '1024')])}"
@@ -136,9 +139,10 @@ def _seen(parts: Parts, shown: PublishedView, view: View) -> Mapping[str, Any] |
     at = view.at or _middle(shown.description.spatial.bbox)
     plotted = [("at", at), ("v", field), *([("z", level.labels[level.chosen])] if level else [])]
     plotted += [("subset", view.subset)] if view.subset else []
-    window = html.frame(shown.description.spatial.bbox)
+    home = html.frame(shown.description.spatial.bbox)
+    part = home if view.bbox is None else window(view.bbox)
     query = urlencode(pairs)
-    box = ",".join(f"{each:g}" for each in (window[0], -window[1] - window[3], window[0] + window[2], -window[1]))
+    box = ",".join(f"{each:.10g}" for each in (part[0], -part[1] - part[3], part[0] + part[2], -part[1]))
     return {
         "damaged": False,
         "field": field,
@@ -151,10 +155,12 @@ def _seen(parts: Parts, shown: PublishedView, view: View) -> Mapping[str, Any] |
         "most": _MOST_LABELS,
         "at": at,
         "pin": tuple(float(each) for each in at.split(",")),
-        "window": window,
+        "home": home,
+        "window": part,
         "map": f"{collection}/map",
         "picture": f"{collection}/map?{query}&bbox={box}&width=1120",
         "legend": f"{_base(parts)}/datasets/{name}/legend?{urlencode([('properties', field)])}",
+        "profile": f"{_base(parts)}/datasets/{name}/plot?{urlencode(_profile(at, field, time, view))}" if time and level else None,
         "plot": f"{_base(parts)}/datasets/{name}/plot",
         "plotted": f"{_base(parts)}/datasets/{name}/plot?{urlencode(plotted)}",
         "position": f"{collection}/position",
@@ -168,6 +174,12 @@ def _seen(parts: Parts, shown: PublishedView, view: View) -> Mapping[str, Any] |
 
 
 _FORMS = (("CSV", "csv"), ("CoverageJSON", "covjson"), ("NetCDF", "netcdf"))
+
+
+def _profile(at: str, field: str, time: Any, view: View) -> list[tuple[str, str]]:
+    """Return the parameters of the plot along the vertical axis at the time of the map."""
+    pairs = [("at", at), ("v", field), ("t", time.labels[time.chosen])]
+    return [*pairs, ("subset", view.subset)] if view.subset else pairs
 
 
 def _quoted(label: str) -> str:
@@ -197,6 +209,30 @@ def _middle(bbox: BoundingBox) -> str:
     return f"{lon - 360 if lon > 180 else lon:.4g},{(south + north) / 2:.4g}"
 
 
+def _ranges(shown: PublishedView) -> Mapping[str, str]:
+    """Return the least and the greatest value of each variable that has numbers, as text."""
+    found = {}
+    for name in shown.description.fields:
+        least, most = (getattr(shown.description.variable(name), each) for each in ("valid_min", "valid_max"))
+        if least is not None and most is not None:
+            found[name] = f"{least:.5g}" if least == most else f"{least:.5g} to {most:.5g}"
+    return found
+
+
+def _checked(shown: PublishedView, detail: documents.DatasetDetail) -> str:
+    """Return what was compared when the shown version was made."""
+    storage = shown.sealed.get("storage")
+    if storage is not None:
+        which = "a sample of them was" if storage.get("verify") == "sample" else "each of them was"
+        return f"its chunks lie in the files of its source; {which} read and compared"
+    kind = next((each.kind for each in detail.versions if each.version_id == shown.version.version_id), None)
+    if kind in ("appended", "extended", "revised"):
+        return (
+            "a second process read every new value back and compared it with the source; the others are those of the version before"
+        )
+    return "a second process read every stored value back and compared it with the source"
+
+
 def _base(parts: Parts) -> str:
     return urlsplit(parts.public_url).path.rstrip("/")
 
@@ -207,7 +243,25 @@ def _ways(parts: Parts, detail: documents.DatasetDetail, shown: PublishedView, l
         return []
     megabytes = detail.size_bytes / 1e6
     size = f"{megabytes:.1f} MB stored" if megabytes >= 0.1 else f"{detail.size_bytes / 1e3:.0f} kB stored"
-    return [{"href": f"{_base(parts)}/datasets/{_name(shown)}/download", "title": "All of it (NetCDF)", "size": size}]
+    ways: list[Mapping[str, str]] = [
+        {"href": f"{_base(parts)}/datasets/{_name(shown)}/download", "title": "All of it (NetCDF)", "size": size}
+    ]
+    if parts.tables is not None and shown.description.spatial.family != "none" and time_axis(shown.description) is not None:
+        for name, zones in list(parts.service.zone_sets().items())[:_MOST_ZONE_SETS]:
+            query = urlencode({"zones": name, "variables": shown.description.fields[0], "f": "csv"})
+            title = f"A table by areas: {zones.title or name} (CSV)"
+            ways.append(
+                {
+                    "href": f"{_base(parts)}/datasets/{_name(shown)}/table?{query}",
+                    "title": title,
+                    "size": f"{len(zones.zones)} areas",
+                }
+            )
+    return ways
+
+
+_MOST_ZONE_SETS = 3
+"""Sets of areas that the page offers tables of."""
 
 
 def cite(detail: documents.DatasetDetail, shown: PublishedView, publisher: str, address: str) -> Mapping[str, str]:

@@ -70,6 +70,7 @@ class ViewQuery(FormQuery):
     z: Annotated[str | None, Field(max_length=200, description="Of the page: the level that is drawn")] = None
     subset: Annotated[str | None, Field(max_length=500, description="Of the page: axis(value) of each other axis")] = None
     at: Annotated[str | None, Field(max_length=60, description="Of the page: the place of the plot, lon,lat")] = None
+    bbox: Annotated[str | None, Field(max_length=100, description="Of the page: the part of the map, west,south,east,north")] = None
 
 
 class DiffQuery(incoming.Model):
@@ -290,13 +291,16 @@ class _Datasets:
         shown = self._shown(request)
         # A caller that may ingest also sees versions that were never published, so its document has another ETag.
         # The page shows the newest step that is not in the future, so it can change every day.
-        day = _today() if form == "html" and asked.t is None else ()
-        tag = replies.etag_of(shown, request, form, self._url, _sees_all(request), *day)
+        # It also offers tables of the areas that there are.
+        more: tuple[object, ...] = ()
+        if form == "html":
+            more = (tuple(self._parts.service.zone_sets()), *(_today() if asked.t is None else ()))
+        tag = replies.etag_of(shown, request, form, self._url, _sees_all(request), *more)
 
         def build() -> bytes:
             detail = documents.detail(shown, self._url, versions=self._versions(request, shown, present.NEWEST)[0])
             if form == "html":
-                return dataset_page.page(self._parts, detail, shown, View(asked.v, asked.t, asked.z, asked.subset, asked.at))
+                return dataset_page.page(self._parts, detail, shown, View(**asked.model_dump(exclude={"f"})))
             return detail.model_dump_json().encode()
 
         is_page = form == "html"

@@ -32,12 +32,19 @@ class Site:
     """The release of cubeport."""
 
 
-def document(parts: Parts, path: str, value: Mapping[str, Any]) -> bytes:
-    """Return a JSON document as a page: its title, its lists, its links, and the rest unchanged."""
-    rest = dict(value)
+def document(parts: Parts, path: str, value: Mapping[str, Any], *, crumbs: Sequence[tuple[str, str | None]] = ()) -> bytes:
+    """Return a JSON document as a page: its title, its lists, its links, and the rest unchanged.
+
+    Parameters
+    ----------
+    crumbs
+        The way to this page: names, and the paths of those that are pages.
+    """
+    rest = {name: each for name, each in value.items() if name not in _COUNTS}
     links = [each for each in rest.pop("links", ()) if isinstance(each, Mapping)]
     listed = [_entry(each) for name in _LISTED if isinstance(rest.get(name), list) for each in rest.pop(name)]
-    title = next((str(rest[name]) for name in _TITLES if rest.get(name)), path)
+    dataset = next((found[1] for each in _OF_DATASETS if (found := each.match(path))), None)
+    title = _heading(path) or next((str(rest[name]) for name in _TITLES if rest.get(name)), path)
     text = rest.get("description")
     return rendered(
         "document.html",
@@ -45,6 +52,8 @@ def document(parts: Parts, path: str, value: Mapping[str, Any]) -> bytes:
         heading=title[:200],
         text=text if isinstance(text, str) and text != title else None,
         path=path,
+        crumbs=crumbs,
+        dataset=dataset,
         listed=listed,
         following=next((link for link in links if link.get("rel") == "next"), None),
         links=[link for link in links if link.get("rel") not in ("self", "next") and link.get("href")],
@@ -86,6 +95,8 @@ def values(
         "values.html",
         parts,
         heading=f"Values of {collection}",
+        size=_bytes(price["bytes"]),
+        form=next((each.title for each in FORMS if each.name == price["format"]), price["format"]),
         path=path,
         query=query,
         price=price,
@@ -100,7 +111,71 @@ def values(
     )
 
 
-_LISTED = ("items", "collections", "features", "entries", "artifacts")
+_COUNTS = ("kind", "number_returned", "numberReturned")
+"""Members that say on a page only what everybody sees."""
+
+_OF_DATASETS = (
+    re.compile(r"/(?:stac|ogcapi)/collections/([^/@:]+)"),
+    re.compile(r"/datasets/([^/@:]+)/"),
+    re.compile(r"/(?:zarr|zarr-v2|geozarr)/([^/@:]+)"),
+)
+"""The paths of documents about one dataset."""
+
+_HEADINGS: Sequence[tuple[re.Pattern[str], str]] = tuple(
+    (re.compile(pattern), heading)
+    for pattern, heading in (
+        (r"/datasets", "Datasets"),
+        (r"/datasets/([^/]+)/versions", "Versions of {}"),
+        (r"/records", "Records"),
+        (r"/records/([^/]+)/(history|lineage|artifacts)", "{1} of a record"),
+        (r"/dataset-templates", "Sources that can be ingested"),
+        (r"/extent", "Named areas"),
+        (r"/zones", "Zone sets: areas of tables"),
+        (r"/ingestions", "Ingestions"),
+        (r"/recipes", "Recipes: how a dataset is made of others"),
+        (r"/derived", "Derived datasets"),
+        (r"/webhooks", "Webhooks"),
+        (r"/info", "About this service"),
+        (r"/stac", "STAC catalog"),
+        (r"/ogcapi", "OGC API"),
+        (r"/(?:stac|ogcapi)/conformance", "Conformance: the parts of the standards that work here"),
+        (r"/stac/collections", "STAC Collections"),
+        (r"/stac/collections/([^/]+)/items", "Items of {}: one of each version"),
+        (r"/stac/search", "Items found"),
+        (r"/ogcapi/collections", "Collections"),
+        (r"/ogcapi/collections/([^/]+)/schema", "Schema of {}"),
+        (r"/ogcapi/collections/([^/]+)/instances", "Versions of {}"),
+        (r"/ogcapi/collections/([^/]+)/(?:locations|items)", "Places of {}"),
+        (r"/ogcapi/collections/([^/]+)/styles", "Styles of the map of {}"),
+        (r"/ogcapi/collections/([^/]+)(?:/styles/[^/]+)?/map/tiles", "Map tiles of {}"),
+        (r"/ogcapi/tileMatrixSets", "Tile matrix sets"),
+        (r"/ogcapi/processes", "Processes"),
+        (r"/ogcapi/jobs", "Jobs of processes"),
+        (r"/zarr/([^/]+)", "Zarr store of {}"),
+        (r"/geozarr/([^/]+)", "GeoZarr view of {}"),
+        (r"/zarr-v2/([^/]+)", "Zarr v2 view of {}"),
+    )
+)
+"""Headings of pages whose documents have no title of their own."""
+
+
+def _heading(path: str) -> str | None:
+    for pattern, heading in _HEADINGS:
+        if found := pattern.fullmatch(path.rstrip("/")):
+            text = heading.format(*found.groups())
+            return text[:1].upper() + text[1:]
+    return None
+
+
+def _bytes(count: int) -> str:
+    """Return a number of bytes as people say it."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:.2g} {unit}" if count < 10 * size else f"{count / size:,.0f} {unit}"
+    return f"{count} bytes"
+
+
+_LISTED = ("conformsTo", "items", "collections", "features", "entries", "artifacts")
 _TITLES = (
     "title",
     "dataset_name",
@@ -119,23 +194,32 @@ _TITLES = (
 def _entry(value: Any) -> Mapping[str, Any]:
     """Return the entry of one object in a list: its name, its URL and one line about it."""
     if not isinstance(value, Mapping):
-        return {"name": str(value), "href": None, "text": None}
+        return {"name": str(value), "href": str(value) if str(value).startswith(("https://", "http://")) else None, "text": None}
     links = [each for each in value.get("links") or () if isinstance(each, Mapping)]
     href = value.get("href") or next((link.get("href") for link in links if link.get("rel") == "self"), None)
     properties = value.get("properties")
     titled = properties if isinstance(properties, Mapping) and "title" in properties else value
-    return {
-        "name": short(str(next((titled[name] for name in _TITLES if titled.get(name)), "?"))),
-        "href": href,
-        "text": value.get("description") or value.get("created_at") or value.get("status"),
-    }
+    name = str(next((titled[name] for name in _TITLES if titled.get(name)), "?"))
+    made = value.get("created_at")
+    facts = (
+        value.get("description"),
+        f"made {made[:16].replace('T', ' ')} UTC" if isinstance(made, str) and "description" not in value else None,
+        value.get("kind") if "version_id" in value else None,
+        value.get("state"),
+        ", ".join(f"tag {each}" for each in value.get("tags") or ()) if "version_id" in value else None,
+        value.get("status"),
+    )
+    text = " · ".join(str(each) for each in facts if each and each != name)
+    return {"name": short(name), "href": href, "text": text or None}
 
 
 def problem(parts: Parts, document: Mapping[str, Any]) -> bytes:
     """Return a problem document as a page: what went wrong, where, and what to do next."""
-    return rendered(
-        "failure.html", parts, it=document, alternatives=[_way_out(each) for each in document.get("alternatives") or ()]
-    )
+    # What a program does next, a person does by a link below.
+    detail = re.sub(r" ?Next: GET http\S+$", "", str(document["detail"]))
+    missing = re.search(r"no dataset '([^']+)'", detail) if document["status"] == 404 else None
+    alternatives = [_way_out(each) for each in document.get("alternatives") or ()]
+    return rendered("failure.html", parts, it=document, detail=detail, sought=missing and missing[1], alternatives=alternatives)
 
 
 def _way_out(alternative: Any) -> Mapping[str, str | None]:

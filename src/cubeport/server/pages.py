@@ -134,6 +134,7 @@ def routes(parts: Parts, framework: FastAPI) -> APIRouter:
     add("/openapi.json", face.openapi, "This document", media_types=(OPENAPI,))
     add("/docs", face.docs, "Interactive documentation", media_types=("text/html",))
     add("/jobs", face.jobs, "Jobs, for callers with a key", media_types=("text/html",))
+    add("/help", face.help, "How to find, see, take and cite a dataset", media_types=("text/html",))
     add("/docs/calendars", face.calendars, "What calendars mean", media_types=("text/html",))
     add("/assets/{name}", face.asset, "Styles, scripts and pictures of the pages", media_types=("text/css", "text/javascript"))
     return router
@@ -258,6 +259,11 @@ class _Pages:
         incoming.query(request.scope["query_string"], incoming.NoParameters)
         tag = replies.etag("jobs", self._parts.title, self._url, self._parts.version)
         return _page(request, lambda: html.rendered("jobs.html", self._parts), tag=tag, varies=())
+
+    def help(self, request: Request) -> Response:
+        incoming.query(request.scope["query_string"], incoming.NoParameters)
+        tag = replies.etag("help", self._parts.title, self._url, self._parts.version)
+        return _page(request, lambda: html.rendered("help.html", self._parts), tag=tag, varies=())
 
     def calendars(self, request: Request) -> Response:
         incoming.query(request.scope["query_string"], incoming.NoParameters)

@@ -16,7 +16,7 @@ function start(root, url) {
   const page = (selector) => document.querySelector(selector);
   const view = $(".view"), data = $("image.data"), form = $(".choose"), time = $(".time"), where = $(".where");
   const home = view.dataset.home.split(" ").map(Number);
-  let box = [...home], series = null, timer = 0, playing = 0;
+  let box = view.getAttribute("viewBox").split(" ").map(Number), series = null, timer = 0, playing = 0;
   const field = () => form.v ? form.v.value : new URLSearchParams(data.getAttribute("href").split("?")[1]).get("properties");
   const place = () => form.at.value.split(",").map(Number);
   const steps = form.t && form.t.options ? [...form.t.options].map((each) => each.value) : null;
@@ -26,9 +26,10 @@ function start(root, url) {
     found.set("properties", field());
     if (form.t) found.set("datetime", form.t.value);
     if (form.z) found.set("subset", found.get("subset").replace(/\([^)]*\)/, `(${form.z.value})`));
-    found.set("bbox", [box[0], -box[1] - box[3], box[0] + box[2], -box[1]].map((each) => +each.toFixed(4)).join(","));
+    found.set("bbox", part());
     return found;
   };
+  const part = () => [box[0], -box[1] - box[3], box[0] + box[2], -box[1]].map((each) => +each.toFixed(4)).join(",");
   const picture = (at) => { const asked = query(); if (at) asked.set("datetime", at); return `${url.map}?${asked}`; };
   const address = () => {
     const kept = new URLSearchParams();
@@ -36,6 +37,7 @@ function start(root, url) {
     if (form.t) kept.set("t", form.t.value);
     if (form.z) kept.set("z", form.z.value);
     kept.set("at", form.at.value);
+    if (box.some((each, i) => Math.abs(each - home[i]) > 1e-6)) kept.set("bbox", part());
     return `${url.self}?${kept}`;
   };
 
@@ -54,6 +56,8 @@ function start(root, url) {
     page("[data-link=picture]").href = href;
     page("[data-link=view]").href = address();
     history.replaceState(null, "", address());
+    const profile = page("[data-profile]");
+    if (profile) profile.src = `${url.plot}?${new URLSearchParams({ at: form.at.value, v: field(), t: form.t.value })}`;
     inView();
     value();
   }
@@ -92,9 +96,19 @@ function start(root, url) {
     shown.textContent = "";
     if (!range || series.type !== "Coverage") return;
     const t = series.domain.axes.t, at = t && t.values ? t.values.indexOf(form.t && form.t.value) : 0;
+    mark(t && t.values, at);
     const found = range.values.length === 1 ? range.values[0] : range.values[at];
     const said = series.parameters[field()].unit || {}, unit = (said.label || {}).en || said.symbol;
     if (found !== undefined && (at >= 0 || range.values.length === 1)) shown.textContent = found === null ? "missing" : `${+found.toPrecision(6)} ${unit ? unit.value || unit : ""}`;
+  }
+  // Where the time of the map is in the plot: its axis runs from 62 to 706 of 720.
+  function mark(times, at) {
+    const line = page(".now");
+    if (!line) return;
+    const when = (text) => { const [y, m, d] = text.split(/[-T]/, 3).map(Number), clock = text.slice(11, 19).split(":").map(Number); return Date.UTC(y, m - 1, d, ...(clock.length === 3 ? clock : [])); };
+    const days = times && times.map(when), even = times && times.every((text, i) => new Date(days[i]).getUTCDate() === +text.slice(8, 10));
+    const share = !times || times.length < 2 || at < 0 ? NaN : even ? (days[at] - days[0]) / (days.at(-1) - days[0]) : at / (times.length - 1);
+    line.setAttribute("d", Number.isFinite(share) ? `M${(62 + 644 * share).toFixed(1)} 36V286` : "");
   }
   const point = (event) => {
     const spot = new DOMPoint(event.clientX, event.clientY).matrixTransform(view.getScreenCTM().inverse());
@@ -147,6 +161,7 @@ function start(root, url) {
   $(".zoom").hidden = false;
   for (const button of root.querySelectorAll("[data-zoom]")) button.onclick = () => zoom(button.dataset.zoom === "home" ? "home" : +button.dataset.zoom);
 
+  root.classList.add("quick");
   if (form.v) form.v.onchange = () => form.submit();
   if (form.z) form.z.onchange = () => { plotted(); draw(); };
   form.at.onchange = () => { plotted(); draw(); };
@@ -157,10 +172,12 @@ function start(root, url) {
       slider.value = at;
       form.t.selectedIndex = at;
       label.textContent = form.t.options[at].textContent;
+      page("[data-when]").textContent = label.textContent;
       draw();
       if (at + 1 < steps.length) new Image().src = picture(steps[at + 1]);
     };
     time.hidden = false;
+    root.classList.add("stepped");
     slider.oninput = () => go(+slider.value);
     form.t.onchange = () => go(form.t.selectedIndex);
     for (const button of time.querySelectorAll("[data-step]")) button.onclick = () => go(+slider.value + +button.dataset.step);
