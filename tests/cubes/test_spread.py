@@ -8,18 +8,16 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cubeport.cubes import spread
 from cubeport.cubes.describe import describe
 from cubeport.cubes.pictures.looks import look_of
-from cubeport.cubes.spread import Sample, Spread
+from cubeport.cubes.spread import Spread, ends, part_of, sampled, together
 
 ENDS = st.one_of(st.none(), st.floats(-1e9, 1e9))
 
 
 def of(values: np.ndarray) -> tuple[float | None, float | None, bool]:
-    sample = Sample(values.size)
-    for part in np.array_split(values, 7):
-        sample.add(part)
-    return sample.ends()
+    return ends([sampled(part, (7,), values.size) for part in np.array_split(values, 7)])
 
 
 def test_percentiles_are_those_of_numpy() -> None:
@@ -45,6 +43,19 @@ def test_rain_that_hardly_ever_falls_keeps_its_ends() -> None:
     assert of(values) == (0.0, 5.0, False)
     assert of(np.full(9, np.nan)) == (None, None, False)
     assert of(np.full(9, 4.0)) == (4.0, 4.0, False)
+
+
+def test_it_does_not_matter_in_which_blocks_an_array_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spread, "SAMPLED", 500)
+    values = np.random.default_rng(3).normal(10, 3, (12, 20, 30))
+    values[3, 4], values[0, 0, 0] = np.nan, np.inf
+    chunks = (4, 5, 30)
+    whole = together([part_of(values, chunks, values.size)])
+    rows = together([part_of(values[at : at + 4], chunks, values.size) for at in (8, 0, 4)])
+    each = [values[at : at + 4, row : row + 5] for at in (0, 4, 8) for row in (0, 5, 10, 15)]
+    assert whole == rows == together([part_of(one, chunks, values.size) for one in each])
+    assert whole.endless
+    assert whole.spread.least == np.nanmin(values)
 
 
 @given(st.tuples(ENDS, ENDS, ENDS, ENDS), st.tuples(ENDS, ENDS, ENDS, ENDS))

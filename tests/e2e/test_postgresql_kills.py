@@ -54,7 +54,7 @@ def work(root: Path, source: Path, told: Any) -> None:
         except CubeportError as exc:
             told.send(("refused", exc.kind))
             return
-        told.send((done.status, done.version_id))
+        told.send((done.status, done.version_id or done.error))
         told.recv()
 
 

@@ -6,6 +6,7 @@ The executor here does its orders in this process, one after another, with the w
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -103,18 +104,20 @@ def test_the_cube_is_that_of_one_child(children: Children, sources: tuple[Path, 
     plain = gate(children, None).write(order(sources, tmp_path / "plain"))
     said: list[tuple[str, int, int]] = []
     divided = gate(children, here).write(order(sources, tmp_path / "divided"), progress=lambda *each: said.append(each))
-    assert replace(divided, digests={}) == replace(plain, digests={})
+    assert replace(divided, digests={}, shares=()) == replace(plain, digests={})
     assert list(divided.digests.items()) == list(plain.digests.items())
     assert objects(tmp_path / "divided" / "new") == objects(tmp_path / "plain" / "new")
     assert not (tmp_path / "divided" / "units" / "mark").exists()
     tasks = [each["task"] for each in here.orders]
-    assert tasks == ["verify"] * 2 + ["write-runs"] * (len(tasks) - 2)
-    assert len(tasks) >= 5
+    checks = tasks.count("verify")
+    assert tasks == ["verify"] * checks + ["write-runs"] * (len(tasks) - checks)
+    assert len(tasks) - checks >= 3
     opened = [[Path(name).name for name, *_ in each["sources"]] for each in here.orders if each["task"] == "write-runs"]
     assert min(map(len, opened)) < len(sources) / 2, "each unit opens the files that it needs"
     assert {phase for phase, _, _ in said} >= {"checking", "writing"}
+    assert len(divided.shares) == tasks.count("write-runs")
     second = gate(children, None).measure(tmp_path / "divided" / "new", divided)
-    assert second.digest == gate(children, None).measure(tmp_path / "plain" / "new", plain).digest
+    assert second == gate(children, None).measure(tmp_path / "plain" / "new", plain)
 
 
 def test_windows_transforms_and_updates_are_those_of_one_child(
@@ -127,8 +130,9 @@ def test_windows_transforms_and_updates_are_those_of_one_child(
     }
     new = source(tmp_path / "new.nc", 10, seed=99)  # of days that are there, with other values
     found = {}
-    for name, executor in (("plain", None), ("divided", Here())):
-        wall = gate(children, executor, 30_000)
+    here = Here()
+    for name, executor in (("plain", None), ("divided", here)):
+        wall = gate(children, executor, 8_000)
         staging = tmp_path / name
         made = wall.write(order(sources[:6], staging, **options))
         measured = wall.measure(staging / "new", made, fields=options["variables"])
@@ -136,9 +140,29 @@ def test_windows_transforms_and_updates_are_those_of_one_child(
         window = SourceWindow(bbox=(10, -50, 200, 60))
         updated = wall.write(order((new, *sources[6:]), staging / "update", **{**options, "window": window}, base=base))
         assert updated.change is not None
-        found[name] = objects(staging / "new"), made, objects(staging / "update" / "new"), updated
+        again = wall.measure(staging / "update" / "new", updated, fields=options["variables"], base=base)
+        found[name] = objects(staging / "new"), measured, objects(staging / "update" / "new"), again, updated.change
     assert found["plain"] == found["divided"]
-    assert found["plain"][3].change.replaced == 2
+    assert found["plain"][4].replaced == 2
+    assert {each["task"] for each in here.orders} == {"verify", "write"}
+
+
+def test_an_update_that_appends_is_that_of_one_child(children: Children, sources: tuple[Path, ...], tmp_path: Path) -> None:
+    """Of what workers wrote, nothing is decoded again to know the ends of all values."""
+    found = {}
+    here = Here()
+    for name, executor in (("plain", None), ("divided", here)):
+        wall, staging = gate(children, executor, 20_000), tmp_path / name
+        made = wall.write(order(sources[:4], staging))
+        measured = wall.measure(staging / "new", made)
+        ends = {
+            each.name: (each.valid_min, each.valid_max, each.shown_min, each.shown_max) for each in measured.description.variables
+        }
+        base = Base(folder=staging / "new", digest=measured.digest, ranges=ends, on_overlap="error")
+        updated = wall.write(order(sources[4:], staging / "update", append_dim="time", base=base))
+        assert bool(updated.shares) == (name == "divided")
+        found[name] = measured, wall.measure(staging / "update" / "new", updated, base=base)
+    assert found["plain"] == found["divided"]
 
 
 def test_files_that_are_joined_along_any_dimension_are_read_in_their_places(children: Children, tmp_path: Path) -> None:
@@ -236,6 +260,65 @@ def test_objects_that_do_not_arrive_as_they_were_made_are_refused(
         gate(children, Here(after=damaged)).write(order(sources, tmp_path / "staging"))
     assert refused.value.reason == {"linked folder": "unsafe", "named elsewhere": "crashed"}.get(harm, "digest-mismatch")
     assert (tmp_path / "outside").exists() == (harm == "link")
+
+
+def said_of(written: Any) -> tuple[Path, dict[str, Any]]:
+    """Return the first share with a chunk, and what it says."""
+    found = {each / "share.json": json.loads((each / "share.json").read_bytes()) for each in written.shares}
+    return next((path, said) for path, said in found.items() if said["chunks"])
+
+
+@pytest.mark.parametrize("harm", ["object", "lost object", "values", "missing", "twice", "elsewhere", "sample", "nothing"])
+def test_a_share_that_does_not_fit_is_refused(children: Children, sources: tuple[Path, ...], tmp_path: Path, harm: str) -> None:
+    """What a worker says of its read-back is compared with the very objects that are published, and with the first child."""
+    wall = gate(children, Here())
+    written = wall.write(order(sources, tmp_path / "staging"))
+    path, said = said_of(written)
+    name, index, digest, sha256 = said["chunks"][0]
+    stored = tmp_path / "staging/new/cube.zarr" / name / "c" / "/".join(map(str, index))
+    match harm:
+        case "object":
+            chunks = (each for each in (stored.parents[len(index) - 1]).rglob("*") if each.is_file())
+            other = next(each for each in chunks if each != stored)
+            stored.write_bytes(other.read_bytes())
+        case "lost object":
+            stored.unlink()
+        case "values":
+            said["chunks"][0] = [name, index, "0" * 64, sha256]
+        case "missing":
+            del said["chunks"][0]
+        case "twice":
+            said["chunks"].append([name, index, digest, sha256])
+        case "elsewhere":
+            said["chunks"][0] = [name, [99, *index[1:]], digest, sha256]
+        case "sample":
+            (path.parent / "taken").write_bytes(b"12345678")
+    path.write_text(json.dumps(said))
+    if harm == "nothing":
+        assert wall.measure(tmp_path / "staging" / "new", written).files > 20
+        return
+    with pytest.raises(SourceRejected) as refused:
+        wall.measure(tmp_path / "staging" / "new", written)
+    mismatch = harm in ("object", "lost object", "values")
+    assert refused.value.reason == ("digest-mismatch" if mismatch else "crashed")
+
+
+def test_who_reads_back_sees_no_source(children: Children, sources: tuple[Path, ...], tmp_path: Path) -> None:
+    seen: list[tuple[str, Any, Any]] = []
+    run = Children.run
+
+    def noting(self: Children, task: str, request: Any, **more: Any) -> Any:
+        seen.append((task, more.get("sources", ()), more["read"]))
+        return run(self, task, request, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Children, "run", noting)
+        gate(children, Here()).write(order(sources, tmp_path / "staging"))
+    backs = [each for each in seen if each[0] == "read-back"]
+    assert len(backs) >= 3
+    for _, given, read in backs:
+        assert given == ()
+        assert all(each.is_relative_to(tmp_path / "staging") for each in read)
 
 
 def damage(path: Path) -> None:

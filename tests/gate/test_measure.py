@@ -92,15 +92,15 @@ def test_the_root_tells_all_metadata(made: Made) -> None:
 
 def test_every_value_is_decoded_once(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     reads: list[tuple[str, tuple[slice, ...]]] = []
-    from cubeport.adapters.gate.measure import _Watched
+    from cubeport.adapters.gate.watched import Watched
 
-    read = _Watched._read
+    read = Watched._read
 
-    def counted(self: _Watched, key: Any) -> Any:
+    def counted(self: Watched, key: Any) -> Any:
         reads.append((self._name, key))
         return read(self, key)
 
-    monkeypatch.setattr(_Watched, "_read", counted)
+    monkeypatch.setattr(Watched, "_read", counted)
     measured(made)
     sizes = [np.prod([each.stop - each.start for each in key]) for name, key in reads if name == "t"]
     assert [size for size in sizes if size > 1] == [120]  # one value may be tried before

@@ -23,10 +23,10 @@ from cubeport.cubes.axes import (
     text_dims,
 )
 from cubeport.cubes.calendars import CalendarName, gregorian
-from cubeport.cubes.cells import bounds, cells_of, degrees, exact, labels, places, steps
+from cubeport.cubes.cells import bounds, cells_of, degrees, labels, places, steps
 from cubeport.cubes.decoding import decoded, opened
 from cubeport.cubes.description import Axis, BoundingBox, Crs, CubeDescription, Grid, Spatial, Temporal, Variable
-from cubeport.cubes.spread import Sample, Spread
+from cubeport.cubes.spread import Spread, Values, part_of, together
 from cubeport.cubes.stamps import Stamps
 from cubeport.cubes.undeclared import undeclared
 from cubeport.errors import SourceRejected, VariablesMismatch
@@ -58,7 +58,7 @@ def describe(
     *,
     chunks: Mapping[str, tuple[int, ...]] | None = None,
     fields: Sequence[str] | None = None,
-    ranges: Mapping[str, Spread] | None = None,
+    ranges: Mapping[str, Values] | None = None,
 ) -> CubeDescription:
     """Return the description of a dataset.
 
@@ -71,7 +71,7 @@ def describe(
     fields
         The data variables to offer together; ``None`` selects those on the axes that most of them share.
     ranges
-        The minimum and maximum of variables for which they are known already. Their values are not read.
+        What is known already of the values of some variables. Their values are not read.
 
     Raises
     ------
@@ -225,7 +225,7 @@ def _variable(
     name: str,
     found: CubeAxes,
     chunks: Mapping[str, tuple[int, ...]],
-    ranges: Mapping[str, Spread],
+    ranges: Mapping[str, Values],
     notes: list[tuple[str, str]],
 ) -> Variable:
     variable = raw.variables[name]
@@ -237,7 +237,8 @@ def _variable(
     notes += [("decoding", f"{name!r}: {words}") for words in said]
     spread = Spread()
     if role in ("data", "auxiliary") and not is_text(variable):
-        spread, far, endless = (ranges[name], False, False) if name in ranges else _range(seen, own)
+        known = ranges[name] if name in ranges else _values(seen, own)
+        spread, far, endless = known if seen.dtype.kind == "f" else known.of_classes()
         if endless:
             words = f"{name!r} has infinite values; JSON has no number for them, so CoverageJSON shows them as missing (null)"
             notes.append(("infinite", f"{words}, while Zarr, NetCDF and CSV contain them"))
@@ -287,36 +288,29 @@ def value_range(variable: xr.Variable, name: str, chunks: tuple[int, ...]) -> Sp
     if is_text(variable):
         return Spread()
     own = tuple(min(n, m) if m else 1 for n, m in zip(chunks, variable.shape, strict=True))
-    return _range(opened(variable, name=name)[0], own)[0]
+    seen, _ = opened(variable, name=name)
+    found = _values(seen, own)
+    return (found if seen.dtype.kind == "f" else found.of_classes()).spread
 
 
-def _range(seen: Any, chunks: tuple[int, ...]) -> tuple[Spread, bool, bool]:
-    """Return the ends of the finite values, whether the shown ones leave some out, and whether there are infinite values. Whole
-    chunks are read, a limited number at a time.
-    """
+def _values(seen: Any, chunks: tuple[int, ...]) -> Values:
+    """Return what is known of the values. Whole chunks are read, a limited number at a time."""
+    if not is_measured(seen):
+        return Values()
+    windows = blocks(seen.shape, chunks, seen.dtype.itemsize)
+    return together(part_of(values_in(seen, window), chunks, math.prod(seen.shape)) for window in windows)
+
+
+def is_measured(seen: Any) -> bool:
+    """Return whether the ends of the values of a decoded variable are measured: whether they are numbers."""
+    return seen.dtype.kind in "iufb"
+
+
+def values_in(seen: Any, block: tuple[slice, ...]) -> Any:
+    """Return the values of a block as an array."""
     import numpy as np
 
-    least, greatest = math.inf, -math.inf
-    if seen.dtype.kind not in "iufb":
-        return Spread(), False, False
-    endless = False
-    sample = Sample(math.prod(seen.shape))
-    for block in blocks(seen.shape, chunks, seen.dtype.itemsize):
-        values = np.asarray(seen[block].values)
-        # fmin skips NaN without making a copy. Infinities need a copy, but they are rare.
-        low, high = np.fmin.reduce(values, axis=None), np.fmax.reduce(values, axis=None)
-        if np.isinf(low) or np.isinf(high):
-            values, endless = values[np.isfinite(values)], True
-            low, high = (values.min(), values.max()) if values.size else (np.nan, np.nan)
-        if not np.isnan(low):
-            least, greatest = min(least, float(exact(low))), max(greatest, float(exact(high)))
-            sample.add(values)
-    if least > greatest:
-        return Spread(), False, endless
-    shown_low, shown_high, far = sample.ends()
-    if seen.dtype.kind != "f":
-        shown_low, shown_high, far = least, greatest, False  # classes and counts: each may be the one that matters
-    return Spread(least, greatest, shown_low, shown_high), far, endless
+    return np.asarray(seen[block].values)
 
 
 def blocks(shape: Sequence[int], chunks: Sequence[int], item_bytes: int, limit: int = _BLOCK_BYTES) -> Iterator[tuple[slice, ...]]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from cubeport.cubes.cells import exact
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,34 +40,96 @@ class Spread(NamedTuple):
         )
 
 
-@dataclass
-class Sample:
-    """Every n-th value of those that are read, so that percentiles cost little."""
+class Values(NamedTuple):
+    """What is known of all values of a variable."""
 
-    total: int
-    """How many values there are in all."""
-    _taken: list[Array] = field(default_factory=list)
+    spread: Spread = Spread()
+    far: bool = False
+    """Whether some values are so far beyond all others that the ends for pictures leave them out."""
+    endless: bool = False
+    """Whether some values are infinite."""
 
-    def add(self, values: Array) -> None:
-        """Take some of a block."""
-        import numpy as np
+    def of_classes(self) -> Values:
+        """Return it for classes and counts, of which pictures show all: each may be the one that matters."""
+        least, greatest, *_ = self.spread
+        return Values(Spread(least, greatest, least, greatest), endless=self.endless)
 
-        part = np.ravel(values)[:: max(1, math.ceil(self.total / SAMPLED))].astype("float64")
-        self._taken.append(part[np.isfinite(part)])
 
-    def ends(self) -> tuple[float | None, float | None, bool]:
-        """Return the 2nd and the 98th percentile, and whether values far beyond all others do not count.
+class Part(NamedTuple):
+    """What was seen of a block of decoded values."""
 
-        Where these percentiles are equal, as of rain that hardly ever falls, the ends of all that counts.
-        """
-        import numpy as np
+    least: float | None
+    """The least finite value, ``None`` if there is none."""
+    greatest: float | None
+    endless: bool
+    taken: Array
+    """A sample of the finite values as doubles, for percentiles."""
 
-        values = np.concatenate(self._taken) if self._taken else np.empty(0)
-        if not values.size:
-            return None, None, False
-        first, middle, third = np.percentile(values, [25, 50, 75])
-        kept = values[np.abs(values - middle) <= _FAR * (third - first)] if third > first else values
-        low, high = np.percentile(kept, [2, 98])
-        if low == high:
-            low, high = kept.min(), kept.max()
-        return float(low), float(high), kept.size < values.size
+
+def part_of(values: Array, chunks: Sequence[int], total: int) -> Part:
+    """Return what is seen of a block of decoded values.
+
+    Parameters
+    ----------
+    values
+        Whole chunks.
+    chunks
+        The lengths of a chunk. Each gives its own sample, so that it does not matter in which blocks an array is read.
+    total
+        How many values the array has.
+    """
+    import numpy as np
+
+    # fmin skips NaN without making a copy. Infinities need a copy, but they are rare.
+    low, high, endless = np.fmin.reduce(values, axis=None), np.fmax.reduce(values, axis=None), False
+    if np.isinf(low) or np.isinf(high):
+        finite, endless = values[np.isfinite(values)], True
+        low, high = (finite.min(), finite.max()) if finite.size else (np.nan, np.nan)
+    if np.isnan(low):
+        return Part(None, None, endless, np.empty(0))
+    return Part(float(exact(low)), float(exact(high)), endless, sampled(values, chunks, total))
+
+
+def together(parts: Iterable[Part]) -> Values:
+    """Return what is known of the values of an array from those of its blocks."""
+    found = list(parts)
+    least = [each.least for each in found if each.least is not None]
+    greatest = [each.greatest for each in found if each.greatest is not None]
+    endless = any(each.endless for each in found)
+    if not least or not greatest:
+        return Values(endless=endless)
+    low, high, far = ends([each.taken for each in found])
+    return Values(Spread(min(least), max(greatest), low, high), far, endless)
+
+
+def sampled(values: Array, chunks: Sequence[int], total: int) -> Array:
+    """Return every n-th value of each chunk of a block, of which only the finite ones are kept: percentiles then cost little."""
+    import numpy as np
+
+    step = max(1, math.ceil(total / SAMPLED))
+    lengths = [max(1, each) for each in chunks]
+    if step == 1 or all(size <= length for size, length in zip(values.shape, lengths, strict=True)):
+        part = np.ravel(values)[::step].astype("float64")
+    else:
+        corners = itertools.product(*(range(0, size, length) for size, length in zip(values.shape, lengths, strict=True)))
+        cut = (tuple(slice(at, at + length) for at, length in zip(corner, lengths, strict=True)) for corner in corners)
+        part = np.concatenate([values[each].flat[::step] for each in cut]).astype("float64")
+    return part[np.isfinite(part)]
+
+
+def ends(taken: Sequence[Array]) -> tuple[float | None, float | None, bool]:
+    """Return the 2nd and the 98th percentile, and whether values far beyond all others do not count.
+
+    Where these percentiles are equal, as of rain that hardly ever falls, the ends of all that counts.
+    """
+    import numpy as np
+
+    values = np.concatenate(taken) if taken else np.empty(0)
+    if not values.size:
+        return None, None, False
+    first, middle, third = np.percentile(values, [25, 50, 75])
+    kept = values[np.abs(values - middle) <= _FAR * (third - first)] if third > first else values
+    low, high = np.percentile(kept, [2, 98])
+    if low == high:
+        low, high = kept.min(), kept.max()
+    return float(low), float(high), kept.size < values.size

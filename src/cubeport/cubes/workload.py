@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -132,6 +132,19 @@ def divide(blocks: Sequence[Block], unit_bytes: int) -> tuple[Unit, ...]:
     close()
     check_disjoint(units)
     return tuple(units)
+
+
+def groups[T](items: Sequence[T], size: Callable[[T], int], most: int, count: int) -> list[list[T]]:
+    """Return *items* in order in groups of at most *count*, and of at most *most* together. A larger one is a group by itself."""
+    found: list[list[T]] = []
+    room = 0
+    for each in items:
+        if not found or len(found[-1]) == count or size(each) > room:
+            found.append([])
+            room = most
+        found[-1].append(each)
+        room -= size(each)
+    return found
 
 
 def check_disjoint(units: Sequence[Unit]) -> None:

@@ -175,6 +175,8 @@ class Written:
     """The objects by key if a kept child wrote them; else they are in ``staging/<op>/new``."""
     keep: str | None = None
     """That of the request, if a kept child wrote them."""
+    shares: tuple[Path, ...] = ()
+    """The folders in which workers of an executor say what they read back of the chunks that workers wrote."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from cubeport.catalog.backend import Finding
@@ -20,9 +21,15 @@ def executor_of(settings: Settings) -> DaskExecutor | None:
     if settings.jobs.executor == "local":
         return None
     assert settings.jobs.dask_address is not None, "the settings demand it"
+    return _executor(settings.jobs.dask_address, settings.jobs.dask_wait_s)
+
+
+@cache
+def _executor(address: str, wait_s: float) -> DaskExecutor:
+    """Return the one executor of this process for a scheduler, so that ingestions and ``/ready`` ask it once for both."""
     from cubeport.adapters.executors.dask import DaskExecutor
 
-    return DaskExecutor(settings.jobs.dask_address, settings.jobs.dask_wait_s)
+    return DaskExecutor(address, wait_s)
 
 
 def divided_of(settings: Settings, limits: SourceLimits) -> Divided | None:

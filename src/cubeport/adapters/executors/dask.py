@@ -25,6 +25,9 @@ ANSWERS_S = 5.0
 _ASKED_S = 2.0
 """How often it is asked while units are made, and how long an answer is kept for ``/ready``."""
 _BEAT_S = 0.25
+"""How often the caller is asked whether it still wants the units."""
+_LOOK_S = 0.02
+"""How often this process looks at what it knows of the units; no message is sent for that."""
 _QUIET_S = 10.0
 """How long units that are not wanted any more may take to end, before the folder in which they write is removed."""
 _AGAIN = 2
@@ -115,7 +118,7 @@ class DaskExecutor:
                     wanted = min(wanted, number + 1) if "error" in answer else wanted
             progress(answers.keys())
             patience.use(client.status)
-            time.sleep(_BEAT_S)
+            _until(lambda: any(futures[each].status != "pending" for each in waiting if each not in answers), _BEAT_S)
         return [answers[number] for number in range(wanted)]
 
     def _answer(self, future: Future[Any]) -> Mapping[str, Any] | None:
@@ -201,7 +204,7 @@ def _until(is_so: Callable[[], bool], seconds: float) -> None:
     """Wait until *is_so*, but not longer than *seconds*."""
     deadline = time.monotonic() + seconds
     while not is_so() and time.monotonic() < deadline:
-        time.sleep(_BEAT_S)
+        time.sleep(_LOOK_S)
 
 
 @dataclass

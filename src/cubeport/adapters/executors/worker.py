@@ -1,4 +1,4 @@
-"""What a worker of another machine does for an ingestion: one order, in a confined child of its own.
+"""What a worker of another machine does for an ingestion: one order, in confined children of its own.
 
 An order is a mapping of plain values, and so is its answer, because two releases of cubeport must be able to refuse each other.
 """
@@ -28,6 +28,9 @@ from cubeport.errors import CubeportError, ExecutorUnavailable, Interrupted, Sou
 def make(order: Mapping[str, Any]) -> Mapping[str, Any]:
     """Do one order and return ``result`` and the ``folder`` with what was written, or ``error``, one of ours as plain values.
 
+    If the order has a ``check``, a second child, which cannot read the sources, reads back what the first wrote, and the answer
+    names the folder of its ``share``.
+
     Raises
     ------
     Interrupted, OSError
@@ -54,19 +57,14 @@ def _made(order: Mapping[str, Any]) -> Mapping[str, Any]:
     sources = [Path(path) for path, *_ in order["sources"]]
     for path, (_, *marks) in zip(sources, order["sources"], strict=True):
         _check(path, marks)
-    name = new_id()
-    try:
-        make_folder(folder / name)
-    except PermissionError as error:
-        words = f"may not write to the data folder of the server: {error.strerror}"
-        raise _unfit(words, "run the workers as the user of the server") from error
-    target = folder / name
+    children = _children(SourceLimits.from_mapping(order["limits"]))
 
     def wanted(*_: object) -> None:
         if not mark.exists():
             raise _ended()
 
-    result = _children(SourceLimits.from_mapping(order["limits"])).run(
+    target = _new(folder)
+    result = children.run(
         order["task"],
         {**order["request"], "target": str(target)},
         sources=sources,
@@ -74,7 +72,25 @@ def _made(order: Mapping[str, Any]) -> Mapping[str, Any]:
         write=[target],
         progress=wanted,
     )
-    return {"result": dict(result), "folder": name}
+    answer = {"result": dict(result), "folder": target.name}
+    if (check := order.get("check")) is None:
+        return answer
+    share = _new(folder)
+    request = {**check, "made": str(target), "boxes": order["request"]["boxes"], "chunks": result["chunks"], "target": str(share)}
+    # Not the folders of the cubes themselves: a source may have put a link in their place.
+    children.run("read-back", request, read=[target, Path(check["cube"])], write=[share], progress=wanted)
+    return answer | {"share": share.name}
+
+
+def _new(folder: Path) -> Path:
+    """Return a new folder for what one child writes."""
+    target = folder / new_id()
+    try:
+        make_folder(target)
+    except PermissionError as error:
+        words = f"may not write to the data folder of the server: {error.strerror}"
+        raise _unfit(words, "run the workers as the user of the server") from error
+    return target
 
 
 def _check(path: Path, marks: list[int]) -> None:

@@ -1,4 +1,4 @@
-"""The first child on several machines: workers of an executor write disjoint units of chunks, which are then one cube.
+"""Both children on several machines: workers of an executor write disjoint units of chunks, then one cube, and read them back.
 
 The worker reads the sources in a confined child of its own, exactly as this machine would. It writes to a folder of its own below
 the staging folder of the operation, so a unit that is made a second time never meets what was left of the first. Nothing of it
@@ -7,7 +7,7 @@ counts until this process, which has the lock of the dataset, has compared the a
 ::
 
     staging/<operation>/units/mark     exists while the operation wants the units
-    staging/<operation>/units/<id>/    what one attempt at one unit wrote
+    staging/<operation>/units/<id>/    what one attempt at one unit wrote, or read back of it
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from cubeport.adapters.sandbox.limits import SourceLimits
 from cubeport.catalog.disk.durable import make_folder, store_errors
 from cubeport.catalog.forms.canonical import is_id
 from cubeport.cubes import keys
-from cubeport.cubes.workload import Block, Box, Made, Runs, Unit, divide, merge, runs_of
+from cubeport.cubes.workload import Block, Box, Made, Runs, Unit, divide, groups, merge, runs_of
 from cubeport.errors import SourceRejected
 
 MARK = "mark"
@@ -77,6 +77,8 @@ class Plan:
     """Those that are left to write."""
     runs: Mapping[str, Runs]
     """By array, where its values are in the sources, if they are published unchanged."""
+    totals: Mapping[str, int]
+    """How many values to write of each array."""
     left_out: tuple[str, ...]
     """The variables of the sources that are not in the cube."""
 
@@ -109,8 +111,10 @@ class Divided:
         read: Sequence[Path],
         target: Path,
         progress: Progress | None,
-    ) -> dict[str, str]:
-        """Have all chunks of *plan* written to the cube in *target*, which has the metadata. Return the digest of each.
+    ) -> tuple[dict[str, str], tuple[Path, ...]]:
+        """Have all chunks of *plan* written to the cube in *target*, which has the metadata.
+
+        Return the digest of each array, and the folders with what workers read back (:mod:`.shares`).
 
         Raises
         ------
@@ -125,22 +129,24 @@ class Divided:
         units = divide(plan.blocks, self.unit_bytes)
         with _folder(target.with_name("units")) as folder:
             order = _Orders(request, sources, read, folder, self.limits)
-            parts = [sources[first : first + _VERIFIED] for first in range(0, len(sources), _VERIFIED)]
+            parts = groups(sources, lambda each: each.lstat().st_size, self.unit_bytes // 2, _VERIFIED)
             told = _Told(progress, "checking", [len(part) for part in parts])
             self._run([order.verify(part, plan.left_out) for part in parts], told, folder)
             told = _Told(progress, "writing", [unit.size for unit in units])
-            answers = self._run([order.write(unit, plan.runs, target) for unit in units], told, folder)
+            answers = self._run([order.write(unit, plan, target) for unit in units], told, folder)
             chunks = [believed(_ChunksAnswer, each["result"]) for each in answers]
             made = [[each.value() for each in answer.chunks] for answer in chunks]
             digests = merge(units, made, list(dict.fromkeys(each.box.array for each in plan.blocks)))
             with store_errors("put the units together"):
                 for answer, part in zip(answers, made, strict=True):
                     _move(folder / _checked(answer["folder"]) / CUBE, target / CUBE, part)
-        return digests
+            shares = tuple(folder / _checked(each["share"]) for each in answers)
+        return digests, shares
 
     def _check(self, plan: Plan, sources: int) -> None:
         """Refuse names that no array has and more chunks than may be: a source may have controlled the child that said so."""
         named = all(keys.is_node(name) for name in plan.arrays) and len({*plan.arrays}) == len(plan.arrays)
+        named = named and plan.totals.keys() == {*plan.arrays}
         fits = all(run.source < sources for runs in plan.runs.values() for run in runs.parts) and all(
             box.array in plan.arrays and len(box.start) == len(box.stop) and chunks <= box.volume and plan.reads(box)
             for box, chunks, _ in plan.blocks
@@ -159,7 +165,7 @@ class Divided:
 
 
 _VERIFIED = 8
-"""How many sources one worker checks at a time, before any of their values are read."""
+"""How many sources one worker checks at a time, at most, before any of their values are read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,8 +181,15 @@ class _Orders:
     def verify(self, sources: Sequence[Path], left_out: Sequence[str]) -> dict[str, Any]:
         return self._order("verify", {"group": self.request["group"], "left_out": list(left_out)}, sources)
 
-    def write(self, unit: Unit, known: Mapping[str, Runs], target: Path) -> dict[str, Any]:
-        """Return the order to write a unit, with only the sources that it needs."""
+    def write(self, unit: Unit, plan: Plan, target: Path) -> dict[str, Any]:
+        """Return the order to write a unit, with only the sources that it needs, and to read it back without any."""
+        names = {box.array for box in unit.boxes}
+        totals = {name: plan.totals[name] for name in names}
+        return self._written(unit, plan.runs, target) | {
+            "check": {"cube": str(target), "arrays": list(plan.arrays), "totals": totals}
+        }
+
+    def _written(self, unit: Unit, known: Mapping[str, Runs], target: Path) -> dict[str, Any]:
         boxes = [list(box) for box in unit.boxes]
         runs = runs_of(unit, known)
         if runs is None:

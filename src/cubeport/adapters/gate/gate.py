@@ -107,8 +107,8 @@ class ConfinedGate:
         written = _written(said, tuple(map(_identity, order.held)))
         if divided is None or not (plan := _planned(said)).blocks:
             return written
-        digests = divided.write(plan, request, sources=order.sources, read=read, target=order.target, progress=progress)
-        return replace(written, digests=_in_order({**written.digests, **digests}, plan.arrays))
+        digests, shares = divided.write(plan, request, sources=order.sources, read=read, target=order.target, progress=progress)
+        return replace(written, digests=_in_order({**written.digests, **digests}, plan.arrays), shares=shares)
 
     def _write_kept(self, request: Mapping[str, Any], order: WriteRequest, keep: str, progress: Progress | None) -> Written:
         """Run the first child of those that are kept."""
@@ -177,7 +177,13 @@ class ConfinedGate:
         read = [] if base is None else _readable(base)
         sources = [Path(each.path) for each in held]
         said = self._children.run(
-            "measure", request, sources=sources, read=read, write=[written], progress=progress, bring=_brought(base)
+            "measure",
+            request | {"checked": [str(each) for each in expected.shares]},
+            sources=sources,
+            read=[*read, *expected.shares],
+            write=[written],
+            progress=progress,
+            bring=_brought(base),
         )
         return _measured(said)
 
@@ -304,7 +310,7 @@ def _planned(said: Mapping[str, Any]) -> Plan:
     answer = believed(_WriteAnswer, said)
     blocks = tuple(each.value() for each in answer.blocks)
     runs = {name: each.value() for name, each in answer.runs.items()}
-    return Plan(answer.arrays, blocks, runs, answer.left_out)
+    return Plan(answer.arrays, blocks, runs, answer.totals, answer.left_out)
 
 
 def _written(said: Mapping[str, Any], identities: tuple[Mapping[str, Any], ...]) -> Written:
@@ -453,6 +459,7 @@ class _WriteAnswer(Answer):
     arrays: Annotated[tuple[_Name, ...], Field(max_length=10_000)] = ()
     blocks: Annotated[tuple[_Block, ...], Field(max_length=1_000_000)] = ()
     runs: Annotated[dict[_Name, _Runs], Field(max_length=10_000)] = Field(default_factory=dict)
+    totals: Annotated[dict[_Name, _Whole], Field(max_length=10_000)] = Field(default_factory=dict)
     left_out: Annotated[tuple[_Name, ...], Field(max_length=10_000)] = ()
     change: _Change | None = None
     digests: Annotated[dict[str, _Sha256], Field(max_length=10_000)]

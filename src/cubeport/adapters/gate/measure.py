@@ -12,36 +12,29 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-import threading
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
-
-import numpy as np
-import xarray as xr
-from xarray.backends import BackendArray
-from xarray.core import indexing
 
 from cubeport.adapters.engines import manifest as manifests
 from cubeport.adapters.engines import zarrv3
 from cubeport.adapters.engines.manifest import CUBE, MANIFEST, Entry, Lying
 from cubeport.adapters.engines.zarrv3 import Grid
-from cubeport.adapters.gate import references
+from cubeport.adapters.gate import references, shares
 from cubeport.adapters.gate.objects import InFolder, InMemory, Objects, from_bytes, put
 from cubeport.adapters.gate.parent import Updated, Written, opened, parent_of
+from cubeport.adapters.gate.watched import Told, Watched, document, foreign, parsed
 from cubeport.adapters.gate.write import THREADS
-from cubeport.adapters.sandbox import child, wire
-from cubeport.adapters.sources.reading import decoding, is_label, native
+from cubeport.adapters.sandbox import child
 from cubeport.adapters.sources.stored import Index
 from cubeport.adapters.sources.zarr import open_zarr
 from cubeport.cubes import checks, keys
 from cubeport.cubes.describe import describe
 from cubeport.cubes.keys import METADATA
 from cubeport.cubes.raw import dataset
-from cubeport.cubes.spread import Spread
+from cubeport.cubes.spread import Values
 from cubeport.cubes.update import StepsChange
 from cubeport.cubes.write_request import SourceFile
 from cubeport.documents import ogc, stac
@@ -52,24 +45,23 @@ with contextlib.suppress(ImportError):
     import pystac  # noqa: F401
     import xstac  # noqa: F401
 
-_BLOCK_BYTES = 32 * 2**20
-
 
 def measure(request: Mapping[str, Any], context: child.Context) -> dict[str, Any]:
     """Check ``target/cube.zarr`` against ``digests`` and return ``description, documents, files, size_bytes, digest``.
 
     ``request`` contains ``target``; ``digests`` by variable in the order of the store, or ``None`` if another instance wrote the
     version; ``fields``, a list or ``None``; ``held``, the sources that the version may point into; ``listed``, what the
-    manifest says of each; and ``verify``, which of those chunks to decode.
+    manifest says of each; ``verify``, which of those chunks to decode; and ``checked``, the folders with the shares that workers
+    have decoded (:mod:`.shares`).
     """
     target = None if request["target"] is None else Path(request["target"])
     made = _handed_over(context) if target is None else InFolder(target / CUBE)
     sizes = made.sizes()
     expected: Mapping[str, str | None] = request["digests"] if request["digests"] is not None else _told(made)
-    nodes = {name: _document(made, name) for name in expected}
-    arrays = {name: _parsed(name, node) for name, node in nodes.items()}
+    nodes = {name: document(made, name) for name in expected}
+    arrays = {name: parsed(name, node) for name, node in nodes.items()}
     _check_keys(sizes, arrays)
-    whole = zarrv3.to_bytes(zarrv3.consolidated(zarrv3.group_document(_document(made).get("attributes", {})), nodes))
+    whole = zarrv3.to_bytes(zarrv3.consolidated(zarrv3.group_document(document(made).get("attributes", {})), nodes))
     made.replace(METADATA, whole)
     sizes[METADATA] = len(whole)
     held = [SourceFile(*each) for each in request.get("held", ())]
@@ -81,13 +73,14 @@ def measure(request: Mapping[str, Any], context: child.Context) -> dict[str, Any
     for name, grid in arrays.items():
         # The codecs of a source are for arrays that have chunks in one, now or since the version that is updated.
         if grid.form is not None and name not in pointing and (updated is None or updated.forms.get(name) != grid.form):
-            raise _foreign(name)
+            raise foreign(name)
     if updated is not None and (twice := [key for key in (*sizes, *own.places) if updated.is_shared(key)]):
         raise SourceRejected(f"{twice[0]!r} was written, but the update does not change it", reason="unsafe")
     in_full = request.get("verify", "full") == "full"
     hashes = {name: partial(_hashes, updated, name, arrays[name], pointing.get(name, {})) for name in arrays}
     takes = {name: partial(_takes, updated, name) if in_full else hashes[name] for name in arrays}
-    told = _Told(context, sum(grid.size_of(takes[name]) for name, grid in arrays.items()))
+    checked = shares.joined([Path(each) for each in request.get("checked", ())], arrays, takes)
+    told = Told(context, sum(grid.size_of(takes[name]) for name, grid in arrays.items() if name not in checked.chunks))
     with ThreadPoolExecutor(max_workers=THREADS) as pool:
         others = [key for key in sizes if key != METADATA]
         digests = pool.map(made.digest, others)
@@ -96,20 +89,27 @@ def measure(request: Mapping[str, Any], context: child.Context) -> dict[str, Any
         raw = open_zarr(str(target / CUBE), CUBE).raw if union is None and target is not None else opened(union)
         apart = frozenset() if in_full else pointing.keys()
         watched = {
-            name: _Watched(name, grid, raw.variables[name], told, takes[name], apart=name in apart) for name, grid in arrays.items()
+            name: Watched(name, grid, raw.variables[name], told, takes[name], apart=name in apart, found=checked.chunks.get(name))
+            for name, grid in arrays.items()
         }
         seen = dataset({name: each.variable() for name, each in watched.items()}, raw.attrs)
         checks.check(seen)  # the first child did this too, but a source may have controlled it
         lengths = {name: grid.chunks for name, grid in arrays.items()}
-        known = {} if updated is None or not in_full else updated.ranges(seen, lengths)
+        if updated is None:
+            known = dict(checked.values)
+        elif in_full:
+            known = updated.values(seen, lengths, checked.values)
+        else:
+            known = {}
         if not in_full:  # the least and the greatest value of what nobody has read are unknown
-            known |= dict.fromkeys(pointing, Spread())
+            known |= dict.fromkeys(pointing, Values())
         description = describe(seen, chunks=lengths, fields=request["fields"], ranges=known)
         for name, each in watched.items():
             read = each.digest(pool, hashes[name])
             if expected[name] not in (None, read):
                 raise SourceRejected(f"variable {name!r} reads back differently than it was written", reason="digest-mismatch")
         entries = dict(zip(others, digests, strict=True))
+        checked.compare(entries)
         files = [Lying(*each) for each in request.get("listed", ())]
         listed = {key: _entry(own, files, key, digest) for key, digest in zip(own.places, parts, strict=True)}
     entries[METADATA] = hashlib.sha256(whole).hexdigest()
@@ -208,33 +208,11 @@ def _handed_over(context: child.Context) -> InMemory:
 
 def _told(made: Objects) -> dict[str, None]:
     """Return the variables in the consolidated metadata, in order."""
-    held = _document(made).get("consolidated_metadata")
+    held = document(made).get("consolidated_metadata")
     nodes = held.get("metadata") if isinstance(held, Mapping) else None
     if not isinstance(nodes, Mapping) or any("/" in str(name) or keys.parse(f"{name}/{METADATA}") is None for name in nodes):
-        raise _foreign(CUBE)
+        raise foreign(CUBE)
     return dict.fromkeys(map(str, nodes))
-
-
-def _document(made: Objects, node: str = "") -> dict[str, Any]:
-    """Return a node's metadata as strict JSON."""
-    data = made.read(f"{node}/{METADATA}" if node else METADATA)
-    try:
-        if data is not None:
-            return wire.decode(data)
-    except wire.Garbled as error:
-        raise _foreign(node or CUBE) from error
-    raise _foreign(node or CUBE)
-
-
-def _parsed(name: str, document: Mapping[str, Any]) -> Grid:
-    try:
-        return zarrv3.parse_array(document)[0]
-    except ValueError as error:
-        raise _foreign(name) from error
-
-
-def _foreign(name: str) -> SourceRejected:
-    return SourceRejected(f"the metadata of {name!r} are not such as are written here", reason="unsafe")
 
 
 def _check_keys(sizes: Mapping[str, int], arrays: Mapping[str, Grid]) -> None:
@@ -245,91 +223,3 @@ def _check_keys(sizes: Mapping[str, int], arrays: Mapping[str, Grid]) -> None:
         node, index = key
         if not (node in ("", *arrays) if index is None else node in arrays and arrays[node].has(index)):
             raise SourceRejected(f"{text!r} was written, but the metadata do not name it", reason="unsafe")
-
-
-class _Told:
-    """Reports how many bytes were checked, at most a hundred times."""
-
-    def __init__(self, context: child.Context, total: int) -> None:
-        self._context, self._total = context, total
-        self._done = self._told = 0
-        self._lock = threading.Lock()
-        context.declare(total)
-
-    def add(self, size: int) -> None:
-        """Add *size* bytes. Threads can call it concurrently; one at a time writes to the channel."""
-        with self._lock:
-            self._done += size
-            if self._done >= self._told + self._total // 100:
-                self._told = self._done
-                self._context.progress("measuring", self._done, self._total)
-
-
-class _Watched(BackendArray):
-    """An array whose chunks are hashed when they are read for the description, so that no value is decoded twice."""
-
-    def __init__(
-        self,
-        name: str,
-        grid: Grid,
-        variable: xr.Variable,
-        stated: _Told,
-        takes: Callable[[tuple[int, ...]], bool],
-        *,
-        apart: bool = False,
-    ) -> None:
-        if (variable.shape, native(variable.dtype)) != (grid.shape, grid.dtype):
-            raise _foreign(name)
-        self._name, self._grid, self._variable, self._told, self._takes = name, grid, variable, stated, takes
-        self._apart = apart
-        """Whether the chunks that are taken are far apart, so that what is between them is not read."""
-        self._found: dict[tuple[int, ...], bytes] = {}
-        self.shape, self.dtype = variable.shape, grid.dtype
-
-    def variable(self) -> xr.Variable:
-        """Return the variable to describe. Text is already in memory, and labels are read here, once for all that needs them."""
-        if self._grid.is_text:
-            return self._variable
-        if is_label(self._variable) and not self._apart:
-            return xr.Variable(self._variable.dims, self._get((slice(None),) * self._variable.ndim), self._variable.attrs)
-        return xr.Variable(self._variable.dims, indexing.LazilyIndexedArray(self), self._variable.attrs)
-
-    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
-        return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.BASIC, self._get)
-
-    def _get(self, key: tuple[Any, ...]) -> Any:
-        values = self._read(key)
-        if all(isinstance(each, slice) and each.step in (None, 1) for each in key):
-            region = tuple(slice(*each.indices(size)[:2]) for each, size in zip(key, self.shape, strict=True))
-            for index in self._grid.within(region):
-                self._note(index, region, values)
-        return values
-
-    def _read(self, key: tuple[Any, ...]) -> zarrv3.Values:
-        with decoding(self._name):
-            return np.asarray(self._variable[key].values, dtype=self.dtype)
-
-    def _note(self, index: tuple[int, ...], region: zarrv3.Region, values: zarrv3.Values) -> None:
-        if index not in self._found and self._takes(index):
-            chunk = values[zarrv3.inside(self._grid.region(index), region)]
-            self._found[index] = self._grid.digest(chunk)
-            self._told.add(chunk.size * self._grid.itemsize)
-
-    def _hash(self, indices: list[tuple[int, ...]]) -> None:
-        region = self._grid.around(indices)
-        values = self._read(region)
-        for index in indices:
-            self._note(index, region, values)
-
-    def digest(self, pool: Executor, hashes: Callable[[tuple[int, ...]], bool]) -> str:
-        """Return the digest of the chunks that the first child hashed. *pool* decodes the chunks that were not read yet."""
-        flying: deque[Future[None]] = deque()
-        for _, every in zarrv3.blocks(self._grid, None, _BLOCK_BYTES):
-            indices = [index for index in every if self._takes(index)]
-            if any(index not in self._found for index in indices):
-                flying += [pool.submit(self._hash, each) for each in ([[index] for index in indices] if self._apart else [indices])]
-            while len(flying) > THREADS:  # at most this many blocks are in memory
-                flying.popleft().result()
-        for each in flying:
-            each.result()
-        return zarrv3.digest_of([self._found[index] for index in sorted(self._found) if hashes(index)])

@@ -31,7 +31,7 @@ from cubeport.cubes.keys import METADATA
 from cubeport.cubes.normalise import PACKING
 from cubeport.cubes.raw import dataset, expanded
 from cubeport.cubes.readers import reader
-from cubeport.cubes.spread import Spread
+from cubeport.cubes.spread import Spread, Values
 from cubeport.cubes.stamps import Stamps
 from cubeport.cubes.update import OnOverlap, StepsChange
 from cubeport.cubes.write_request import SourceFile, StoredObject
@@ -168,10 +168,11 @@ class Updated:
                 found[key] = entry
         return found
 
-    def ranges(self, raw: xr.Dataset, lengths: Mapping[str, tuple[int, ...]]) -> dict[str, Spread]:
-        """Return the value ranges that are known from the parent's ranges and from the written chunks.
+    def values(self, raw: xr.Dataset, lengths: Mapping[str, tuple[int, ...]], written: Mapping[str, Values]) -> dict[str, Values]:
+        """Return what is known of the values, from what is known of the parent's and of the chunks that were *written*, or by
+        reading these.
 
-        They are known for appends and for variables that the update does not change. If steps were replaced, all values must be
+        It is known for appends and for variables that the update does not change. If steps were replaced, all values must be
         read.
         """
         found = {}
@@ -180,12 +181,13 @@ class Updated:
                 continue
             axis = self._axes.get(name)
             if axis is None:
-                found[name] = Spread(*ends)
+                found[name] = Values(Spread(*ends))
             elif self._change.is_append:
                 length = lengths[name][axis]
                 first = self._change.length // length * length
                 tail = raw.variables[name].isel({self._change.dimension: slice(first, None)})
-                found[name] = Spread(*ends).hull(value_range(tail, name, lengths[name]))
+                new = written[name].spread if name in written else value_range(tail, name, lengths[name])
+                found[name] = Values(Spread(*ends).hull(new))
         return found
 
 

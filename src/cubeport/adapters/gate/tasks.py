@@ -13,6 +13,7 @@ TASKS: Mapping[str, str] = {
     "write-runs": "cubeport.adapters.gate.write:write_runs",
     "verify": "cubeport.adapters.gate.write:verify",
     "needs": "cubeport.adapters.gate.needs:needs",
+    "read-back": "cubeport.adapters.gate.shares:read_back",
     "measure": "cubeport.adapters.gate.measure:measure",
     "overviews": "cubeport.adapters.gate.overviews:write",
     "derive": "cubeport.adapters.gate.derive:derive",

@@ -69,7 +69,8 @@ def write(request: Mapping[str, Any], context: child.Context) -> dict[str, Any]:
 
     Several machines can share the work. With ``divide_above``, a number of bytes, a larger cube is only planned: the metadata and
     the arrays in memory are written, and the answer has ``arrays``; ``blocks`` of chunks to write; ``runs`` of the arrays that
-    :func:`write_runs` can write; and ``left_out``, what :func:`verify` need not look at. With ``boxes``, only these chunks are
+    :func:`write_runs` can write; ``totals``, how many values to write of each array; and ``left_out``, what :func:`verify` need not
+    look at. With ``boxes``, only these chunks are
     written, without metadata, and the answer has ``chunks``. The sources must be verified.
     """
     with contextlib.ExitStack() as stack:
@@ -121,6 +122,7 @@ def write(request: Mapping[str, Any], context: child.Context) -> dict[str, Any]:
                 "arrays": list(plan.grids),
                 "blocks": [[*box, chunks, size] for box, chunks, size in blocks],
                 "runs": plan.runs(origins) if change is None else {},
+                "totals": {name: grid.size_of(plan.takes[name]) // grid.itemsize for name, grid in plan.grids.items()},
                 "left_out": sorted(map(str, found.left_out)),
             }
             writer.metadata(plan)
