@@ -69,7 +69,10 @@ def _below(names: Names, beginning: str, *, most: int = 100) -> list[str]:
 
 
 def _forked(names: Names, beginning: str) -> str:
-    """Return the beginning, extended up to the character at which ids differ."""
+    """Return the beginning, extended up to the character at which ids differ; the whole id if there is only one."""
+    some = names(between=(beginning, beginning + _BEHIND), limit=2)
+    if len(some) == 1:
+        return some[0][0]
     while len(found := _below(names, beginning, most=2)) == 1 and found[0] != beginning:
         beginning = found[0]
     return beginning
