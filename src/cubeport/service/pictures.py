@@ -5,7 +5,7 @@ read.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -129,7 +129,7 @@ class Pictures:
             opacity[0] = 0
         else:
             colours[0] = query.background
-        slices = {each: _label(opened, each, place) for each, place in chosen.items()}
+        slices = {each: _labels(opened, each, (place,))[0] for each, place in chosen.items()}
         return Picture(png(pixels, colours, opacity), look, name, slices, level)
 
     def value(self, shown: PublishedView, query: PictureQuery, column: int, row: int) -> tuple[float | int | None, dict[str, str]]:
@@ -154,7 +154,7 @@ class Pictures:
         values, at = self._values(opened, name, places, chosen, AnswerDeadline(_SECONDS))
         if opened.description.cell_dimensions:
             values = _of_time(values, at, _wished(opened, name, query.selection), places.dimensions, chosen)
-        slices = {each: _label(opened, each, place) for each, place in chosen.items()}
+        slices = {each: _labels(opened, each, (place,))[0] for each, place in chosen.items()}
         if values is None:
             return None, slices
         found = values.ravel()[0].item()
@@ -187,14 +187,14 @@ class Pictures:
             axis = next((each for each in description.axes if each.dimension == dimension and not each.scalar), None)
             if axis is None or opened.shape(field)[opened.dimensions(field).index(dimension)] == 0:
                 continue
-            labels = tuple(_label(opened, dimension, at) for at in range(min(axis.size, most)))
+            labels = _labels(opened, dimension, range(min(axis.size, most)))
             step = temporal.counted_step if temporal is not None and axis is time and axis.size > 1 else None
             extent = f"{temporal.start}/{temporal.end}/{step}" if temporal is not None and step is not None else None
             kind = "time" if axis is time else "elevation" if axis.kind == "z" else axis.name
             if kind == axis.name and kind.lower() in ("time", "elevation") and axis is not time:
                 kind = f"axis_{axis.name}"  # such names are for dates and for heights (06-042, annex C); these labels are neither
             units = "ISO8601" if kind == "time" else axis.units or ""
-            default = _label(opened, dimension, place)
+            default = _labels(opened, dimension, (place,))[0]
             found.append(Dimension(kind, axis.name, units, None if kind == "time" else axis.units, labels, default, extent))
         return found
 
@@ -463,7 +463,7 @@ def _placed(look: Look, values: Array | None, begins: tuple[int, ...], places: P
 
 def _choice(opened: Opened, dimension: str, place: int, size: int) -> Choice:
     axis = next((each for each in opened.description.axes if each.dimension == dimension and not each.scalar), None)
-    labels = tuple(_label(opened, dimension, at) for at in range(size))
+    labels = _labels(opened, dimension, range(size))
     if axis is None:
         return Choice(dimension, "other", dimension, labels, place)
     kind = "time" if time_axis(opened.description) is axis else "z" if axis.kind == "z" else "other"
@@ -471,14 +471,15 @@ def _choice(opened: Opened, dimension: str, place: int, size: int) -> Choice:
     return Choice(axis.name, kind, f"{axis.long_name or axis.name}{units}", labels, place)
 
 
-def _label(opened: Opened, dimension: str, place: int) -> str:
+def _labels(opened: Opened, dimension: str, places: Iterable[int]) -> tuple[str, ...]:
+    """Return the labels at some places along a dimension, as text; without an axis, the places themselves."""
     axis = next((each for each in opened.description.axes if each.dimension == dimension and not each.scalar), None)
-    labels = opened.labels().values
-    if axis is None or axis.name not in labels:
-        return str(place)
-    value = labels[axis.name][place]
+    known = opened.labels().values
+    if axis is None or axis.name not in known:
+        return tuple(map(str, places))
+    values = known[axis.name]
     if time_axis(opened.description) is axis:
         from cubeport.cubes.selection import stamp_at
 
-        return str(stamp_at(int(value)))
-    return str(value)
+        return tuple(str(stamp_at(int(values[at]))) for at in places)
+    return tuple(str(values[at]) for at in places)
