@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +19,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import psutil
 import pytest
 import xarray as xr
 from tests import postgres
@@ -26,7 +29,7 @@ import cubeport
 from cubeport.service.ingestions import FileOptions, IngestionRequest
 from cubeport.service.keys import Keys
 
-from .conftest import CUBEPORT, cli
+from .conftest import cli
 
 pytestmark = pytest.mark.crash
 
@@ -82,18 +85,39 @@ class Machine:
     root: Path
     environment: dict[str, str]
     public_url: str
-    process: subprocess.Popen[bytes] | None = None
+    process: psutil.Process | None = None
+    waiting: subprocess.Popen[str] | None = None
+    """Becomes the server; see :mod:`tests.waiting`."""
 
     @property
     def url(self) -> str:
         return f"http://{self.net.there}:{PORT}"
 
+    def boot(self) -> None:
+        """Start what waits to become the server, as root of its own namespace."""
+        with (self.root / "log").open("ab") as log:
+            words = [*self.net.prefix, sys.executable, "-P", Path(__file__).parent.parent / "waiting.py"]
+            self.waiting = subprocess.Popen(
+                words, env=self.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
+            )
+        assert self.waiting.stdout is not None
+        assert self.waiting.stdout.readline() == "ready\n", (self.root / "log").read_text()
+
     def start(self) -> None:
         flags = ["--instance", str(self.root), "--host", "0.0.0.0", "--port", str(PORT), "--public-url", self.public_url]
-        with (self.root / "log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [*self.net.prefix, *CUBEPORT, "serve", *flags], env=self.environment, stdout=log, stderr=log, start_new_session=True
-            )
+        assert self.waiting is not None
+        assert self.waiting.stdin is not None
+        assert self.waiting.stdout is not None
+        print(json.dumps(["serve", *flags]), file=self.waiting.stdin, flush=True)
+        self.process = psutil.Process(int(self.waiting.stdout.readline()))
+
+    def end(self) -> None:
+        """End the machine."""
+        if self.process is not None and self.process.is_running():
+            self.kill()
+        if self.waiting is not None:
+            self.waiting.kill()
+            self.waiting.communicate(timeout=20)
 
     def wait(self, seconds: float = 60) -> None:
         deadline = time.monotonic() + seconds
@@ -102,7 +126,7 @@ class Machine:
                 if httpx.get(f"{self.url}/health", trust_env=False, timeout=2).status_code == 200:
                     return
             assert self.process is not None
-            assert self.process.poll() is None, (self.root / "log").read_text()
+            assert self.process.is_running(), (self.root / "log").read_text()
             time.sleep(0.05)
         pytest.fail("the server never answered: " + (self.root / "log").read_text())
 
@@ -181,8 +205,9 @@ def pair(tmp_path: Path, programs: Path) -> Iterator[Pair]:
         it = Pair(machines, url, writer, tmp_path / "sources")
         it.publish(0.0)
         for each in machines:
+            stack.callback(each.end)
+            each.boot()
             each.start()
-        stack.callback(lambda: [each.kill() for each in machines if each.process is not None and each.process.poll() is None])
         for each in machines:
             each.wait()
         backends = "".join(f"    server {each.net.there}:{PORT} max_fails=1 fail_timeout=2s;\n" for each in machines)
@@ -204,8 +229,7 @@ PATHS = ("/datasets/cube", "/stac/collections/cube", "/stac/search?limit=1", "/o
 EVERY = 10.0
 """The time from one kill to the next, in seconds."""
 PAUSE = 0.05
-"""What a reader waits between two requests, in seconds. Readers without a pause take both cores from the server that starts, and it
-needs a minute: a test of how many kills the test computer bears."""
+"""What a reader waits between two requests, in seconds, so that readers leave the cores to the server that starts."""
 
 
 def read(it: Pair, seen: Seen, stop: threading.Event) -> None:
