@@ -285,13 +285,15 @@ def nginx(root: Path, folder: Path) -> Iterator[Served]:
 
 
 @contextmanager
-def recipe(mine: Served, store: Path, folder: Path) -> Iterator[Served]:
-    """Serve by the first configuration of docs/serving.md, in front of ours."""
+def recipe(mine: Served, store: Path, folder: Path, *, metadata_too: bool = False) -> Iterator[Served]:
+    """Serve by the first configuration of docs/serving.md in front of ours, or by the one that sends metadata too."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     folder.mkdir()
     page = (Path(__file__).parents[1] / "docs" / "serving.md").read_text()
-    block = re.findall(r"```nginx\n(.*?)```", page, re.DOTALL)[0]
+    block, instead, _ = re.findall(r"```nginx\n(.*?)```", page, re.DOTALL)
+    if metadata_too:
+        block = re.sub(r"    location ~ .*?\n    }\n", lambda _: instead, block, flags=re.DOTALL)
     block = block.replace("listen 8080", f"listen 127.0.0.1:{port}").replace("127.0.0.1:8000", f"127.0.0.1:{mine.address[1]}")
     block = block.replace("/srv/instance/data/store/", f"{store}/")
     paths = "".join(f"{name}_temp_path {folder}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
@@ -299,7 +301,13 @@ def recipe(mine: Served, store: Path, folder: Path) -> Iterator[Served]:
     (folder / "nginx.conf").write_text(f"{head}\nhttp {{ access_log off; keepalive_requests 1000000; {paths}\n{block} }}")
     with started(["nginx", "-c", str(folder / "nginx.conf"), "-e", str(folder / "error.log")]) as process:
         wait_for(port)
-        yield Served("cubeport behind nginx", ("127.0.0.1", port), mine.prefix, process.pid, mine.process)
+        yield Served(
+            "behind nginx, metadata too" if metadata_too else "cubeport behind nginx",
+            ("127.0.0.1", port),
+            mine.prefix,
+            process.pid,
+            mine.process,
+        )
 
 
 def wait_for(port: int) -> None:
@@ -322,8 +330,9 @@ def run(requests: int, rounds: int) -> str:
             starlette(root) as theirs,
             nginx(root, folder / "nginx") as plain,
             recipe(mine[0], root.parents[2], folder / "recipe") as behind,
+            recipe(mine[0], root.parents[2], folder / "static", metadata_too=True) as static,
         ):
-            everyone = [*mine, behind, plain, theirs]
+            everyone = [*mine, behind, static, plain, theirs]
             seen = {case.name: waits(everyone, case, rounds) for case in CASES}
             seen["`xarray.open_zarr` of the whole store"] = openings(everyone, root, rounds)
             results = {case: {each.name: measure(each, case, requests) for each in everyone if can(each, case)} for case in CASES}

@@ -46,9 +46,9 @@ from cubeport.errors import (
     SourceRejected,
     VersionRemoved,
 )
+from cubeport.server import run
 from cubeport.server.app import App
 from cubeport.server.auth import Gatekeeper, NoKeys
-from cubeport.server.edge import Edge
 from cubeport.server.parts import Parts
 from cubeport.service import collections, items
 from cubeport.service.changes import Change, ChangePage
@@ -728,7 +728,9 @@ class Live:
         self.socket = socket.create_server(("127.0.0.1", 0))
         self.port: int = self.socket.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
-        config = uvicorn.Config(make(self.url), http=Edge, log_level="warning", access_log=False, lifespan="on")
+        app = make(self.url)
+        protocol = run.edge(1_000, getattr(app, "at_once", None))
+        config = uvicorn.Config(app, http=protocol, proxy_headers=False, log_level="warning", access_log=False, lifespan="on")
         self.server = uvicorn.Server(config)
         self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.socket]})
 

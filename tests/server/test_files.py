@@ -18,7 +18,6 @@ import uvicorn
 
 from cubeport.server import files, run
 from cubeport.server.app import App
-from cubeport.server.edge import Edge
 from cubeport.server.files import EXTENSION, FilePart, is_cached
 
 from .conftest import V2, FakeEngine, FakeService, make_parts
@@ -45,7 +44,11 @@ def port(request: pytest.FixtureRequest, service: FakeService, engine: FakeEngin
 @contextlib.contextmanager
 def served(app: Any, loop: Any = "auto") -> Iterator[int]:
     bound = run.bind("127.0.0.1", 0)
-    server = uvicorn.Server(uvicorn.Config(app, http=Edge, ws="none", loop=loop, log_config=None, access_log=False))
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app, http=run.edge(1_000, getattr(app, "at_once", None)), ws="none", loop=loop, log_config=None, access_log=False
+        )
+    )
     thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
     thread.start()
     while not server.started:

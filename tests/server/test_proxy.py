@@ -33,11 +33,11 @@ def proxied(tmp_path: Path, service: FakeService, engine: FakeEngine, store: Pat
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
-    parts = lambda _: App(make_parts(service, engine, public_url=url, offload=offload))  # noqa: E731
+    parts = lambda _: App(make_parts(service, engine, public_url=url, offload="none" if offload == "metadata too" else offload))  # noqa: E731
     with Live(parts) as live:
-        block, internal = re.findall(r"```nginx\n(.*?)```", PAGE.read_text(), re.DOTALL)
-        if offload != "none":
-            block = re.sub(r"    location ~ .*?\n    }\n", lambda _: internal, block, flags=re.DOTALL)
+        block, metadata_too, internal = re.findall(r"```nginx\n(.*?)```", PAGE.read_text(), re.DOTALL)
+        if instead := {"none": "", "metadata too": metadata_too, "x-accel-redirect": internal}[offload]:
+            block = re.sub(r"    location ~ .*?\n    }\n", lambda _: instead, block, flags=re.DOTALL)
         block = block.replace("listen 8080", f"listen 127.0.0.1:{port}").replace("127.0.0.1:8000", f"127.0.0.1:{live.port}")
         block = block.replace("/srv/instance/data/store/", f"{served}/")
         paths = "".join(f"{name}_temp_path {tmp_path}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
@@ -106,3 +106,30 @@ def test_the_proxy_sends_chunks_of_versions_and_asks_for_all_else(
             assert client.get(chunk).status_code == 200, "a reader that began finishes its read"
             assert client.get(f"/zarr/sea@{V1}/zarr.json").status_code == 410, "and nobody opens it any more"
             assert client.get(f"/zarr/sea@{V1}/sst/c/1/1/1").status_code == 410
+
+
+@pytest.mark.parametrize("offload", ["metadata too"])
+def test_the_proxy_sends_metadata_too(proxied: str, store: Path, service: FakeService, engine: FakeEngine) -> None:
+    with httpx.Client(base_url=proxied) as client:
+        engine.reads.clear()
+        for key in ("zarr.json", "sst/zarr.json", "sst/c/0/0/0"):
+            for address in (f"/zarr/sea@{V1}/{key}", f"/zarr/sea@{V1}.zarr/{key}"):
+                answer = client.get(address)
+                assert (answer.status_code, answer.content) == (200, (store / key).read_bytes()), address
+                kind = "application/json" if key.endswith("json") else "application/octet-stream"
+                assert answer.headers["content-type"] == kind
+                assert answer.headers["cache-control"] == "public, max-age=31536000, immutable"
+                assert answer.headers["cubeport-version"] == V1
+                assert client.get(address, headers={"If-None-Match": answer.headers["etag"]}).status_code == 304
+        assert engine.reads == [], "cubeport was not asked"
+        with xr.open_dataset(f"{proxied}/zarr/sea@{V1}.zarr", engine="zarr", chunks=None) as opened:
+            xr.testing.assert_identical(opened.load(), xr.decode_cf(cube()).load())
+        assert client.get("/zarr/sea/zarr.json").headers["cache-control"] == "no-cache", "a plain address is ours"
+        assert engine.reads == ["sst/c/1/1/1", "zarr.json"], "and so is what is not stored"
+        assert client.get(f"/zarr/sea@{V1}/nothing/zarr.json").status_code == 404
+        up = "%2e%2e"
+        for bad in (f"{V1}/../manifest.json", f"{V1}/{up}/manifest.json", f"{V1}/{up}/{up}/{V2}/cube.zarr/zarr.json"):
+            assert client.get(f"/zarr/sea@{bad}").status_code == 404, bad
+        service.unpublish("sea")
+        assert client.get("/zarr/sea/zarr.json").status_code == 410
+        assert client.get(f"/zarr/sea@{V1}/zarr.json").status_code == 200, "what the page warns of"

@@ -393,7 +393,7 @@ def _serve_one(root: Path, flags: Mapping[str, Any], bound: socket, public_url: 
         app = create_app(parts)
         _warm_up(settings)
         _keep_answering()
-        run.serve(app, [bound], max_connections=settings.server.max_connections, ready=ready)
+        run.serve(app, [bound], max_connections=settings.server.max_connections, at_once=app.at_once, ready=ready)
 
 
 def _warm_up(settings: Settings) -> None:

@@ -217,7 +217,7 @@ _FORWARDING = re.compile(
 )
 """Headers that proxies, load balancers and content networks add. A direct client sends none of them."""
 
-_KEY_HEADERS = frozenset({b"authorization", b"x-api-key"})
+KEY_HEADERS = frozenset({b"authorization", b"x-api-key"})
 
 type Headers = Sequence[tuple[bytes, bytes]]
 
@@ -300,7 +300,7 @@ class Gatekeeper:
 
     def check_read(self, connection: Connection) -> None:
         """Refuse a read without a required key. If reads are public and there is no key, nothing else is checked."""
-        if not self.public_reads or any(name in _KEY_HEADERS for name, _ in connection.headers):
+        if not self.public_reads or any(name in KEY_HEADERS for name, _ in connection.headers):
             self.check("read", "GET", connection)
 
     def check(self, needed: Scope | None, method: str, connection: Connection) -> Caller:

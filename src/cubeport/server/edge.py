@@ -21,7 +21,7 @@ from uuid import uuid4
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from cubeport.documents.dap2 import MAX_CONSTRAINT
-from cubeport.server.files import EXTENSION, FilePart
+from cubeport.server.files import EXTENSION, Answer, FilePart, Headers, lines
 
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 _DAP = re.compile(rb"/(?:[^/?]+/){0,8}?dap/")
@@ -62,6 +62,16 @@ class _Joined:
             self._loop.call_soon(self.flush)
         else:
             self._transport.write(data)
+
+    def answer(self, head: bytes, body: bytes | bytearray | FilePart) -> None:
+        """Write a whole answer."""
+        if isinstance(body, FilePart):
+            self._head = head
+            self._send(body)
+        elif len(body) < _SMALL:
+            self._transport.write(head + body)
+        else:
+            self._transport.writelines((head, body))
 
     def _send(self, part: FilePart) -> None:
         """Let the kernel send the part of a file as far as the connection accepts it now. The rest is written as bytes."""
@@ -112,6 +122,9 @@ class _Joined:
         return getattr(self._transport, name)
 
 
+_SMALL = 16 << 10
+"""Up to this size in bytes, copying a body costs less than a list of buffers."""
+
 _EXTENSIONS: dict[str, dict[object, object]] = {EXTENSION: {}}
 
 _FINAL_HEADS = tuple(b"HTTP/1.1 %d" % hundred for hundred in (2, 3, 4, 5))
@@ -139,6 +152,7 @@ class Edge(HttpToolsProtocol):
     MAX_TARGET_DAP: ClassVar[int] = MAX_CONSTRAINT
 
     _refusal: int = 400
+    _answered = False
     _is_over = False
     _head_bytes = 0
     _body_began: float | None = None
@@ -146,6 +160,11 @@ class Edge(HttpToolsProtocol):
     _body_bytes = 0
     _stuck: tuple[float, int] | None = None
     _timer: asyncio.TimerHandle | None = None
+
+    @staticmethod
+    def at_once(method: bytes, target: bytes, headers: Headers, peer: str) -> Answer | None:  # noqa: ARG004 (see AtOnce)
+        """Return the answer to a request for which nothing has to wait. This class has none; the server gives its application's."""
+        return None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn narrows it too
         """Start the time limits of the connection."""
@@ -193,6 +212,11 @@ class Edge(HttpToolsProtocol):
             # httptools converts it to its own error, which leads to send_400_response.
             raise ValueError("refused")
         self._head_began, self._head_bytes = None, 0
+        if (answer := self._at_once()) is not None:
+            self._answered = True
+            self._answer(answer)
+            return
+        self._answered = False
         self._body_began = self._body_last = self.loop.time()
         self._is_upload, self._body_bytes = self.url.partition(b"?")[0].endswith(b"/uploads"), 0
         super().on_headers_complete()
@@ -206,7 +230,28 @@ class Edge(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """Handle the end of the body."""
         self._body_began = None
-        super().on_message_complete()
+        if not self._answered:
+            super().on_message_complete()
+
+    def _at_once(self) -> Answer | None:
+        """Return the answer if the application has it, and nothing else is being sent or must be sent first."""
+        cycle: RequestResponseCycle | None = self.cycle
+        if self.pipeline or self.scheme != "http" or (cycle is not None and not cycle.response_complete):
+            return None
+        if self.transport.get_write_buffer_size() or self.transport.is_closing():
+            return None  # a client that receives slowly waits in its own task
+        if self.parser.get_http_version() != "1.1" or not self.parser.should_keep_alive() or self.parser.should_upgrade():
+            return None
+        return self.at_once(self.parser.get_method(), self.url, self.headers, self.client[0] if self.client else "-")
+
+    def _answer(self, answer: Answer) -> None:
+        head = b"%s%s%s\r\n" % (STATUS_LINE[answer.status], lines(self.server_state.default_headers), answer.lines)
+        try:
+            self._joined.answer(head, answer.body)
+        finally:
+            if answer.file is not None:
+                answer.file.close()
+        self.on_response_complete()
 
     def on_response_complete(self) -> None:
         """Wait for the next head."""

@@ -1,6 +1,7 @@
 """Parts of files as bodies, which the kernel sends from its own memory, so that Python never handles their bytes.
 
-An ASGI application can send a :class:`FilePart` instead of a body if the scope has :data:`EXTENSION`. The edge sends it.
+An ASGI application can send a :class:`FilePart` instead of a body if the scope has :data:`EXTENSION`. The edge sends it. It also
+sends an :class:`Answer`, which the application gives without a task if it can answer a request at once.
 """
 
 from __future__ import annotations
@@ -8,8 +9,9 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO, NamedTuple
 
 EXTENSION = "cubeport.files"
 """The key in ``scope["extensions"]`` if the connection can send parts of files."""
@@ -29,6 +31,30 @@ class FilePart:
     def rest(self, sent: int) -> bytes:
         """Return the bytes after the first *sent* bytes; fewer if the file became shorter."""
         return os.pread(self.descriptor, self.count - sent, self.begin + sent)
+
+
+class Answer(NamedTuple):
+    """A whole answer."""
+
+    status: int
+    lines: bytes
+    """Its header lines, each with its end."""
+    body: bytes | bytearray | FilePart = b""
+    file: BinaryIO | None = None
+    """The open file of the body. Whoever sends the answer closes it."""
+
+
+type Headers = Sequence[tuple[bytes, bytes]]
+
+type AtOnce = Callable[[bytes, bytes, Headers, str], Answer | None]
+"""Returns the answer to a request, given its method, target, headers and peer; ``None`` if a task must answer it, because it has a
+body, waits for something, or is an error.
+"""
+
+
+def lines(headers: Headers) -> bytes:
+    """Return headers as the lines of an answer."""
+    return b"".join(b"%s: %s\r\n" % header for header in headers)
 
 
 class _Range(ctypes.Structure):

@@ -26,6 +26,7 @@ from starlette.types import ASGIApp
 from cubeport.errors import Unavailable
 from cubeport.server import streams
 from cubeport.server.edge import Edge
+from cubeport.server.files import AtOnce
 
 log = logging.getLogger("cubeport.server")
 
@@ -88,18 +89,25 @@ _BACKLOG = 2_048
 
 
 def serve(
-    app: ASGIApp, bound: Sequence[socket.socket], *, max_connections: int = 1_000, ready: Callable[[], None] | None = None
+    app: ASGIApp,
+    bound: Sequence[socket.socket],
+    *,
+    max_connections: int = 1_000,
+    at_once: AtOnce | None = None,
+    ready: Callable[[], None] | None = None,
 ) -> None:
     """Answer until SIGINT or SIGTERM, then wait up to 30 s for running requests, and return.
 
     Parameters
     ----------
+    at_once
+        Answers what needs no task.
     ready
         Called when the server is ready.
     """
     config = uvicorn.Config(
         app,
-        http=type("Edge", (Edge,), {"MAX_CONNECTIONS": connections(max_connections)}),
+        http=edge(connections(max_connections), at_once),
         ws="none",
         lifespan="on",
         log_config=None,
@@ -112,6 +120,12 @@ def serve(
         timeout_graceful_shutdown=DRAIN_S,
     )
     _Server(config, ready).run(sockets=list(bound))
+
+
+def edge(max_connections: int, at_once: AtOnce | None = None) -> type[Edge]:
+    """Return the protocol of a server: uvicorn makes one object of it for each connection."""
+    own: dict[str, object] = {"MAX_CONNECTIONS": max_connections}
+    return type("Edge", (Edge,), own if at_once is None else own | {"at_once": staticmethod(at_once)})
 
 
 def serve_many(work: Callable[[Callable[[], None]], object], count: int, *, ready: Callable[[], None] | None = None) -> int:

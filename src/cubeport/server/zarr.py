@@ -16,6 +16,7 @@ import os
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
 from math import ceil, prod
 from typing import BinaryIO, NamedTuple
@@ -28,13 +29,13 @@ from cubeport.cubes import keys
 from cubeport.cubes.bounded import Bounded
 from cubeport.cubes.description import CubeDescription, Variable
 from cubeport.documents.texts import PublishedView
-from cubeport.errors import Corrupt, Gone, InvalidRequest, NotFound, StoreUnavailable
+from cubeport.errors import Corrupt, CubeportError, Gone, InvalidRequest, NotFound, StoreUnavailable
 from cubeport.server import incoming, problems, replies
-from cubeport.server.files import EXTENSION, FilePart, is_cached
+from cubeport.server.files import EXTENSION, Answer, FilePart, Headers, is_cached, lines
 from cubeport.server.freshness import Freshness
 from cubeport.server.parts import Bytes
 from cubeport.service.ports import Reader, StoredObject
-from cubeport.service.viewing import sees
+from cubeport.service.viewing import RESTRICTED, sees
 
 PIECE = 4 << 20
 """How many bytes are read at a time, so that memory use does not depend on the size of an answer."""
@@ -47,6 +48,9 @@ _WORTH = 32 << 10
 
 _KNOWN = 1_024
 """How many resolved addresses are cached within one generation of the catalog."""
+
+_PLANS = 4_096
+"""For how many addresses of objects it is kept, within one generation, how they are answered."""
 
 _DOCUMENTS = 8 << 20
 """How many bytes of metadata documents are kept in memory. Opening and reading a small file costs more than answering."""
@@ -150,6 +154,43 @@ class Known:
     created_by: str | None = None
 
 
+@dataclass(frozen=True)
+class Plan:
+    """How an object is answered: what a path names as long as nothing is committed."""
+
+    known: Known
+    key: str
+    """The key in the store."""
+    named: keys.Key
+    read: Callable[[str, str, str], StoredObject | None]
+
+    @cached_property
+    def tag(self) -> str:
+        """The ETag, which depends only on the version and the key."""
+        return f'"{self.known.version_id[:16]}-{sha256(self.key.encode()).hexdigest()[:16]}"'
+
+    @cached_property
+    def headers(self) -> Headers:
+        """The headers of every answer, also of 304."""
+        return (*_headers(self.known), (b"etag", self.tag.encode()))
+
+    @property
+    def of_bytes(self) -> Headers:
+        """The further headers of an answer with bytes, without their number."""
+        media_type = b"application/json" if self.named.indices is None else b"application/octet-stream"
+        return ((b"content-type", media_type), (b"accept-ranges", b"bytes"))
+
+    @cached_property
+    def lines(self) -> bytes:
+        """The lines of :attr:`headers`."""
+        return lines(self.headers)
+
+    @cached_property
+    def lines_of_bytes(self) -> bytes:
+        """The lines of :attr:`of_bytes`."""
+        return lines(self.of_bytes)
+
+
 class Address(NamedTuple):
     """A parsed path below ``/zarr/``."""
 
@@ -199,6 +240,7 @@ class ZarrFace:
         self._freshness = freshness
         self._generation = -1
         self._known: Bounded[str, Known] = Bounded(_KNOWN)
+        self._plans: Bounded[bytes, Plan] = Bounded(_PLANS)
         self._trees: Bounded[str, Tree] = Bounded(_KNOWN)
         self._documents: Bounded[tuple[str, str, str], bytes] = Bounded(_DOCUMENTS)
 
@@ -215,8 +257,11 @@ class ZarrFace:
     async def answer_object(self, address: Address, scope: Scope, send: Send) -> None:
         """Answer GET and HEAD for the address of an object, which has a key."""
         assert address.key is not None
-        held = self._held(address.name, address.key, await self._fresh())
-        await self._object(scope, send, held, address.path, *address.key)
+        known = self._held(address.name, address.key, await self._fresh())
+        plan = self._plan(known, address.path, *address.key)
+        if known.visibility not in RESTRICTED:
+            self._plans.put(scope["cubeport.path"], plan)
+        await self._object(scope, send, plan)
 
     async def _fresh(self) -> int | None:
         return None if self._freshness is None else await self._freshness()
@@ -248,6 +293,7 @@ class ZarrFace:
             generation = self._service.generation()
         if generation != self._generation:
             self._known.clear()
+            self._plans.clear()
             self._generation = generation
         known = self._known.get(name)
         if known is None:
@@ -277,8 +323,8 @@ class ZarrFace:
             self._trees.put(name, tree)
         return tree
 
-    async def _object(self, scope: Scope, send: Send, known: Known, key: str, node: str, indices: tuple[int, ...] | None) -> None:
-        headers = _headers(known)
+    def _plan(self, known: Known, key: str, node: str, indices: tuple[int, ...] | None) -> Plan:
+        """Return how the object is answered. Raises NotFound if the version can have no such object."""
         read = self._engine.read
         if not known.tree.has(node, indices):
             level, _, below = key.partition("/")
@@ -290,22 +336,24 @@ class ZarrFace:
                     raise _no_path()
             else:
                 read = self._engine.overview
-        tag = f'"{known.version_id[:16]}-{sha256(key.encode()).hexdigest()[:16]}"'
-        headers.append((b"etag", tag.encode()))
+        return Plan(known, key, keys.Key(node, indices), read)
+
+    async def _object(self, scope: Scope, send: Send, plan: Plan) -> None:
+        known, key, tag = plan.known, plan.key, plan.tag
         asked = _asked(scope)
         wanted = asked.get(b"if-none-match")
         if wanted is not None and wanted.strip() != "*" and replies.fits(wanted, tag):
-            await _send(send, 304, headers)
+            await _send(send, 304, plan.headers)
             return
         address = known.dataset_id, known.version_id
-        is_kept = indices is None and self._offload_prefix is None
+        is_kept = plan.named.indices is None and self._offload_prefix is None
         stored = self._kept((*address, key)) if is_kept else None
         if stored is None:
             try:
-                stored = await off_the_loop(self._engine, *address, read, *address, key)
+                stored = await off_the_loop(self._engine, *address, plan.read, *address, key)
             except Corrupt:
                 # Bytes that were removed between reading the record and this read are gone, not damaged.
-                self._held(f"{known.dataset_id}@{known.version_id}", keys.Key(node, indices))
+                self._held(f"{known.dataset_id}@{known.version_id}", plan.named)
                 raise
             if is_kept and stored is not None and stored.size <= _DOCUMENT:
                 stored = await self._keep((*address, key), stored)
@@ -314,17 +362,54 @@ class ZarrFace:
             return
         with stored.file:
             if wanted is not None and replies.fits(wanted, tag):
-                await _send(send, 304, headers)
+                await _send(send, 304, plan.headers)
                 return
-            headers.append((b"content-type", b"application/json" if indices is None else b"application/octet-stream"))
-            headers.append((b"accept-ranges", b"bytes"))
-            offloaded = self._offload_prefix is not None and read == self._engine.read
+            headers = [*plan.headers, *plan.of_bytes]
+            offloaded = self._offload_prefix is not None and plan.read == self._engine.read
             place = self._engine.place(known.dataset_id, known.version_id, key) if offloaded else None
             if place is not None:
                 headers.append((b"x-accel-redirect", f"{self._offload_prefix}{place}".encode()))
                 await _send(send, 200, headers)
                 return
             await send_object(scope, send, stored, headers, tag)
+
+    def at_once(self, raw: bytes, headers: Headers) -> Answer | None:
+        """Return the answer to GET for a path that was read since the last commit, without the lines that all answers have.
+
+        Returns
+        -------
+        Answer | None
+            ``None`` if it is not known, waits for a disk or another machine, or is an error. Calling this face gives that answer.
+        """
+        if self._freshness is not None or self._offload_prefix is not None:
+            return None
+        try:
+            if self._service.generation() != self._generation or (plan := self._plans.get(raw)) is None:
+                return None
+            return self._answer(plan, {name: value.decode("latin-1") for name, value in headers if name in _ASKED})
+        except (CubeportError, OSError, Unsatisfiable):
+            return None  # the call finds it again, and says it
+
+    def _answer(self, plan: Plan, asked: Mapping[bytes, str]) -> Answer | None:
+        wanted = asked.get(b"if-none-match")
+        if wanted is not None and (wanted == plan.tag or replies.fits(wanted, plan.tag)):
+            return None if wanted.strip() == "*" else Answer(304, plan.lines)
+        address = plan.known.dataset_id, plan.known.version_id, plan.key
+        if plan.named.indices is None:
+            content = self._documents.get(address)
+            if content is None or b"range" in asked:
+                return None
+            return Answer(200, b"%s%scontent-length: %d\r\n" % (plan.lines, plan.lines_of_bytes, len(content)), content)
+        stored = None if self._engine.waits(*address[:2]) else plan.read(*address)
+        if stored is None:
+            return None
+        answer = None
+        try:
+            answer = _whole_answer(plan, stored, asked)
+        finally:
+            if answer is None or answer.file is None:
+                stored.file.close()
+        return answer
 
     def _kept(self, name: tuple[str, str, str]) -> StoredObject | None:
         """Return a metadata document that was read before. A version never changes."""
@@ -487,23 +572,19 @@ def _asked(scope: Scope) -> dict[bytes, str]:
     return {name: value.decode("latin-1") for name, value in scope["headers"] if name in _ASKED}
 
 
-async def send_object(scope: Scope, send: Send, stored: StoredObject, headers: list[tuple[bytes, bytes]], tag: str) -> None:
+async def send_object(scope: Scope, send: Send, stored: StoredObject, headers: Headers, tag: str) -> None:
     """Answer GET and HEAD with an object, or with the part of it that ``Range`` names. The caller closes it."""
-    query, size = _asked(scope), stored.size
-    status, begin, end = 200, 0, size
+    size = stored.size
     if scope["method"] == "HEAD":
         await _send(send, 200, [*headers, (b"content-length", b"%d" % size)])
         return
-    if b"range" in query and query.get(b"if-range", tag) == tag:
-        try:
-            part = parse_range(query[b"range"], size)
-        except Unsatisfiable:
-            await _send(send, 416, [*headers, (b"content-range", b"bytes */%d" % size), (b"content-length", b"0")])
-            return
-        if part is not None:
-            status, (begin, end) = 206, part
-            headers.append((b"content-range", b"bytes %d-%d/%d" % (begin, end - 1, size)))
-    headers.append((b"content-length", b"%d" % (end - begin)))
+    try:
+        part = _part_asked(_asked(scope), size, tag)
+    except Unsatisfiable:
+        await _send(send, 416, [*headers, (b"content-range", b"bytes */%d" % size), (b"content-length", b"0")])
+        return
+    status, begin, end = 200 if part is None else 206, *(part or (0, size))
+    headers = [*headers, *_extent_headers(part, size)]
     # The first piece is read before the status is sent, so that unreadable bytes give an error instead of a short 200.
     # Each piece of a source is compared after it was read, so the kernel does not send it on its own.
     take = _part if EXTENSION in scope.get("extensions", ()) and stored.check is None else _read
@@ -518,6 +599,41 @@ async def send_object(scope: Scope, send: Send, stored: StoredObject, headers: l
     await send({"type": "http.response.body", "body": piece})
 
 
+def _part_asked(asked: Mapping[bytes, str], size: int, tag: str) -> tuple[int, int] | None:
+    """Return the part that a request names, if it is one of this object; ``None`` for the whole. Raises Unsatisfiable."""
+    return parse_range(asked[b"range"], size) if b"range" in asked and asked.get(b"if-range", tag) == tag else None
+
+
+def _extent_headers(part: tuple[int, int] | None, size: int) -> Headers:
+    if part is None:
+        return ((b"content-length", b"%d" % size),)
+    begin, end = part
+    return ((b"content-range", b"bytes %d-%d/%d" % (begin, end - 1, size)), (b"content-length", b"%d" % (end - begin)))
+
+
+def _whole_answer(plan: Plan, stored: StoredObject, asked: Mapping[bytes, str]) -> Answer | None:
+    """Return the answer with an object, or the part of it that ``Range`` names; ``None`` if reading it waits for the disk.
+
+    Raises
+    ------
+    Unsatisfiable
+        If ``Range`` is outside the object.
+    """
+    part = _part_asked(asked, stored.size, plan.tag)
+    begin, end = part or (0, stored.size)
+    if end - begin > PIECE or stored.check is not None or not isinstance(stored.file, io.FileIO):
+        return None
+    status = 200 if part is None else 206
+    text = b"%s%s%s" % (plan.lines, plan.lines_of_bytes, lines(_extent_headers(part, stored.size)))
+    from_file = FilePart(stored.file.fileno(), begin + stored.offset, end - begin)
+    if end - begin >= _WORTH and is_cached(from_file):
+        return Answer(status, text, from_file, stored.file)
+    buffer = bytearray(end - begin)
+    if buffer and _read_now(from_file.descriptor, buffer, from_file.begin) < len(buffer):
+        return None
+    return Answer(status, text, buffer)
+
+
 async def _take(take: _Take, stored: StoredObject, begin: int, count: int) -> FilePart | bytes | bytearray:
     """Return a piece once it is known to be of what was published. Raises SourceChanged."""
     try:
@@ -527,7 +643,7 @@ async def _take(take: _Take, stored: StoredObject, begin: int, count: int) -> Fi
             stored.check()
 
 
-async def _send(send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes = b"") -> None:
+async def _send(send: Send, status: int, headers: Headers, body: bytes = b"") -> None:
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
