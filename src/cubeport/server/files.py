@@ -41,7 +41,7 @@ class Answer(NamedTuple):
     """Its header lines, each with its end."""
     body: bytes | bytearray | FilePart = b""
     file: BinaryIO | None = None
-    """The open file of the body. Whoever sends the answer closes it."""
+    """The open file of the body. The sender of the answer closes it."""
 
 
 type Headers = Sequence[tuple[bytes, bytes]]
