@@ -243,6 +243,22 @@ def test_what_the_store_lost_or_changed_is_told_and_never_served(place: Place) -
         assert not service.catalog.fsck(data=True).findings
 
 
+def test_a_version_whose_tag_somebody_deleted_is_told_and_gc_keeps_it(place: Place) -> None:
+    """Readers open the snapshot in the catalog, but Icechunk's own garbage collection removes what no tag and no branch names."""
+    with cubeport.connect(place.root) as service:
+        first = ingest(service, "t", place.file("first", days(2)))
+        ingest(service, "t", place.file("other", days(2, 10)), mode="replace")
+        place.repository("t").delete_tag(f"v-{first}")
+        [found] = [each for each in service.catalog.fsck(data=True).findings if each.level == "error"]
+        assert (found.kind, found.place) == ("untagged-snapshot", f"t@{first}")
+        assert "cubeport gc" in (found.next_step or "")
+        for number in (2, 3):
+            service.catalog.gc()
+            assert [each for each in service.catalog.fsck(data=True).findings if each.level == "error"] == []
+            assert f"v-{first}-{number}" in place.repository("t").list_tags()
+            place.repository("t").delete_tag(f"v-{first}-{number}")
+
+
 def test_the_engine_needs_a_profile_for_data(place: Place) -> None:
     service_yaml = place.root / "config/service.yaml"
     service_yaml.write_text("engine: icechunk\n")

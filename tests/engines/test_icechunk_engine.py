@@ -32,7 +32,7 @@ def engine_at(folder: Path, place: ObjectPlace, damage: Callable[[Version, str, 
 
     writer = icechunk.Writer(folder / "data", store=store(), references=references.__getitem__)
     reader = icechunk.Reader(store(), references.__getitem__)
-    return Engine(writer, reader, icechunk.Lister(folder / "data", store()), damage, references)
+    return Engine(writer, reader, icechunk.Lister(folder / "data", store(), references.__getitem__), damage, references)
 
 
 def icechunk_engine(folder: Path, tuning: Tuning = NOTHING_INLINE) -> Engine:
@@ -165,3 +165,25 @@ def test_gc_removes_former_states(tmp_path: Path) -> None:
     assert engine.lister.collect("sst", dry_run=True) > 0
     assert engine.lister.collect("sst") > 0
     assert len(list(folder.iterdir())) <= 2  # the newest before, and that of this run
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_version_without_its_tag_survives_only_as_one_of_those_to_keep(tmp_path: Path, kept: bool) -> None:
+    import icechunk as library
+
+    engine = icechunk_engine(tmp_path, Tuning(inline_bytes=0, gc_cutoff_h=0))
+    version = make(engine)
+    library.Repository.open(library.local_filesystem_storage(str(tmp_path / "bucket/sst"))).delete_tag(f"v-{version[1]}")
+    assert engine.lister.is_unnamed(*version)
+    assert engine.lister.versions() == []
+    time.sleep(1.1)
+    engine.lister.collect("sst", [version[1]] if kept else [])
+    late = icechunk.Reader(Repositories(Folder(tmp_path / "bucket")), engine.references.__getitem__)
+    if kept:
+        assert [each.name for _, each in engine.lister.versions()] == [version[1]]
+        assert late.read(*version, "v/c/0/0") is not None
+        engine.lister.drop(*version)
+        assert engine.lister.versions() == []
+    else:
+        with pytest.raises(Corrupt):
+            late.read(*version, "v/c/0/0")

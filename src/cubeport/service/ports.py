@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol, Self, runtime_checkable
@@ -287,8 +287,14 @@ class Lister(Protocol):
     def datasets(self) -> Sequence[str]:
         """Return the datasets with bytes that :meth:`collect` can free."""
 
-    def collect(self, dataset_id: str, *, dry_run: bool = False) -> int:
-        """Free the bytes that no version of the dataset has any more; return how many. The caller holds the lock of the dataset."""
+    def is_unnamed(self, dataset_id: str, version_id: str) -> bool:
+        """Return whether the version's bytes are in the store, but nothing there names it, so that :meth:`versions` lacks it."""
+
+    def collect(self, dataset_id: str, keep: Collection[str] = (), *, dry_run: bool = False) -> int:
+        """Free the bytes that no version of the dataset has any more; return how many. The caller holds the lock of the dataset.
+
+        The versions of *keep* stay, also where the store has lost their names.
+        """
 
 
 class Sources(Protocol):

@@ -201,7 +201,7 @@ class Retention:
 
     def _free(self, *, dry_run: bool) -> Iterator[Retired]:
         at, failed = now(), None
-        dropped: dict[str, Lister] = {}
+        dropped: dict[str, tuple[Lister, str]] = {}
         for row in self._select(["removed"]):
             version = VersionState.model_validate(row.document)
             if version.removed_at is not None and version.removed_at + self._rule.grace > at:
@@ -214,16 +214,16 @@ class Retention:
             freed = Retired(dataset_id, row.id, "freed", own, when, "it was removed before")
             if not dry_run:
                 try:
-                    dropped[dataset_id] = self._engines.drop(dataset_id, row.id)
+                    dropped[dataset_id] = self._engines.drop(dataset_id, row.id), row.owner
                 except CubeportError as error:
                     failed = failed or error  # a failure must not prevent freeing the others
                     continue
                 self._catalog.rows.put(version.row(row.owner, state="freed", revision=row.revision))
             yield freed
-        for dataset_id, lister in dropped.items():
+        for dataset_id, (lister, owner) in dropped.items():
             try:
                 with self._lock(dataset_id):
-                    lister.collect(dataset_id)
+                    lister.collect(dataset_id, [row.id for row in self._select(["retained", "removed"], owner=owner)])
             except DatasetBusy:
                 continue  # the bytes stay until the next version is freed, or until `gc`
             except CubeportError as error:

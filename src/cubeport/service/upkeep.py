@@ -96,11 +96,18 @@ class VersionKeeper:
         for lister in self.listers.values():
             for dataset_id in lister.datasets():
                 with suppress(Locked), self.lock(dataset_id):
-                    freed = lister.collect(dataset_id, dry_run=dry_run)
+                    freed = lister.collect(dataset_id, self._kept(dataset_id), dry_run=dry_run)
                     if freed:
                         why = "no version of the dataset has these objects"
                         profile, at = lister.profile or self.profile, timestamp(now())
                         yield Garbage(profile, dataset_id, freed, at, why, ours=True, removed=not dry_run, is_file=False)
+
+    def _kept(self, dataset_id: str) -> list[str]:
+        """Return the versions of a dataset whose bytes must stay. A removed one is read until retention frees it."""
+        record = self.backend.get_by_key(dataset_id)
+        if record is None:
+            return []
+        return [row.id for row in self._rows(owner=record.id) if row.state not in GONE or row.state == "removed"]
 
     def faults(self, *, data: bool, after: str = "", owner: str | None = None) -> Iterator[tuple[str, Finding | None]]:
         """Yield each object of the versions with a row, with its problem or ``None``. With *data*, every byte is read."""
@@ -131,6 +138,10 @@ class VersionKeeper:
             yield "", Finding("engine-missing", name, words, "install the release or the extra that wrote it")
             return
         path = places[version.engine].get(row.id)
+        if path is None and lister.is_unnamed(_dataset(record), row.id):
+            words = "no tag names its snapshot, so that nothing but the catalog leads to it"
+            yield "", Finding("untagged-snapshot", name, words, "cubeport gc gives it a tag again")
+            return
         if path is None:
             yield "", Finding("missing-data", name, "its folder is not in the store", _CURE)
             return

@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -399,15 +399,16 @@ class Reader:
 class Lister:
     """Lists, checks and removes versions. It makes no repository, so a read-only instance can use it too."""
 
-    def __init__(self, data: Path, store: Repositories) -> None:
+    def __init__(self, data: Path, store: Repositories, references: Callable[[str], str]) -> None:
         self._data = data
         self._store = store
+        self._references = references
         self.profile: str | None = store.place.profile
 
     @classmethod
     def at(cls, place: Place) -> Lister:
         """Return the lister of an instance. Raises InvalidConfiguration if ``profile`` is null."""
-        return cls(place.data, _connected(place))
+        return cls(place.data, _connected(place), place.references)
 
     def staged(self) -> list[Listed]:
         """Return the folders of ``staging``."""
@@ -505,8 +506,19 @@ class Lister:
         """Return the datasets with a repository."""
         return self._store.datasets()
 
-    def collect(self, dataset_id: str, *, dry_run: bool = False) -> int:
+    def is_unnamed(self, dataset_id: str, version_id: str) -> bool:
+        """Return whether the snapshot of a version is in the store, but no tag names it."""
+        repository = self._store.fresh(dataset_id)
+        return (
+            repository is not None
+            and repositories.tagged(repository, version_id) is None
+            and repositories.at(repository, self._references(version_id)) is not None
+        )
+
+    def collect(self, dataset_id: str, keep: Collection[str] = (), *, dry_run: bool = False) -> int:
         """Remove what no version of the dataset has and is old enough, and return its size in bytes.
+
+        A version of *keep* that somebody has taken the tag from gets another one first: Icechunk removes what no tag names.
 
         The caller holds the lock of the dataset, and no operation on it is open, because Icechunk also deletes what an open
         writer has sent.
@@ -514,6 +526,10 @@ class Lister:
         repository = self._store.fresh(dataset_id)
         if repository is None:
             return 0
+        if not dry_run:
+            for version_id in keep:
+                if self.is_unnamed(dataset_id, version_id):
+                    repositories.tag_again(repository, version_id, self._references(version_id))
         now = self._store.now(dataset_id)
         cutoff = now - timedelta(hours=self._store.tuning.gc_cutoff_h)
         with repositories.errors("remove what no version has"):
@@ -534,9 +550,10 @@ def drop_tag(store: Repositories, dataset_id: str, version_id: str) -> None:
     repository = store.fresh(dataset_id)
     if repository is None or repositories.tagged(repository, version_id) is None:
         return
+    tag = repositories.versions_of(repository).get(version_id, repositories.tag_of(version_id))
     with step("pointer"), repositories.errors("remove a version"):
         try:
-            repository.delete_tag(repositories.tag_of(version_id))
+            repository.delete_tag(tag)
         except icechunk.IcechunkError:
             if repositories.tagged(repository, version_id) is not None:
                 raise

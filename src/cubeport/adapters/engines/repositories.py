@@ -37,11 +37,14 @@ AT_ONCE = 16
 _REPOSITORIES = 256
 """How many repositories stay open."""
 _OVERWRITTEN = "overwritten"
+_AGAIN = 100
+"""How many tags a version can have one after another."""
 _READ_TRIES = 3
 """How often a request to read is sent at most. A client that waits is told soon that the store does not answer."""
 _ANSWER_S = 30.0
 """How long a call waits for an object, in seconds. Icechunk repeats failed requests on its own within this time."""
-_TAG = re.compile(r"v-(?P<version>[0-9a-f]{32})")
+_TAG = re.compile(r"v-(?P<version>[0-9a-f]{32})(-[0-9]+)?")
+"""The tag of a version. One that was deleted can never be made again, so that a second tag of a version has a number."""
 
 MAIN = "main"
 
@@ -306,7 +309,25 @@ def tagged(repository: icechunk.Repository, version_id: str) -> str | None:
     """Return the snapshot of a version, or ``None`` if it has no tag."""
     with errors("look up a version"), suppress(icechunk.RefNotFoundError):
         return repository.lookup_tag(tag_of(version_id))
+    tag = versions_of(repository).get(version_id)
+    if tag is not None:
+        with errors("look up a version"), suppress(icechunk.RefNotFoundError):
+            return repository.lookup_tag(tag)
     return None
+
+
+def tag_again(repository: icechunk.Repository, version_id: str, snapshot: str) -> None:
+    """Give the snapshot of a version another tag than the one that was deleted."""
+    taken = {tag_of(version_id)}
+    with errors("tag a version"):
+        while len(taken) < _AGAIN:
+            tag = f"{tag_of(version_id)}-{len(taken) + 1}"
+            try:
+                repository.create_tag(tag, snapshot)
+                return
+            except icechunk.AlreadyExistsError:  # it was deleted as well
+                taken.add(tag)
+    raise Corrupt(f"Somebody deletes the tags of version {version_id} again and again.", next_step="look at who has the keys")
 
 
 def at(repository: icechunk.Repository, snapshot: str) -> icechunk.Session | None:

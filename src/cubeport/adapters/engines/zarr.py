@@ -20,7 +20,7 @@ import io
 import os
 import stat
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -569,7 +569,11 @@ class Lister:
         """Return no datasets: :meth:`drop` frees everything."""
         return ()
 
-    def collect(self, dataset_id: str, *, dry_run: bool = False) -> int:  # noqa: ARG002 (that of the port)
+    def is_unnamed(self, dataset_id: str, version_id: str) -> bool:  # noqa: ARG002 (that of the port)
+        """Return False: the folder of a version is its name."""
+        return False
+
+    def collect(self, dataset_id: str, keep: Collection[str] = (), *, dry_run: bool = False) -> int:  # noqa: ARG002 (that of the port)
         """Return 0: :meth:`drop` has freed everything."""
         return 0
 
