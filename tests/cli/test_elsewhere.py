@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -98,7 +99,9 @@ COMMANDS: Sequence[tuple[object, ...]] = (
     ("ingest", "{files}/tas_2020-01.nc", "{files}/tas_2020-02.nc", "--id", "tas", "--title", "Temperature", "--tag", "first"),
     ("ingest", "{files}/bad.nc", "--id", "bad"),
     ("ingest", "{files}/tas_2020-01.nc", "{files}/tas_2020-02.nc", "--each", "--id-pattern", "each-{{stem}}"),
-    ("update", "tas", "{files}/tas_2020-03.nc"),
+    ("ingest", "{files}/tas_2020-01.nc", "--id", "said", "--attrs", '{{"history": "by hand"}}', "--append-dim", "time"),
+    ("delete", "said", "--purge", "--yes"),
+    ("update", "tas", "{files}/tas_2020-03.nc", "--append-dim", "time"),
     ("update", "nowhere", "{files}/tas_2020-03.nc"),
     ("datasets",),
     ("datasets", "-q"),
@@ -263,10 +266,7 @@ def test_progress_is_shown_as_the_file_is_sent(places: tuple[Path, str], files: 
         (("keys", "list"), "on the machine of the instance"),
         (("push", "tas", "--to", "https://data.example.org"), "--to names"),
         (("sync", "--due"), "a service runs what is due itself"),
-        (
-            ("ingest", "{files}/tas_2020-01.nc", "--id", "x", "--append-dim", "time"),
-            "--append-dim is for files next to the instance",
-        ),
+        (("refresh", "tas", "--overviews"), "on the machine that has them"),
         (("ingest", "{files}", "--id", "x", "-i", "{files}"), "give one of them"),
     ],
 )
@@ -276,6 +276,32 @@ def test_what_makes_no_sense_at_a_service_is_refused_with_its_reason(
     code, out, err = _printed(capsys, ("--url", places[1]), [each.format(files=files) for each in arguments])
     assert (code, out) == (2, "")
     assert words in err
+
+
+@pytest.mark.parametrize(
+    "arguments", [("sync", "--due"), ("refresh", "--overviews"), ("refresh", "each-tas_2020-02", "--overviews")]
+)
+def test_the_next_step_of_a_flag_that_needs_a_folder_works(
+    places: tuple[Path, str], capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]
+) -> None:
+    """In the words of the message, as it is pasted."""
+    _, url = places
+    assert run(["--url", url, *arguments]) == 2
+    step = next(line for line in capsys.readouterr().err.splitlines() if line.startswith("next: "))
+    program, *words = shlex.split(step.removeprefix("next: "))
+    assert (program, words[:2]) == ("cubeport", ["--url", url])
+    assert run(words) == 0, capsys.readouterr().err
+
+
+def test_attributes_that_are_sent_are_in_the_data(
+    places: tuple[Path, str], files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, url = places
+    attributes = '{"history": "written by hand", "version_number": 3}'
+    assert run(["--url", url, "ingest", str(files / "tas_2020-02.nc"), "--id", "with-attrs", "--attrs", attributes]) == 0
+    capsys.readouterr()
+    found = xr.open_dataset(f"{url}/zarr/with-attrs.zarr", engine="zarr", chunks=None).attrs
+    assert (found["history"], found["version_number"], found["title"]) == ("written by hand", 3, "Air temperature")
 
 
 def test_each_command_says_whether_it_works_at_a_service() -> None:

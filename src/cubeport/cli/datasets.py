@@ -214,7 +214,10 @@ def refresh(
     """Update texts from the templates. Texts set by `describe` are kept. Versions stay as they are."""
     session = current(ctx)
     if overviews and session.options.url:
-        raise Usage("--overviews is for the folder of an instance: it reads and writes stored versions.")
+        raise Usage(
+            "--overviews reads and writes stored versions, on the machine that has them.",
+            next_step=f"cubeport refresh {dataset_id or ''}".rstrip(),
+        )
     names = [dataset_id] if dataset_id is not None else _every(session.verbs)
     changed = [name for name in names if session.verbs.refresh(name)]
     made = {name: versions for name in (names if overviews else ()) if (versions := session.service.make_overviews(name))}

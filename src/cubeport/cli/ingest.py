@@ -317,9 +317,7 @@ def _of_service(session: Session, request: Mapping[str, Any], files: Mapping[str
     """Return a request whose files a service reads itself. Raises Usage where it cannot."""
     if request["dry_run"]:
         raise Usage("--dry-run does nothing that could be left to the server. Use only one of --dry-run and --async.")
-    for name, flag in (("attributes", "--attrs"), ("append_dim", "--append-dim")):
-        if files.get(name):
-            raise Usage(f"{flag} is for files that this command reads itself: leave --async out.")
+    request = {**request, **{name: files[name] for name in ("attributes", "append_dim") if files.get(name)}}
     if not (paths := files.get("files")):
         return dict(request)
     if session.options.url is not None:

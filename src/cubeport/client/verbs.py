@@ -108,11 +108,7 @@ class PortVerbs:
 
     def ingest(self, request: Mapping[str, Any], files: Mapping[str, Any], listener: Listener | None) -> Document:
         asked = {name: value for name, value in request.items() if value is not None}
-        for name, flag in (("attributes", "--attrs"), ("append_dim", "--append-dim")):
-            if files.get(name):
-                raise InvalidRequest(
-                    f"{flag} is for files next to the instance; a service does not take it with a file that is sent."
-                )
+        asked |= {name: files[name] for name in ("attributes", "append_dim") if files.get(name)}
         paths = [Path(each) for each in files.get("files", ())]
         if folder := next((each for each in paths if each.is_dir()), None):
             raise InvalidRequest(
@@ -162,7 +158,8 @@ class PortVerbs:
 
     def due(self) -> list[str]:
         raise InvalidRequest(
-            "--due is for the machine of the instance; a service runs what is due itself.", next_step="cubeport sync ID"
+            "--due is for the machine of the instance; a service runs what is due itself.",
+            next_step="cubeport sync --all --plan",
         )
 
     def derive(

@@ -40,7 +40,7 @@ def branch(names: Names, beginning: str, *, most: int) -> Branch:
     if len(some) <= most:
         return Branch(some)
     whole: tuple[Name, ...] = ()
-    found = _below(names, beginning)
+    found = _below(names, beginning, first=some[:1])
     if found and found[0] == beginning:
         whole, found = some[:1], found[1:]
     return Branch(whole, tuple(_forked(names, each) for each in found))
@@ -55,15 +55,22 @@ def parent(names: Names, beginning: str) -> str:
     return ""
 
 
-def _below(names: Names, beginning: str, *, most: int = 100) -> list[str]:
-    """Return the beginnings that are one character longer. The beginning itself comes first if it is the id of a dataset."""
+def _below(names: Names, beginning: str, *, most: int = 100, first: Sequence[Name] = ()) -> list[str]:
+    """Return the beginnings that are one character longer. The beginning itself comes first if it is the id of a dataset.
+
+    Parameters
+    ----------
+    first
+        The first name below the beginning, if it is known.
+    """
     found: list[str] = []
     start = beginning
     while len(found) < most:
-        first = names(between=(start, beginning + _BEHIND), limit=1)
+        first = first or names(between=(start, beginning + _BEHIND), limit=1)
         if not first:
             break
         found.append(first[0][0][: len(beginning) + 1])
+        first = ()
         start = found[-1] + (_BEHIND if len(found[-1]) > len(beginning) else _FIRST)
     return found
 
@@ -73,6 +80,6 @@ def _forked(names: Names, beginning: str) -> str:
     some = names(between=(beginning, beginning + _BEHIND), limit=2)
     if len(some) == 1:
         return some[0][0]
-    while len(found := _below(names, beginning, most=2)) == 1 and found[0] != beginning:
+    while len(found := _below(names, beginning, most=2, first=some[:1])) == 1 and found[0] != beginning:
         beginning = found[0]
     return beginning

@@ -762,9 +762,9 @@ class Ingester:
         return {
             "window": SourceWindow(bbox=scope.bbox, start=scope.start, end=scope.end, clip=fields.ingestion.clip),
             "variables": tuple(v.name for v in fields.variables) or None,
-            "attributes": ingestion.options.attributes,
+            "attributes": ingestion.attributes,
             "chunks": fields.layout.chunks,
-            "append_dim": ingestion.options.append_dim,
+            "append_dim": ingestion.append_dim,
             "group": wanted.group,
             "normalise": tuple(plain(fields.normalise)),
             "transforms": transforms,
@@ -892,14 +892,13 @@ _IDENTITY = ("name", "size_bytes", "sha256")
 
 def _digest(ingestion: Ingestion, wanted: Wanted, identities: Sequence[Mapping[str, Any]]) -> str:
     """Return the sha256 of the sources' bytes and of all options that change values."""
-    options = ingestion.options
     said = {
         "sources": identities,
         "scope": wanted.scope.model_dump(mode="json"),
         "fields": wanted.fields.model_dump(mode="json", include={"variables": True, "period_type": True, "layout": {"chunks"}})
         | {"ingestion": wanted.fields.ingestion.of_values()},
-        "attributes": options.attributes,
-        "append_dim": options.append_dim,
+        "attributes": ingestion.attributes,
+        "append_dim": ingestion.append_dim,
         "group": wanted.group,
         **wanted.fields.steps(),
         **({"skip_bad": True} if ingestion.request.skip_bad else {}),

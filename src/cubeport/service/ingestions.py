@@ -81,6 +81,10 @@ class IngestionRequest(_Value):
     verify: Verify | None = None
     """``full`` or ``sample``; null is what the template says."""
     tag: Annotated[str | None, Field(pattern=r"^[a-z][a-z0-9._-]{0,63}$")] = None
+    attributes: Annotated[dict[str, str | int | float | list[int | float]], Field(max_length=100)] = {}
+    """Global attributes to set, as strings, numbers or lists of numbers."""
+    append_dim: Annotated[str | None, Field(max_length=200)] = None
+    """The dimension along which to join several files; null is time."""
     dry_run: bool = False
 
     @model_validator(mode="after")
@@ -198,6 +202,16 @@ class Ingestion(Job):
     """For a sync without an end: the last period that the template's availability allows."""
     revised: tuple[str, ...] = ()
     """For a sync: existing periods that the source has changed and that are fetched again."""
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """The global attributes to set."""
+        return {**self.request.attributes, **self.options.attributes}
+
+    @property
+    def append_dim(self) -> str | None:
+        """The dimension along which files are joined; ``None`` is time."""
+        return self.options.append_dim or self.request.append_dim
 
     @property
     def digest(self) -> str:
