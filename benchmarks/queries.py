@@ -28,9 +28,11 @@ import netCDF4
 import numpy as np
 import orjson
 import xarray as xr
-from serve import announced, command, cpu_ns, started, write
+from serve import announced, command, cpu_ns, environment, started, write
 
 HEADING = "## Queries"
+LITTLE = 20 << 20
+"""The cache of a server that keeps the chunks of one answer, of a cube of 190 MB."""
 COMMAND = "python benchmarks/queries.py --write docs/performance.md"
 
 
@@ -77,6 +79,30 @@ def series(cube: xr.Dataset, parameters: dict[str, str]) -> np.ndarray:
     lon, lat = map(float, parameters["coords"][6:-1].split())
     return cube.v.sel(lon=lon, lat=lat, method="nearest").values
 
+
+def area(rng: random.Random) -> dict[str, str]:
+    west, south, day = rng.randint(-179, 130), rng.randint(-89, 40), rng.randint(0, 600)
+    corners = ((0, 0), (40, 0), (40, 40), (0, 40), (0, 0))
+    start = np.datetime64("2000-01-01") + np.timedelta64(day, "D")
+    return {
+        "coords": f"POLYGON(({', '.join(f'{west + x - 0.5} {south + y - 0.5}' for x, y in corners)}))",
+        "datetime": f"{start}/{start + np.timedelta64(29, 'D')}",
+    }
+
+
+def inside(cube: xr.Dataset, parameters: dict[str, str]) -> np.ndarray:
+    """Return the values of the area, which is a box on this grid."""
+    numbers = [float(each) for each in parameters["coords"].strip("POLYGN()").replace(",", " ").split()]
+    start, end = parameters["datetime"].split("/")
+    west, east, south, north = min(numbers[::2]), max(numbers[::2]), min(numbers[1::2]), max(numbers[1::2])
+    return cube.v.sel(time=slice(start, end), lat=slice(south, north), lon=slice(west, east)).values
+
+
+COLD = (
+    Case("area of 40 × 40 cells, 30 steps, as CoverageJSON; here the values alone", area, inside, kind="area", form="covjson"),
+    Case("series of 730 steps as CoverageJSON; here the values alone", point, series, kind="position", form="covjson"),
+)
+"""Asked of a server that keeps little, so that nearly each chunk is read and decoded, as it is here."""
 
 CASES = (
     Case("cube 30 × 81 × 81 as NetCDF", box, netcdf),
@@ -143,14 +169,20 @@ def run(rounds: int) -> str:
             first = f"{(time.perf_counter() - began) * 1e3:.0f} ms ({(cpu_ns(process.pid) - cpu) / 1e6:.0f} ms of CPU)"
             cube = xr.open_zarr(root)
             rows = [measured(case, connection, process.pid, cube, rounds) for case in CASES]
+        with started(arguments, env=environment(CUBEPORT_SERVER__CACHE_BYTES=str(LITTLE))) as process:
+            connection = http.client.HTTPConnection(*announced(process))
+            ask(connection, COLD[0], area(random.Random(99)))
+            cold = [measured(case, connection, process.pid, cube, rounds) for case in COLD]
     python = f"Python {platform.python_version()}, {os.cpu_count()} cores shared with other work, median of {rounds} rounds"
     return "\n".join(
         [
-            "| query | answered after, ms | server CPU, ms | here, ms | here CPU, ms | CPU ratio | bytes |",
+            "| query | answered after, ms | server CPU, ms | here, ms | here CPU, ms | ratio (CPU) | bytes |",
             "|---|--:|--:|--:|--:|--:|--:|",
             *rows,
+            *(row.replace("| ", "| cold: ", 1) for row in cold),
             "",
-            f"First NetCDF answer after the start: {first}. Places are random, so most chunks are decoded again. {python}.",
+            f"First NetCDF answer after the start: {first}. Places are random, so most chunks are decoded again; "
+            f"*cold* is a server whose cache keeps a tenth of them. {python}.",
         ]
     )
 
@@ -171,9 +203,10 @@ def measured(case: Case, connection: Any, process: int, cube: xr.Dataset, rounds
         found.append((wall, ours, wall_here, cpu_here, len(content)))
     wall, ours, wall_here, cpu_here, size = (statistics.median(column) for column in zip(*found, strict=True))
     ratio = statistics.median(each[1] / each[3] for each in found)
+    waited = statistics.median(each[0] / each[2] for each in found)
     return (
         f"| {case.name} | {wall * 1e3:.1f} | {ours * 1e3:.1f} | {wall_here * 1e3:.1f} | {cpu_here * 1e3:.1f} | "
-        f"{ratio:.2f} | {size:,.0f} |"
+        f"{waited:.2f} ({ratio:.2f}) | {size:,.0f} |"
     )
 
 

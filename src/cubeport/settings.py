@@ -115,6 +115,7 @@ class ServerSettings(Section):
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     workers: Count = 1
     max_connections: Count = 1_000
+    cache_bytes: Count = 256 * MIB
     trusted_proxies: Annotated[
         tuple[Annotated[str, AfterValidator(_network)], ...], NoDecode, BeforeValidator(_listed), Later(())
     ] = ()

@@ -14,7 +14,7 @@ import pytest
 import xarray as xr
 from prometheus_client.parser import text_string_to_metric_families
 
-from .conftest import CUBEPORT
+from .conftest import CUBEPORT, start, stop
 
 type Metrics = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -106,3 +106,28 @@ def test_a_running_ingestion_is_seen(client: httpx.Client, tmp_path_factory: pyt
         now["running"] = value(metrics, "cubeport_jobs", status="running")
         most = {name: max(before, now[name]) for name, before in most.items()}
     assert min(most.values()) >= 1, most
+
+
+def test_one_setting_bounds_what_a_process_keeps(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Values at many places are right, and what is kept of their chunks and versions stays below ``server.cache_bytes``."""
+    folder, most = tmp_path_factory.mktemp("bounded"), 2_000_000
+    values = np.random.default_rng(0).random((40, 200, 200)).astype("f4")
+    lat, lon = (("lat", np.arange(200) / 10, {"units": "degrees_north"}), ("lon", np.arange(200) / 10, {"units": "degrees_east"}))
+    clock = ("time", np.arange(40), {"units": "days since 2000-01-01", "standard_name": "time"})
+    cube = xr.Dataset({"t": (("time", "lat", "lon"), values, {"units": "K"})}, {"time": clock, "lat": lat, "lon": lon})
+    cube.to_netcdf(folder / "t.nc")
+    subprocess.run([*CUBEPORT, "init", str(folder / "i"), "--allow-root", str(folder)], check=True, capture_output=True)
+    subprocess.run([*CUBEPORT, "ingest", str(folder / "t.nc"), "--instance", str(folder / "i")], check=True, capture_output=True)
+    monkeypatch.setenv("CUBEPORT_SERVER__CACHE_BYTES", str(most))
+    process, url = start(folder / "i")
+    try:
+        with httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
+            for place in range(0, 200, 20):
+                query = {"coords": f"POINT({place / 10} {place / 10})", "f": "covjson"}
+                document = client.get("/ogcapi/collections/t/position", params=query).json()
+                assert document["ranges"]["t"]["values"] == pytest.approx(values[:, place, place])
+            metrics = measured(client)
+            kept = [value(metrics, "cubeport_cache_bytes", cache=cache) for cache in ("chunks", "versions")]
+            assert 0 < sum(kept) <= most < values.nbytes
+    finally:
+        stop(process)

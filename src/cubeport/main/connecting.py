@@ -132,4 +132,6 @@ def queries(directory: str | Path = ".", **flags: Any) -> DatasetQueries:
 
     service = open_here(directory, read_only=True, **flags)
     settings = load(directory, read_only=True, **flags)
-    return DatasetQueries(service, queries_of(settings, service, versions_of(service), room_of(settings)), close=service.close)
+    return DatasetQueries(
+        service, queries_of(settings, service, versions_of(settings, service), room_of(settings)), close=service.close
+    )

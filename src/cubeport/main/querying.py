@@ -21,11 +21,12 @@ def room_of(settings: Settings) -> AnswerRoom:
     return AnswerRoom(settings.data_dir / "answers", disk_bytes=settings.limits.answer_files_bytes // settings.server.workers)
 
 
-def versions_of(service: Service) -> OpenedVersions:
-    """Return the opened versions of a process, with its caches."""
+def versions_of(settings: Settings, service: Service) -> OpenedVersions:
+    """Return the opened versions of a process. A quarter of its cache is for them, the rest for decoded chunks."""
     from cubeport.adapters.engines.opened import OpenedVersions
 
-    return OpenedVersions(service.engines)
+    handle_bytes = settings.server.cache_bytes // 4
+    return OpenedVersions(service.engines, handle_bytes=handle_bytes, chunk_bytes=settings.server.cache_bytes - handle_bytes)
 
 
 def queries_of(settings: Settings, service: Service, versions: OpenedVersions, room: AnswerRoom) -> Queries:

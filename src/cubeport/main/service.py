@@ -474,7 +474,7 @@ def _app_parts(settings: Settings, service: Service, children: Children) -> AppP
     locks = service.catalog.parts.named_locks
     assert locks is not None, "a catalog in a folder has them"
     limits = settings.limits
-    versions, room = versions_of(service), room_of(settings)
+    versions, room = versions_of(settings, service), room_of(settings)
     queries = queries_of(settings, service, versions, room)
     pictures = Pictures(queries.versions, most_chunks=limits.map_chunks, most_pixels=limits.map_pixels)
     site = Site(service.public_url, settings.title, settings.description, version("cubeport"))

@@ -435,7 +435,7 @@ class OpenedVersions:
         The largest total size of cached decoded chunks of all versions.
     """
 
-    def __init__(self, engine: ReadsObjects, *, handle_bytes: int = 256 * MIB, chunk_bytes: int = 256 * MIB) -> None:
+    def __init__(self, engine: ReadsObjects, *, handle_bytes: int = 64 * MIB, chunk_bytes: int = 192 * MIB) -> None:
         self._engine = engine
         self._kept: Bounded[tuple[str, str, int, tuple[str, ...]], OpenedVersion] = Bounded(handle_bytes)
         self._chunks: Chunks = Bounded(chunk_bytes)
