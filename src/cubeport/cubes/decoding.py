@@ -36,7 +36,8 @@ def opened(variable: Any, *, name: str, times: bool = False) -> tuple[Any, tuple
     import xarray as xr
 
     attributes = {key: value for key, value in variable.attrs.items() if key not in _REFERENCES}
-    if variable.dtype.kind in "fiu" and not times and not {*_PACKING, "dtype", "_Encoding"} & set(attributes):
+    dates = times and isinstance(units := attributes.get("units"), str) and "since" in units  # what xarray takes for dates
+    if variable.dtype.kind in "fiu" and not dates and not {*_PACKING, "dtype", "_Encoding"} & set(attributes):
         return variable, ()
     bare = variable.copy(deep=False)
     bare.attrs = attributes

@@ -14,6 +14,7 @@ nothing heavy, because the server uses it for every request.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 METADATA = "zarr.json"
@@ -38,6 +39,7 @@ class Key(NamedTuple):
     """The indices of a chunk in the chunk grid, in the order of the array's dimensions; ``None`` for metadata."""
 
 
+@lru_cache(maxsize=16_384)  # an update asks for each key of its version several times
 def parse(text: str) -> Key | None:
     """Return the node and the chunk indices of a key, or ``None`` if *text* does not match the grammar."""
     match = _KEY.fullmatch(text)

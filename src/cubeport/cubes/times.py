@@ -6,6 +6,7 @@ import hashlib
 import re
 import warnings
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -181,14 +182,13 @@ def _counted(numbers: Any, units: str, calendar: CalendarName) -> Numbers | None
 
     They are those of cftime, which makes an object of each number: of 100,000 it takes a quarter of a second.
     """
-    import cftime
     import numpy as np
 
     found = _SINCE.match(units)
     unit = round(_SECONDS.get(found[1].lower(), 0) * 1e6) if found else 0
     if unit == 0 or numbers.dtype.kind not in "iuf":
         return None
-    epoch = cftime.num2date(0, units, calendar, only_use_cftime_datetimes=True)
+    epoch = _epoch(units, calendar)
     if not 1 <= epoch.year <= 9999 or float(np.abs(numbers.astype("float64")).max()) * unit > _FAR_US:
         return None
     whole = np.floor(numbers).astype("int64")
@@ -203,6 +203,13 @@ def _counted(numbers: Any, units: str, calendar: CalendarName) -> Numbers | None
     ordinals += ordinal(first, calendar)
     lowest, highest = (ordinal(Stamp(*date), calendar) for date in ((1, 1, 1), (9999, 12, 30)))
     return ordinals if lowest <= int(ordinals.min()) and int(ordinals.max()) < highest else None
+
+
+@lru_cache(maxsize=256)
+def _epoch(units: str, calendar: CalendarName) -> Any:
+    import cftime
+
+    return cftime.num2date(0, units, calendar, only_use_cftime_datetimes=True)
 
 
 _FAR_US = 10_000 * 366 * DAY_US

@@ -20,10 +20,10 @@ import io
 import os
 import stat
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
@@ -209,16 +209,31 @@ class Writer(StagingArea):
                 files += [path for path in paths if os.lstat(path).st_nlink == 1] if staging.parent else paths
             whole = len(made) + len(files) > _SINGLY
             half = len(files) // 2
-            with ThreadPoolExecutor(_SYNCS) as pool:
-                list(pool.map(partial(self._sync_file, apart=not whole), files[:half]))
-                passing("fsync:half")
-                list(pool.map(partial(self._sync_file, apart=not whole), files[half:]))
-                if not whole:
-                    for _, level in groupby(sorted(made, key=_depth, reverse=True), key=_depth):
-                        list(pool.map(partial(_sync_folder, self.disk), level))
+            sync_file = partial(self._sync_file, apart=not whole)
+            self._each(sync_file, files[:half])
+            passing("fsync:half")
+            self._each(sync_file, files[half:])
+            if not whole:
+                for _, level in groupby(sorted(made, key=_depth, reverse=True), key=_depth):
+                    self._each(partial(_sync_folder, self.disk), list(level))
             if whole:
                 with descriptor(staging.root, FOLDER) as opened:
                     self.disk.sync_all(opened)
+
+    def _each(self, sync: Callable[[str], None], paths: Sequence[str]) -> None:
+        """Call *sync* for each path, in threads that are kept. Every call has returned before the first error is raised."""
+        shares = [paths[n::_SYNCS] for n in range(min(_SYNCS, len(paths)))]
+        running = [self._pool.submit(_call, sync, share) for share in shares[1:]]
+        try:
+            _call(sync, shares[0] if shares else ())
+        finally:
+            wait(running)
+        for each in running:
+            each.result()
+
+    @cached_property
+    def _pool(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(_SYNCS - 1, thread_name_prefix="sync")
 
     def _sync_file(self, path: str, *, apart: bool) -> None:
         with descriptor(path, FILE) as opened:
@@ -655,6 +670,11 @@ def _probe(staging: Path, store: Path) -> None:
             "staging and store must be on the same file system", next_step="mount only one file system below the data folder"
         ) from error
     (store / name).rmdir()
+
+
+def _call(function: Callable[[str], None], paths: Sequence[str]) -> None:
+    for path in paths:
+        function(path)
 
 
 def _depth(folder: str) -> int:

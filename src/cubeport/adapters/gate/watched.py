@@ -19,7 +19,7 @@ from cubeport.adapters.engines.zarrv3 import Grid
 from cubeport.adapters.gate.objects import Objects
 from cubeport.adapters.gate.write import THREADS
 from cubeport.adapters.sandbox import child, wire
-from cubeport.adapters.sources.reading import decoding, is_label, native
+from cubeport.adapters.sources.reading import AXIS_BYTES, decoding, is_label, native
 from cubeport.cubes.keys import METADATA
 from cubeport.errors import SourceRejected
 
@@ -95,7 +95,7 @@ class Watched(BackendArray):
         """Return the variable to describe. Text is already in memory, and labels are read here, once for all that needs them."""
         if self._grid.is_text:
             return self._variable
-        if is_label(self._variable) and not self._apart:
+        if is_label(self._variable, most=AXIS_BYTES) and not self._apart:
             return xr.Variable(self._variable.dims, self._get((slice(None),) * self._variable.ndim), self._variable.attrs)
         return xr.Variable(self._variable.dims, indexing.LazilyIndexedArray(self), self._variable.attrs)
 

@@ -31,7 +31,7 @@ from cubeport.adapters.gate.parent import is_shared, merge, parent_of, shared
 from cubeport.adapters.sandbox import child, wire
 from cubeport.adapters.sources.formats import format_of, scan, stored
 from cubeport.adapters.sources.identity import identity
-from cubeport.adapters.sources.reading import OpenedSource, decoding, load_labels, native
+from cubeport.adapters.sources.reading import AXIS_BYTES, OpenedSource, decoding, load_labels, native
 from cubeport.adapters.sources.series import Part, Parts, in_memory, join, labels_of
 from cubeport.adapters.sources.stored import Stored
 from cubeport.cubes import checks, keys, layout
@@ -96,7 +96,7 @@ def write(request: Mapping[str, Any], context: child.Context) -> dict[str, Any]:
         if (base := request.get("base")) is not None:
             held = parent_of(base, context)
             existing = held.source()
-            load_labels(existing)
+            load_labels(existing, most=AXIS_BYTES)
             _check_sums(existing, found, request, base["on_overlap"])
             new = replace(whole, raw=raw, warnings=())
             steps = tolerance(request.get("normalise", ()))

@@ -1,4 +1,7 @@
-"""HDF5 and NetCDF-4, walked by h5py (:mod:`hdf5walk`) and opened by h5netcdf, which uses the same HDF5."""
+"""HDF5 and NetCDF-4, walked by h5py (:mod:`hdf5walk`) and opened by h5netcdf, which uses the same HDF5.
+
+Plain files, which most are, are opened by h5py alone (:mod:`hdf5plain`), in a third of the time.
+"""
 
 from __future__ import annotations
 
@@ -49,10 +52,15 @@ def open(  # noqa: A001 - every format has it
     source: Input, *, group: str | None = None, wanted: Collection[str] = (), skipped: Collection[str] = ()
 ) -> OpenedSource:
     """Return the file as one lazy source. Dimensions without a scale get the same names as in netCDF."""
-    from cubeport.adapters.sources import hdf5walk
+    from cubeport.adapters.sources import hdf5plain, hdf5walk
 
     path, name = str(source.path), source.name
     driver = hdf5walk.driver_of(source.fd)
+    if not (group or "").strip("/") and not skipped:
+        with opening(name):
+            plain_root = hdf5plain.read(path, driver)
+        if plain_root is not None:
+            return opened(name, plain_root, wanted, skipped, list, group=group)
     options = RAW if driver is None else {**RAW, "driver": driver}
     check_group(name, group, lambda: _groups(path, name, driver))
 

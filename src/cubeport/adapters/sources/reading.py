@@ -39,6 +39,10 @@ _PLACE = re.compile(r"(?:file://|(?<!\w))(?:/[^\s'\"/:,)]+){2,}/?")
 """An absolute path in the error message of a library."""
 
 _LABEL_BYTES = 64 * 2**10
+"""The largest size of a label that every source of a series keeps in memory."""
+
+AXIS_BYTES = 16 * 2**20
+"""The same where there is one source: the axis of two million steps."""
 
 ADD = "cubeport add catalogues files that are not cubes"
 """The next step for a source without a cube."""
@@ -232,17 +236,19 @@ def _with_flags(variable: xr.Variable) -> xr.Variable:
     return named
 
 
-def load_labels(source: OpenedSource) -> None:
-    """Load small one-dimensional variables once: the checks read them many times, and a series after its file may be closed."""
+def load_labels(source: OpenedSource, *, most: int = _LABEL_BYTES) -> None:
+    """Load one-dimensional variables of at most *most* bytes once: the checks read them many times, and a series after its file may
+    be closed.
+    """
     for name, variable in source.raw.variables.items():
-        if is_label(variable):
+        if is_label(variable, most=most):
             with decoding(str(name), source.name):
                 variable.load()
 
 
-def is_label(variable: xr.Variable) -> bool:
-    """Return whether a variable has at most one dimension and is small, as labels are."""
-    return variable.ndim <= 1 and variable.nbytes <= _LABEL_BYTES
+def is_label(variable: xr.Variable, *, most: int = _LABEL_BYTES) -> bool:
+    """Return whether a variable has at most one dimension and *most* bytes, as labels have."""
+    return variable.ndim <= 1 and variable.nbytes <= most
 
 
 def opened(
