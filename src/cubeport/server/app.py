@@ -121,8 +121,7 @@ class App:
             seconds=time.perf_counter() - began,
             request_id=request_id,
         )
-        to_all = _TO_ALL[answer.status == 304]
-        return answer._replace(lines=b"%s%sx-request-id: %s\r\n" % (answer.lines, to_all, request_id.encode()))
+        return answer._replace(lines=b"%s%sx-request-id: %s\r\n" % (answer.lines, _TO_ALL, request_id.encode()))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, also after any error."""
@@ -137,7 +136,9 @@ class App:
         request_id = os.urandom(8).hex()
         viewer = viewing.Viewer(partial(self._audience, scope))
         token = viewing.CURRENT.set(viewer)
-        out = _Outgoing(send, scope["method"], viewer, [*self._cors.headers(scope), (b"x-request-id", request_id.encode())])
+        out = _Outgoing(
+            send, scope["method"], viewer, [*self._cors.headers(scope), *_COMMON, (b"x-request-id", request_id.encode())]
+        )
         try:
             await self._answer({**scope, "cubeport.request_id": request_id}, receive, out)
         except CubeportError as exc:
@@ -303,11 +304,10 @@ class App:
         await out({"type": "http.response.body", "body": content})
 
 
-_OF_BODIES = [
+_COMMON = [
     (b"x-content-type-options", b"nosniff"),
     (b"cross-origin-resource-policy", b"cross-origin"),
 ]
-"""The headers about what browsers may do with the body of an answer. 304 has none."""
 
 _ZARR = "/zarr/{key}"
 _UNUSUAL = KEY_HEADERS | {b"content-length", b"transfer-encoding", b"expect"}
@@ -343,8 +343,7 @@ class _Outgoing:
                 headers = [
                     (name, value.replace(b"public", b"private") if name == b"cache-control" else value) for name, value in headers
                 ]
-            of_bodies = () if self.status == 304 else _OF_BODIES
-            await self._send({**message, "headers": [*headers, *of_bodies, *self._headers]})
+            await self._send({**message, "headers": [*headers, *self._headers]})
         elif self._head and message["type"] == "http.response.body":
             await self._send({**message, "body": b""})
         else:
@@ -373,8 +372,8 @@ class _Cors:
 
 
 _ANY_ORIGIN = [(b"access-control-allow-origin", b"*"), (b"access-control-expose-headers", _EXPOSE_HEADERS)]
-_TO_ALL = lines([*_OF_BODIES, *_ANY_ORIGIN]), lines(_ANY_ORIGIN)
-"""The lines that all answers have, and those that 304 has."""
+_TO_ALL = lines([*_ANY_ORIGIN, *_COMMON])
+"""The lines of every answer to a read, if every origin may read."""
 
 
 def _framework(parts: Parts, traffic: Traffic, probe: about.Probe) -> FastAPI:
