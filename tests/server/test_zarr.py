@@ -28,6 +28,19 @@ def stored(store: Path, key: str) -> bytes:
     return (store / key).read_bytes()
 
 
+@pytest.mark.parametrize("leaf", [".zgroup", ".zattrs", ".zarray", ".zmetadata"])
+def test_what_zarr_python_asks_for_beside_the_root(client: Client, service: FakeService, leaf: str) -> None:
+    for node in ("", "sst/"):
+        answer = client.get(f"/zarr/sea/{node}{leaf}")
+        assert (answer.status_code, answer.json()["kind"]) == (404, "not-found")
+        assert client.head(f"/zarr/sea/{node}{leaf}").status_code == 404
+    assert client.get(f"/zarr/nothing/{leaf}").status_code == 404
+    page = client.get(f"/zarr/sea/{leaf}", headers={"Accept": "text/html"})
+    assert (page.status_code, page.headers["content-type"]) == (404, "text/html; charset=utf-8")
+    service.unpublish("sea")
+    assert client.get(f"/zarr/sea/{leaf}").status_code in (404, 410)
+
+
 class TestBytes:
     def test_every_object_is_served_as_it_lies(self, client: Client, store: Path) -> None:
         keys = [str(path.relative_to(store)) for path in store.rglob("*") if path.is_file()]

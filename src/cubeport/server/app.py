@@ -232,7 +232,9 @@ class App:
         if "cubeport.caller" not in scope:
             self._parts.gatekeeper.check_read(Connection.of(scope))
         address = Address.parse(scope["cubeport.path"])
-        if address.key is None:
+        if address.asks_for_zarr_2 and not browsing.problem_asked(scope):
+            await self._zarr.answer_absent(address, scope, send)
+        elif address.key is None:
             path = f"/zarr/{scope['cubeport.path'].decode('latin-1')}"
             await browsing.answer(self._parts, {**scope, "path": path}, receive, send, self._zarr)
         else:

@@ -59,6 +59,7 @@ _DOCUMENT = 256 << 10
 """The size in bytes of the largest document that is kept."""
 
 _REF = re.compile(r"(?P<id>[a-z0-9][a-z0-9_-]{0,63})(?:@(?P<ref>[a-z0-9][a-z0-9._-]{0,63}?))?(?P<suffix>\.zarr)?", re.ASCII)
+_ZARR_2 = frozenset({".zgroup", ".zattrs", ".zarray", ".zmetadata"})
 _DIGITS = 18
 """How many digits of a byte position are read. No file has so many bytes."""
 type _Take = Callable[[BinaryIO, int, int], Awaitable[FilePart | bytes | bytearray]]
@@ -202,6 +203,11 @@ class Address(NamedTuple):
     key: keys.Key | None
     """The path as a key; ``None`` if it is the path of a group or an array, or empty."""
 
+    @property
+    def asks_for_zarr_2(self) -> bool:
+        """Whether it is that of a document of Zarr v2. Each opening by zarr-python asks for three of them beside ``zarr.json``."""
+        return self.key is None and self.path.rpartition("/")[2] in _ZARR_2
+
     @classmethod
     def parse(cls, raw: bytes) -> Address:
         """Return the address of a raw path. Raises NotFound if the path cannot be one."""
@@ -262,6 +268,10 @@ class ZarrFace:
         if known.visibility not in RESTRICTED:
             self._plans.put(scope["cubeport.path"], plan)
         await self._object(scope, send, plan)
+
+    async def answer_absent(self, address: Address, scope: Scope, send: Send) -> None:
+        """Answer GET and HEAD for something that no version has, without the cost of an exception and of a page for it."""
+        await self._absent(send, self._look(address.name, await self._fresh()), scope)
 
     async def _fresh(self) -> int | None:
         return None if self._freshness is None else await self._freshness()
