@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests import dask_cluster
 
 ROOT = Path(__file__).resolve().parent.parent
 MAKE = """
@@ -70,3 +71,42 @@ def test_fetch_alone_can_fetch(tmp_path: Path) -> None:
     assert cubeport(python, tmp_path, "add", "http://127.0.0.1:9/x.txt", "--key", "x").returncode == 0
     refused = cubeport(python, tmp_path, "fetch", "x")
     assert "not an origin that may be fetched from" in refused.stderr
+
+
+LARGE = """
+import sys
+import numpy as np
+import xarray as xr
+values = np.random.default_rng(1).normal(280, 10, (24, 200, 300))
+xr.Dataset({"t": (("time", "lat", "lon"), values, {"units": "K"})},
+           {"time": ("time", np.arange(24), {"units": "days since 2000-01-01"}),
+            "lat": ("lat", np.linspace(-80, 80, 200), {"units": "degrees_north"}),
+            "lon": ("lon", np.arange(300.0), {"units": "degrees_east"})}).to_netcdf(sys.argv[1])
+"""
+SAME = """
+import sys
+import xarray as xr
+from pathlib import Path
+[version] = Path("data/store/d").iterdir()
+with xr.open_zarr(version / "cube.zarr") as made, xr.open_dataset(sys.argv[1]) as source:
+    assert made.t.values.tobytes() == source.t.values.tobytes()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_dask_alone_ingests_on_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scheduler, worker and the command are of one environment with the extra, as the page on Dask installs it."""
+    python = made(tmp_path, "dask")
+    subprocess.run([python, "-c", LARGE, tmp_path / "large.nc"], check=True)
+    monkeypatch.setattr(dask_cluster, "PROGRAM", str(python.with_name("dask")))
+    assert cubeport(python, tmp_path, "init").returncode == 0
+    with dask_cluster.running(tmp_path / "cluster", 1) as cluster:
+        for name, value in (("EXECUTOR", "dask"), ("DASK_ADDRESS", cluster.address), ("UNIT_BYTES", "2000000")):
+            monkeypatch.setenv(f"CUBEPORT_JOBS__{name}", value)
+        assert "1 workers, 1 threads" in cubeport(python, tmp_path, "doctor", "--all").stdout
+        done = cubeport(python, tmp_path, "ingest", "large.nc", "--id", "d")
+        assert done.returncode == 0, done.stderr
+    subprocess.run([python, "-c", SAME, tmp_path / "large.nc"], check=True, cwd=tmp_path)
+    # Without the cluster the same work is refused: it was the worker that did it.
+    assert "does not answer" in cubeport(python, tmp_path, "ingest", "large.nc", "--id", "e").stderr

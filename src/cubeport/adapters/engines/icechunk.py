@@ -78,8 +78,8 @@ class Writer(StagingArea):
 
     store: Repositories = field(kw_only=True)
     references: Callable[[str], str] = field(kw_only=True)
-    _made: dict[str, str] = field(default_factory=dict, init=False)
-    """The snapshot of each operation that is between :meth:`sync` and its end."""
+    _made: dict[str, tuple[str, icechunk.Repository]] = field(default_factory=dict, init=False)
+    """The snapshot of each operation that is between :meth:`sync` and its end, and the repository in which it was compared."""
 
     @classmethod
     def at(cls, place: Place) -> Writer:
@@ -160,8 +160,9 @@ class Writer(StagingArea):
         for name, content in documents.items():
             _put_document(session, name, content)
         snapshot = self._flush(repository, session, staging)
-        self._check(staging, snapshot, {key: entry for key, (_, entry) in new.items()})
-        self._made[staging.operation_id] = snapshot
+        anew = self._opened(staging, {})
+        self._check(anew, snapshot, {key: entry for key, (_, entry) in new.items()})
+        self._made[staging.operation_id] = snapshot, anew
 
     def _opened(self, staging: Staging, splits: Mapping[str, tuple[int, int]]) -> icechunk.Repository:
         repository = self.store.fresh(staging.dataset_id, splits)
@@ -199,11 +200,9 @@ class Writer(StagingArea):
                     raise
                 return found
 
-    def _check(self, staging: Staging, snapshot: str, entries: Mapping[str, Entry]) -> None:
-        """Compare the size of every new object, and the bytes of all metadata and of a sample of the chunks, in a repository opened
-        anew.
-        """
-        session = repositories.at(self._opened(staging, {}), snapshot)
+    def _check(self, repository: icechunk.Repository, snapshot: str, entries: Mapping[str, Entry]) -> None:
+        """Compare the size of every new object, and the bytes of all metadata and of a sample of the chunks."""
+        session = repositories.at(repository, snapshot)
         if session is None:
             raise StoreUnavailable("The store does not have the snapshot that was sent.", next_step="try again")
         found = repositories.sizes(session, entries)
@@ -229,8 +228,7 @@ class Writer(StagingArea):
         TargetExists
             If the version already exists.
         """
-        snapshot, tag = self._made.pop(staging.operation_id), repositories.tag_of(staging.version_id)
-        repository = self._opened(staging, {})
+        (snapshot, repository), tag = self._made.pop(staging.operation_id), repositories.tag_of(staging.version_id)
         with step("pointer"), repositories.errors("publish a version"):
             try:
                 repository.create_tag(tag, snapshot)
