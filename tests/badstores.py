@@ -1,4 +1,4 @@
-"""Stores and networks that break a promise: a proxy before a good store with one fault, and rclone, a real store that lies."""
+"""Stores and networks that break a promise: a proxy before a good store with one fault, and two real stores that lie."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -190,17 +190,30 @@ NETWORKS: Mapping[str, Fault] = {
 @contextmanager
 def rclone(folder: Path) -> Iterator[ObjectStore]:
     """Run ``rclone serve s3``, which answers 200 to every conditional write and to every range."""
+    words = ["serve", "s3", "--config", "/dev/null", "--auth-key", f"{KEY},{SECRET}", "--addr", "127.0.0.1:{port}"]
+    with _running("rclone", [*words, str(folder)]) as store:
+        yield store
+
+
+@contextmanager
+def localbucket(folder: Path) -> Iterator[ObjectStore]:
+    """Run ``localbucket``, which keeps If-None-Match, ignores If-Match, and removes no list of objects."""
+    with _running("localbucket", ["--port", "{port}", str(folder)]) as store:
+        yield store
+
+
+@contextmanager
+def _running(name: str, words: Sequence[str]) -> Iterator[ObjectStore]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    program = Path(sys.executable).with_name("rclone")
-    command = [program, "serve", "s3", "--config", "/dev/null", "--auth-key", f"{KEY},{SECRET}", "--addr", f"127.0.0.1:{port}"]
-    with subprocess.Popen([*command, folder], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    command = [Path(sys.executable).with_name(name), *(each.format(port=port) for each in words)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             until = time.monotonic() + 30
             while not _listens(port):
-                assert process.poll() is None, "rclone has ended"
-                assert time.monotonic() < until, "rclone did not start"
+                assert process.poll() is None, f"{name} has ended"
+                assert time.monotonic() < until, f"{name} did not start"
                 time.sleep(0.1)
             yield ObjectStore(f"http://127.0.0.1:{port}")
         finally:

@@ -98,6 +98,22 @@ def test_init_refuses_a_store_that_lies_and_makes_nothing(object_store, instance
     assert [each.name for each in tmp_path.iterdir()] == ["config"]
 
 
+@pytest.mark.parametrize(
+    ("store", "lies"),
+    [
+        (badstores.rclone, ["It ignores If-None-Match", "It ignores If-Match", "It does not answer Range"]),
+        (badstores.localbucket, ["It ignores If-Match", "It does not remove objects"]),
+    ],
+    ids=lambda each: getattr(each, "__name__", ""),
+)
+def test_init_refuses_a_real_store_that_lies_and_makes_nothing(instance, tmp_path, tmp_path_factory, capsys, store, lies):
+    with store(tmp_path_factory.mktemp("store")) as running:
+        assert instance(running, running.bucket())("init", str(tmp_path)) == 2
+    said = capsys.readouterr().err
+    assert [each for each in lies if each not in said] == []
+    assert [each.name for each in tmp_path.iterdir()] == ["config"]
+
+
 def test_doctor_repeats_the_trial_and_its_rules_can_be_pasted(object_store, instance, tmp_path, capsys):
     bucket = object_store.bucket()
     command = instance(object_store, bucket)

@@ -50,7 +50,12 @@ def broken_promises(place: S3Place) -> list[str]:
             raise StoreUnavailable(f"Cannot try the store at {place.url}: {why}", next_step="check the profile and the bucket")
         # Read before it changes as well: a cache on the way would otherwise hide every change.
         broken = [*_reads(tried), *_conditions(tried), *_reads(tried)]
-        store.delete(tried.key)
+        try:
+            store.delete(tried.key)
+        except (GenericError, NotSupportedError) as exc:
+            if not broken:  # perhaps only the network failed
+                raise
+            return [*dict.fromkeys(broken), f"It does not remove objects: {reason(exc)}."]
         try:
             store.head(tried.key)
         except FileNotFoundError:
