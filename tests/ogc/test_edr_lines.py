@@ -188,6 +188,32 @@ def test_what_is_no_line_is_400(client: httpx.Client, put: Any, query: dict[str,
     assert client.get(f"{base}/corridor", params={**query, **more}).status_code == 400
 
 
+@pytest.mark.parametrize(
+    ("z", "height", "units", "levels"),
+    [("1000", "10", "hPa", [0]), ("1000", "1000", "hPa", [0, 1]), ("760", "481", "hPa", [0]), ("740", "480", "hPa", [1])],
+)
+def test_a_corridor_has_the_levels_within_half_its_height(
+    client: httpx.Client, put: Any, z: str, height: str, units: str, levels: list[int]
+) -> None:
+    cube = put("pressure-levels")
+    query = {"coords": "LINESTRING(0 20,40 20)", "corridor-width": "100", "width-units": "km", "datetime": "2020-01-01", "z": z}
+    base = f"/ogcapi/collections/{cube.dataset_id}/corridor"
+    answer = client.get(base, params={**query, "corridor-height": height, "height-units": units})
+    assert answer.status_code == 200, answer.text
+    found = {each for each in answer.json()["ranges"]["t"]["values"] if each is not None}
+    row = cube.truth().t.values[0][levels][:, 2]
+    assert found == set(row.ravel().tolist())
+    for wrong, place in (
+        ({"corridor-height": "10"}, "height-units"),
+        ({"corridor-height": "10", "height-units": "m"}, "height-units"),
+        ({"corridor-height": "-1", "height-units": "hPa"}, "corridor-height"),
+        ({"corridor-height": "10", "height-units": "hPa", "z": "500/1000"}, "z"),
+    ):
+        refused = client.get(base, params={**query, **wrong})
+        assert refused.status_code == 400, wrong
+        assert [each["loc"][-1] for each in refused.json()["errors"]] == [place]
+
+
 @pytest.mark.parametrize("more", [{}, {"corridor-width": "0", "width-units": "km"}, {"corridor-width": "1", "width-units": "ft"}])
 def test_a_corridor_needs_its_width(client: httpx.Client, put: Any, more: dict[str, str]) -> None:
     address = f"/ogcapi/collections/{put('south-up').dataset_id}/corridor"

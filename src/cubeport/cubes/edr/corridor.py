@@ -1,10 +1,10 @@
-"""EDR corridor: the cells whose centre is within half a width of a line."""
+"""EDR corridor: the cells whose centre is within half a width of a line, and half a height of a level."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,9 @@ from cubeport.cubes.edr.geometry import canonical, read
 from cubeport.cubes.edr.query import EdrQuery, Parameter, Place
 from cubeport.cubes.edr.radius import Circle
 from cubeport.cubes.part import Deadline
+from cubeport.cubes.selection import Selection, Slice, Subset, Trim
+from cubeport.cubes.windows import Labels, Windows
+from cubeport.errors import InvalidRequest, Problem
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -120,6 +123,42 @@ def _band(place: Place) -> Band:
     return Band(read(place["coords"]), float(place["corridor-width"]) * UNITS[place["width-units"]] / 2)
 
 
+_around = regions.resolving(_band)
+
+
+def _resolve(description: CubeDescription, labels: Labels, selection: Selection, place: Place) -> Windows:
+    """Return the box around the band, between the heights. Raises as :func:`cubeport.cubes.edr.regions.around`."""
+    height, units = place.value("corridor-height"), place.value("height-units")
+    if height is None and units is None:
+        return _around(description, labels, selection, place)
+    z = description.axis_of("z")
+    level = next((each for each in selection.subsets if each.axis == "z"), None)
+    if z is None:
+        raise _wrong("corridor-height", "no-axis", "these data have no levels")
+    if height is None or units is None:
+        raise _wrong("height-units", "missing", "corridor-height and height-units come together")
+    if level is None or not isinstance(level.part, Slice) or len(level.part.values) != 1 or isinstance(level.part.values[0], str):
+        raise _wrong("z", "missing", "corridor-height needs z with one value, the level in the middle of the corridor")
+    middle, half = level.part.values[0], float(height) * _per_unit(units, z.units) / 2
+    band = Subset("z", Trim(middle - half, middle + half))
+    rest = tuple(each for each in selection.subsets if each is not level)
+    return _around(description, labels, replace(selection, subsets=(*rest, band)), place)
+
+
+def _per_unit(units: str, of_axis: str | None) -> float:
+    """Return how many units of the axis one of *units* is. Raises InvalidRequest."""
+    if units == of_axis:
+        return 1.0
+    axis = {"metre": "m", "metres": "m", "meter": "m", "meters": "m"}.get(str(of_axis), of_axis)
+    if units in UNITS and axis in UNITS:
+        return UNITS[units] / UNITS[axis]
+    raise _wrong("height-units", "unknown", f"height-units must be {of_axis}, the units of the levels")
+
+
+def _wrong(name: str, kind: str, words: str) -> InvalidRequest:
+    return InvalidRequest(words, errors=[Problem(("query", name), kind, words)])
+
+
 def _link_variables(description: CubeDescription) -> Mapping[str, Any]:
     z = description.axis_of("z")
     return {"width_units": list(UNITS), "height_units": [z.units] if z is not None and z.units else []}
@@ -137,15 +176,23 @@ def _line(text: str) -> str:
     return found
 
 
+def _units(text: str) -> str:
+    if not 0 < len(text) <= 40:
+        raise ValueError("must be units")
+    return text
+
+
 QUERY = EdrQuery(
     name="corridor",
     text="Values of the cells whose centres are within half a width of a line",
     parameters=(
         Parameter("coords", "LINESTRING(lon lat, …); CRS84", _line),
-        Parameter("corridor-width", "The whole width, above 0; heights are chosen with z", distance),
+        Parameter("corridor-width", "The whole width, above 0", distance),
         Parameter("width-units", ", ".join(UNITS), unit),
+        Parameter("corridor-height", "The whole height around the level z, above 0", distance, required=False),
+        Parameter("height-units", "The units of the levels; m, km, mi or nmi for levels in metres", _units, required=False),
     ),
-    resolve=regions.resolving(_band),
+    resolve=_resolve,
     settle=regions.settling(_band),
     link_variables=_link_variables,
 )
