@@ -49,6 +49,22 @@ DOUBTED = {
 }
 
 
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        (source([np.nan] * 6, "f4"), True),
+        (source([7] * 6, "i2", _FillValue=np.int16(7)), True),
+        (source([7] * 6, "i2", missing_value=np.int16(7), scale_factor=0.1), True),
+        (source([7, 7, 7, 7, 7, 8], "i2", _FillValue=np.int16(7)), False),
+        (source([np.inf] * 6, "f4"), True),
+        (source([0] * 6, "f4"), False),
+    ],
+)
+def test_a_variable_without_any_value_is_named(raw: xr.Dataset, said: bool) -> None:
+    words = [text for kind, text in describe(raw).warnings if kind == "all-missing"]
+    assert [text.startswith("'t' has no finite value in any of its 6 cells") for text in words] == [True] * said
+
+
 @pytest.mark.parametrize("name", DOUBTED)
 def test_the_repair_of_a_warning_makes_the_number_missing_and_the_warning_go(name: str) -> None:
     raw, kind = DOUBTED[name]

@@ -58,7 +58,7 @@ def describe(
     *,
     chunks: Mapping[str, tuple[int, ...]] | None = None,
     fields: Sequence[str] | None = None,
-    ranges: Mapping[str, Values] | None = None,
+    ranges: Mapping[str, Values | None] | None = None,
 ) -> CubeDescription:
     """Return the description of a dataset.
 
@@ -71,7 +71,7 @@ def describe(
     fields
         The data variables to offer together; ``None`` selects those on the axes that most of them share.
     ranges
-        What is known already of the values of some variables. Their values are not read.
+        What is known already of the values of some variables, ``None`` for nothing. Their values are not read.
 
     Raises
     ------
@@ -225,7 +225,7 @@ def _variable(
     name: str,
     found: CubeAxes,
     chunks: Mapping[str, tuple[int, ...]],
-    ranges: Mapping[str, Values],
+    ranges: Mapping[str, Values | None],
     notes: list[tuple[str, str]],
 ) -> Variable:
     variable = raw.variables[name]
@@ -238,6 +238,7 @@ def _variable(
     spread = Spread()
     if role in ("data", "auxiliary") and not is_text(variable):
         known = ranges[name] if name in ranges else _values(seen, own)
+        unread, known = known is None, known or Values()
         spread, far, endless = known if seen.dtype.kind == "f" else known.of_classes()
         if endless:
             words = f"{name!r} has infinite values; JSON has no number for them, so CoverageJSON shows them as missing (null)"
@@ -245,6 +246,9 @@ def _variable(
         if far:
             words = f"{name!r} has values far beyond all others, perhaps a fill value that is not declared; colours leave them out"
             notes.append(("outliers", words))
+        if role == "data" and spread.least is None and not unread and seen.size and seen.dtype.kind in "iuf":
+            words = f"{name!r} has no finite value in any of its {seen.size:,} cells, so maps and tables of it are empty"
+            notes.append(("all-missing", f"{words}; to leave it out, ingest the others with --variables"))
         notes += undeclared(name, variable, spread)
     mapping = variable.attrs.get("grid_mapping")
     return Variable(

@@ -95,14 +95,13 @@ def measure(request: Mapping[str, Any], context: child.Context) -> dict[str, Any
         seen = dataset({name: each.variable() for name, each in watched.items()}, raw.attrs)
         checks.check(seen)  # the first child did this too, but a source may have controlled it
         lengths = {name: grid.chunks for name, grid in arrays.items()}
+        known: dict[str, Values | None] = {}
         if updated is None:
-            known = dict(checked.values)
+            known |= checked.values
         elif in_full:
-            known = updated.values(seen, lengths, checked.values)
-        else:
-            known = {}
+            known |= updated.values(seen, lengths, checked.values)
         if not in_full:  # the least and the greatest value of what nobody has read are unknown
-            known |= dict.fromkeys(pointing, Values())
+            known |= dict.fromkeys(pointing)
         description = describe(seen, chunks=lengths, fields=request["fields"], ranges=known)
         for name, each in watched.items():
             read = each.digest(pool, hashes[name])
