@@ -27,7 +27,7 @@ FILES = {
     "regular 0–360, north-up": "SMALL_total_column_co2.nc",
     "regular, south-up": "coads_sst.nc",
     "regular 0–360, mask": "basin_mask.nc",
-    "ocean, −180–180": "eraint_uvz.nc",
+    "pressure levels, −180–180": "eraint_uvz.nc",
     "regional": "cmems_mod_bal_phy_anfc_P1D.nc",
     "bathymetry": "gebco_2020.nc",
     "365_day, yearly": "CMIP5_rcp8.5_PCP_pctl25_P1Y.nc",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import random
+from collections.abc import Iterator
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -12,11 +13,15 @@ import numpy as np
 import pyproj
 import pytest
 import rasterio
+import xarray as xr
 from owslib.wms import WebMapService
 from owslib.wmts import WebMapTileService
 from tests.families import FAMILIES, positions
 
-from .conftest import Server
+import cubeport
+from cubeport.service.ingestions import FileOptions, IngestionRequest
+
+from .conftest import Server, start, stop
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -268,7 +273,7 @@ GOOD = {"REQUEST": "GetMap", "LAYERS": "t", "STYLES": "", "CRS": "EPSG:4326", "B
         ({"BBOX": "1,2,3"}, None, "four numbers"),
         ({"BBOX": "20,20,-20,-20"}, None, "before"),
         ({"WIDTH": "999999"}, None, "WIDTH"),
-        ({"TIME": "1850-01-01"}, None, "no data"),
+        ({"TIME": "1850-01-01"}, "InvalidDimensionValue", "no data"),
         ({"TIME": "yesterday"}, "InvalidDimensionValue", "TIME"),
         ({"TIME": "2020-01-01,2020-01-03"}, "InvalidDimensionValue", "one value"),
         ({"FORMAT": "image/bmp"}, "InvalidFormat", "image/png"),
@@ -304,3 +309,111 @@ def test_pinned_and_dated_maps_never_change(families: Server) -> None:
     assert "immutable" in dated.headers["cache-control"]
     again = httpx.get(str(dated.request.url), headers={"If-None-Match": dated.headers["etag"]})
     assert again.status_code == 304
+
+
+# --- forecasts --------------------------------------------------------------------------------------------------------
+
+
+def forecasts() -> xr.Dataset:
+    """Three runs of four steps, whose times overlap; each value tells its run, step and cell."""
+    starts, steps = np.array([0.0, 12, 24]), np.array([0.0, 6, 12, 18])
+    number = np.arange(3)[:, None, None, None] * 100 + np.arange(4)[:, None, None] * 10 + np.arange(6).reshape(2, 3)
+    hours = {"units": "hours since 2020-01-01", "standard_name": "time"}
+    return xr.Dataset(
+        {"t": (("run", "step", "lat", "lon"), number.astype("f4"), {"units": "K", "coordinates": "valid"})},
+        {
+            "run": ("run", starts, hours | {"standard_name": "forecast_reference_time"}),
+            "step": ("step", steps, {"units": "hours", "standard_name": "forecast_period"}),
+            "valid": (("run", "step"), starts[:, None] + steps, hours),
+            "lat": ("lat", [50.0, 40], {"units": "degrees_north", "standard_name": "latitude"}),
+            "lon": ("lon", [0.0, 10, 20], {"units": "degrees_east", "standard_name": "longitude"}),
+        },
+    )
+
+
+def stamp(hour: float) -> str:
+    return f"2020-01-0{1 + int(hour) // 24}T{int(hour) % 24:02}:00:00Z"
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    root = tmp_path_factory.mktemp("runs") / "instance"
+    cubeport.Catalog.create(root).close()
+    file = root.parent / "runs.nc"
+    forecasts().to_netcdf(file)
+    with cubeport.connect(root) as service:
+        done = service.ingest_here(IngestionRequest(dataset_id="runs"), FileOptions(files=(str(file),)))
+        assert done.status == "completed", done.error
+    process, url = start(root)
+    yield Server(url, root, process)
+    stop(process)
+
+
+def test_the_times_of_forecasts_animate_and_the_run_is_chosen(runs: Server) -> None:
+    """TIME is when a forecast holds; ``reference_time`` is its run, by default the newest that has the time (12-111r1)."""
+    service, truth = WebMapService(f"{runs.url}/wms/runs", version="1.3.0"), forecasts()
+    layer = service["t"]
+    assert set(layer.dimensions) == {"time", "reference_time"}
+    hours, starts = np.unique(truth.valid.values), truth.run.values
+    assert layer.timepositions == [stamp(hour) for hour in hours]
+    assert layer.dimensions["reference_time"]["values"] == [stamp(hour) for hour in starts]
+    assert layer.dimensions["reference_time"]["default"] == "2020-01-02T00:00:00Z"
+    assert layer.defaulttimeposition == "2020-01-02T18:00:00Z"
+    asked = {
+        "SERVICE": "WMS", "VERSION": "1.3.0", "REQUEST": "GetFeatureInfo", "LAYERS": "t", "QUERY_LAYERS": "t", "STYLES": "",
+        "CRS": "CRS:84", "BBOX": "-5,35,25,55", "WIDTH": "3", "HEIGHT": "2",
+    }  # fmt: skip
+
+    def values(**more: str) -> list[float]:
+        cells = [runs.get("/wms/runs", **asked, **more, I=str(i), J=str(j)).json() for j in range(2) for i in range(3)]
+        return [each["features"][0]["properties"]["value"] for each in cells]
+
+    for hour in hours:
+        wanted: list[float] = []
+        for at in [at for at, begin in enumerate(starts) if 0 <= hour - begin <= 18]:
+            wanted = truth.t.values[at, int(hour - starts[at]) // 6].ravel().tolist()
+            run = stamp(starts[at])
+            assert values(TIME=stamp(hour), DIM_REFERENCE_TIME=run) == values(TIME=stamp(hour), REFERENCE_TIME=run) == wanted
+        assert values(TIME=stamp(hour)) == wanted, "the newest run"
+        assert values(TIME=f"{stamp(hour)}/{stamp(hour)}") == wanted, "QGIS asks for frames by their intervals"
+    assert values() == truth.t.values[2, 3].ravel().tolist()
+    assert values(DIM_REFERENCE_TIME=stamp(0)) == truth.t.values[0, 3].ravel().tolist()
+    assert values(DIM_REFERENCE_TIME=stamp(0), DIM_STEP="6") == truth.t.values[0, 1].ravel().tolist()
+    wrong = runs.get("/wms/runs", **asked, I="0", J="0", TIME=stamp(0), DIM_REFERENCE_TIME=stamp(24))
+    assert wrong.status_code == 404
+    assert 'code="InvalidDimensionValue"' in wrong.text
+
+
+def test_tiles_of_forecasts_have_both_dimensions(runs: Server) -> None:
+    layer, truth = WebMapTileService(f"{runs.url}/wmts/runs")["t"], forecasts()
+    assert set(layer.dimensions) == {"Time", "reference_time"}
+    template, seen = layer.resourceURLs[0]["template"], set()
+    place = {"TileMatrixSet": "WebMercatorQuad", "TileMatrix": 3, "TileRow": 2, "TileCol": 4}
+    for run, step in ((0, 1), (1, 2), (2, 0)):
+        names = {"Time": stamp(truth.valid.values[run, step]), "reference_time": stamp(truth.run.values[run])}
+        address = template
+        for name, value in {**names, **place}.items():
+            address = address.replace(f"{{{name}}}", str(value))
+        tile = httpx.get(address, trust_env=False)
+        assert tile.status_code == 200, tile.text
+        kvp = {"SERVICE": "WMTS", "VERSION": "1.0.0", "REQUEST": "GetTile", "LAYER": "t", "STYLE": "default"}
+        same = runs.get("/wmts/runs", **kvp, **{each.upper(): str(value) for each, value in {**names, **place}.items()})
+        assert tile.content == same.content
+        seen.add(tile.content)
+    assert len(seen) == 3, "each run and step has its own colours"
+
+
+def test_a_run_is_selected_by_its_date_in_coverages(runs: Server) -> None:
+    truth = forecasts().t.values
+    for subset, wanted in (
+        ('run("2020-01-01T12:00:00Z"),step(6)', truth[1, 1]),
+        ("run(12),step(6)", truth[1, 1]),
+        ("run(*),step(0)", truth[2, 0]),
+        ("run(2020-01-02),step(0)", truth[2, 0]),
+    ):
+        found = runs.json("/ogcapi/collections/runs/coverage", subset=subset, f="json")
+        assert found["ranges"]["t"]["values"] == wanted.ravel().tolist(), subset
+    span = runs.json("/ogcapi/collections/runs/coverage", subset='run("2020-01-01T06":*),step(0)', f="json")
+    assert [each["ranges"]["t"]["values"] for each in span["coverages"]] == truth[1:, 0].reshape(2, 6).tolist()
+    assert runs.get("/ogcapi/collections/runs/coverage", subset='run("2020-01-03")').status_code == 404
+    assert runs.get("/ogcapi/collections/runs/coverage", subset='run("soon")').status_code == 400

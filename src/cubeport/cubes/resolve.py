@@ -32,6 +32,7 @@ from cubeport.cubes.selection import (
     parse_datetime,
     stamp_at,
 )
+from cubeport.cubes.times import decode, is_time_units
 from cubeport.cubes.windows import (
     UNKNOWN,
     IndexRange,
@@ -137,6 +138,19 @@ def axis_named(description: CubeDescription, name: str) -> Axis | None:
             native = description.spatial.family == "projected" and kind in ("x", "y") and name.lower() not in ("x", "y", "e", "n")
             return None if native else found
     return None
+
+
+def run_times(description: CubeDescription, axis: Axis, labels: Labels) -> Array | None:
+    """Return the starts of forecasts as numbers of :func:`~cubeport.cubes.selection.order`; ``None`` for other labels."""
+    import numpy as np
+
+    values, temporal = labels.values.get(axis.name), description.temporal
+    if values is None or axis.standard_name != "forecast_reference_time" or axis is time_axis(description):
+        return None
+    if values.dtype.kind not in "iuf" or not is_time_units(axis.units):
+        return None
+    calendar = (canonical(temporal.calendar) if temporal is not None else None) or "standard"
+    return np.array([order(each) for each in decode(values, axis.units or "", calendar, name=axis.name)], "int64")
 
 
 def turns(description: CubeDescription, axis: Axis) -> bool:
@@ -396,6 +410,9 @@ class _Resolver:
     def _on_axis(self, axis: Axis, subset: Subset) -> tuple[IndexRange, ...]:
         match subset.part:
             case Latest():
+                runs = run_times(self.description, axis, self.labels)
+                if runs is not None:
+                    return _runs([int(runs.argmax())])
                 if not self._is_time(axis):
                     self._problem("subset", "malformed", f"only time has a latest value, not {axis.name}")
                     return ()
@@ -411,6 +428,9 @@ class _Resolver:
             if any(end is None and given is not None for end, given in zip(ends, (low, high), strict=True)):
                 return ()
             return self._in_time(axis, Period(*ends), "subset")
+        runs = run_times(self.description, axis, self.labels)
+        if runs is not None and (isinstance(low, str) or isinstance(high, str)):
+            return self._started(runs, [(low, high)])
         if isinstance(low, str) or isinstance(high, str) or self._values(axis).dtype.kind not in "iuf":
             self._problem("subset", "malformed", f"{axis.name}(low:high) needs numbers and an axis of numbers")
             return ()
@@ -434,6 +454,9 @@ class _Resolver:
                 raise boxes.Outside
             return _runs(sorted({match[0] for match in matches}))
         if any(isinstance(point, str) for point in points):
+            runs = run_times(self.description, axis, self.labels)
+            if runs is not None:
+                return self._started(runs, [(point, point) for point in points])
             self._problem("subset", "malformed", f"{axis.name} has numbers")
             return ()
         found_runs = [self._holding(axis, float(point)) for point in points]
@@ -441,6 +464,31 @@ class _Resolver:
             return (found_runs[0],)
         # Several values keep the labels and the order of the store. Shifted one by one, longitudes would jump.
         return _runs(sorted({run.start for run in found_runs}))
+
+    def _started(self, runs: Array, spans: Sequence[tuple[Point | None, Point | None]]) -> tuple[IndexRange, ...]:
+        """Return the forecasts that started in the spans, ends included. Raises Outside for a span without one."""
+        import numpy as np
+
+        calendar = self.description.temporal.calendar if self.description.temporal else "standard"
+        taken: set[int] = set()
+        for low, high in spans:
+            inside = np.ones(runs.shape, "bool")
+            for point, side in ((low, 0), (high, 1)):
+                if point is None:
+                    continue
+                instant = self._time(point)
+                if instant is None:
+                    return ()
+                try:
+                    at = in_utc(instant, calendar)
+                except ValueError as error:
+                    self._problem("subset", "invalid-period", f"subset: {error}")
+                    return ()
+                inside &= runs <= last_of(at) if side else runs >= first_of(at)
+            if not inside.any():
+                raise boxes.Outside
+            taken |= set(np.flatnonzero(inside).tolist())
+        return _runs(sorted(taken))
 
     def _between(self, axis: Axis, low: float, high: float) -> tuple[IndexRange, ...]:
         return _runs(boxes.between(self._cells(axis), low, high).tolist())

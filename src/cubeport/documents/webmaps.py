@@ -30,11 +30,16 @@ class Dimension:
     default: str
     extent: str | None = None
     """Evenly spaced times as ``start/end/step``."""
+    listed: bool = True
+    """Whether capabilities list it. The steps of forecasts are not listed, because the run and the time decide them."""
 
     @property
     def values(self) -> str:
-        """The values for the capabilities of a WMS: an interval of even times, otherwise all labels."""
-        return self.extent or ",".join(self.labels)
+        """The values for the capabilities of a WMS: an interval of even times, otherwise all labels.
+
+        They are separated by commas (06-042, table C.2), so a comma in a text is written as in addresses.
+        """
+        return self.extent or ",".join(each.replace("%", "%25").replace(",", "%2C") for each in self.labels)
 
     @property
     def identifier(self) -> str:
@@ -237,7 +242,18 @@ def _wmts_dimension(dimension: Dimension) -> Element:
 def _parameter(dimension: Dimension) -> str:
     """Return the URL parameter of OGC API Tiles for a label of the dimension."""
     hole = f"{{{dimension.identifier}}}"
-    return f"datetime={hole}" if dimension.name == "time" else f"subset={dimension.axis}({hole})"
+    if dimension.name == "time":
+        return f"datetime={hole}"
+    quote = "" if all(map(_is_number, dimension.labels)) else "%22"
+    return f"subset={dimension.axis}({quote}{hole}{quote})"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _matrix_set(name: str) -> Element:

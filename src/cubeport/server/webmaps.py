@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
+from urllib.parse import unquote
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter
@@ -26,7 +27,7 @@ from cubeport.errors import CubeportError, InvalidRequest, NotFound, Problem
 from cubeport.server import html, incoming, negotiation, problems, replies
 from cubeport.server.openapi import READ, described
 from cubeport.server.parts import Reads
-from cubeport.service.pictures import MOST_SIDE, PictureQuery, Pictures
+from cubeport.service.pictures import MOST_SIDE, RUN, PictureQuery, Pictures
 
 PNG = "image/png"
 _LISTED_LABELS = 2_000
@@ -78,6 +79,10 @@ class TileRequest(incoming.Model):
     TILEROW: Annotated[str | None, Field(description="From the top")] = None
     TILECOL: Annotated[str | None, Field(description="From the left")] = None
     TIME: Annotated[str | None, Field(description="One step. Default: the newest up to now")] = None
+
+
+_TAKEN = frozenset(name.lower() for name in (*MapRequest.model_fields, *TileRequest.model_fields))
+"""Names of parameters: an axis with such a name, as ``height``, is requested as ``DIM_`` and its name only."""
 
 
 class _Refused(Exception):
@@ -146,6 +151,8 @@ class WebMaps:
             )
             place = next((str(each.loc[-1]) for each in error.errors), None)
             code = {"crs": "InvalidCRS", "datetime": "InvalidDimensionValue", "subset": "InvalidDimensionValue"}.get(place or "")
+            if isinstance(error, NotFound) and error.members.get("what") == "data":  # a time or a run without data
+                code = "InvalidDimensionValue"
             return Response(refuse(code, place, words), problems.status_of(type(error)), media_type=webmaps.XML)
 
     # --- WMS ------------------------------------------------------------------------------------------------------------
@@ -198,18 +205,30 @@ class WebMaps:
             found |= _datetime(given.get("time", ""))
         for each in dimensions:
             plain = each.name.lower()
-            key = plain if plain in ("time", "elevation") or plain in given else f"dim_{plain}"
+            key = plain if plain in ("time", "elevation") or (plain in given and plain not in _TAKEN) else f"dim_{plain}"
+            own = f"dim_{each.axis.lower()}"
+            if each.name == RUN and key not in given and own in given:
+                key = own  # by its name in the store
             text = given.get(key, "")
             if text in ("", "current", "default"):
                 continue
             # QGIS asks for each frame of an animation by its interval, unless it is told otherwise: its first step is drawn.
-            if "," in text or ("/" in text and each.name != "time"):
+            if "%" in text and (whole := unquote(text)) in self._labels(shown, field, each):
+                text = whole
+            several = "," in text or ("/" in text and each.name != "time")
+            if several and text not in self._labels(shown, field, each):
                 raise _Refused(f"{key.upper()} takes one value: a map shows one slice", "InvalidDimensionValue", key)
             if each.name == "time":
                 found |= _datetime(text)
+            elif each.name == RUN:
+                subsets.append(Subset(each.axis, Slice((text if "-" in text else _label(text),))))
             else:
                 subsets.append(Subset(each.axis, Slice((_label(text),))))
         return found | ({"subsets": tuple(subsets)} if subsets else {})
+
+    def _labels(self, shown: PublishedView, field: str, dimension: webmaps.Dimension) -> tuple[str, ...]:
+        found = self._pictures.dimensions(shown, field, most=_LISTED_LABELS)
+        return next((each.labels for each in found if each.axis == dimension.axis), ())
 
     def _drawn(self, request: Request, shown: PublishedView, query: PictureQuery) -> Response:
         dated = query.selection.datetime is not None or shown.description.temporal is None
@@ -318,7 +337,9 @@ class WebMaps:
                         systems=_systems(coverage),
                         palette=look.palette,
                         palettes=tuple(palettes()),
-                        dimensions=tuple(self._pictures.dimensions(coverage, name, most=_LISTED_LABELS)),
+                        dimensions=tuple(
+                            each for each in self._pictures.dimensions(coverage, name, most=_LISTED_LABELS) if each.listed
+                        ),
                         legend=f"{self._url}/datasets/{shown.dataset_name}/legend?properties={name}",
                         map_tiles=f"{self._url}/ogcapi/collections/{coverage.coverage_name}/map/tiles",
                     )

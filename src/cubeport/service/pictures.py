@@ -17,9 +17,9 @@ from cubeport.cubes.part import Opened
 from cubeport.cubes.pictures.looks import Look, look_of, palettes
 from cubeport.cubes.pictures.places import CRS84, Canvas, Places, locate
 from cubeport.cubes.pictures.png import png
-from cubeport.cubes.resolve import resolve
+from cubeport.cubes.resolve import resolve, run_times
 from cubeport.cubes.selection import Selection, order
-from cubeport.cubes.windows import IndexRange, Window, Windows, count, time_axis
+from cubeport.cubes.windows import UNKNOWN, IndexRange, Window, Windows, count, time_axis
 from cubeport.documents.texts import PublishedView
 from cubeport.documents.webmaps import Dimension
 from cubeport.errors import InvalidRequest, NotFound, Problem, TooLarge
@@ -38,6 +38,8 @@ MOST_CHUNKS = 1024
 _PLACES_BYTES = 64 * 1024 * 1024
 """The memory for cached pixel positions, in bytes. The next step of a series needs the same positions."""
 _SECONDS = 30.0
+RUN = "reference_time"
+"""The name of the start of forecasts as a dimension of maps, as meteorological services have it (OGC 12-111r1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +165,9 @@ class Pictures:
     def dimensions(self, shown: PublishedView, field: str, *, most: int = 0) -> list[Dimension]:
         """Return the axes of a field that are not axes of the map, each with its labels and its default.
 
+        Forecasts that have a time for each run and step have the dimensions ``time``, with the times of all runs, and
+        ``reference_time``; without a run, a map shows the newest forecast of a time.
+
         Parameters
         ----------
         most
@@ -182,20 +187,29 @@ class Pictures:
             description.axis(str(each)).dimension for each in (description.spatial.y, description.spatial.x)
         )
         time, temporal = time_axis(description), description.temporal
+        chosen = _slices(opened, field, across, Selection())
         found = []
-        for dimension, place in _slices(opened, field, across, Selection()).items():
+        within = _times_within(opened, across)
+        if within is not None and set(within) <= set(chosen):
+            found.append(_valid_times(opened, within, chosen, most))
+        for dimension, place in chosen.items():
             axis = next((each for each in description.axes if each.dimension == dimension and not each.scalar), None)
             if axis is None or opened.shape(field)[opened.dimensions(field).index(dimension)] == 0:
                 continue
             labels = _labels(opened, dimension, range(min(axis.size, most)))
             step = temporal.counted_step if temporal is not None and axis is time and axis.size > 1 else None
             extent = f"{temporal.start}/{temporal.end}/{step}" if temporal is not None and step is not None else None
-            kind = "time" if axis is time else "elevation" if axis.kind == "z" else axis.name
+            # Of two vertical axes, one can be the elevation.
+            kind = "time" if axis is time else "elevation" if axis is description.axis_of("z") else axis.name
             if kind == axis.name and kind.lower() in ("time", "elevation") and axis is not time:
                 kind = f"axis_{axis.name}"  # such names are for dates and for heights (06-042, annex C); these labels are neither
-            units = "ISO8601" if kind == "time" else axis.units or ""
+            if is_run := run_times(description, axis, opened.labels()) is not None:
+                kind = RUN
+            dated = kind == "time" or is_run
+            units, symbol = ("ISO8601", None) if dated else (axis.units or "", axis.units)
             default = _labels(opened, dimension, (place,))[0]
-            found.append(Dimension(kind, axis.name, units, None if kind == "time" else axis.units, labels, default, extent))
+            listed = within is None or dimension not in within or is_run
+            found.append(Dimension(kind, axis.name, units, symbol, labels, default, extent, listed))
         return found
 
     def look(self, shown: PublishedView, selection: Selection | None = None) -> tuple[str, Look]:
@@ -356,7 +370,10 @@ def _slices(opened: Opened, field: str, across: Sequence[str], selection: Select
     """
     description = opened.description
     wished = _wished(opened, field, selection)
-    chosen: dict[str, int] = {} if wished is None else _dated(opened, wished, across)
+    if selection.datetime is None and (within := _times_within(opened, across)) is not None:
+        chosen = _latest(opened, wished, within)
+    else:
+        chosen = {} if wished is None else _dated(opened, wished, across)
     time = time_axis(description)
     for dimension, size in zip(opened.dimensions(field), opened.shape(field), strict=True):
         if dimension in across or dimension in chosen:
@@ -422,6 +439,54 @@ def _dated(opened: Opened, wished: Windows, across: Sequence[str]) -> dict[str, 
     return {each: int(indices[first]) for each, indices in found.items()}
 
 
+def _times_within(opened: Opened, across: Sequence[str]) -> tuple[str, ...] | None:
+    """Return the dimensions of times that are not an axis, if none of them is a dimension of the map: runs and steps."""
+    temporal = opened.description.temporal
+    if temporal is None or not temporal.dimensions or set(temporal.dimensions) & set(across):
+        return None
+    return temporal.dimensions
+
+
+def _latest(opened: Opened, wished: Windows | None, within: Sequence[str]) -> dict[str, int]:
+    """Return the run and the step of the last time that is not in the future, otherwise of the first; of runs, the newest."""
+    import numpy as np
+
+    temporal = opened.description.temporal
+    assert temporal is not None
+    times = opened.labels().values[temporal.axis]
+    along = [
+        wished.along[each].indices() if wished is not None and each in wished.along else np.arange(size)
+        for each, size in zip(within, times.shape, strict=True)
+    ]
+    some = times[np.ix_(*along)]
+    places = np.argwhere(some != UNKNOWN)
+    if not len(places):
+        return {}
+    labels = some[tuple(places.T)]
+    past = labels <= _now()
+    apart = -labels if past.any() else labels
+    starts = {each.dimension for each in opened.description.axes if _is_run(each)}
+    run = next((at for at, each in enumerate(within) if each in starts), 0)
+    kept = np.flatnonzero(past) if past.any() else np.arange(len(labels))
+    first = kept[np.lexsort((-places[kept, run], apart[kept]))[0]]
+    return {each: int(indices[at]) for each, indices, at in zip(within, along, places[first], strict=True)}
+
+
+def _valid_times(opened: Opened, within: Sequence[str], chosen: Mapping[str, int], most: int) -> Dimension:
+    """Return the dimension of the times of all runs and steps."""
+    import numpy as np
+
+    from cubeport.cubes.selection import stamp_at
+
+    temporal = opened.description.temporal
+    assert temporal is not None
+    times = opened.labels().values[temporal.axis]
+    labels = np.unique(times[times != UNKNOWN])[:most]
+    default = int(times[tuple(chosen[each] for each in within)])
+    shown = "" if default == UNKNOWN else str(stamp_at(default))
+    return Dimension("time", temporal.axis, "ISO8601", None, tuple(str(stamp_at(int(each))) for each in labels), shown)
+
+
 def _is_run(axis: Axis) -> bool:
     return axis.standard_name == "forecast_reference_time"
 
@@ -429,12 +494,15 @@ def _is_run(axis: Axis) -> bool:
 def _newest(opened: Opened, time: Axis) -> int:
     import numpy as np
 
+    labels = np.atleast_1d(opened.labels().values[time.name])
+    past = np.nonzero(labels <= _now())[0]
+    return int(past[-1]) if past.size else 0
+
+
+def _now() -> int:
     from cubeport.cubes.calendars import parse_stamp
 
-    labels = np.atleast_1d(opened.labels().values[time.name])
-    today = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    past = np.nonzero(labels <= order(parse_stamp(today, "standard")))[0]
-    return int(past[-1]) if past.size else 0
+    return order(parse_stamp(datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), "standard"))
 
 
 def _placed(look: Look, values: Array | None, begins: tuple[int, ...], places: Places, canvas: Canvas) -> Array:
@@ -477,8 +545,9 @@ def _labels(opened: Opened, dimension: str, places: Iterable[int]) -> tuple[str,
     known = opened.labels().values
     if axis is None or axis.name not in known:
         return tuple(map(str, places))
-    values = known[axis.name]
-    if time_axis(opened.description) is axis:
+    runs = run_times(opened.description, axis, opened.labels())
+    values = known[axis.name] if runs is None else runs
+    if runs is not None or time_axis(opened.description) is axis:
         from cubeport.cubes.selection import stamp_at
 
         return tuple(str(stamp_at(int(values[at]))) for at in places)
