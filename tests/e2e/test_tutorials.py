@@ -167,3 +167,24 @@ def test_the_page_on_tables_works_as_written(tmp_path: Path) -> None:
 
 def test_the_page_on_scale_computes_what_it_prints(tmp_path: Path) -> None:
     assert Follower(tmp_path).follow("explanation/scale.md") == 1
+
+
+@pytest.mark.parametrize("page", ["calendars", "gate"])
+def test_an_explanation_is_true_as_written(tmp_path: Path, page: str) -> None:
+    assert Follower(tmp_path).follow(f"explanation/{page}.md") >= 1
+
+
+def test_one_record_is_on_every_face_as_written(tmp_path: Path) -> None:
+    page = "explanation/one-idea.md"
+    reader = Follower(tmp_path)
+    found = {each.title: each for each in blocks(page) if each.title}
+    (tmp_path / "make.py").write_text(found["make.py"].text)
+    *begin, last = found["begin"].text.strip().splitlines()
+    assert last.startswith("cubeport serve")
+    reader.run(found["begin"]._replace(text="\n".join(begin)))
+    process, url = start(tmp_path / "climate")
+    try:
+        reader.replace = {"http://127.0.0.1:8000": url}
+        assert reader.follow(page) == 2
+    finally:
+        stop(process)

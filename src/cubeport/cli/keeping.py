@@ -31,7 +31,7 @@ def register(app: typer.Typer) -> None:
     export.command("openlineage")(export_openlineage)
     export.command("intake")(export_intake)
     export.command("urls")(export_urls)
-    app.add_typer(export, name="export", help="Export records.")
+    app.add_typer(export, name="export", help="Write datasets and records in forms of other tools.")
 
 
 def init(
