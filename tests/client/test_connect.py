@@ -87,7 +87,7 @@ def test_a_part_is_cut_by_the_service_and_has_the_source_s_values(port: Port, ro
     wanted = wanted.sel(lat=slice(-5, 15), lon=slice(180, 190))
     np.testing.assert_array_equal(loaded.sst, wanted.sst)
     np.testing.assert_array_equal(loaded.lat, wanted.lat)
-    assert part.cost()["cells"] == wanted.sst.size
+    assert part.price()["cells"] == wanted.sst.size
     np.testing.assert_array_equal(xr.open_dataset(part.save(tmp_path / "part.nc"), engine="h5netcdf").sst, wanted.sst)
     rows = part.save(tmp_path / "part.csv").read_text().splitlines()
     assert len(rows) >= wanted.sst.size

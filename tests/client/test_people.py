@@ -94,7 +94,34 @@ class TestParts:
         by_server, by_zarr = part.load("server"), part.load("zarr")
         np.testing.assert_array_equal(np.ravel(by_server.sst), np.ravel(by_zarr.sst))
         np.testing.assert_allclose(np.ravel(by_server.lon), np.ravel(by_zarr.lon))
-        assert by_server.sst.size == part.cost()["cells"]
+        assert by_server.sst.size == part.price()["cells"]
+
+    def test_a_part_is_saved_as_zarr_and_shown(self, port: Port, whole: xr.Dataset, tmp_path: Path) -> None:
+        part = port["sea"].select(variables="sst", time="2020-01-02", level=10.0)
+        saved = xr.open_zarr(part.save(tmp_path / "part.zarr"))
+        np.testing.assert_array_equal(np.ravel(saved.sst), np.ravel(whole.sst[1, 1]))
+        with pytest.raises(InvalidRequest, match="exists"):
+            part.save(tmp_path / "part.zarr")
+        with pytest.raises(InvalidRequest, match=r"\.zarr"):
+            part.save(tmp_path / "part.txt")
+        assert part.map().content[:4] == b"\x89PNG"
+        assert "2020-01-02" in part.map().address
+        series = port["sea"].select(variables="sst", at=(-130.0, 5.0), level=0.0)
+        assert series.plot().content.startswith(b"<svg")
+        with pytest.raises(InvalidRequest, match="one place"):
+            part.plot()
+        with pytest.raises(InvalidRequest, match="box"):
+            series.map()
+
+    def test_a_line_crosses_cells_of_the_source(self, port: Port, whole: xr.Dataset) -> None:
+        line = [(-130.0, 5.0), (-129.0, 5.0)]
+        for along in (line, {"type": "LineString", "coordinates": line}, "LINESTRING(-130 5,-129 5)"):
+            part = port["sea"].select(variables="sst", time="2020-01-01", level=0.0, along=along)
+            assert float(np.ravel(part.load().sst)[0]) == float(whole.sst[0, 0, 3, 1])
+        with pytest.raises(InvalidRequest, match="hides cells"):
+            part.load("zarr")
+        with pytest.raises(InvalidRequest, match="line"):
+            port["sea"].select(along=[(1.0, 2.0)])
 
     def test_a_level_and_a_place_are_those_of_the_source(self, port: Port, whole: xr.Dataset) -> None:
         np.testing.assert_array_equal(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import re
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -99,6 +101,7 @@ class Dataset:
         level: float | str | None = None,
         at: Sequence[float] | None = None,
         area: Any = None,
+        along: Any = None,
         **axes: float | str,
     ) -> Selection:
         """Select a part of the dataset, without reading it. The service cuts it out, by the same rules as for all its faces.
@@ -117,17 +120,20 @@ class Dataset:
             Longitude and latitude in degrees: the cell that contains the place.
         area
             A polygon: well-known text, or anything with ``__geo_interface__``. Cells whose centre is outside are missing.
+        along
+            A line: well-known text, pairs of longitude and latitude, or anything with ``__geo_interface__``. Selects the cells that
+            it crosses, in its order.
         axes
             One label of each other axis: ``member=3``.
 
         Raises
         ------
         InvalidRequest
-            If more than one of *box*, *at* and *area* is given, or one of them is not valid.
+            If more than one of *box*, *at*, *area* and *along* is given, or one of them is not valid.
         """
         names = (variables,) if isinstance(variables, str) else variables
-        if sum(each is not None for each in (box, at, area)) > 1:
-            raise InvalidRequest("select takes one of box, at and area.")
+        if sum(each is not None for each in (box, at, area, along)) > 1:
+            raise InvalidRequest("select takes one of box, at, area and along.")
         if box is not None and len(box) != 4:
             raise InvalidRequest("box takes west, south, east, north in degrees.")
         if at is not None and len(at) != 2:
@@ -135,7 +141,8 @@ class Dataset:
         subset = ",".join(f"{name}({_label(value)})" for name, value in axes.items()) or None
         words = ",".join(names) if names is not None else None
         whole = f"{self.id}@{self.version}"
-        if at is None and area is None and level is None and subset is None:
+        placed = at is not None or area is not None or along is not None
+        if not placed and level is None and subset is None:
             query = {
                 "bbox": ",".join(repr(float(each)) for each in box) if box is not None else None,
                 "datetime": time,
@@ -143,7 +150,7 @@ class Dataset:
             }
             return Selection(self, f"/datasets/{whole}/download", query, form="format")
         query = {"datetime": time}
-        if at is None and area is None:
+        if not placed:
             kind = "coverage"
             levels = f"z({_label(level)})" if level is not None else None
             query |= {
@@ -152,8 +159,12 @@ class Dataset:
                 "subset": ",".join(each for each in (levels, subset) if each) or None,
             }
         else:
-            kind = "position" if at is not None else "area"
-            coords = f"POINT({float(at[0])!r} {float(at[1])!r})" if at is not None else _well_known(area)
+            if at is not None:
+                kind, coords = "position", f"POINT({float(at[0])!r} {float(at[1])!r})"
+            elif area is not None:
+                kind, coords = "area", _well_known(area)
+            else:
+                kind, coords = "trajectory", _line(along)
             query |= {
                 "coords": coords,
                 "parameter-name": words,
@@ -353,7 +364,7 @@ class Selection:
         """Return the address of this part in the form *f* (``netcdf``, ``csv``). It always returns the same values."""
         return self._session.address(self._path, **{self._form: f}, **self._query)
 
-    def cost(self) -> Mapping[str, Any]:
+    def price(self) -> Mapping[str, Any]:
         """Return the number of cells and bytes, without reading any value."""
         estimate: Mapping[str, Any] = self._session.json(self._path, **{self._form: "netcdf"}, **self._query, estimate="true")
         return estimate
@@ -378,7 +389,7 @@ class Selection:
         """
         xarray = _xarray()
         if way == "cheaper":
-            way = "server" if self.cost()["allowed"] else "zarr"
+            way = "server" if self.price()["allowed"] else "zarr"
         if way == "zarr":
             return self._through_zarr(xarray)
         content = self._session.get(self._path, {**self._query, self._form: "netcdf"})
@@ -388,9 +399,11 @@ class Selection:
 
     def _through_zarr(self, xarray: Any) -> xr.Dataset:
         """Return the part, read from the chunks. The windows of the estimate cut each dimension and shift the longitudes."""
-        if self._path.endswith("/area"):
-            raise InvalidRequest("An area hides cells of its box, so it is read by the server.", next_step="load(way='server')")
-        windows: Mapping[str, Sequence[Sequence[float]]] = self.cost()["windows"]
+        if self._path.endswith(("/area", "/trajectory")):
+            raise InvalidRequest(
+                "An area or a line hides cells of its box, so it is read by the server.", next_step="load(way='server')"
+            )
+        windows: Mapping[str, Sequence[Sequence[float]]] = self.price()["windows"]
         whole = self._data.open()
         names = self._query.get("variables") or self._query.get("properties") or self._query.get("parameter-name")
         cut = whole[names.split(",")] if names else whole
@@ -414,13 +427,76 @@ class Selection:
 
         return pd.read_csv(io.BytesIO(self._session.get(self._path, {**self._query, self._form: "csv"})))
 
+    def map(self, time: str | None = None, *, width: int = 800) -> Picture:
+        """Return a map of the first variable of this part at one time. A notebook shows it.
+
+        Parameters
+        ----------
+        time
+            Default: the time of this part, if it is one.
+
+        Raises
+        ------
+        InvalidRequest
+            If this part is a place, an area or a line, or has several times and none of them is named.
+        """
+        if "coords" in self._query:
+            raise InvalidRequest("A map shows a box.", next_step="select(box=(west, south, east, north)).map()")
+        query = {
+            "properties": self._first(),
+            "datetime": time or self._query.get("datetime"),
+            "bbox": self._query.get("bbox"),
+            "subset": self._query.get("subset"),
+            "width": width,
+        }
+        data = self._data
+        return data._picture(f"/ogcapi/collections/{data.id}@{data.version}/map", query, "image/png")  # noqa: SLF001
+
+    def plot(self) -> Picture:
+        """Return a plot of the first variable of this part at its place, over its time. A notebook shows it.
+
+        Raises
+        ------
+        InvalidRequest
+            If this part is no place.
+        """
+        found = re.fullmatch(r"POINT\((\S+) (\S+)\)", self._query.get("coords") or "")
+        if found is None:
+            raise InvalidRequest("A plot shows one place.", next_step="select(at=(longitude, latitude)).plot()")
+        query = {
+            "at": f"{found[1]},{found[2]}",
+            "v": self._first(),
+            "t": self._query.get("datetime"),
+            "z": self._query.get("z"),
+            "subset": self._query.get("subset"),
+        }
+        data = self._data
+        return data._picture(f"/datasets/{data.id}@{data.version}/plot", query, "image/svg+xml")  # noqa: SLF001
+
+    def _first(self) -> str | None:
+        names = self._query.get("variables") or self._query.get("properties") or self._query.get("parameter-name")
+        return names.split(",")[0] if names else None
+
     def save(self, path: str | Path) -> Path:
-        """Download this part to *path*, as NetCDF or CSV according to the suffix, and return the path."""
+        """Download this part to *path*, as NetCDF, CSV or a Zarr folder according to the suffix, and return the path.
+
+        Raises
+        ------
+        InvalidRequest
+            If the suffix is another one, or a Zarr folder of that name exists.
+        """
         target = Path(path)
-        f = {".nc": "netcdf", ".csv": "csv"}.get(target.suffix)
+        f = {".nc": "netcdf", ".csv": "csv", ".zarr": "zarr"}.get(target.suffix)
         if f is None:
-            raise InvalidRequest(f"{target.name} ends in neither .nc nor .csv.", next_step="save('part.nc')")
-        target.write_bytes(self._session.get(self._path, {**self._query, self._form: f}))
+            raise InvalidRequest(f"{target.name} does not end in .nc, .csv or .zarr.", next_step="save('part.nc')")
+        if f == "zarr" and target.exists():
+            raise InvalidRequest(f"{target} exists, and a Zarr folder is written anew.", next_step="save it under another name")
+        content = self._session.get(self._path, {**self._query, self._form: f})
+        if f == "zarr":
+            with zipfile.ZipFile(io.BytesIO(content)) as packed:
+                packed.extractall(target)
+        else:
+            target.write_bytes(content)
         return target
 
 
@@ -450,6 +526,17 @@ def _label(value: float | str | None) -> str:
 
 def _listed(names: str | Sequence[str] | None) -> str | None:
     return names if names is None or isinstance(names, str) else ",".join(names)
+
+
+def _line(along: Any) -> str:
+    """Return a line as well-known text. Raises InvalidRequest."""
+    if isinstance(along, str):
+        return along
+    shape = along if isinstance(along, Mapping) else getattr(along, "__geo_interface__", None)
+    points = along if shape is None else shape["coordinates"] if shape.get("type") == "LineString" else ()
+    if not isinstance(points, Sequence) or len(points) < 2 or any(len(each) < 2 for each in points):
+        raise InvalidRequest("along takes a line: well-known text, pairs of longitude and latitude, or a GeoJSON LineString.")
+    return f"LINESTRING({','.join(f'{float(x)!r} {float(y)!r}' for x, y, *_ in points)})"
 
 
 def _well_known(area: Any) -> str:
