@@ -233,7 +233,8 @@ class TestAwaited:
                 assert name in dir(made), name
 
         async def work() -> tuple[list[str], Any, Any, str]:
-            port = cubeport.aconnect(url)
+            port = await cubeport.aconnect(url)
+            assert cubeport.aconnect(url).__class__ is port.__class__
             ids = [each.id async for each in port.search("air")]
             data = await port.get("sea")
             cube = await data.open()

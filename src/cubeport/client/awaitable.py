@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
 from functools import partial
 from typing import Any, ClassVar
 
@@ -98,6 +98,11 @@ class AsyncPort(_Twin):
     """
 
     _made: ClassVar[Mapping[str, Callable[[Any], Any]]] = {"get": AsyncDataset, "ingest": AsyncDataset}
+
+    def __await__(self) -> Generator[Any, None, AsyncPort]:
+        """Return the port itself, so that ``await cubeport.aconnect(url)`` works too. No request is made."""
+        return self
+        yield  # what awaits needs a generator
 
     def search(self, *arguments: Any, **options: Any) -> AsyncIterator[AsyncDataset]:
         """Yield the matching published datasets; see :meth:`cubeport.client.Port.search`."""
