@@ -178,8 +178,8 @@ def test_each_plugin_kind_is_asked_for_or_refused() -> None:
 
 FIELDS: dict[type[BaseModel], tuple[str, ...]] = {
     # What the values of each model are called where they are read.
-    IngestionRequest: ("request",),
-    FileOptions: ("options",),
+    IngestionRequest: ("request", "ingestion"),  # an ingestion gives attributes and append_dim of both
+    FileOptions: ("options", "ingestion"),
     DatasetTemplate: ("template", "fields", "wanted.template", "wanted.fields"),
     IngestionRules: ("fields.ingestion", "template.ingestion", "wanted.fields.ingestion"),
     LayoutRules: ("fields.layout", "template.layout"),

@@ -171,7 +171,7 @@ def test_a_writer_cut_off_commits_nothing_and_the_next_one_goes_on(
             for number in range(CUTS):
                 before = check(service, place, seen)
                 send(float(2 * number))
-                time.sleep(dice.uniform(0.1, 1.0) * whole)
+                time.sleep(dice.uniform(0.05, 0.7) * whole)
                 machine.cut()
                 began = time.monotonic()
                 options = FileOptions(files=(str(made(tmp_path / "near.nc", float(2 * number + 1))),))
