@@ -40,10 +40,10 @@ def branch(names: Names, beginning: str, *, most: int) -> Branch:
     if len(some) <= most:
         return Branch(some)
     whole: tuple[Name, ...] = ()
-    found = _below(names, beginning, first=some[:1])
-    if found and found[0] == beginning:
+    found = _below(names, beginning, first=some[:2])
+    if found and found[0][0] == beginning:
         whole, found = some[:1], found[1:]
-    return Branch(whole, tuple(_forked(names, each) for each in found))
+    return Branch(whole, tuple(_forked(names, longer) if only is None else only for longer, only in found))
 
 
 def parent(names: Names, beginning: str) -> str:
@@ -55,31 +55,34 @@ def parent(names: Names, beginning: str) -> str:
     return ""
 
 
-def _below(names: Names, beginning: str, *, most: int = 100, first: Sequence[Name] = ()) -> list[str]:
-    """Return the beginnings that are one character longer. The beginning itself comes first if it is the id of a dataset.
+def _below(names: Names, beginning: str, *, most: int = 100, first: Sequence[Name] = ()) -> list[tuple[str, str | None]]:
+    """Return the beginnings that are one character longer, each with the id of its dataset if it has only one.
+
+    The beginning itself comes first if it is the id of a dataset.
 
     Parameters
     ----------
     first
-        The first name below the beginning, if it is known.
+        The first two names below the beginning, if they are known.
     """
-    found: list[str] = []
+    found: list[tuple[str, str | None]] = []
     start = beginning
     while len(found) < most:
-        first = first or names(between=(start, beginning + _BEHIND), limit=1)
-        if not first:
-            break
-        found.append(first[0][0][: len(beginning) + 1])
+        two = first or names(between=(start, beginning + _BEHIND), limit=2)
         first = ()
-        start = found[-1] + (_BEHIND if len(found[-1]) > len(beginning) else _FIRST)
+        if not two:
+            break
+        longer = two[0][0][: len(beginning) + 1]
+        only = len(two) < 2 or longer == beginning or not two[1][0].startswith(longer)
+        found.append((longer, two[0][0] if only else None))
+        if len(two) < 2:
+            break
+        start = longer + (_BEHIND if len(longer) > len(beginning) else _FIRST)
     return found
 
 
 def _forked(names: Names, beginning: str) -> str:
-    """Return the beginning, extended up to the character at which ids differ; the whole id if there is only one."""
-    some = names(between=(beginning, beginning + _BEHIND), limit=2)
-    if len(some) == 1:
-        return some[0][0]
-    while len(found := _below(names, beginning, most=2, first=some[:1])) == 1 and found[0] != beginning:
-        beginning = found[0]
+    """Return the beginning of several ids, extended up to the character at which they differ."""
+    while len(found := _below(names, beginning, most=2)) == 1 and found[0][0] != beginning:
+        beginning = found[0][0]
     return beginning
