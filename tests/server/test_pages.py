@@ -341,7 +341,7 @@ class TestFailures:
         assert document.json()["title"] in page.text
         assert page.headers["x-request-id"] in page.text
 
-    def test_alternatives_are_links(self, service: FakeService, engine: FakeEngine) -> None:
+    def test_alternatives_are_buttons(self, service: FakeService, engine: FakeEngine) -> None:
         from cubeport.errors import TooLarge
 
         class Narrow:
@@ -360,7 +360,8 @@ class TestFailures:
         with Client(App(make_parts(service, engine, queries=Narrow()))) as client:
             page = client.get("/ogcapi/collections/sea/coverage", headers=BROWSER)
         assert page.status_code == 413
-        assert f'<a href="{URL}/ogcapi/collections/sea/coverage?datetime=2020&amp;f=netcdf">Less &lt;time&gt;</a>' in page.text
+        where = f"{URL}/ogcapi/collections/sea/coverage?datetime=2020&amp;f=netcdf"
+        assert f'<a class="button" href="{where}">Less &lt;time&gt;</a>' in page.text
 
 
 class TestWords:
