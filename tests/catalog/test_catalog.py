@@ -78,7 +78,7 @@ def test_a_catalog_is_made_once_and_opened_again(catalog):
 def test_a_folder_without_a_catalog_is_none(tmp_path):
     with pytest.raises(NotACatalog) as caught:
         cubeport.Catalog.open(tmp_path)
-    assert caught.value.next_step == "cubeport init"
+    assert caught.value.next_step == f"cubeport init {tmp_path}"
 
 
 def test_a_creation_that_was_killed_is_gone_on_with(tmp_path):

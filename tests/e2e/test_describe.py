@@ -59,6 +59,11 @@ def test_every_face_shows_it_at_once_and_no_version_is_made(server: Server) -> N
     detail = server.json("/datasets/lcc")
     assert (detail["license"], detail["attribution"]) == ("CC-BY-4.0", "Thanks")
 
+    doubtful = httpx.patch(f"{server.url}/datasets/lcc", json={"license": "mine"}, trust_env=False).json()
+    assert [each["kind"] for each in doubtful["warnings"]] == ["unknown-licence"]
+    known = httpx.patch(f"{server.url}/datasets/lcc", json={"license": "CC-BY-4.0"}, trust_env=False).json()
+    assert known["warnings"] == []
+
     answer = httpx.patch(f"{server.url}/datasets/lcc", json={"title": "Conic", "keywords": ["a", "b"]}, trust_env=False)
     assert answer.status_code == 200, answer.text
     assert (answer.json()["dataset_name"], answer.json()["keywords"], answer.json()["attribution"]) == (

@@ -186,7 +186,9 @@ def test_a_job_is_left_to_the_server_and_told_in_words(made: Callable[..., Path]
     try:
         accepted = here("ingest", "sst", "--async", "--instance", root)
         assert accepted.returncode == 0, accepted.stderr
-        job = re.fullmatch(r"sst: accepted as ([0-9a-f]{32}); the server of the instance does it\.\n", accepted.stdout)
+        job = re.fullmatch(
+            r"sst: accepted as ([0-9a-f]{32}); a running server of the instance \(cubeport serve\) does it\.\n", accepted.stdout
+        )
         assert job, accepted.stdout
         assert f"next: cubeport jobs {job[1][:8]} --follow" in accepted.stderr
         ended = here("jobs", job[1][:8], "--follow", "--instance", root)

@@ -93,6 +93,14 @@ def test_it_is_frozen(instance: Path) -> None:
         loaded.server.port = 1  # type: ignore[misc]
 
 
+def test_a_block_of_the_wrong_shape_or_with_an_odd_key_names_its_keys(instance: Path) -> None:
+    write(instance, "webhooks: []\nschedule: {when: daily}\n")
+    assert sorted(refusal(instance)) == [
+        "config/service.yaml:1:1: webhooks: should be a mapping (key: value) with origins, targets",
+        "config/service.yaml:2:12: schedule.when: is unknown; there are enabled, timezone",
+    ]
+
+
 def test_all_problems_are_told_at_once_each_at_its_place(instance: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(instance, "titel: x\nserver:\n  prot: 80\n  workers: 0\nengine: zar\nschedule: {timezone: Mars/Base}\n")
     monkeypatch.setenv("CUBEPORT_LIMITS__CHUNKS", "many")

@@ -146,7 +146,7 @@ def test_gc_tells_what_retention_takes(root: Path, capsys: pytest.CaptureFixture
         assert len({each["path"] for each in found}) == 2
     assert run(["-i", str(root), "--json", "usage"]) == 0
     usage = json.loads(capsys.readouterr().out)
-    assert [each["state"] for each in usage["datasets"][0]["versions"]] == ["retained", "retained"]
+    assert [each["state"] for each in usage["datasets"][0]["versions"]] == ["retained", "latest"]
 
 
 def test_bytes_of_a_purge_stay_for_the_grace_and_then_go(root: Path) -> None:

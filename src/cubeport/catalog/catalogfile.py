@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -112,7 +113,8 @@ def catalog_file(root: Path) -> CatalogFile:
     """Return the contents of ``.cubeport/catalog.yaml``. Raises NotACatalog, NewerModel, InvalidConfiguration."""
     path = root / MARK / CATALOG_FILE
     if not path.is_file():
-        raise NotACatalog(f"{root} is not a catalog.", next_step="cubeport init")
+        place = "" if root == Path.cwd() else f" {shlex.quote(str(root))}"
+        raise NotACatalog(f"{root} is not a catalog.", next_step=f"cubeport init{place}")
     document = strictyaml.read(path, f"{MARK}/{CATALOG_FILE}")
     if isinstance(document.value, dict) and isinstance(written := document.value.get("format"), int) and written > FORMAT:
         raise NewerModel(f"The catalog has format {written}; this release knows up to {FORMAT}.", next_step="upgrade cubeport")

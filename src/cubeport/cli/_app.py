@@ -142,7 +142,10 @@ def _cubeport(
     if ctx.invoked_subcommand is None:
         sys.stdout.write(_help.FIRST)
     else:
+        from cubeport.catalog.disk.locks import doing
+
         ctx.obj.command = ctx.invoked_subcommand
+        doing(ctx.invoked_subcommand)
 
 
 _GLOBAL = frozenset({"instance", "url", "json", "user", "no_plugins", "quiet", "verbose", "no_progress"})

@@ -13,7 +13,7 @@ from cubeport.cli import _output, records
 from cubeport.cli._app import group
 from cubeport.cli._session import Session, current
 from cubeport.cli._verbs import whole_ref, whole_version
-from cubeport.documents.licences import doubt, in_words
+from cubeport.documents.licences import in_words
 from cubeport.errors import RecordNotFound, Usage
 
 if TYPE_CHECKING:
@@ -145,7 +145,9 @@ def _told(found: Mapping[str, Any]) -> str:
         lines += [f"variable {variable['name']}: {name} {pair[0]} → {pair[1]}" for name, pair in variable["form"].items()]
         if variable["changed"]:
             steps, largest = variable["steps"], variable["largest"]
-            where = f" in {steps['count']} steps, {steps['first']} … {steps['last']}" if steps is not None else ""
+            where = "" if steps is None else f" in 1 step, {steps['first']}"
+            if steps is not None and steps["count"] > 1:
+                where = f" in {steps['count']} steps, {steps['first']} … {steps['last']}"
             most = f"; largest difference {largest['absolute']:g}" if largest is not None else ""
             lost = f"; {variable['became_missing']} became missing" if variable["became_missing"] else ""
             lines.append(f"variable {variable['name']}: {variable['changed']} values changed{where}{most}{lost}")
@@ -201,8 +203,8 @@ def describe(
     words = (
         f"{dataset_id} has new texts: {', '.join(texts)}." if changed else f"Nothing changed: {dataset_id} has these texts already."
     )
-    if (warning := doubt(license, document["license_url"])) is not None:
-        session.warn([warning])
+    if texts.keys() & {"license", "license_url"}:
+        session.warn(each["message"] for each in document["warnings"])
     session.result(document, words)
 
 
@@ -374,7 +376,7 @@ def _facts(document: dict[str, Any]) -> str:
         "license": in_words(document["license"], document["license_url"]),
         "attribution": document["attribution"],
         "versions": f"{len(document['versions'])}; newest {newest['version_id'][:8]} of {newest['created_at']}" if newest else None,
-        "warnings": [each["message"] for each in newest.get("warnings") or ()] if newest else None,
+        "warnings": [each["message"] for each in (*document["warnings"], *((newest.get("warnings") or ()) if newest else ()))],
         "links": {
             each["rel"]: each["href"]
             for each in document["links"]

@@ -544,7 +544,9 @@ def _report(session: Session, done: Document) -> int:
         session.result(done, f"{name}: would {done['plan']['action']}: {done['plan']['reason']}.")
         return 0
     if done["status"] in ("accepted", "running", "retrying"):
-        session.result(done, f"{name}: {done['status']} as {done['ingestion_id']}; the server of the instance does it.")
+        session.result(
+            done, f"{name}: {done['status']} as {done['ingestion_id']}; a running server of the instance (cubeport serve) does it."
+        )
         session.note(f"next: cubeport jobs {done['ingestion_id'][:8]} --follow")
         return 0
     if done["error"] is not None:

@@ -65,7 +65,7 @@ def sync(
         {"kind": "SyncList", "items": items}, lambda: _output.table(rows, ("dataset", "status", "action", "reason", "delta"))
     )
     if not names:
-        session.note("No dataset is due." if due else "No template says how to follow its source.")
+        session.note("No dataset is due." if due else "No dataset has a template that says how to follow its source (sync).")
     return 1 if failed is not None else 0
 
 

@@ -46,7 +46,9 @@ def bind(parameters: type[BaseModel], given: Mapping[str, Any], called: str, *, 
     try:
         bound = parameters.model_validate(dict(given)).model_dump(mode="json")
     except ValidationError as exc:
-        problems = [Problem(("params", *each["loc"]), each["type"], each["msg"]) for each in exc.errors()]
+        problems = [
+            Problem(("params", *each["loc"]), each["type"], each["msg"].removeprefix("Value error, ")) for each in exc.errors()
+        ]
         words = "; ".join(f"{'.'.join(map(str, each.loc[1:])) or 'parameters'}: {each.message}" for each in problems[:5])
         raise InvalidRequest(f"{called} cannot take these parameters: {words}", errors=problems, next_step=next_step) from None
     return {name: value for name, value in bound.items() if value is not None}

@@ -17,7 +17,7 @@ from cubeport.catalog.forms.canonical import Timestamp
 from cubeport.cubes import calendars, periods
 from cubeport.cubes.description import Axis, BoundingBox, CubeDescription, Temporal
 from cubeport.documents import geozarr
-from cubeport.documents.licences import UNSTATED
+from cubeport.documents.licences import UNSTATED, doubt
 from cubeport.documents.texts import Provider, PublishedView
 
 CRS84 = "OGC:CRS84"
@@ -199,6 +199,8 @@ class DatasetDetail(DatasetSummary):
     license_url: str | None
     sync: Sync
     created_at: Timestamp
+    warnings: tuple[dict[str, str], ...] = ()
+    """Kind and message of what its texts leave open, such as a licence that programs do not know."""
 
 
 class ExtentDocument(NativeDocument):
@@ -306,6 +308,7 @@ def detail(shown: PublishedView, public_url: str, *, versions: Sequence[Version]
         license_url=texts.license_url,
         sync=sync or Sync(kind="static", execution="append"),
         created_at=shown.created_at,
+        warnings=tuple({"kind": "unknown-licence", "message": each} for each in [doubt(texts.license, texts.license_url)] if each),
     )
 
 

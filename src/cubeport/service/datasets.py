@@ -161,7 +161,11 @@ class Datasets:
             raise _no_dataset(dataset_id)
         version_id = self._version_id(found, name if at else "latest", unpublished=unpublished)
         if version_id is None:
-            raise NotFound(f"Dataset {dataset_id!r} has no version {name[:80] or 'latest'!r}.", what="version")
+            raise NotFound(
+                f"Dataset {dataset_id!r} has no version or tag {name[:80] or 'latest'!r}.",
+                what="version",
+                next_step=f"cubeport versions {dataset_id}",
+            )
         row = self._backend.rows.get(VERSION, version_id)
         return self._shown(found, dataset_id, row, pinned=bool(at) and name != "latest", unpublished=unpublished)
 

@@ -59,7 +59,11 @@ def choose(
     request, scope = ingestion.request, wanted.scope
     if dataset is None or head is None:
         if request.mode == "update" and wanted.template is None:
-            raise NotFound(f"There is no dataset {wanted.dataset_id!r} to update.", what="dataset", next_step="use mode create")
+            raise NotFound(
+                f"There is no dataset {wanted.dataset_id!r} to update.",
+                what="dataset",
+                next_step=f"make it: cubeport ingest FILES --id {wanted.dataset_id} (mode create in a request)",
+            )
         return IngestionPlan(action="create", reason="the dataset does not exist yet"), scope
     held = head.coverage.get("temporal")
     base = head.version_id

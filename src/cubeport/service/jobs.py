@@ -181,7 +181,12 @@ class Jobs:
             if tables >= TABLES:
                 raise QueueFull(f"{TABLES} tables are waiting already.", limit=TABLES, next_step="try again later")
         elif len(unfinished) - tables >= self._queue:
-            raise QueueFull(f"{self._queue} ingestions are waiting.", setting="jobs.queue", limit=self._queue)
+            raise QueueFull(
+                f"{self._queue} ingestions are waiting or running, which is the limit.",
+                setting="jobs.queue",
+                limit=self._queue,
+                next_step="try again when one has ended (cubeport jobs), or raise jobs.queue",
+            )
 
     def again(self, job: TableJob) -> Work:
         """Put a table that has ended back into the queue, as the same job. Raises NotFound, QueueFull."""

@@ -63,6 +63,7 @@ class VersionUsage:
 
     version_id: str
     state: str
+    """As in the list of versions: ``latest``, ``head``, ``retained``, ``removed`` or ``missing``."""
     created_at: str
     size_bytes: int
     own_bytes: int
@@ -258,7 +259,8 @@ class Retention:
         used = []
         for version, stored in sorted(versions, key=lambda each: each[0].seq):
             size, own = occupied.versions.get(version.version_id, (0, 0))
-            used.append(VersionUsage(version.version_id, stored, timestamp(version.created_at), size, own, size - own))
+            named = stored if status == "deleted" else _named(state, version.version_id, stored)
+            used.append(VersionUsage(version.version_id, named, timestamp(version.created_at), size, own, size - own))
         return DatasetUsage(state.texts.dataset_id, status, occupied.size_bytes, tuple(used))
 
     def _own(self, dataset_id: str, versions: Sequence[VersionState]) -> dict[str, int]:
@@ -278,6 +280,12 @@ def removed(row: Row) -> Row:
         return row
     version = VersionState.model_validate(row.document).model_copy(update={"removed_at": now()})
     return replace(row, document=version.model_dump(mode="json"), state="removed")
+
+
+def _named(state: DatasetState, version_id: str, stored: str) -> str:
+    if stored != "retained":
+        return stored
+    return "latest" if version_id == state.latest else "head" if version_id == state.head else stored
 
 
 def document(usage: DiskUsage) -> dict[str, Any]:

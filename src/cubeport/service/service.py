@@ -545,7 +545,7 @@ class Service:
             raise NotFound(
                 f"There is no dataset {dataset_id!r} yet, only the template with that id.",
                 what="dataset",
-                next_step=f"`cubeport ingest {dataset_id}` makes it",
+                next_step=f"`cubeport ingest {dataset_id}{_first(templates[dataset_id])}` makes it",
             )
         dataset = self._datasets.get(dataset_id)
         template = templates.get(dataset.state.source_dataset_id or "")
@@ -946,3 +946,8 @@ def _place(cursor: str | None) -> tuple[int, str] | None:
         return None if cursor is None else cursors.read_place(cursor)
     except ValueError as exc:
         raise InvalidCursor("The cursor does not belong to this list.") from exc
+
+
+def _first(template: DatasetTemplate) -> str:
+    """Return the flag that the first ingestion of a template needs."""
+    return "" if template.period_type in ("none", "climatology") else " --start PERIOD"

@@ -181,6 +181,16 @@ def _write_note(path: Path, text: str) -> None:
             os.close(fd)
 
 
+_DOING: list[str] = []
+"""The command of this process, if it is told."""
+
+
+def doing(command: str) -> None:
+    """Say which command this process runs, for the notes of its locks: its arguments are not looked at."""
+    _DOING[:] = [command]
+    _note_of.cache_clear()
+
+
 @functools.lru_cache(1)
 def _note_of(pid: int) -> dict[str, Any]:
     try:
@@ -188,7 +198,7 @@ def _note_of(pid: int) -> dict[str, Any]:
     except KeyError:
         user = str(os.getuid())
     # Only the program and the command, because later arguments can contain private values.
-    command = [Path(sys.argv[0]).name or "python", *(word for word in sys.argv[1:2] if not word.startswith("-"))]
+    command = [Path(sys.argv[0]).name or "python", *([_DOING[-1]] if _DOING else [])]
     return {
         "pid": pid,
         "host": socket.gethostname(),

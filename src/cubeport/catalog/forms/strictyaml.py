@@ -122,14 +122,24 @@ def explain(error: Mapping[str, Any], known: Mapping[Loc, Iterable[str]]) -> str
     where = ".".join(str(part) for part in loc)
     match error["type"]:
         case "extra_forbidden":
-            return f"{where}: is unknown" + suggestion(str(loc[-1]), known.get(loc[:-1], ()))
+            others = list(known.get(loc[:-1], ()))
+            near = suggestion(str(loc[-1]), others)
+            few = f"; there are {', '.join(others)}" if not near and 0 < len(others) <= _FEW else ""
+            return f"{where}: is unknown{near or few}"
         case "literal_error":
             choices = re.findall(r"'([^']*)'", error["ctx"]["expected"])
             given = str(error["input"])[:80]
             return f"{where}: {given!r} is not one of {', '.join(choices)}" + suggestion(given, choices)
         case "missing":
             return f"{where}: is required"
+        case "model_type" | "dict_type" | "mapping_type" | "model_attributes_type":
+            keys = ", ".join(sorted(known.get(loc, ())))
+            return f"{where}: should be a mapping (key: value)" + (f" with {keys}" if keys else "")
     return f"{where}: {error['msg'].removeprefix('Value error, ')}"
+
+
+_FEW = 12
+"""Up to how many keys are listed where none is like the given one."""
 
 
 def suggestion(given: str, choices: Iterable[str]) -> str:

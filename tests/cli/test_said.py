@@ -1,0 +1,114 @@
+"""What the commands of datasets say where something is busy, missing or doubtful: found by using them."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.e2e.test_update import save
+
+import cubeport
+from cubeport.main import prepare
+from cubeport.service.ingestions import IngestionRequest
+
+CUBEPORT = [sys.executable, "-m", "cubeport"]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An instance with three versions of x, the first of which is published again, and a deleted dataset y."""
+    folder = tmp_path_factory.mktemp("said")
+    prepare(folder / "i")
+    with cubeport.connect(folder / "i") as service:
+        for dataset_id in ("x", "y"):
+            first = service.ingest_here(IngestionRequest(dataset_id=dataset_id), save(folder / "first.nc", [0, 1, 2]))
+            assert first.status == "completed", first.error
+        service.delete("y")
+        fixed = IngestionRequest(dataset_id="x", mode="update", on_overlap="replace")
+        assert service.ingest_here(fixed, save(folder / "fixed.nc", [1], add=0.5)).status == "completed"
+        assert service.ingest_here(fixed, save(folder / "more.nc", [3])).status == "completed"
+        first_id = service.versions("x")[-1][0].version_id
+        service.rollback("x", to=first_id)
+    return folder / "i"
+
+
+def run(root: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [*CUBEPORT, "--no-progress", "-i", str(root), *words]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, timeout=120, check=False)
+
+
+def test_usage_names_the_published_version(root: Path) -> None:
+    with cubeport.connect(root) as service:
+        states = {used.dataset_id: [each.state for each in used.versions] for used in service.usage().datasets}
+    assert states == {"x": ["latest", "retained", "retained"], "y": ["retained"]}
+
+
+def test_a_difference_in_one_step_is_told_as_one(root: Path) -> None:
+    with cubeport.connect(root) as service:
+        _, second, first = (each.version_id for each, _ in service.versions("x"))
+    assert re.search(r"t: \d+ values changed in 1 step, 2000-\S+;", run(root, "diff", "x", first, second).stdout)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "advice"),
+    [
+        ("diff x 1 latest", 3, "cubeport versions x"),
+        ("update nope {root}/../first.nc", 3, "cubeport ingest FILES --id nope"),
+        ("sync --all --plan", 0, "No dataset has a template that says how to follow its source (sync)."),
+    ],
+)
+def test_what_is_missing_is_named_with_the_command_that_helps(root: Path, words: str, code: int, advice: str) -> None:
+    said = run(root, *words.format(root=root).split())
+    assert (said.returncode, advice in said.stderr) == (code, True), said
+
+
+def test_a_template_without_a_dataset_is_named_with_the_flag_that_it_needs(root: Path) -> None:
+    template = root / "config/datasets/daily.yaml"
+    template.write_text(
+        "id: daily\ntitle: T\nperiod_type: daily\nsource: {kind: files, paths: [/data/x.nc]}\nsync: {kind: temporal}\n"
+    )
+    assert "`cubeport ingest daily --start PERIOD` makes it" in run(root, "sync", "daily").stderr
+
+
+def test_a_full_queue_names_its_setting(root: Path) -> None:
+    with cubeport.connect(root, jobs__queue=1, sources__roots=[str(root.parent)]) as service:
+        template = root / "config/datasets/queued.yaml"
+        template.write_text(f"id: queued\ntitle: T\nperiod_type: daily\nsource: {{kind: files, paths: [{root.parent}/first.nc]}}\n")
+        waiting = service.ingest(IngestionRequest(dataset_id="queued", start="2024-01-01"), waited_for=False)
+        said = run(root, "update", "x", str(root.parent / "first.nc"), CUBEPORT_JOBS__QUEUE="1")
+        service.cancel(waiting.ingestion_id)
+    assert (said.returncode, "raise jobs.queue" in said.stderr) == (6, True), said
+
+
+def test_who_holds_a_dataset_is_named_with_the_command(root: Path) -> None:
+    """The first argument is the flag ``-i``, so the command is not simply the first word."""
+    slow = {"CUBEPORT_TESTING": "1", "CUBEPORT_FAIL_POINTS": "planned:before=sleep:90"}
+    command = [*CUBEPORT, "-i", str(root), "update", "x", str(root.parent / "more.nc")]
+    with subprocess.Popen(command, env={**os.environ, **slow}, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as holder:
+        for _ in range(40):
+            busy = run(
+                root, "update", "x", str(root.parent / "fixed.nc"), "--on-overlap", "replace", CUBEPORT_INGEST__LOCK_WAIT_S="0.1"
+            )
+            if busy.returncode == 4 and "dataset-busy" in busy.stderr:
+                break
+        holder.kill()
+    assert re.search(r"process \d+ on \S+\) since \S+, doing: \S+ update\.", busy.stderr), busy.stderr
+
+
+def test_a_licence_that_programs_do_not_know_is_told_by_every_door(root: Path) -> None:
+    words = "The licence 'mine' is not an SPDX identifier"
+    assert words in run(root, "describe", "x", "--license", "mine").stderr
+    assert words in run(root, "datasets", "x").stdout
+    with cubeport.connect(root) as service:
+        service.describe("x", license="CC-BY-4.0")
+    assert words not in run(root, "datasets", "x").stdout
+
+
+def test_any_first_word_is_a_place(tmp_path: Path) -> None:
+    said: Any = run(tmp_path / "no where", "datasets")
+    assert f"next: cubeport init '{tmp_path}/no where'" in said.stderr
