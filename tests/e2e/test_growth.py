@@ -24,7 +24,7 @@ from cubeport.documents import stac
 from cubeport.main import service as main
 from cubeport.main.catalog import Catalog
 from cubeport.server import records
-from cubeport.server.app import App, create_app
+from cubeport.server.app import create_app
 from cubeport.service import collections, datasets, items
 from cubeport.service.ingestions import FileOptions, IngestionRequest
 from cubeport.service.state import CUBE, VERSION
@@ -120,6 +120,15 @@ def _commit(catalog: Any) -> None:
     catalog.backend.update_record(record)
 
 
+def _check_totals(site: Site, count: int) -> None:
+    """A whole list says how many there are, however many; a search that more match than are counted does not."""
+    assert site.get("/datasets?limit=3&count=true").json()["number_matched"] == count
+    assert site.get("/ogcapi/collections?limit=3").json()["numberMatched"] == count
+    assert f"{count} datasets" in site.get("/?f=html").text
+    assert "number_matched" not in site.get("/datasets?limit=3&count=true&q=dataset").json()
+    assert "More than 10,000 datasets" in site.get("/?f=html&q=dataset").text
+
+
 def _costs(root: Path, count: int) -> dict[str, int]:
     source = FAMILIES["regular"].write(root.parent, root.name)
     cubeport.Catalog.create(root).close()
@@ -139,10 +148,10 @@ def _costs(root: Path, count: int) -> dict[str, int]:
             for n in range(count):
                 _clone(catalog, seed, rows, n, rng)
         app = create_app(main._app_parts(settings, service, children))
-        assert isinstance(app, App)
         main._warm_up(settings)
         site, steps = Site(app, service, root, [version], artifact), Steps(catalog)
         found: dict[str, int] = {}
+        _check_totals(site, count + 1)
         for _, address in [*addresses(site), *((each, each) for each in (*SEARCHES, *REFUSED))]:
             site.get(address)  # what is opened once is opened
             if address in (*SEARCHES, *REFUSED):

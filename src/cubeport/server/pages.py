@@ -30,6 +30,7 @@ from cubeport.server.incoming import FormQuery
 from cubeport.server.openapi import READ, described
 from cubeport.server.parts import Parts
 from cubeport.server.search import Search
+from cubeport.service.datasets import MOST_COUNTED
 
 _ASSETS = (
     "coast.svg",
@@ -171,6 +172,7 @@ class _Pages:
                 faces=[{"href": link.href, "title": link.title, "text": text} for link, text in links if link.rel in _SHOWN_FACES],
                 datasets=[html.card(shown, self._parts) for shown in found.items],
                 matched=found.matched,
+                most_counted=MOST_COUNTED,
                 asked=here,
                 sort=sort,
                 sorts=_SORTS,

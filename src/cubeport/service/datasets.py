@@ -52,7 +52,9 @@ MOST_READ = 100_000
 """How many datasets one page tests for conditions that no index answers together, which takes about a tenth of a second."""
 
 MOST_COUNTED = 10_000
-"""Up to this many datasets are counted, for totals and facets, and sorted in an order that no index has."""
+"""Up to this many datasets are counted, for totals of a search and facets, and sorted in an order that no index has."""
+
+_STATUS = "dataset.publication.status"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ class ShownPage:
     items: tuple[PublishedView, ...]
     next: str | None
     matched: int | None
-    """How many match; ``None`` if nobody asked, or if they are too many to be counted for one request."""
+    """How many match; ``None`` if nobody asked, or if more than :data:`MOST_COUNTED` match a search."""
     damaged: tuple[str, ...] = ()
     """The ids of unreadable datasets that would be on this page (or of their records). They are omitted."""
 
@@ -317,7 +319,7 @@ class Datasets:
             "dataset.variables": variable,
             "dataset.source_dataset_id": source_dataset_id,
             "dataset.extent_id": extent_id,
-            "dataset.publication.status": None if publication == "any" else publication,
+            _STATUS: None if publication == "any" else publication,
             "dataset.texts.license": license,
             "tags": keyword,
         }
@@ -344,7 +346,8 @@ class Datasets:
             most_read=MOST_READ,
             most_counted=MOST_COUNTED,
         )
-        page, matched = self._counted(query)
+        filters = (q, bbox, datetime, ids, several_grids or None, *(value for name, value in wanted.items() if name != _STATUS))
+        page, matched = self._counted(query, whole=all(each is None for each in filters))
         shown, damaged = self._shown_many(list(page))
         if versions:
             shown = self.with_versions(shown)
@@ -367,7 +370,7 @@ class Datasets:
         of some of them. They are counted once after each commit.
         """
         given = {
-            "metadata.dataset.publication.status": "published",
+            f"metadata.{_STATUS}": "published",
             FACETS["variable"]: variable,
             FACETS["keyword"]: keyword,
             FACETS["license"]: license,
@@ -397,17 +400,18 @@ class Datasets:
             self._facets.put(key, held)
         return held
 
-    def _counted(self, query: Query) -> tuple[Page, int | None]:
-        """Return the page and, if requested, the total number, if it is not too large. It is cached until the next commit, because
-        counting costs more than a page.
+    def _counted(self, query: Query, *, whole: bool) -> tuple[Page, int | None]:
+        """Return the page and, if requested, the total number: of the *whole* list always, of a part if it is not too large. It is
+        cached until the next commit, because counting costs more than a page.
         """
         if not query.count:
             return self._backend.search(query), None
         key = self._newest(), query.binding()
         held = self._counts.get(key)
-        page = self._backend.search(replace(query, count=held is None))
+        page = self._backend.search(replace(query, count=held is None and not whole))
         if held is None:
-            held = (None if page.at_least else page.matched,)
+            matched = self._backend.count(replace(query, most_counted=None)) if whole else page.matched
+            held = (None if page.at_least else matched,)
             self._counts.put(key, held)
         return page, held[0]
 
