@@ -226,7 +226,7 @@ def test_what_was_not_done_is_not_told_as_done(made: Callable[..., Path]) -> Non
     assert (wrong.returncode, "'soon' is not a period of type monthly, such as 2024-01" in wrong.stderr) == (2, True)
     run(root, "delete", "sst", "--purge", "--yes")
     only = here("sync", "sst", "--instance", root)
-    assert (only.returncode, "`cubeport ingest sst` makes it" in only.stderr) == (3, True)
+    assert (only.returncode, "`cubeport ingest sst --start PERIOD` makes it" in only.stderr) == (3, True)
     (root / "config/datasets/sst.yaml").write_text("id: sst\ntitel: x\n")
     broken = here("ingest", "sst", "--instance", root)
     assert (broken.returncode, "next: cubeport check-config" in broken.stderr) == (3, True)

@@ -89,6 +89,7 @@ ODD: dict[str, Callable[[netCDF4.Dataset], object]] = {
     "a variable shorter than its dimension": lambda made: made.createVariable("short", "f4", ("time",)),
     "the name of a dimension that is not its own": lambda made: made.createVariable("nv", "f4", ("lat",)),
     "a coordinate of two dimensions": lambda made: made.createVariable("nv", "f4", ("nv", "lat")),
+    "true and false, as xarray stores them": lambda made: made["t"].setncattr("dtype", "bool"),
     "an enumeration as an attribute": lambda made: _odd_attribute(made, np.bool_(1)),
     "no value as an attribute": lambda made: _odd_attribute(made, h5py.Empty("f8")),
     "rows and columns as an attribute": lambda made: _odd_attribute(made, np.zeros((2, 2))),

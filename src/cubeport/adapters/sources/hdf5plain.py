@@ -79,8 +79,8 @@ def _variable(
     root: h5g.GroupID, name: str, thing: h5d.DatasetID, named: list[bytes], sizes: Mapping[str, int], manager: Any
 ) -> xr.Variable:
     shape, dtype = thing.shape, thing.dtype
-    if not _is_number(thing.get_type(), dtype):
-        raise _NotPlainError
+    if not _is_number(thing.get_type(), dtype) or b"dtype" in named:
+        raise _NotPlainError  # with that attribute xarray says that numbers are true or false
     dims = _dimensions(root, name, thing, named, sizes)
     if len(set(dims)) != len(dims) or tuple(sizes[each] for each in dims) != shape:
         raise _NotPlainError  # a variable may be shorter than its dimension, and is then filled up
