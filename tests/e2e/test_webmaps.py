@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import io
 import random
+import re
 from collections.abc import Iterator
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -417,3 +419,22 @@ def test_a_run_is_selected_by_its_date_in_coverages(runs: Server) -> None:
     assert [each["ranges"]["t"]["values"] for each in span["coverages"]] == truth[1:, 0].reshape(2, 6).tolist()
     assert runs.get("/ogcapi/collections/runs/coverage", subset='run("2020-01-03")').status_code == 404
     assert runs.get("/ogcapi/collections/runs/coverage", subset='run("soon")').status_code == 400
+
+
+@pytest.mark.parametrize("name", ["wms", "wmts"])
+def test_a_browser_at_the_bare_address_reads_what_to_do_with_it(families: Server, name: str) -> None:
+    browser = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
+    page = httpx.get(f"{families.url}/{name}/regular", headers=browser, trust_env=False)
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert "Accept" in page.headers["vary"]
+    address = re.search(r"<code>(http[^<]+)</code>", page.text)
+    assert address is not None
+    given = html.unescape(address[1])
+    read = WebMapService(given, version="1.3.0") if name == "wms" else WebMapTileService(given)
+    assert list(read.contents) == ["t"]
+    # Programs get what they got: a bare address without a preference, and any parameter whatever is accepted.
+    for query, headers in (("", {}), ("?SERVICE=" + name.upper(), browser), ("?REQUEST=GetCapabilities", browser)):
+        answer = httpx.get(f"{families.url}/{name}/regular{query}", headers=headers, trust_env=False)
+        assert answer.headers["content-type"].startswith("text/xml"), query
+    nowhere = httpx.get(f"{families.url}/{name}/nix", headers=browser, trust_env=False)
+    assert (nowhere.status_code, nowhere.headers["content-type"]) == (404, "text/html; charset=utf-8")

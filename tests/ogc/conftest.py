@@ -232,7 +232,7 @@ def app_of(shelf: Shelf, queries: Queries, url: str, *, table_limits: TableLimit
     shelf.queues.append(queue)
     faces: dict[str, Any] = {
         "queries": OgcFace(shelf, queries, public_url=url, title="Test", description="Test", departures=tables.plot),  # type: ignore[arg-type]
-        "pictures": MapsFace(shelf, drawn, public_url=url),  # type: ignore[arg-type]
+        "pictures": MapsFace(shelf, drawn, site=site),  # type: ignore[arg-type]
         "tables": tables,
         "processes": ProcessesFace(shelf, tables, jobs, public_url=url, version="1", body_bytes=1 << 20),  # type: ignore[arg-type]
         "dap": dap,

@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 import subprocess
+from html import unescape
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -443,3 +444,16 @@ def test_a_list_has_a_heading_for_people_and_the_way_to_it(client: Client) -> No
     assert "VersionList" not in versions
     assert f'<a href="{PATH}/datasets?f=html">Datasets</a> / <a href="{PATH}/datasets/sea?f=html">sea</a>' in versions
     assert "the page of the dataset" in client.get("/stac/collections/sea?f=html").text
+
+
+def test_changes_are_a_page_with_a_way_to_those_that_follow(client: Client) -> None:
+    first = client.get("/changes?limit=1&f=html").text
+    assert "<h1>Changes, oldest first</h1>" in first
+    assert "next_cursor" not in first
+    more = re.search(r'<a href="([^"]+)" rel="next">', first)
+    known = client.get("/changes?limit=1").json()
+    assert bool(more) == bool(known["items"])
+    if more:
+        assert more[1].startswith(f"{URL}/changes?limit=1&amp;cursor=")
+        assert client.get(unescape(more[1].removeprefix(URL))).status_code == 200
+        assert known["items"][0]["href"] in first

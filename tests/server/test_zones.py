@@ -11,7 +11,7 @@ from shapely.geometry import mapping
 from cubeport.server.app import App
 from cubeport.server.auth import Gatekeeper, NoKeys
 
-from .conftest import LOCAL, Client, FakeEngine, FakeService, make_parts
+from .conftest import LOCAL, URL, Client, FakeEngine, FakeService, make_parts
 
 GEOJSON = {"Content-Type": "application/geo+json"}
 
@@ -74,3 +74,16 @@ def test_nobody_writes_without_a_key(service: FakeService, engine: FakeEngine) -
         assert client.put("/zones/d", content=body("a"), headers=GEOJSON).status_code == 401
         assert client.delete("/zones/d").status_code == 401
         assert client.get("/zones").status_code == 200
+
+
+def test_a_browser_reads_a_zone_set_as_a_page(client: Client) -> None:
+    client.put("/zones/d", content=body("a", "b", title="<Two>"), headers={**GEOJSON, **LOCAL})
+    got = client.get("/zones/d", headers={"Accept": "text/html,*/*;q=0.8"})
+    assert got.headers["content-type"] == "text/html; charset=utf-8"
+    assert "<h1>&lt;Two&gt;</h1>" in got.text
+    assert "<code>a</code>" in got.text
+    assert client.get("/zones/d?f=html").text == got.text
+    as_json = client.get("/zones/d?f=json", headers={"Accept": "text/html"})
+    assert as_json.headers["content-type"] == "application/geo+json"
+    assert client.get("/zones/d", headers={"Accept": "image/png"}).status_code == 406
+    assert f'href="{URL}/zones/d"' in client.get("/zones?f=html").text

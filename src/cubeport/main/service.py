@@ -521,7 +521,7 @@ def _app_parts(settings: Settings, service: Service, children: Children) -> AppP
             version=version("cubeport"),
             body_bytes=settings.zones.max_bytes,
         ),
-        pictures=MapsFace(service, pictures, public_url=service.public_url),
+        pictures=MapsFace(service, pictures, site=site),
         id=settings.id,
         title=settings.title,
         description=settings.description,

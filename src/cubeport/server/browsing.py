@@ -39,6 +39,7 @@ BROWSABLE = frozenset(
         "/zones",
         "/ingestions",
         "/ingestions/{ingestion_id}",
+        "/changes",
         "/info",
         "/usage",
         "/webhooks",
@@ -89,7 +90,7 @@ _ROWS = 200
 _CELLS = 10_000
 """Values up to which a page reads them at all."""
 
-_LONG = ("/datasets", "/records", "/ingestions", "/stac/collections", "/ogcapi/collections")
+_LONG = ("/datasets", "/changes", "/records", "/ingestions", "/stac/collections", "/ogcapi/collections")
 """Lists that have more entries than a person reads at once; each page of them costs its share."""
 _ENTRIES = 25
 
@@ -225,7 +226,13 @@ async def answer(parts: Parts, scope: Scope, receive: Receive, send: Send, inner
     passed = {name.title(): found[name] for name in ("cubeport-version", "link") if name in found}
     page = replies.reply(
         Request(scope),
-        lambda: html.document(parts, scope["path"], json.loads(content), crumbs=crumbs(scope["path"])),
+        lambda: html.document(
+            parts,
+            scope["path"],
+            json.loads(content),
+            query=without_form["query_string"].decode("latin-1"),
+            crumbs=crumbs(scope["path"]),
+        ),
         media_type=negotiation.HTML,
         tag=tag and replies.etag("page", tag, parts.version, parts.title),
         cache=found.get("cache-control", replies.NO_CACHE),
@@ -252,10 +259,12 @@ _NAMES = {
     "dataset-templates": "Sources",
     "extent": "Areas",
     "zones": "Zone sets",
+    "changes": "Changes",
     "ingestions": "Ingestions",
     "tileMatrixSets": "Tile matrix sets",
 }
-_PAGES = re.compile("|".join(re.sub(r"\{\w+\}", "[^/]+", each) for each in sorted((*BROWSABLE, "/datasets/{dataset_id}"))))
+_OWN_PAGES = ("/datasets/{dataset_id}", "/zones/{zone_set_id}")
+_PAGES = re.compile("|".join(re.sub(r"\{\w+\}", "[^/]+", each) for each in sorted((*BROWSABLE, *_OWN_PAGES))))
 
 
 def crumbs(path: str) -> list[tuple[str, str | None]]:

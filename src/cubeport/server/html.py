@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from functools import cache
 from html import escape
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import jinja2
 from markupsafe import Markup
 
 from cubeport.cubes.description import BoundingBox
 from cubeport.cubes.forms import FORMS
+from cubeport.cubes.zones import ZoneSet
 from cubeport.documents import native as documents
 from cubeport.documents.licences import in_words
 from cubeport.documents.texts import PublishedView
@@ -32,11 +33,15 @@ class Site:
     """The release of cubeport."""
 
 
-def document(parts: Parts, path: str, value: Mapping[str, Any], *, crumbs: Sequence[tuple[str, str | None]] = ()) -> bytes:
+def document(
+    parts: Parts, path: str, value: Mapping[str, Any], *, query: str = "", crumbs: Sequence[tuple[str, str | None]] = ()
+) -> bytes:
     """Return a JSON document as a page: its title, its lists, its links, and the rest unchanged.
 
     Parameters
     ----------
+    query
+        Of the request, without its ``f``.
     crumbs
         The way to this page: names, and the paths of those that are pages.
     """
@@ -55,10 +60,21 @@ def document(parts: Parts, path: str, value: Mapping[str, Any], *, crumbs: Seque
         crumbs=crumbs,
         dataset=dataset,
         listed=listed,
-        following=next((link for link in links if link.get("rel") == "next"), None),
+        following=next(
+            (link for link in links if link.get("rel") == "next"), _continued(f"{parts.public_url}{path}", query, rest, len(listed))
+        ),
         links=[link for link in links if link.get("rel") not in ("self", "next") and link.get("href")],
         rest={name: each for name, each in rest.items() if name not in ("title", "description")},
     )
+
+
+def _continued(address: str, query: str, rest: dict[str, Any], count: int) -> Mapping[str, str] | None:
+    """Return the link to what follows in a list that continues with ``next_cursor``; ``None`` at its end, which may grow."""
+    cursor = rest.pop("next_cursor", None)
+    if cursor is None or not count:
+        return None
+    kept = [(name, text) for name, text in parse_qsl(query) if name not in ("cursor", "wait")]
+    return {"href": f"{address}?{urlencode([*kept, ('cursor', cursor), ('f', 'html')])}"}
 
 
 def values(
@@ -131,6 +147,7 @@ _HEADINGS: Sequence[tuple[re.Pattern[str], str]] = tuple(
         (r"/dataset-templates", "Sources that can be ingested"),
         (r"/extent", "Named areas"),
         (r"/zones", "Zone sets: areas of tables"),
+        (r"/changes", "Changes, oldest first"),
         (r"/ingestions", "Ingestions"),
         (r"/recipes", "Recipes: how a dataset is made of others"),
         (r"/derived", "Derived datasets"),
@@ -206,11 +223,22 @@ def _entry(value: Any) -> Mapping[str, Any]:
         f"made {made[:16].replace('T', ' ')} UTC" if isinstance(made, str) and "description" not in value else None,
         value.get("kind") if "version_id" in value else None,
         value.get("state"),
+        f"{value['type']} ({value['reason']})" if "reason" in value and "cursor" in value else None,
+        f"{value['time'][:16].replace('T', ' ')} UTC" if "reason" in value and "cursor" in value else None,
         ", ".join(f"tag {each}" for each in value.get("tags") or ()) if "version_id" in value else None,
         value.get("status"),
     )
     text = " · ".join(str(each) for each in facts if each and each != name)
     return {"name": short(name), "href": href, "text": text or None}
+
+
+_MOST_ZONES = 500
+"""Zones that a page lists; the GeoJSON has all."""
+
+
+def zone_set(parts: Parts, found: ZoneSet) -> bytes:
+    """Return a zone set as a page: its zones by name, and where a table of them is made."""
+    return rendered("zones.html", parts, it=found, zones=found.zones[:_MOST_ZONES], more=max(len(found.zones) - _MOST_ZONES, 0))
 
 
 def problem(parts: Parts, document: Mapping[str, Any]) -> bytes:

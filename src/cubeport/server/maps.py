@@ -23,6 +23,7 @@ from cubeport.documents import maps as documents
 from cubeport.documents.texts import PublishedView
 from cubeport.errors import InvalidRequest, NotFound, Problem
 from cubeport.server import incoming, replies
+from cubeport.server.html import Site
 from cubeport.server.openapi import READ, described
 from cubeport.server.parts import Reads
 from cubeport.server.webmaps import WebMaps
@@ -81,10 +82,11 @@ class LegendQuery(incoming.Model):
 class MapsFace:
     """Maps, tiles, legends and thumbnails."""
 
-    def __init__(self, service: Reads, pictures: Pictures, *, public_url: str) -> None:
+    def __init__(self, service: Reads, pictures: Pictures, *, site: Site) -> None:
         self._service = service
         self._pictures = pictures
-        self._url = public_url
+        self._site = site
+        self._url = site.public_url
         # Maps have their own threads, so that lists never wait for them.
         self._threads = CapacityLimiter(max(2, os.cpu_count() or 2))
 
@@ -114,7 +116,7 @@ class MapsFace:
             media_types=(documents.SVG, "application/json"),
         )
         add("/datasets/{dataset_id}/thumbnail.png", self.thumbnail, "A small map", query=incoming.NoParameters, **picture)
-        router.routes.extend(WebMaps(self._service, self._pictures, self._threads, public_url=self._url).routes().routes)
+        router.routes.extend(WebMaps(self._service, self._pictures, self._threads, site=self._site).routes().routes)
         return router
 
     def choices(self, shown: PublishedView, selection: Selection) -> tuple[Choice, ...]:

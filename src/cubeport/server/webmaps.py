@@ -96,11 +96,12 @@ class _Refused(Exception):
 class WebMaps:
     """WMS and WMTS."""
 
-    def __init__(self, service: Reads, pictures: Pictures, threads: CapacityLimiter, *, public_url: str) -> None:
+    def __init__(self, service: Reads, pictures: Pictures, threads: CapacityLimiter, *, site: html.Site) -> None:
         self._service = service
         self._pictures = pictures
         self._threads = threads
-        self._url = public_url
+        self._site = site
+        self._url = site.public_url
 
     def routes(self) -> APIRouter:
         """Return the routes of both services."""
@@ -108,7 +109,11 @@ class WebMaps:
 
         def add(template: str, handler: Callable[..., Any], summary: str, query: type[incoming.Model] | None = None) -> None:
             words = described(
-                template, query=query, statuses=(*READ, 413), media_types=(webmaps.XML, PNG, maps.SVG), problem_types=(webmaps.XML,)
+                template,
+                query=query,
+                statuses=(*READ, 413),
+                media_types=(webmaps.XML, PNG, maps.SVG, "text/html"),
+                problem_types=(webmaps.XML,),
             )
             router.add_api_route(template, handler, methods=["GET"], summary=summary, tags=["OGC API"], **words)
 
@@ -141,6 +146,8 @@ class WebMaps:
     ) -> Response:
         """Answer as the standard requires: refusals are XML, with the appropriate HTTP status."""
         shown = self._service.shown(request.path_params["dataset_id"])
+        if asks_for_page(request):  # what is refused is a page too
+            return self._page(request, shown, request.scope["path"].split("/")[1])
         try:
             return handle(request, shown, _parameters(request))
         except _Refused as refused:
@@ -154,6 +161,32 @@ class WebMaps:
             if isinstance(error, NotFound) and error.members.get("what") == "data":  # a time or a run without data
                 code = "InvalidDimensionValue"
             return Response(refuse(code, place, words), problems.status_of(type(error)), media_type=webmaps.XML)
+
+    def _page(self, request: Request, shown: PublishedView, name: str) -> Response:
+        """Return what a person sees at the address of a service: where QGIS takes it, and its layers."""
+        address = f"{self._url}/{name}/{shown.dataset_name}"
+        query = f"{address}?SERVICE={name.upper()}&REQUEST=GetCapabilities"
+        layers = self._layers(shown)
+        if not layers:
+            raise NotFound(_NO_MAP, what="data")
+
+        def build() -> bytes:
+            return html.rendered(
+                "webmaps.html",
+                self._site,
+                title=shown.texts.title,
+                dataset=shown.texts.dataset_id,
+                short=name.upper(),
+                service=_SERVICES[name],
+                # QGIS adds its parameters to the address of a WMS, and takes that of a WMTS as the one of its capabilities.
+                address=address if name == "wms" else query,
+                capabilities=query,
+                layers=layers,
+            )
+
+        tag = replies.etag_of(shown, request, "html", self._url)
+        headers = {**replies.versioned(shown), **replies.PAGE_HEADERS}
+        return replies.reply(request, build, media_type=negotiation.HTML, tag=tag, headers=headers, varies=("Accept",))
 
     # --- WMS ------------------------------------------------------------------------------------------------------------
 
@@ -308,14 +341,15 @@ class WebMaps:
         address = f"{self._url}/{kind}/{shown.dataset_name}"
         layers = list(self._layers(shown))
         if not layers:
-            raise NotFound("This dataset has no horizontal position, so there is no map of it.", what="data")
+            raise NotFound(_NO_MAP, what="data")
         title, text = shown.texts.title, shown.texts.description
         if kind == "wms":
             content = webmaps.wms(title, text, layers, address, most_side=MOST_SIDE, attribution=shown.texts.attribution)
         else:
             content = webmaps.wmts(title, text, layers, address)
         tag = replies.etag(shown.version.version_id, content.decode())
-        return replies.reply(request, content, media_type=webmaps.XML, tag=tag, headers=replies.versioned(shown))
+        varies = ("Accept",) if _is_bare(request) else ()
+        return replies.reply(request, content, media_type=webmaps.XML, tag=tag, headers=replies.versioned(shown), varies=varies)
 
     def _layers(self, shown: PublishedView) -> list[webmaps.Layer]:
         found = []
@@ -345,6 +379,25 @@ class WebMaps:
                     )
                 )
         return found
+
+
+_SERVICES = {"wms": "Web Map Service (WMS) 1.3.0", "wmts": "Web Map Tile Service (WMTS) 1.0.0"}
+_PAGE_FORMS = {webmaps.XML: "xml", "text/html": "html", "application/xhtml+xml": "html"}
+
+
+_NO_MAP = "This dataset has no horizontal position, so there is no map of it."
+
+
+def _is_bare(request: Request) -> bool:
+    """Return whether the address of a service has no parameters, so that ``Accept`` decides."""
+    return not request.scope["query_string"] and not request.scope["path"].endswith(".xml")
+
+
+def asks_for_page(request: Request) -> bool:
+    """Return whether a person asks for the address of a service. With any parameter of the standards, the answer is theirs."""
+    if request.scope["query_string"] == b"f=html":
+        return not request.scope["path"].endswith(".xml")
+    return _is_bare(request) and negotiation.preferred(request, _PAGE_FORMS) == "html"
 
 
 _TILE = ("tilematrix", "tilerow", "tilecol")

@@ -13,8 +13,8 @@ from starlette.responses import Response
 
 from cubeport.cubes.zones import MEDIA_TYPE
 from cubeport.documents import native as documents
-from cubeport.errors import Forbidden
-from cubeport.server import incoming, replies
+from cubeport.errors import Forbidden, NotAcceptable
+from cubeport.server import html, incoming, negotiation, replies
 from cubeport.server.auth import caller_of
 from cubeport.server.openapi import READ, WRITE, described
 from cubeport.server.parts import Parts
@@ -22,6 +22,7 @@ from cubeport.service import present
 
 MEDIA_TYPES = (MEDIA_TYPE, "application/json")
 """The media types of a body with zones."""
+_FORMS = {MEDIA_TYPE: "json", "application/json": "json", "text/html": "html", "application/xhtml+xml": "html"}
 MOST_VALUES = 4_000_000
 """JSON values of a body with zones: two for each vertex, and lists and properties."""
 
@@ -44,7 +45,15 @@ def routes(parts: Parts) -> APIRouter:
         )
 
     add("GET", "/zones", face.list, "Zone sets", schema=documents.Listing[documents.ZoneSetSummary])
-    add("GET", "/zones/{zone_set_id}", face.get, "The zones of a set, as GeoJSON", statuses=READ, media_types=(MEDIA_TYPE,))
+    add(
+        "GET",
+        "/zones/{zone_set_id}",
+        face.get,
+        "The zones of a set, as GeoJSON",
+        query=incoming.FormQuery,
+        statuses=(*READ, 406),
+        media_types=(MEDIA_TYPE, "text/html"),
+    )
     add(
         "PUT",
         "/zones/{zone_set_id}",
@@ -61,6 +70,7 @@ def routes(parts: Parts) -> APIRouter:
 
 class _Zones:
     def __init__(self, parts: Parts) -> None:
+        self._parts = parts
         self._service = parts.service
         self._url = parts.public_url
         self._most_bytes = parts.zone_bytes
@@ -75,10 +85,20 @@ class _Zones:
         )
 
     async def get(self, request: Request) -> Response:
-        incoming.query(request.scope["query_string"], incoming.NoParameters)
+        asked = incoming.query(request.scope["query_string"], incoming.FormQuery)
+        form = asked.f or negotiation.preferred(request, _FORMS)
+        if form is None:
+            raise NotAcceptable("This address has GeoJSON and HTML", next_step=f"Send Accept: {MEDIA_TYPE} or text/html.")
         found = await asyncio.to_thread(self._service.zone_set, request.path_params["zone_set_id"])
+        if form == "html":
+            content = await asyncio.to_thread(html.zone_set, self._parts, found)
+            tag = replies.etag("zones", content.decode())
+            return replies.reply(
+                request, content, media_type=negotiation.HTML, tag=tag, headers=replies.PAGE_HEADERS, varies=("Accept",)
+            )
         content = await asyncio.to_thread(lambda: replies.dumps(found.document()))
-        return replies.reply(request, content, media_type=MEDIA_TYPE, tag=replies.etag("zones", content.decode()))
+        tag = replies.etag("zones", content.decode())
+        return replies.reply(request, content, media_type=MEDIA_TYPE, tag=tag, varies=("Accept",))
 
     async def put(self, request: Request) -> Response:
         asked = incoming.query(request.scope["query_string"], ZonesQuery)
