@@ -9,6 +9,7 @@ from html import unescape
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pyproj
 import pystac_client
@@ -157,3 +158,27 @@ def test_warnings_have_the_same_words_wherever_they_are_shown(
     box = shown["extent"]["spatial_wgs84"]
     assert f"place: {', '.join(f'{edge:g}' for edge in box)} (west, south, east, north)" in told.stdout
     assert cubeport.connect(families.url)[name].box == tuple(box)
+
+
+def test_pages_offer_tables_by_areas_exactly_where_they_work(families: Server) -> None:
+    """Each table that a page offers is read as it stands; each dataset whose page offers none refuses one."""
+    folder = families.root / "zones"
+    folder.mkdir(exist_ok=True)
+    place = {"type": "Polygon", "coordinates": [[[-60, -60], [60, -60], [60, 60], [-60, 60], [-60, -60]]]}
+    feature = {"type": "Feature", "id": "a", "properties": {"name": "A"}, "geometry": place}
+    (folder / "offered.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
+    try:
+        without = set()
+        for name in FAMILIES:
+            text = families.get(f"/datasets/{name}", f="html").text
+            offers = [unescape(each) for each in re.findall(r'href="([^"]+/table\?[^"]*zones=offered[^"]*)"', text)]
+            if not offers:
+                without.add(name)
+                assert families.get(f"/datasets/{name}/table", zones="offered").status_code == 406, name
+            for each in offers:
+                answer = httpx.get(families.url + each, trust_env=False)
+                assert answer.status_code == 200, (name, each, answer.text)
+                assert len(answer.text.splitlines()) == (2 if name == "no-time" else 4), (name, answer.text)
+        assert without == {"unstructured"}
+    finally:
+        (folder / "offered.geojson").unlink()

@@ -31,6 +31,7 @@ _MOST_LABELS = 3_000
 def page(parts: Parts, detail: documents.DatasetDetail, shown: PublishedView, view: View) -> bytes:
     """Return the page. Raises InvalidRequest if the dataset does not have the view."""
     links = {link.rel: link.href for link in detail.links}
+    seen = _seen(parts, shown, view)
     pinned = f"{detail.dataset_id}@{shown.version.version_id}"
     return html.rendered(
         "dataset.html",
@@ -43,10 +44,10 @@ def page(parts: Parts, detail: documents.DatasetDetail, shown: PublishedView, vi
         pinned=shown.version.version_id if shown.pinned else None,
         newest=f"/datasets/{detail.dataset_id}?f=html",
         links=links,
-        seen=_seen(parts, shown, view),
+        seen=seen,
         series=_series(parts, shown, view),
         preview=_preview(parts, shown, view),
-        ways=_ways(parts, detail, shown, links),
+        ways=_ways(parts, detail, shown, links, seen),
         ranges=_ranges(shown),
         version=next((each for each in detail.versions if each.version_id == shown.version.version_id), None),
         checked=_checked(shown, detail),
@@ -169,6 +170,7 @@ def _seen(parts: Parts, shown: PublishedView, view: View) -> Mapping[str, Any] |
             (title, f"{collection}/position?{urlencode([*_position(at, field, level), ('f', form)])}") for title, form in _FORMS
         ],
         "query": query,
+        "pairs": pairs,
         "self": f"{_base(parts)}/datasets/{name}",
     }
 
@@ -237,7 +239,13 @@ def _base(parts: Parts) -> str:
     return urlsplit(parts.public_url).path.rstrip("/")
 
 
-def _ways(parts: Parts, detail: documents.DatasetDetail, shown: PublishedView, links: Mapping[str, str]) -> list[Mapping[str, str]]:
+def _ways(
+    parts: Parts,
+    detail: documents.DatasetDetail,
+    shown: PublishedView,
+    links: Mapping[str, str],
+    seen: Mapping[str, Any] | None,
+) -> list[Mapping[str, str]]:
     """Return the ways to get the data, each with its size if it is known without reading data."""
     if "download" not in links:
         return []
@@ -246,9 +254,12 @@ def _ways(parts: Parts, detail: documents.DatasetDetail, shown: PublishedView, l
     ways: list[Mapping[str, str]] = [
         {"href": f"{_base(parts)}/datasets/{_name(shown)}/download", "title": "All of it (NetCDF)", "size": size}
     ]
-    if parts.tables is not None and shown.description.spatial.family != "none" and time_axis(shown.description) is not None:
+    # A table needs one label of each axis besides time: those of the map.
+    if parts.tables is not None and seen is not None and not seen["damaged"] and parts.tables.offered(shown, seen["field"]):
+        subsets = [text for key, text in seen["pairs"] if key == "subset"]
         for name, zones in list(parts.service.zone_sets().items())[:_MOST_ZONE_SETS]:
-            query = urlencode({"zones": name, "variables": shown.description.fields[0], "f": "csv"})
+            pairs = [("zones", name), ("variables", seen["field"]), *(("subset", text) for text in subsets), ("f", "csv")]
+            query = urlencode(pairs)
             title = f"A table by areas: {zones.title or name} (CSV)"
             ways.append(
                 {

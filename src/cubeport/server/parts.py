@@ -221,6 +221,12 @@ class Queries(Protocol):
         """Return an ``APIRouter`` with ``/ogcapi…`` and ``/datasets/{dataset_id}/download``."""
 
 
+class MakesTables(Queries, Protocol):
+    """Tables of zones, with their own routes, and whether there are any of a dataset."""
+
+    def offered(self, shown: PublishedView, field: str) -> bool: ...
+
+
 class Draws(Queries, Protocol):
     """Maps, tiles, legends and thumbnails, with their own routes, and the axes along which a map needs one label."""
 
@@ -243,7 +249,7 @@ class Parts:
     """OPeNDAP, with its routes."""
     griddap: Queries | None = None
     """ERDDAP's griddap, with its routes."""
-    tables: Queries | None = None
+    tables: MakesTables | None = None
     """Tables of zones, with their routes."""
     processes: Queries | None = None
     """OGC API Processes, with its routes."""

@@ -79,6 +79,10 @@ class TablesFace:
         self._light = CapacityLimiter(_THREADS)
         self._heavy = CapacityLimiter(queries.limits.heavy)
 
+    def offered(self, shown: PublishedView, field: str) -> bool:
+        """Return whether there are tables of a field."""
+        return self._tables.offered(shown, field)
+
     def routes(self) -> APIRouter:
         """Return the routes of this face."""
         router = APIRouter()

@@ -101,6 +101,18 @@ class Tables:
         self.limits = limits or TableLimits()
         self._weights: Bounded[tuple[str, ...], Weights] = Bounded(_WEIGHTS_BYTES)
 
+    def offered(self, shown: PublishedView, field: str) -> bool:
+        """Return whether there are tables of a field: it has numbers in cells, and its times lie along one axis, if any."""
+        from cubeport.cubes.tables.grids import has_cells
+
+        shown = shown.having((field,))
+        description = shown.description
+        if description.variable(field).decoded_dtype[:1] not in "iufb":
+            return False
+        if time_axis(description) is None and description.temporal is not None:
+            return False
+        return has_cells(self._versions.open(shown.texts.dataset_id, shown.version.version_id, description))
+
     def plan(
         self,
         shown: PublishedView,

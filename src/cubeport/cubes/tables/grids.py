@@ -57,6 +57,36 @@ def grid_of(opened: Opened) -> Grid:
     return found
 
 
+def has_cells(opened: Opened) -> bool:
+    """Tell whether :func:`grid_of` finds cells, by what the data are and declare; no coordinate is read."""
+    description = opened.description
+    match description.spatial.family:
+        case "rectilinear" | "projected":
+            return description.axis_of("x") is not None and description.axis_of("y") is not None
+        case "curvilinear":
+            return True
+        case "unstructured":
+            return _declares_corners(opened)
+        case _:
+            return False
+
+
+def _declares_corners(opened: Opened) -> bool:
+    """Tell whether the positions have bounds, or are the faces of a mesh (:func:`cubeport.cubes.footprint.corners_of`)."""
+    spatial, names = opened.description.spatial, set(opened.names())
+    if not {spatial.x, spatial.y} <= names:
+        return False
+    about = {name: opened.attributes(name) for name in names}
+    if all(about[str(each)].get("bounds") in names for each in (spatial.x, spatial.y)):
+        return True
+    return any(
+        mesh.get("cf_role") == "mesh_topology"
+        and str(spatial.x) in str(mesh.get("face_coordinates", "")).split()
+        and mesh.get("face_node_connectivity") in names
+        for mesh in about.values()
+    )
+
+
 def dimensions_of(description: CubeDescription) -> tuple[str, ...]:
     """Return the dimensions of the grid: y and x, or those of the positions."""
     x, y = description.axis_of("x"), description.axis_of("y")
