@@ -17,13 +17,14 @@ from tests.objectstore import KEY, SECRET, ObjectStore
 from cubeport.adapters.storage import seaweedfs
 
 binary = seaweedfs.program
+_READY = "ready"
 
 
 class SeaweedFS(ObjectStore):
     """A running server. :meth:`kill` and :meth:`start` are a crash and a restart on the same ports and folder."""
 
-    def __init__(self, program: Path, folder: Path) -> None:
-        self._server = seaweedfs.SeaweedFS(program, folder, KEY, SECRET, seaweedfs.free_ports())
+    def __init__(self, server: seaweedfs.SeaweedFS) -> None:
+        self._server = server
         self.kill = self._server.kill
         super().__init__(self._server.endpoint_url)
 
@@ -34,17 +35,18 @@ class SeaweedFS(ObjectStore):
 
     def start(self) -> None:
         """Start it, and wait until it stores an object."""
-        self._server.start("ready")
+        self._server.start(_READY)
 
 
 @contextlib.contextmanager
 def running(program: Path) -> Iterator[SeaweedFS]:
     """Give a server of its own, killed and removed at the end."""
     folder = Path(tempfile.mkdtemp(prefix="cubeport-seaweedfs-"))
-    server = SeaweedFS(program, folder)
+    server = None
     try:
-        server.start()
-        yield server
+        server = seaweedfs.started_new(lambda: seaweedfs.SeaweedFS(program, folder, KEY, SECRET, seaweedfs.free_ports()), _READY)
+        yield SeaweedFS(server)
     finally:
-        server.kill()
+        if server is not None:
+            server.kill()
         shutil.rmtree(folder, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -10,6 +11,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -20,7 +22,8 @@ import xarray as xr
 
 from cubeport.adapters.backends.sql import private
 from cubeport.adapters.storage import seaweedfs
-from cubeport.errors import ExtraMissing
+from cubeport.errors import ExtraMissing, Unavailable
+from cubeport.main.scaled import Watched
 
 from .conftest import CUBEPORT, cli
 
@@ -61,11 +64,48 @@ def test_the_demonstration_lands_real_data_serves_them_and_changes_nothing_again
     assert "Nothing changed" in again.stderr
 
 
+def eventually(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 90
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+
+
+def _pid_of_weed(root: Path) -> int:
+    words = str(root / "seaweedfs" / "s3.json").encode()
+    [found] = [each for each in Path("/proc").glob("[0-9]*") if words in _command(each)]
+    return int(found.name)
+
+
+def _command(process: Path) -> bytes:
+    with contextlib.suppress(OSError):
+        return (process / "cmdline").read_bytes()
+    return b""
+
+
+def test_what_ends_again_right_after_its_start_ends_the_whole_set_with_a_plain_sentence(tmp_path: Path) -> None:
+    told: list[str] = []
+    seconds = iter([0.0, 60.0, 60.0, 61.0])
+    watched = Watched(told.append, clock=lambda: next(seconds))
+    for _ in range(2):
+        assert watched.restart("SeaweedFS", "ended (-9)", tmp_path / "log", lambda: 1) == 1
+    assert told == ["SeaweedFS ended (-9) and is started again"] * 2
+    with pytest.raises(Unavailable, match=r"SeaweedFS ended \(1\), .* without it\. It had just been started again"):
+        watched.restart("SeaweedFS", "ended (1)", tmp_path / "log", lambda: 1)
+
+    def fails() -> None:
+        raise Unavailable("no space left")
+
+    with pytest.raises(Unavailable, match=r"PostgreSQL was killed, .* without it\. It does not start again: no space left"):
+        watched.restart("PostgreSQL", "was killed", tmp_path / "log", fails)
+
+
 @pytest.mark.slow
 def test_the_whole_set_runs_on_one_machine(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """``--scale``: PostgreSQL, SeaweedFS, two servers and a proxy, with the data and addresses of the demonstration.
 
-    One server may die. Whoever has the key of the bucket reads the same values from it without cubeport.
+    A server, the object store and the database may die.
+    Whoever has the key of the bucket reads the same values from it without cubeport.
     """
     icechunk = pytest.importorskip("icechunk")
     weed = seaweedfs.program()
@@ -122,6 +162,18 @@ def test_the_whole_set_runs_on_one_machine(tmp_path: Path, request: pytest.Fixtu
                 assert time.monotonic() < deadline
                 time.sleep(0.5)
             assert "server two ended (-9) and is started again" in (tmp_path / "told").read_text()
+            os.kill(_pid_of_weed(root), signal.SIGKILL)
+            eventually(lambda: "SeaweedFS ended (-9) and is started again" in (tmp_path / "told").read_text())
+            chunk = f"{url}/zarr/ostia-sst/surface_temperature/c/0/0/0"
+            eventually(lambda: httpx.get(f"{url}/ready", trust_env=False, timeout=60).status_code == 200)
+            eventually(lambda: httpx.get(chunk, trust_env=False, timeout=60).status_code == 200)
+            pid = int((root / "postgresql" / "data" / "postmaster.pid").read_text().split()[0])
+            os.kill(pid, signal.SIGKILL)
+            eventually(lambda: "PostgreSQL was killed or stopped and is started again" in (tmp_path / "told").read_text())
+            eventually(lambda: httpx.get(f"{url}/ready", trust_env=False, timeout=60).status_code == 200)
+            served = xr.open_dataset(zarr.href, **zarr.extra_fields["xarray:open_kwargs"])
+            with xr.open_dataset(Path(iris_sample_data.path) / "ostia_monthly.nc") as source:
+                np.testing.assert_array_equal(served.surface_temperature.values, source.surface_temperature.values)
         finally:
             process.terminate()
             process.communicate(timeout=200)

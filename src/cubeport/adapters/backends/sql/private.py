@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,6 +21,9 @@ _NOBODY = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "--
 """PostgreSQL refuses to run as root."""
 _WAIT = "300"
 """Seconds to wait for a start or a stop, which writes what is in memory to the disk."""
+_ANSWERS_S = 5.0
+_ORPHANS_S = 30.0
+"""How long the processes of a killed server may take until they end."""
 
 
 def programs() -> Path:
@@ -44,9 +50,61 @@ def _folders() -> Iterable[Path]:
         yield Path(spec.origin).parent / "pginstall" / "bin"
 
 
+@dataclass(frozen=True)
+class Server:
+    """A server whose files are in *folder*, reached by a socket in *sockets*. A new start keeps its address."""
+
+    tools: Path
+    folder: Path
+    sockets: Path
+
+    def start(self) -> None:
+        """Start it, and wait until it accepts connections. Raises Unavailable."""
+        options = f"-c listen_addresses='' -c unix_socket_permissions=0700 -k {self.sockets}"
+        self._control("-l", self.folder / "log", "-o", options, "start")
+
+    def start_again(self) -> None:
+        """Start it after its first process was killed. Raises Unavailable if it cannot start.
+
+        Its other processes notice the death of the first one, but not at once, and until then a new one refuses to start.
+        """
+        until = time.monotonic() + _ORPHANS_S
+        while True:
+            try:
+                return self.start()
+            except Unavailable:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.5)
+
+    def stop(self) -> None:
+        """Stop it, if it runs. Raises Unavailable if it does not stop."""
+        if self.answers():
+            self._control("-m", "fast", "stop")
+
+    def answers(self) -> bool:
+        """Return whether its first process accepts connections. The id of a dead process may stay in use."""
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(_ANSWERS_S)
+            try:
+                client.connect(str(self.sockets / ".s.PGSQL.5432"))
+            except TimeoutError:  # it is there, and has much to do
+                return True
+            except OSError:
+                return False
+        return True
+
+    def database(self, name: str) -> str:
+        """Return the address of a database, which is made if it is missing."""
+        return _database(self.sockets, name)
+
+    def _control(self, *words: str | Path) -> None:
+        _run([self.tools / "pg_ctl", "-D", self.folder / "data", "-w", "-t", _WAIT, *words])
+
+
 @contextmanager
-def running(folder: Path, database: str) -> Iterator[str]:
-    """Run the server whose files are in *folder*, and give the address of its *database*. Both are made if they are missing.
+def serving(folder: Path) -> Iterator[Server]:
+    """Run the server whose files are in *folder*. They are made if they are missing.
 
     Only this user can reach it, because it listens at no network address.
 
@@ -63,18 +121,25 @@ def running(folder: Path, database: str) -> Iterator[str]:
             shutil.chown(each, "nobody", "nogroup")
         folder.parent.chmod(folder.parent.stat().st_mode | 0o011)  # to enter, not to list
         sockets.chmod(0o711)
+    server = Server(tools, folder, sockets)
     data = folder / "data"
     try:
         if not (data / "PG_VERSION").exists():
             _run([tools / "initdb", "-D", data, "-U", "cubeport", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8"])
-        options = f"-c listen_addresses='' -c unix_socket_permissions=0700 -k {sockets}"
-        _run([tools / "pg_ctl", "-D", data, "-w", "-t", _WAIT, "-l", folder / "log", "-o", options, "start"])
+        server.start()
         try:
-            yield _database(sockets, database)
+            yield server
         finally:
-            _run([tools / "pg_ctl", "-D", data, "-w", "-t", _WAIT, "-m", "fast", "stop"])
+            server.stop()
     finally:
         shutil.rmtree(sockets, ignore_errors=True)
+
+
+@contextmanager
+def running(folder: Path, database: str) -> Iterator[str]:
+    """Run a server as :func:`serving` does, and give the address of its *database*, which is made if it is missing."""
+    with serving(folder) as server:
+        yield server.database(database)
 
 
 def _database(sockets: Path, name: str) -> str:
