@@ -159,7 +159,7 @@ def test_overlap_gap_and_a_missing_dataset_are_refused_and_change_nothing(root: 
     with cubeport.connect(root) as service:
         before = service.generation()
         for options, fields, kind in (
-            (save(tmp_path / "a.nc", [9, 10]), {}, "overlap"),
+            (save(tmp_path / "a.nc", [9, 10], add=0.5), {}, "overlap"),
             (save(tmp_path / "b.nc", [12]), {}, "gap"),
         ):
             done = update(service, options, **fields)
@@ -169,6 +169,71 @@ def test_overlap_gap_and_a_missing_dataset_are_refused_and_change_nothing(root: 
         assert service.generation() > before
         missing = service.ingest_here(IngestionRequest(dataset_id="nosuch", mode="update"), save(tmp_path / "c.nc", [1]))
         assert missing.error["kind"] == "not-found"
+
+
+def half(path: Path, days: list[int], *, last_bit: bool = False) -> Path:
+    """Write days of random values, the same in each file, with a NaN in each day; *last_bit* changes the last bit of one value."""
+    values = np.stack([np.random.default_rng(day).normal(280, 10, (3, 4)).astype("f4") for day in days])
+    values[:, 1, 1] = np.nan
+    if last_bit:
+        values[-1, 2, 3] = np.nextafter(values[-1, 2, 3], np.float32(np.inf))
+    time = np.datetime64("2024-01-01") + np.array(days).astype("timedelta64[D]")
+    tas = xr.DataArray(values, {"time": time, "lat": [10.0, 20, 30], "lon": [0.0, 1, 2, 3]}, ("time", "lat", "lon"), name="tas")
+    tas.attrs = {"units": "K"}
+    tas.lat.attrs, tas.lon.attrs = {"units": "degrees_north"}, {"units": "degrees_east"}
+    tas.to_netcdf(path, encoding={"time": {"units": "days since 2000-01-01"}})
+    return path
+
+
+def test_other_files_with_the_same_values_are_nothing_to_do_and_the_last_bit_is_refused(tmp_path: Path) -> None:
+    root = tmp_path / "instance"
+    prepare(root)
+    files = tmp_path / "files"
+    files.mkdir()
+    with (root / "config/service.yaml").open("a") as file:
+        file.write(f"sources:\n  roots: ['{files}']\n")
+
+    def run(*arguments: str | Path) -> tuple[int, dict[str, Any]]:
+        said = here("--instance", root, *arguments, "--json")
+        return said.returncode, json.loads(said.stdout or said.stderr)
+
+    assert run("ingest", half(files / "a.nc", list(range(10))), "--id", "tas")[0] == 0
+    first = run("update", "tas", half(files / "same.nc", [9]))[1]
+    equal, odd, longer = half(files / "b.nc", [3, 4]), half(files / "c.nc", [3, 4], last_bit=True), half(files / "d.nc", [8, 9, 10])
+    code, said = run("update", "tas", equal)
+    assert (code, said["reused"], said["action"]) == (0, True, "reuse")
+    assert "nothing changed" in here("--instance", root, "update", "tas", equal).stdout
+    code, said = run("update", "tas", odd)
+    assert (code, said["error"]["kind"]) == (4, "overlap"), said
+    told = here("--instance", root, "update", "tas", odd).stderr
+    assert "'tas' has other values at 2024-01-05" in told
+    assert "--on-overlap skip" in told
+    with cubeport.connect(root) as service:
+        assert len(service.versions("tas")) == 1
+        assert service.shown("tas").version.version_id == first["version_id"]
+        key = Keys(service.catalog.backend).add("updates", scope="ingest", datasets=["tas"]).text
+    process, url = start(root)
+    try:
+
+        def ask(path: Path) -> httpx.Response:
+            request = {"dataset_id": "tas", "mode": "update", "source": {"kind": "files", "paths": [str(path)]}}
+            headers = {"Authorization": f"Bearer {key}", "Prefer": "wait=60"}
+            return httpx.post(f"{url}/ingestions", json=request, headers=headers, timeout=90, trust_env=False)
+
+        done = ask(equal)
+        assert (done.status_code, done.json()["reused"], done.json()["version_id"]) == (200, True, first["version_id"]), done.text
+        refused = ask(odd)
+        assert (refused.status_code, refused.json()["kind"]) == (409, "overlap"), refused.text
+        assert "on_overlap" in refused.json()["detail"], refused.text
+        assert refused.json()["periods"] == ["2024-01-04T00:00:00Z", "2024-01-05T00:00:00Z"]
+        # What is held and equal is no conflict for what is new.
+        done = ask(longer)
+        assert (done.json()["status"], done.json()["action"], done.json()["reused"]) == ("completed", "append", False), done.text
+        with xr.open_zarr(f"{url}/zarr/tas", consolidated=True) as shown, xr.open_dataset(longer) as given:
+            assert shown.sizes["time"] == 11
+            np.testing.assert_array_equal(shown.tas[8:].values, given.tas.values)
+    finally:
+        stop(process)
 
 
 def test_overwrite_with_files_keeps_what_they_do_not_hold(root: Path, tmp_path: Path) -> None:

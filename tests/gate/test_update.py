@@ -157,16 +157,29 @@ def test_held_steps_are_kept_by_skip_and_refused_by_default(held: Held, tmp_path
     with pytest.raises(Overlap) as refusal:
         held.update(tmp_path / "refused", new)
     assert len(refusal.value.members["periods"]) == 2
+    assert "'t' has other values at" in refusal.value.message
     updated, _, change = held.update(tmp_path / "v2", new, on_overlap="skip")
     check(updated, list(range(11)), {10: 0.5})
     assert (change["added"], change["replaced"]) == (1, 0)
 
 
 def test_the_same_steps_again_change_no_byte(held: Held, tmp_path: Path) -> None:
-    for number, on_overlap in enumerate(("skip", "replace")):
+    for number, on_overlap in enumerate(("skip", "replace", "error")):
         new = save(tmp_path / f"{number}.nc", cube([3, 4]))
         updated, _, _ = held.update(tmp_path / f"v{number + 2}", new, on_overlap=on_overlap)
         assert updated.found["digest"] == held.found["digest"]
+
+
+def test_equal_steps_are_found_piece_by_piece(held: Held, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cubeport.adapters.gate.parent._COMPARED_BYTES", 40)  # less than a step
+    updated, _, change = held.update(tmp_path / "v2", save(tmp_path / "new.nc", cube([2, 3, 5, 9, 10])))
+    check(updated, list(range(11)), {})
+    assert (change["added"], change["replaced"]) == (1, 0)
+    for number, day in enumerate((2, 3, 9)):
+        odd = cube([2, 3, 5, 9, 10])
+        odd["t"][[2, 3, 5, 9, 10].index(day), -1, -1] += 0.5
+        with pytest.raises(Overlap, match=f"'t' has other values at .*-{day + 1:02}"):
+            held.update(tmp_path / f"refused{number}", save(tmp_path / f"odd{number}.nc", odd))
 
 
 def test_earlier_steps_and_a_hole(held: Held, tmp_path: Path) -> None:

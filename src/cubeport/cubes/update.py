@@ -49,25 +49,43 @@ class StepRange:
     stop: int
 
 
+def common(parent: Sequence[object], new: Sequence[object]) -> list[tuple[int, int]]:
+    """Return the indices, in the parent and in the new data, of the steps that both ascending lists of labels have."""
+    if parent and new and parent[-1] < new[0]:  # type: ignore[operator]  # labels of one kind
+        return []
+    places = {label: number for number, label in enumerate(parent)}
+    return [(places[label], number) for number, label in enumerate(new) if label in places]
+
+
+def differs(periods: Sequence[object], at: object, name: str) -> Overlap:
+    """Return the refusal of new steps of which one has other values than the existing step.
+
+    Parameters
+    ----------
+    periods
+        The labels of all new steps that already exist.
+    at, name
+        The first step that differs, and its variable.
+    """
+    return Overlap(
+        f"{len(periods)} of the new steps already exist, and {name!r} has other values at {at} than the existing data.",
+        periods=[str(label) for label in periods[:_TOLD]],
+        next_step="keep the existing steps with --on-overlap skip, or use the new ones with --on-overlap replace"
+        " (on_overlap in a request)",
+    )
+
+
 def runs(parent: Sequence[object], new: Sequence[object], on_overlap: OnOverlap) -> tuple[list[StepRange], int]:
     """Return the union of two ascending lists of labels as step ranges, and how many steps of the parent are replaced.
 
-    Raises
-    ------
-    Overlap
-        If both lists have a label and *on_overlap* is ``error``; ``periods`` contains the first such labels.
+    If both lists have a label, the parent's step is kept, unless *on_overlap* is ``replace``. For ``error``, the caller has found
+    the values of these steps to be equal (:func:`common`).
     """
     if parent and new and parent[-1] < new[0]:  # type: ignore[operator]  # labels of one kind
         # Most updates only append steps, so no label needs to be looked up.
         return [StepRange(True, 0, len(parent)), StepRange(False, 0, len(new))], 0
     places = {label: number for number, label in enumerate(parent)}
     both = [label for label in new if label in places]
-    if both and on_overlap == "error":
-        raise Overlap(
-            f"{len(both)} of the new steps already exist; the first one is {both[0]}.",
-            periods=[str(label) for label in both[:_TOLD]],
-            next_step="keep the existing steps with --on-overlap skip, or use the new ones with --on-overlap replace",
-        )
     lost = set(both) if on_overlap == "replace" else set()
     taken = [(label, False, n) for n, label in enumerate(new) if on_overlap == "replace" or label not in places]
     union = sorted([*((label, True, n) for n, label in enumerate(parent) if label not in lost), *taken], key=lambda each: each[0])  # type: ignore[arg-type,return-value]  # labels of one kind

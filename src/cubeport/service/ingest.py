@@ -309,7 +309,9 @@ class Ingester:
             scope = scope.model_copy(update={"end": ingestion.until})
         held: Sequence[tuple[str, str]] = ()
         if plan is not None and head is not None and self._can_build(ingestion, wanted, plan, head):
-            held = () if overlap(ingestion, wanted, plan) == "replace" else spans(head.coverage, period_type_of(wanted, dataset))
+            # Steps of the source that exist already are not read only if they are skipped: else they replace, or are compared.
+            skips = overlap(ingestion, wanted, plan) == "skip"
+            held = spans(head.coverage, period_type_of(wanted, dataset)) if skips else ()
         if not held and (scope.bbox, scope.start, scope.end) == (None, None, None):
             return None
         options = self._reading(ingestion, wanted, scope)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,9 @@ from cubeport.cubes.stamps import Stamps
 from cubeport.cubes.update import OnOverlap, StepsChange
 from cubeport.cubes.write_request import SourceFile, StoredObject
 from cubeport.errors import Corrupt, DtypeMismatch, EncodingMismatch, SourceRejected, VariablesMismatch
+
+_COMPARED_BYTES = 16 * 2**20
+"""How many bytes of each side are compared at a time."""
 
 
 class Parent:
@@ -223,16 +227,24 @@ def opened(objects: Any) -> xr.Dataset:
 
 
 def merge(
-    parent: OpenedSource, new: OpenedSource, dimension: str | None, on_overlap: OnOverlap, tolerance: float
+    parent: OpenedSource,
+    new: OpenedSource,
+    dimension: str | None,
+    on_overlap: OnOverlap,
+    tolerance: float,
+    *,
+    is_compared: bool = False,
 ) -> tuple[OpenedSource, StepsChange]:
     """Return the parent merged with the steps of *new* in order, and the change. Attributes and static variables are the parent's.
+
+    With *is_compared*, an earlier call found that the steps that both have are equal, so nothing is compared again.
 
     Raises
     ------
     VariablesMismatch, GridMismatch, DtypeMismatch, EncodingMismatch, UnitsMismatch, CalendarMismatch
         If the two do not fit together.
     Overlap
-        If the parent already has some steps and *on_overlap* is ``error``.
+        If the parent already has some steps with other values, and *on_overlap* is ``error``.
     SourceRejected
         ``bad-time``, if the steps of one of them are not ascending.
     """
@@ -257,6 +269,8 @@ def merge(
                 reason="bad-time",
                 next_step="sort them: --normalise 'sort: [\"time\"]'",
             )
+    if on_overlap == "error" and not is_compared and (both := update.common(held, coming)):
+        _same_steps(parent, new, along, both, coming)
     found, replaced = update.runs(held, coming, on_overlap)
     changed = update.change(along, len(held), found, replaced)
     parts = [
@@ -275,6 +289,59 @@ def merge(
         merged.attrs = dict(variable.attrs)
         whole[name] = merged
     return OpenedSource(new.name, dataset(whole, parent.raw.attrs), (*new.warnings, *joined.warnings)), changed
+
+
+def _same_steps(
+    parent: OpenedSource, new: OpenedSource, along: str, both: Sequence[tuple[int, int]], labels: Sequence[object]
+) -> None:
+    """Raise Overlap if a step that both have differs in a stored value. NaN equals NaN.
+
+    Parameters
+    ----------
+    both
+        The indices of such a step in *parent* and in *new*.
+    labels
+        The labels of *new*.
+    """
+    for name, held in parent.raw.variables.items():
+        coming = new.raw.variables[name]
+        if along not in held.dims or held.dims == (along,) == (name,):
+            continue
+        coming = coming.transpose(*held.dims)
+        step = max(held.nbytes // held.sizes[along], 1)
+        for run in _consecutive(both, max(_COMPARED_BYTES // step, 1)):
+            (first, own), count = run[0], len(run)
+            rows = held.isel({along: slice(first, first + count)}), coming.isel({along: slice(own, own + count)})
+            for part in _boxes(rows[0], along, max(_COMPARED_BYTES // count, 1)):
+                with decoding(f"variable {name!r}"):
+                    one, other = (each.isel(part).transpose(along, ...).values for each in rows)
+                odd = np.asarray((one != other) & ~((one != one) & (other != other)))  # NaN equals NaN
+                if odd.any():
+                    at = int(np.flatnonzero(odd.reshape(count, -1).any(axis=1))[0])
+                    raise update.differs([labels[number] for _, number in both], labels[own + at], str(name))
+
+
+def _consecutive(both: Sequence[tuple[int, int]], most: int) -> list[list[tuple[int, int]]]:
+    """Return the pairs of indices in groups of at most *most* that follow each other in both."""
+    found: list[list[tuple[int, int]]] = []
+    for pair in both:
+        if found and len(found[-1]) < most and found[-1][-1] == (pair[0] - 1, pair[1] - 1):
+            found[-1].append(pair)
+        else:
+            found.append([pair])
+    return found
+
+
+def _boxes(variable: xr.Variable, along: str, step_bytes: int) -> Iterator[dict[str, slice]]:
+    """Yield the parts of a step, as slices by dimension, so that a part of one step has at most *step_bytes*."""
+    sizes = {str(name): size for name, size in variable.sizes.items() if name != along}
+    lengths = dict(sizes)
+    while math.prod(lengths.values()) * variable.dtype.itemsize > step_bytes and max(lengths.values()) > 1:
+        longest = max(lengths, key=lambda each: lengths[each])
+        lengths[longest] = -(-lengths[longest] // 2)
+    cuts = [[slice(at, at + lengths[name]) for at in range(0, size, lengths[name])] for name, size in sizes.items()]
+    for part in product(*cuts):
+        yield dict(zip(sizes, part, strict=True))
 
 
 def _steps(raw: xr.Dataset, along: str, start: int, stop: int) -> xr.Dataset:

@@ -100,7 +100,8 @@ def write(request: Mapping[str, Any], context: child.Context) -> dict[str, Any]:
             _check_sums(existing, found, request, base["on_overlap"])
             new = replace(whole, raw=raw, warnings=())
             steps = tolerance(request.get("normalise", ()))
-            updated, change = merge(existing, new, request["append_dim"], base["on_overlap"], steps)
+            # The values of steps that exist already were compared when the boxes were planned.
+            updated, change = merge(existing, new, request["append_dim"], base["on_overlap"], steps, is_compared=boxes is not None)
             writer.warnings += updated.warnings
             grids = held.grids()
             pointing.plan(updated.raw, grids, change.dimension)
