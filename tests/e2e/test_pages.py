@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -209,6 +210,29 @@ def test_a_shared_view_has_its_part_of_the_map_and_wrong_ones_are_refused(url: s
     for wrong in ("1,2,3", "a,b,c,d", "0,50,10,40", "0,0,10,91", "1e3,0,10,10", "nan,0,10,10"):
         answer = httpx.get(f"{url}/datasets/regular?f=html&bbox={wrong}")
         assert (answer.status_code, "west,south,east,north" in answer.text) == (400, True), wrong
+
+
+def test_a_shared_view_has_its_colours(url: str) -> None:
+    """The map and the legend of the page are those of the palette and the range in the address, without scripts."""
+    text = httpx.get(f"{url}/datasets/regular?f=html&look=magma&range=0,50").text
+    drawn = re.search(r'<image class="data" href="([^"]+)"', text)
+    legend = re.search(r'<img class="legend" src="([^"]+)"', text)
+    assert drawn is not None
+    assert legend is not None
+    picture, plain = unescape(drawn[1]), re.sub(r"&(palette|range)=[^&]*", "", unescape(drawn[1]))
+    assert picture != plain
+    asked = httpx.get(f"{url}{plain}&palette=magma&range=0,50").content
+    assert httpx.get(f"{url}{picture}").content == asked
+    assert httpx.get(f"{url}{plain}").content != asked
+    stops = httpx.get(f"{url}{unescape(legend[1])}&f=json").json()
+    assert stops["range"] == [0, 50]
+    assert stops != httpx.get(f"{url}/datasets/regular/legend?properties=t&range=0,50&f=json").json()
+    assert "<option selected>magma</option>" in text
+    assert "palette=magma" in (re.search(r'property="og:image" content="([^"]+)"', text) or [""])[1]
+    # A form sends what is empty too.
+    assert httpx.get(f"{url}/datasets/regular?f=html&look=&range=&at=0,0").status_code == 200
+    for wrong in ("look=nix", "range=5,1", "range=a,b", "range=nan,1", "range=1"):
+        assert httpx.get(f"{url}/datasets/regular?f=html&{wrong}").status_code == 400, wrong
 
 
 def test_a_name_that_is_not_there_can_be_searched(url: str) -> None:

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 
 from cubeport.cubes.description import CubeDescription
+from cubeport.cubes.pictures.looks import palettes
 from cubeport.cubes.windows import time_axis
 from cubeport.errors import InvalidRequest, Problem
 
@@ -27,6 +28,10 @@ class View:
     """``lon,lat`` in degrees."""
     bbox: str | None = None
     """The part of the map: ``west,south,east,north`` in degrees. ``None`` is all of the dataset."""
+    look: str | None = None
+    """A palette. ``None`` is that of the dataset."""
+    range: str | None = None
+    """``low,high``: the values of the first and the last colour. ``None`` is the range of the dataset."""
 
 
 def window(bbox: str) -> tuple[float, float, float, float]:
@@ -45,6 +50,32 @@ def window(bbox: str) -> tuple[float, float, float, float]:
             return west, -north, width, height
     why = "must be west,south,east,north in degrees"
     raise InvalidRequest(f"bbox: {why}", errors=[Problem(("query", "bbox"), "malformed", why)])
+
+
+def colours(view: View) -> list[tuple[str, str]]:
+    """Return the parameters of a map and of its legend that draw a view in its colours.
+
+    Raises
+    ------
+    InvalidRequest
+        If there is no such palette, or the range is not two numbers, the lower one first.
+    """
+    pairs = []
+    if view.look is not None:
+        if view.look not in palettes():
+            why = f"name one of {', '.join(palettes())}"
+            raise InvalidRequest(f"look: {why}", errors=[Problem(("query", "look"), "unknown-palette", why)])
+        pairs.append(("palette", view.look))
+    if view.range is not None:
+        try:
+            low, high = (float(each) for each in view.range.split(","))
+        except ValueError:
+            low = high = math.nan
+        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+            why = "must be low,high with low below high"
+            raise InvalidRequest(f"range: {why}", errors=[Problem(("query", "range"), "malformed", why)])
+        pairs.append(("range", f"{low!r},{high!r}"))
+    return pairs
 
 
 _NUMBER = re.compile(r"[-+]?[0-9]{1,3}(?:\.[0-9]{0,12})?")

@@ -14,8 +14,9 @@ from markupsafe import Markup
 
 from cubeport.cubes.description import BoundingBox
 from cubeport.cubes.forms import FORMS
+from cubeport.cubes.pictures.looks import palettes
 from cubeport.cubes.selection import parse
-from cubeport.cubes.view import View, window
+from cubeport.cubes.view import View, colours, window
 from cubeport.cubes.windows import time_axis
 from cubeport.documents import native as documents
 from cubeport.documents.licences import in_words
@@ -71,6 +72,7 @@ def _preview(parts: Parts, shown: PublishedView, view: View) -> str | None:
         return None
     name = _name(shown)
     pairs = [(key, value) for key, value in (("properties", view.v), ("datetime", view.t), ("bbox", view.bbox)) if value]
+    pairs += colours(view)
     if not pairs:
         return f"{parts.public_url}/datasets/{name}/thumbnail.png"
     return f"{parts.public_url}/ogcapi/collections/{name}/map?{urlencode([*pairs, ('width', '1024')])}"
@@ -142,7 +144,8 @@ def _seen(parts: Parts, shown: PublishedView, view: View) -> Mapping[str, Any] |
     plotted += [("subset", view.subset)] if view.subset else []
     home = html.frame(shown.description.spatial.bbox)
     part = home if view.bbox is None else window(view.bbox)
-    query = urlencode(pairs)
+    look = colours(view)
+    query = urlencode([*pairs, *look])
     box = ",".join(f"{each:.10g}" for each in (part[0], -part[1] - part[3], part[0] + part[2], -part[1]))
     return {
         "damaged": False,
@@ -158,9 +161,12 @@ def _seen(parts: Parts, shown: PublishedView, view: View) -> Mapping[str, Any] |
         "pin": tuple(float(each) for each in at.split(",")),
         "home": home,
         "window": part,
+        "look": view.look,
+        "range": view.range or "",
+        "palettes": palettes(),
         "map": f"{collection}/map",
         "picture": f"{collection}/map?{query}&bbox={box}&width=1120",
-        "legend": f"{_base(parts)}/datasets/{name}/legend?{urlencode([('properties', field)])}",
+        "legend": f"{_base(parts)}/datasets/{name}/legend?{urlencode([('properties', field), *look])}",
         "profile": f"{_base(parts)}/datasets/{name}/plot?{urlencode(_profile(at, field, time, view))}" if time and level else None,
         "plot": f"{_base(parts)}/datasets/{name}/plot",
         "plotted": f"{_base(parts)}/datasets/{name}/plot?{urlencode(plotted)}",

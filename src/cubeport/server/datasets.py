@@ -71,6 +71,8 @@ class ViewQuery(FormQuery):
     subset: Annotated[str | None, Field(max_length=500, description="Of the page: axis(value) of each other axis")] = None
     at: Annotated[str | None, Field(max_length=60, description="Of the page: the place of the plot, lon,lat")] = None
     bbox: Annotated[str | None, Field(max_length=100, description="Of the page: the part of the map, west,south,east,north")] = None
+    look: Annotated[str | None, Field(max_length=40, description="Of the page: the palette of the map, such as viridis")] = None
+    range: Annotated[str | None, Field(max_length=60, description="Of the page: low,high of the colours")] = None
 
 
 class DiffQuery(incoming.Model):
@@ -300,7 +302,12 @@ class _Datasets:
         def build() -> bytes:
             detail = documents.detail(shown, self._url, versions=self._versions(request, shown, present.NEWEST)[0])
             if form == "html":
-                return dataset_page.page(self._parts, detail, shown, View(**asked.model_dump(exclude={"f"})))
+                return dataset_page.page(
+                    self._parts,
+                    detail,
+                    shown,
+                    View(**{name: value or None for name, value in asked.model_dump(exclude={"f"}).items()}),
+                )
             return detail.model_dump_json().encode()
 
         is_page = form == "html"

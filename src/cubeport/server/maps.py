@@ -76,6 +76,8 @@ class LegendQuery(incoming.Model):
     """The parameters of a legend."""
 
     properties: Annotated[str | None, Field(max_length=200, description="One field. Default: the first")] = None
+    palette: Annotated[str | None, Field(max_length=40, description="That of the map, if it has one")] = None
+    range: Annotated[str | None, Field(max_length=60, description="That of the map, if it has one: low,high or auto")] = None
     f: Annotated[Literal["svg", "json"] | None, Field(description="svg (default) or json")] = None
 
 
@@ -195,7 +197,12 @@ class MapsFace:
         def build() -> bytes:
             selection = _selection(None, None, asked.properties)
             coverage = shown.having(selection.properties or ())
-            field, look = self._pictures.look(coverage, selection)
+            wanted = PictureQuery(Canvas((0, 0, 1, 1), 1, 1), selection, range=_range(asked.range), palette=asked.palette)
+            if wanted.range == "view":
+                why = "must be low,high or auto: the range of a view depends on its map"
+                raise InvalidRequest(f"range: {why}", errors=[Problem(("query", "range"), "malformed", why)])
+            field, _ = self._pictures.look(coverage, selection)
+            look = self._pictures.look_of(coverage, wanted)
             variable = shown.description.variable(field)
             if asked.f == "json":
                 return replies.dumps(documents.legend(field, variable.title, variable.units, look))

@@ -37,6 +37,7 @@ function start(root, url) {
     if (form.t) kept.set("t", form.t.value);
     if (form.z) kept.set("z", form.z.value);
     kept.set("at", form.at.value);
+    for (const name of ["look", "range"]) if (form[name].value) kept.set(name, form[name].value);
     if (box.some((each, i) => Math.abs(each - home[i]) > 1e-6)) kept.set("bbox", part());
     return `${url.self}?${kept}`;
   };
@@ -164,6 +165,7 @@ function start(root, url) {
   root.classList.add("quick");
   if (form.v) form.v.onchange = () => form.submit();
   if (form.z) form.z.onchange = () => { plotted(); draw(); };
+  form.look.onchange = form.range.onchange = () => { location.href = `${address()}&f=html`; };
   form.at.onchange = () => { plotted(); draw(); };
   if (steps) {
     const slider = time.querySelector("input"), label = time.querySelector("output");
