@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import re
@@ -112,6 +114,7 @@ PAGES = {
     "view": "/datasets/rotated-pole?f=html&t=2020-01-02",
     "curved": "/datasets/curvilinear?f=html",
     "index": "/datasets/index?f=html",
+    "plot": "/datasets/regular/plot?at=0,0&f=html",
     "docs": "/docs",
     "calendars": "/docs/calendars",
     "help": "/help",
@@ -228,11 +231,38 @@ def test_a_shared_view_has_its_colours(url: str) -> None:
     assert stops["range"] == [0, 50]
     assert stops != httpx.get(f"{url}/datasets/regular/legend?properties=t&range=0,50&f=json").json()
     assert "<option selected>magma</option>" in text
+    link = re.search(r'data-link="view" href="([^"]+)"', text)
+    assert link is not None
+    assert httpx.get(f"{url}{unescape(link[1])}").text == text
     assert "palette=magma" in (re.search(r'property="og:image" content="([^"]+)"', text) or [""])[1]
     # A form sends what is empty too.
     assert httpx.get(f"{url}/datasets/regular?f=html&look=&range=&at=0,0").status_code == 200
     for wrong in ("look=nix", "range=5,1", "range=a,b", "range=nan,1", "range=1"):
         assert httpx.get(f"{url}/datasets/regular?f=html&{wrong}").status_code == 400, wrong
+
+
+@pytest.mark.parametrize(
+    "query", ["at=-157,75", "at=-157,75&relative-to=2020/2020&period=day", "at=-157,75&t=2020-01-01/2020-01-02"]
+)
+def test_a_plot_is_a_page_with_its_values(url: str, query: str) -> None:
+    address = f"{url}/datasets/regular/plot?{query}"
+    page = httpx.get(f"{address}&f=html")
+    assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8"), page.text
+    rows = list(csv.reader(io.StringIO(httpx.get(f"{address}&f=csv").text)))
+    cells = [unescape(each) for each in re.findall(r"<t[hd][^>]*>([^<]*)</t[hd]>", page.text)]
+    assert cells == [each for row in rows for each in row]
+    assert len(rows) == (3 if "&t=" in query else 4)
+    if query == "at=-157,75":
+        edr = "/ogcapi/collections/regular/position?coords=POINT(-157 75)&parameter-name=t&f=csv"
+        assert httpx.get(f"{url}{edr}").text == httpx.get(f"{address}&f=csv").text
+    picture = re.search(r'<img class="plot" src="([^"]+)"', page.text)
+    assert picture is not None
+    assert httpx.get(f"{url}{unescape(picture[1])}").content == httpx.get(address).content
+    again = httpx.get(f"{address}&f=html", headers={"If-None-Match": page.headers["etag"]})
+    assert again.status_code == 304
+    for wrong in ("at=x&f=html", "f=html", "at=0,0&v=nix&f=html"):
+        refused = httpx.get(f"{url}/datasets/regular/plot?{wrong}")
+        assert (refused.status_code, refused.headers["content-type"]) == (400, "text/html; charset=utf-8"), wrong
 
 
 def test_a_name_that_is_not_there_can_be_searched(url: str) -> None:

@@ -6,6 +6,7 @@ The document is made as for any other client and then rendered, so the page has 
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import itertools
@@ -97,6 +98,9 @@ _ENTRIES = 25
 _OFFERS = {"application/json": "json", "text/html": "html", "application/xhtml+xml": "html"}
 _HIDDEN = frozenset({b"accept", b"accept-encoding", b"if-none-match"})
 
+PLOT = "/datasets/{dataset_id}/plot"
+"""The route of plots, which are pages only with ``f=html``: the address of a plot is that of a picture."""
+
 type Answering = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
@@ -168,6 +172,22 @@ async def answer_values(parts: Parts, scope: Scope, receive: Receive, send: Send
         tag=replies.etag("values", tag or cost.content, parts.version, parts.title, query, form or ""),
         headers={**passed, **replies.PAGE_HEADERS},
         varies=("Accept",),
+    )
+    await page(scope, receive, send)
+
+
+async def answer_plot(parts: Parts, scope: Scope, receive: Receive, send: Send, inner: Answering) -> None:
+    """Answer with the page of a plot: the picture, and the values that it draws. What cannot be drawn is raised."""
+    query = asked(scope)[1]["query_string"]
+    values = await _taken(scope, b"&".join(filter(None, (query, b"f=csv"))), receive, inner)
+    rows = list(csv.reader(io.StringIO(values.content.decode())))
+    shown = await asyncio.to_thread(parts.service.shown, scope["path_params"]["dataset_id"])
+    page = replies.reply(
+        Request(scope),
+        lambda: html.plot(parts, shown, query.decode("latin-1"), rows[: _ROWS + 1], len(rows) - 1),
+        media_type=negotiation.HTML,
+        tag=replies.etag("plot", values.content, query, parts.version, parts.title, shown.record_version),
+        headers={**replies.versioned(shown), **replies.PAGE_HEADERS},
     )
     await page(scope, receive, send)
 

@@ -164,6 +164,7 @@ def _seen(parts: Parts, shown: PublishedView, view: View) -> Mapping[str, Any] |
         "look": view.look,
         "range": view.range or "",
         "palettes": palettes(),
+        "shared": f"{_base(parts)}/datasets/{name}?{urlencode([*_given(view), ('f', 'html')])}",
         "map": f"{collection}/map",
         "picture": f"{collection}/map?{query}&bbox={box}&width=1120",
         "legend": f"{_base(parts)}/datasets/{name}/legend?{urlencode([('properties', field), *look])}",
@@ -179,6 +180,11 @@ def _seen(parts: Parts, shown: PublishedView, view: View) -> Mapping[str, Any] |
         "pairs": pairs,
         "self": f"{_base(parts)}/datasets/{name}",
     }
+
+
+def _given(view: View) -> list[tuple[str, str]]:
+    """Return the parameters of the address of a view."""
+    return [(name, value) for name in View.__slots__ if (value := getattr(view, name)) is not None]
 
 
 _FORMS = (("CSV", "csv"), ("CoverageJSON", "covjson"), ("NetCDF", "netcdf"))

@@ -302,6 +302,7 @@ class _Datasets:
         def build() -> bytes:
             detail = documents.detail(shown, self._url, versions=self._versions(request, shown, present.NEWEST)[0])
             if form == "html":
+                # A form sends its empty fields too.
                 return dataset_page.page(
                     self._parts,
                     detail,

@@ -127,6 +127,37 @@ def values(
     )
 
 
+def plot(parts: Parts, shown: PublishedView, query: str, rows: Sequence[Sequence[str]], count: int) -> bytes:
+    """Return the page of a plot.
+
+    Parameters
+    ----------
+    query
+        Of the request, without its ``f``.
+    rows
+        The first line of the values as CSV, and the first lines of values.
+    count
+        How many lines of values there are.
+    """
+    kept = parse_qsl(query)
+    given = dict(kept)
+    view = {name: given[name] for name in ("v", "t", "z", "subset", "at") if name in given and "/" not in given[name]}
+    return rendered(
+        "plot.html",
+        parts,
+        title=shown.texts.title,
+        dataset=shown.dataset_name,
+        at=given.get("at"),
+        field=given.get("v") or shown.description.fields[0],
+        plot=f"/datasets/{shown.dataset_name}/plot?{urlencode(kept)}",
+        csv=f"/datasets/{shown.dataset_name}/plot?{urlencode([*kept, ('f', 'csv')])}",
+        view=f"/datasets/{shown.dataset_name}?{urlencode([*view.items(), ('f', 'html')])}",
+        height=320 if "t" not in given or "/" in given["t"] else 480,
+        rows=rows,
+        count=count,
+    )
+
+
 _COUNTS = ("kind", "number_returned", "numberReturned")
 """Members that say on a page only what everybody sees."""
 

@@ -154,13 +154,18 @@ class PlotQuery(incoming.Model):
     subset: Annotated[str | None, Field(max_length=500, description="axis(value), with commas: one label of each other axis")] = (
         None
     )
-    f: Annotated[Literal["svg"] | None, Field(description="svg")] = None
+    f: Annotated[
+        Literal["svg", "csv", "html"] | None, Field(description="svg (default), csv of the same values, or a page of both")
+    ] = None
     relative_to: Annotated[
         str | None,
         Field(alias="relative-to", max_length=20, description="The years of a normal, such as 1991/2020"),
     ] = None
     departure: Annotated[str | None, Field(max_length=20, description="absolute (default), percent, standard")] = None
     period: Annotated[str | None, Field(max_length=20, description="With relative-to: as of a table, such as month")] = None
+
+
+_CSV = next(form for form in FORMS if form.name == "csv")
 
 
 class OgcFace:
@@ -255,7 +260,7 @@ class OgcFace:
             "One field at one place, along time or height",
             "plotDataset",
             query=PlotQuery,
-            **{**files, "media_types": (PLOT.media_type,)},
+            **{**files, "media_types": (PLOT.media_type, _CSV.media_type, "text/html")},
         )
         return router
 
@@ -517,7 +522,7 @@ class OgcFace:
         place = None
         if shown.description.spatial.family != "none":
             place = parse_query("position", [("coords", point(view.at))], forms=())[0]
-        return self._asked(request, shown, CubeQuery(selection, PLOT, place))
+        return self._asked(request, shown, CubeQuery(selection, _CSV if query.f == "csv" else PLOT, place))
 
     def _download(self, request: Request) -> _ValuesRequest:
         selection, ends = parse_download(_pairs_with_form(request, "format", _DOWNLOADS))

@@ -131,7 +131,9 @@ class TablesFace:
         shown = self._service.shown(request.path_params["dataset_id"])
         side = _within_cell(shown)
         zone_set = of_box("place", f"{lon:g}, {lat:g}", (lon, lat, lon + side, lat + side))
-        return TableOrder(shown, asked, zone_set, PLOT_FORM, replies.etag_of(shown, request, "svg", self._url))
+        form = table_form("csv") if query.f == "csv" else None
+        tag = replies.etag_of(shown, request, query.f or "svg", self._url)
+        return TableOrder(shown, asked, zone_set, form or PLOT_FORM, tag)
 
     async def answered(self, request: Request, make: Callable[[], TableOrder]) -> Response:
         """Answer with the table that *make* orders, which a thread calls. Raises what the table raises."""

@@ -82,6 +82,8 @@ function start(root, url) {
     if (form.z) asked.set("z", form.z.value);
     const plot = page("img.plot");
     if (plot) plot.src = `${url.plot}?${asked}`;
+    const alone = page("[data-link=plot]");
+    if (alone) alone.href = `${url.plot}?${asked}&f=html`;
     if (plot) plot.alt = `Plot of ${field()} at ${form.at.value}. If nothing is drawn, there are no data at this place.`;
     const [lon, lat] = place();
     for (const pin of root.querySelectorAll(".pin")) pin.setAttribute("d", `M${lon} ${-lat}h0`);
