@@ -207,6 +207,7 @@ def test_with_scripts_off_the_pages_are_whole(page: Callable[..., Page]) -> None
 def test_a_shared_view_has_its_part_of_the_map_and_wrong_ones_are_refused(url: str) -> None:
     text = httpx.get(f"{url}/datasets/regular?f=html&bbox=-10,40,10,50").text
     assert 'viewBox="-10.0 -50.0 20.0 10.0"' in text
+    assert '<input type="hidden" name="bbox" value="-10,40,10,50">' in text  # so that the form keeps it
     home = re.search(r'data-home="([^"]+)"', text)
     assert home is not None
     assert home[1] != "-10.0 -50.0 20.0 10.0"

@@ -161,6 +161,7 @@ def _seen(parts: Parts, shown: PublishedView, view: View) -> Mapping[str, Any] |
         "pin": tuple(float(each) for each in at.split(",")),
         "home": home,
         "window": part,
+        "bbox": view.bbox,
         "look": view.look,
         "range": view.range or "",
         "palettes": palettes(),

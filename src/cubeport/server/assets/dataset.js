@@ -165,9 +165,9 @@ function start(root, url) {
   for (const button of root.querySelectorAll("[data-zoom]")) button.onclick = () => zoom(button.dataset.zoom === "home" ? "home" : +button.dataset.zoom);
 
   root.classList.add("quick");
-  if (form.v) form.v.onchange = () => form.submit();
   if (form.z) form.z.onchange = () => { plotted(); draw(); };
-  form.look.onchange = form.range.onchange = () => { location.href = `${address()}&f=html`; };
+  const again = () => { location.href = `${address()}&f=html`; };
+  for (const each of [form.v, form.look, form.range]) if (each) each.onchange = again;
   form.at.onchange = () => { plotted(); draw(); };
   if (steps) {
     const slider = time.querySelector("input"), label = time.querySelector("output");
