@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 import xarray as xr
+from tests import badstores
 from tests.objectstore import KEY, SECRET, ObjectStore
 
 pytest.importorskip("icechunk")
@@ -178,6 +180,26 @@ def test_an_update_stores_what_changed_and_nothing_else(place: Place) -> None:
         repository = place.repository("kept")
         assert {repository.lookup_tag(f"v-{each}") for each in (first, second)} == set(kept.values())
         assert repository.lookup_branch("main") == kept[second]
+
+
+def test_an_update_opens_the_repository_three_times_and_asks_for_no_manifest_that_it_does_not_need(place: Place) -> None:
+    """To read, to compare what was sent with nothing from a cache, and to move the branch. Each takes four requests."""
+    asked: list[str] = []
+
+    def noted(request: badstores.Request) -> badstores.Answer:
+        asked.append(f"{request.method} {urlsplit(request.path).path}")
+        return request.forward()
+
+    with cubeport.connect(place.root) as service:
+        ingest(service, "asked", place.file("first", days(30)))
+    with badstores.behind(place.store, noted) as proxy:
+        profiles = {"default": {"root": "./files"}, "bulk": proxy.profile(f"{place.bucket}/cubes", use=["data"])}
+        (place.root / "config/profiles.yaml").write_text(json.dumps({"profiles": profiles}))
+        with cubeport.connect(place.root) as service:
+            ingest(service, "asked", place.file("more", days(1, 30)), mode="update")
+    others = [each for each in asked if "/chunks/" not in each]
+    assert sum(each.endswith("/config.yaml") for each in others) == 3
+    assert len(others) <= 42, "\n".join(others)
 
 
 def test_versions_are_rolled_back_removed_and_freed(place: Place) -> None:

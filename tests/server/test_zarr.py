@@ -392,11 +392,13 @@ NODES = st.lists(NAMES.filter(lambda name: name not in (".", "..", "c", "zarr.js
 def test_a_key_parses_to_what_it_was_made_of(nodes: list[str], indices: list[int] | None) -> None:
     leaf = "zarr.json" if indices is None else "/".join(["c", *map(str, indices)])
     parsed = keys.parse("/".join([*nodes, leaf]))
+    assert keys.is_key("/".join([*nodes, leaf])) == (parsed is not None)
     assert parsed == ("/".join(nodes), None if indices is None else tuple(indices))
 
 
 @given(st.text(max_size=30))
 def test_whatever_parses_has_no_dangerous_segment(text: str) -> None:
+    assert keys.is_key(text) == (keys.parse(text) is not None)
     if keys.parse(text) is not None:
         segments = text.split("/")
         assert not {"", ".", ".."} & set(segments)

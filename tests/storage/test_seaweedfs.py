@@ -30,6 +30,7 @@ def test_one_of_many_writers_wins(seaweed):
     assert body == b"%d" % (10 + changed.index(200))
 
 
+@pytest.mark.slow
 def test_a_port_that_something_else_took_first_is_no_failure(tmp_path):
     """Between the choice of a port and its use, any program may take it."""
     program = seaweedfs.binary()

@@ -49,6 +49,11 @@ def parse(text: str) -> Key | None:
     return Key(match["node"] or "", None if indices is None else tuple(int(index) for index in indices.split("/")[1:]))
 
 
+def is_key(text: str) -> bool:
+    """Return whether *text* is a key, which costs less than to parse it."""
+    return _KEY.fullmatch(text) is not None
+
+
 def is_path(text: str) -> bool:
     """Return whether *text* can be the path of a group or an array. An empty text is the root."""
     return _PATH.fullmatch(text) is not None

@@ -142,11 +142,13 @@ class Writer(StagingArea):
         self.store.make(staging.dataset_id)
         nodes = {key.removesuffix(f"/{keys.METADATA}"): path for key, (path, _) in new.items() if _is_metadata(key)}
         arrays = {node: content for node, path in nodes.items() if _is_array(content := path.read_bytes())}
-        repository = self._opened(staging, repositories.splits(arrays, self.store.tuning.refs_per_manifest))
+        splits = repositories.splits(arrays, self.store.tuning.refs_per_manifest)
+        repository = _there(self.store.writing(staging.dataset_id, splits))
         start = self.references(staging.parent) if staging.parent is not None else repositories.root_of(repository)
-        repositories.point_main(repository, start)
-        with repositories.errors("begin a version"):
-            session = repository.writable_session(repositories.MAIN)
+        session = self._session(repository)
+        if session.snapshot_id != start:
+            repositories.point_main(repository, start, there=session.snapshot_id)
+            session = self._session(repository)
         if session.snapshot_id != start:
             raise DatasetBusy(f"Somebody else writes {staging.dataset_id!r}.", next_step="try again")
         metadata, chunks = (
@@ -160,15 +162,14 @@ class Writer(StagingArea):
         for name, content in documents.items():
             _put_document(session, name, content)
         snapshot = self._flush(repository, session, staging)
-        anew = self._opened(staging, {})
+        anew = _there(self.store.fresh(staging.dataset_id))
         self._check(anew, snapshot, {key: entry for key, (_, entry) in new.items()})
         self._made[staging.operation_id] = snapshot, anew
 
-    def _opened(self, staging: Staging, splits: Mapping[str, tuple[int, int]]) -> icechunk.Repository:
-        repository = self.store.fresh(staging.dataset_id, splits)
-        if repository is None:
-            raise StoreUnavailable("The repository that was made is not there.", next_step="try again")
-        return repository
+    @staticmethod
+    def _session(repository: icechunk.Repository) -> icechunk.Session:
+        with repositories.errors("begin a version"):
+            return repository.writable_session(repositories.MAIN)
 
     def _changes(self, staging: Staging) -> tuple[dict[str, tuple[Path, Entry]], list[str], dict[str, bytes]]:
         """Return the new objects, the keys of the parent that are gone, and the documents of the version."""
@@ -573,7 +574,13 @@ def move_main(store: Callable[[], Repositories], action: Mapping[str, Any]) -> N
         parents = [each.id for each in repository.ancestry(snapshot_id=snapshot)][1:]
     if there in parents:
         with step("pointer"):
-            repositories.point_main(repository, snapshot)
+            repositories.point_main(repository, snapshot, there=there)
+
+
+def _there(repository: icechunk.Repository | None) -> icechunk.Repository:
+    if repository is None:
+        raise StoreUnavailable("The repository that was made is not there.", next_step="try again")
+    return repository
 
 
 def _place(dataset_id: str, version_id: str) -> str:

@@ -83,7 +83,7 @@ def parse(manifest: bytes) -> Entries:
         )
     except (LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError("not a manifest") from error
-    if not ordered or any(keys.parse(key) is None for key in entries):
+    if not ordered or not all(map(keys.is_key, entries)):
         raise ValueError("not a manifest")
     return entries
 

@@ -171,12 +171,17 @@ class Repositories:
                 self._open.put(dataset_id, found)
         return found
 
-    def fresh(self, dataset_id: str, splits: Mapping[str, tuple[int, int]] | None = None) -> icechunk.Repository | None:
-        """Return the repository, opened anew, so that nothing comes from a cache.
+    def fresh(self, dataset_id: str) -> icechunk.Repository | None:
+        """Return the repository, opened anew, so that nothing comes from a cache."""
+        return self._opened(dataset_id, self._configuration({}, tries=self.tuning.retries))
 
-        With *splits*, the manifests of an array (by path) are split along one axis, after so many chunks.
+    def writing(self, dataset_id: str, splits: Mapping[str, tuple[int, int]]) -> icechunk.Repository | None:
+        """Return the repository of :meth:`find` to write with: the manifests of an array (by path) are split along one axis, after
+        so many chunks. Its state is asked of the store anew with each session.
         """
-        return self._opened(dataset_id, self._configuration(splits or {}, tries=self.tuning.retries))
+        found = self.find(dataset_id)
+        with errors("open the repository of a dataset"):
+            return None if found is None else found.reopen(self._configuration(splits, tries=self.tuning.retries))
 
     def _opened(self, dataset_id: str, configuration: icechunk.RepositoryConfig) -> icechunk.Repository | None:
         storage = self.place.below(checked_dataset(dataset_id)).storage()
@@ -274,6 +279,9 @@ class Repositories:
         retries = icechunk.StorageRetriesSettings(max_tries=tries, initial_backoff_ms=50, max_backoff_ms=5_000)
         timeouts = icechunk.StorageTimeoutSettings(connect_timeout_ms=5_000)
         configuration.storage = icechunk.StorageSettings(retries=retries, timeouts=timeouts)
+        # Else each session first reads the manifest of every coordinate, needed or not.
+        preload = icechunk.ManifestPreloadConfig(max_total_refs=0, preload_if=icechunk.ManifestPreloadCondition.false())
+        splitting = None
         if splits:
             condition, along = icechunk.ManifestSplitCondition, icechunk.ManifestSplitDimCondition
             sizes: dict[Any, dict[Any, int]] = {
@@ -281,7 +289,7 @@ class Repositories:
                 for path, (axis, length) in splits.items()
             }
             splitting = icechunk.ManifestSplittingConfig.from_dict(sizes)
-            configuration.manifest = icechunk.ManifestConfig(splitting=splitting)
+        configuration.manifest = icechunk.ManifestConfig(preload=preload, splitting=splitting)
         return configuration
 
 
@@ -343,8 +351,13 @@ def root_of(repository: icechunk.Repository) -> str:
         return [each.id for each in repository.ancestry(branch=MAIN)][-1]
 
 
-def point_main(repository: icechunk.Repository, snapshot: str) -> None:
+def point_main(repository: icechunk.Repository, snapshot: str, *, there: str | None = None) -> None:
     """Let the branch ``main`` name *snapshot*. The caller holds the lock of the dataset; the guard refuses anybody without it.
+
+    Parameters
+    ----------
+    there
+        The snapshot that it names, if that is known. Nothing is changed if it names another one.
 
     Raises
     ------
@@ -352,7 +365,7 @@ def point_main(repository: icechunk.Repository, snapshot: str) -> None:
         If somebody else moved the branch at the same time.
     """
     with errors("move the branch of a dataset"):
-        there = repository.lookup_branch(MAIN)
+        there = there or repository.lookup_branch(MAIN)
         if there == snapshot:
             return
         try:
