@@ -137,6 +137,18 @@ class TestCheckConfig:
         found = {each["place"]: each["level"] for each in said.json if each["kind"] == "configuration"}
         assert (said.code, found) == (1, {"config/datasets/sst.yaml:4:10": "warn", "config/service.yaml": "error"})
 
+    def test_a_webhook_without_a_secret_is_named(self, shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+        hook = "{url: 'https://hooks.example.org/x', secret_env: HOOK_SECRET}"
+        shell.file("config/service.yaml", f"webhooks: {{origins: ['https://hooks.example.org'], targets: [{hook}]}}\n")
+        for secret in (None, "short"):
+            if secret is not None:
+                monkeypatch.setenv("HOOK_SECRET", secret)
+            said = shell("check-config")
+            assert (said.code, "webhooks.targets: The webhook to https://hooks.example.org needs a secret" in said.err) == (2, True)
+            assert "HOOK_SECRET" in said.err
+        monkeypatch.setenv("HOOK_SECRET", "long enough for a secret")
+        assert shell.ok("check-config").out == "The configuration has no problems.\n"
+
     def test_a_folder_of_sources_that_is_not_there_is_named(self, shell: Shell) -> None:
         shell.file("config/service.yaml", "sources: {roots: [gone]}\n")
         assert "sources.roots: there is no folder" in shell("check-config").err

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+import shlex
 import signal
 import socket
 import threading
@@ -198,6 +200,67 @@ def test_pull_is_cut_resumed_equal_and_then_costs_what_is_new(two: Two, tmp_path
         stop(process)
     with cubeport.Catalog.open(two.here) as catalog:
         assert catalog.fsck(data=True).findings == ()
+
+
+@pytest.mark.parametrize("newer", [False, True], ids=["the-only-version", "after-another"])
+def test_a_damaged_version_of_a_mirror_is_repaired_by_pulling_it_again(two: Two, tmp_path: Path, newer: bool) -> None:
+    there, here, name = two.there, tmp_path / "here", f"again-{int(newer)}"
+    prepare(here)
+    with (here / "config/service.yaml").open("a") as file:
+        file.write(f"mirrors:\n  origins: ['{two.url}']\n")
+
+    def run(*arguments: str) -> tuple[int, str]:
+        done = cli(*arguments, "--instance", here)
+        return done.returncode, done.stdout + done.stderr
+
+    with cubeport.connect(there) as service:
+        version = ingest(service, source(tmp_path, range(10)), name, template={"layout": {"chunks": {"time": 1}}})
+    assert run("pull", name, "--from", two.url)[0] == 0
+    if newer:
+        with cubeport.connect(there) as service:
+            version = ingest(service, source(tmp_path, range(10, 12)), name, mode="update")
+        assert run("pull", name, "--from", two.url)[0] == 0
+    whole = objects(here, version)
+    damaged = max((here / f"data/store/{name}/{version}/cube.zarr/t/c").rglob("*/0/0"), key=lambda each: int(each.parts[-3]))
+    data = bytearray(damaged.read_bytes())
+    data[len(data) // 2] ^= 1
+    damaged.write_bytes(data)
+    code, said = run("verify", name, "--against", two.url)
+    assert (code, "damaged t/c/" in said) == (1, True), said
+    code, said = run("fsck", "--data", "--repair", "--json")
+    assert "marked missing" in said, said
+    assert list(here.glob(f"data/store/*/{version}")) == []
+    with cubeport.connect(here) as service:
+        assert service.dataset(name).state.latest != version
+        kept = [(state.version_id, state.seq) for state, _ in service.versions(name)]
+    code, said = run("pull", name, "--from", two.url)
+    assert (code, "added" in said) == (0, True), said
+    assert run("verify", name, "--against", two.url)[0] == 0
+    assert objects(here, version) == whole == objects(there, version)
+    assert "was there" in run("pull", name, "--from", two.url)[1]
+    with cubeport.connect(here) as service:
+        assert service.shown(name).version.version_id == version
+        assert [(state.version_id, state.seq) for state, _ in service.versions(name)] == kept, "in its own place"
+    with cubeport.Catalog.open(here) as catalog:
+        assert catalog.fsck(data=True).findings == ()
+    process, url = start(here)
+    try:
+        with (
+            xr.open_zarr(f"{url}/zarr/{name}", consolidated=True) as ours,
+            xr.open_zarr(f"{two.url}/zarr/{name}", consolidated=True) as theirs,
+        ):
+            assert ours.sizes["time"] == (12 if newer else 10)
+            xr.testing.assert_identical(ours.load(), theirs.load())
+    finally:
+        stop(process)
+
+
+def test_the_advice_about_an_id_that_the_other_service_lacks_lists_its_datasets(two: Two) -> None:
+    refused = cli("pull", "nosuch", "--from", two.url, "--instance", two.here)
+    assert refused.returncode == 3, refused.stderr
+    [advice] = re.findall(r"cubeport --url \S+ datasets", refused.stderr)
+    listed = cli(*shlex.split(advice)[1:])
+    assert (listed.returncode, "tas" in listed.stdout) == (0, True), listed.stderr
 
 
 @pytest.mark.slow

@@ -30,7 +30,13 @@ class OtherInstance:
 
     def replica(self, ref: str) -> Any:
         """Return the other instance's document about ``id`` or ``id@ref``, not yet validated."""
-        return _json(self._ask("GET", f"/datasets/{quote(ref, safe='@')}/replica", most=_DOCUMENT), self.url)
+        try:
+            found = self._ask("GET", f"/datasets/{quote(ref, safe='@')}/replica", most=_DOCUMENT)
+        except NotFound as error:
+            if error.members.get("what") == "dataset":  # its advice leads to its own datasets, not to those of this instance
+                error.next_step = f"cubeport --url {quote(self.url, safe=':/')} datasets"
+            raise
+        return _json(found, self.url)
 
     def manifest(self, ref: str) -> bytes:
         """Return the manifest of a version."""

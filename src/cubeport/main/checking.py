@@ -26,6 +26,12 @@ def _settings(root: Path) -> Iterator[str]:
     except CubeportError as exc:
         yield from _lines(exc)
         return
+    if settings.webhooks.targets:
+        from cubeport.service.webhooks import Webhook
+
+        for each in settings.webhooks.targets:
+            hook = Webhook(each.url, os.environ.get(each.secret_env), each.secret_env, each.events)
+            yield from (f"{FILE}: webhooks.targets: {line}" for line in _caught(hook.check))
     for folder in settings.sources.roots:
         if not folder.is_dir():
             yield f"{FILE}: sources.roots: there is no folder {folder}"

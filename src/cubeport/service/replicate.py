@@ -38,7 +38,7 @@ from cubeport.service.ingestions import Scope
 from cubeport.service.overviews import with_those_of
 from cubeport.service.ports import Gate, Writer
 from cubeport.service.publish import pointed, with_shown, with_state
-from cubeport.service.state import GONE, KIND, VERSION, Cube, DatasetState, Reach, VersionKind, VersionState
+from cubeport.service.state import CUBE, GONE, KIND, VERSION, Cube, DatasetState, Reach, VersionKind, VersionState
 from cubeport.service.templates import PublicId
 
 type Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -341,12 +341,16 @@ class Replicator:
         return held
 
     def _held(self, held: Dataset | None, replica: Replica) -> Row | None:
-        """Return the row of the version if it exists here. Raises VersionRemoved, Conflict."""
+        """Return the row of the version if its bytes exist here: not of a version that was found damaged and taken off, which may
+        come again. Raises VersionRemoved, Conflict.
+        """
         row = self._catalog.rows.get(VERSION, replica.version_id)
         if row is None:
             return None
         if held is None or row.owner != held.record.id or row.document["digest"] != replica.digest:
             raise Conflict(f"Version {replica.version_id} is here, of another dataset or with other bytes.")
+        if row.state == "missing":
+            return None
         if row.state in GONE:
             raise VersionRemoved(f"Version {replica.version_id} was here and was removed.", next_step="push or pull a newer one")
         return row
@@ -440,9 +444,16 @@ class Replicator:
         description = measured.description
         period_type = native.period_type(replica.period_type, description.temporal)
         at = now()
+        # A version that was found damaged comes again in its own place.
+        damaged = self._catalog.rows.get(VERSION, replica.version_id)
+        before = None if damaged is None else VersionState.model_validate(damaged.document)
+        if before is not None:
+            seq, parent = before.seq, before.parent_id
+        else:
+            seq = self._catalog.rows.next_seq(VERSION, held.record.id) if held else 1
         version = VersionState(
             version_id=replica.version_id,
-            seq=self._catalog.rows.next_seq(VERSION, held.record.id) if held else 1,
+            seq=seq,
             parent_id=parent,
             kind=replica.kind,
             created_at=replica.created_at,
@@ -456,7 +467,7 @@ class Replicator:
             reference=reference,
             request_digest=f"replica {replica.digest}",
             sources=({"name": replica.origin, "sha256": replica.digest, "size_bytes": replica.size_bytes},),
-            shown_at=at if publish else None,
+            shown_at=(before.shown_at if before is not None else None) or (at if publish else None),
             warnings=tuple({"kind": kind, "message": message} for kind, message in description.warnings),
             reach=Reach.of(description),
         )
@@ -476,7 +487,13 @@ class Replicator:
         else:
             after = with_state(record, state) if state.latest else with_shown(record, state, description)
         cube = Cube(description=description, documents=dict(measured.documents))
-        rows = (version.row(after.id), cube.row(version.version_id, after.id))
+        rows = [version.row(after.id), cube.row(version.version_id, after.id)]
+        if damaged is not None:
+            known = (damaged, self._catalog.rows.get(CUBE, version.version_id))
+            rows = [
+                dataclasses.replace(each, revision=0 if was is None else was.revision)
+                for each, was in zip(rows, known, strict=True)
+            ]
         join_version(work, self._catalog.backend, held.record if held else None, after, rows, seen=publish)
         work.commit()
 

@@ -67,6 +67,15 @@ class Webhook:
         scheme, _, rest = self.url.partition("://")
         return f"{scheme}://{rest.partition('/')[0].partition('?')[0]}"
 
+    def check(self) -> None:
+        """Check that it has a secret that is long enough. Raises InvalidConfiguration with the name of the variable."""
+        if self.secret is None or len(_key(self.secret)) < _SHORTEST_SECRET:
+            raise InvalidConfiguration(
+                f"The webhook to {self.origin} needs a secret of {_SHORTEST_SECRET} bytes or more in the variable"
+                f" {self.secret_env}.",
+                next_step=f"export {self.secret_env}=$(openssl rand -hex 32)",
+            )
+
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
@@ -140,12 +149,7 @@ class Webhooks:
     def check(self) -> None:
         """Check that every webhook has a secret. Raises InvalidConfiguration with the names of the variables."""
         for hook in self.hooks:
-            if hook.secret is None or len(_key(hook.secret)) < _SHORTEST_SECRET:
-                raise InvalidConfiguration(
-                    f"The webhook to {hook.origin} needs a secret of {_SHORTEST_SECRET} bytes or more in the variable"
-                    f" {hook.secret_env}.",
-                    next_step=f"export {hook.secret_env}=$(openssl rand -hex 32)",
-                )
+            hook.check()
 
     def list(self) -> list[dict[str, Any]]:
         """Return all webhooks with their progress."""
