@@ -111,7 +111,11 @@ def test_what_the_source_says_narrows_the_plan() -> None:
     )
     none = found.confirmed(())
     assert (said(none), none.delta_start, none.period_count) == (("no_op", "no_new_period", "up_to_date"), None, None)
-    assert found.confirmed(None) == found, "only reading it tells"
+    unread = found.confirmed(None)
+    assert (said(unread), unread.message) == (said(found), found.message), "only reading it tells"
+    assert (unread.delta_start, unread.delta_end, unread.period_count) == ("2026-06", None, None)
+    asked = plan(template(), end="2026-06")
+    assert asked.confirmed(None) == asked, "what was asked for is known"
     assert said(plan(template(kind="release")).confirmed(())) == ("no_op", "no_new_release", "up_to_date")
     assert said(plan(template(execution="rematerialize")).confirmed(())) == ("no_op", "no_new_period", "up_to_date")
 

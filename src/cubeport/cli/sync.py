@@ -59,7 +59,7 @@ def sync(
             continue
         items.append(document)
         session.warn(f"{name}: {each['message']}" for each in detail["warnings"])
-        delta = f"{detail['delta_start']} … {detail['delta_end']}" if detail["delta_start"] else ""
+        delta = f"{detail['delta_start']} … {detail['delta_end'] or '?'}" if detail["delta_start"] else ""
         rows.append((name, status, detail["action"], detail["reason"], delta))
     session.result(
         {"kind": "SyncList", "items": items}, lambda: _output.table(rows, ("dataset", "status", "action", "reason", "delta"))

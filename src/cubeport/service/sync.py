@@ -107,7 +107,9 @@ class SyncDetail(BaseModel):
         """Return it with the new periods that the source says it has; ``None`` if that is only known when it is read."""
         told = (*self.warnings, *({"kind": kind, "message": words} for kind, words in warnings))
         if new is None:
-            return self.model_copy(update={"warnings": told})
+            # The source may end before the target, so nobody knows yet where the new periods end.
+            unknown = {"delta_end": None, "period_count": None} if self.target_end_source != "request" else {}
+            return self.model_copy(update={**unknown, "warnings": told})
         if not new:
             return self._without_news().model_copy(update={"warnings": told})
         update = {"delta_end": new[-1], "period_count": len(new)} if self.delta_start else {}
