@@ -85,9 +85,11 @@ def test_one_entry_that_fails_does_not_keep_the_others(tmp_path: Path, place: Pl
     file.write_text(
         f'[_META]\nschema = 1\n[{place.id}-a]\nuri = "{url}/nosuch.nc"\n[{place.id}-b]\nuri = "{url}/good.nc"\n'
         f'[{place.id}-c]\nuri = "https://elsewhere.example/x.nc"\n'
+        f'[{place.id}-d]\nuri = "{tmp_path}/good.nc"\n'
     )
     applied = place.service.apply(file)
-    assert [each.outcome for each in applied] == ["failed", "created", "failed"]
+    assert [each.outcome for each in applied] == ["failed", "created", "failed", "failed"]
+    assert "write one that begins with http:// or https://" in applied[3].next_step
     assert "add https://elsewhere.example to sources.origins" in applied[2].next_step, "and what helps is told"
 
 

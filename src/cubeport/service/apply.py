@@ -58,7 +58,10 @@ def checksum(version: VersionState) -> str | None:
 
 def failed(entry: Entry, exc: CubeportError, dataset_id: str | None = None) -> Applied:
     """Return the outcome of an entry that was refused."""
-    return Applied(entry.name, dataset_id, "failed", f"{exc.kind}: {exc.message}", next_step=exc.next_step)
+    next_step = exc.next_step
+    if entry.uri is not None and "source" not in entry.own and not entry.uri.startswith(("http://", "https://")):
+        next_step = "a list names addresses: write one that begins with http:// or https://, and its origin in sources.origins"
+    return Applied(entry.name, dataset_id, "failed", f"{exc.kind}: {exc.message}", next_step=next_step)
 
 
 def outcome_of(entry: Entry, done: Ingestion, version: VersionState | None) -> Applied:
