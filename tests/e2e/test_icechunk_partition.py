@@ -102,9 +102,19 @@ def configured(root: Path, store: ObjectStore, bucket: str) -> None:
 
 
 def check(service: Any, place: Place, seen: dict[str, float]) -> set[str]:
-    """Return the versions, each of which has values of one level, is tagged and is all that is."""
-    service.catalog.recover()
-    rows = service.catalog.rows.select("version", limit=1_000)
+    """Return the versions, each of which has values of one level, is tagged and is all that is.
+
+    The lock of what a machine has begun is another one than that of the dataset, and can end a little later: until then nobody
+    clears up for the machine.
+    """
+    until = time.monotonic() + 15
+    while True:
+        service.catalog.recover()
+        tagged = place.repository("cube").list_tags()
+        rows = service.catalog.rows.select("version", limit=1_000)
+        if tagged == {f"v-{row.id}" for row in rows} or time.monotonic() > until:
+            break
+        time.sleep(0.5)
     for row in rows:
         if row.id not in seen:
             with xr.open_zarr(VersionStore(service.engines, "cube", row.id), consolidated=True) as opened:
