@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable
 from html import unescape
 from pathlib import Path
@@ -168,6 +169,10 @@ def test_pages_offer_tables_by_areas_exactly_where_they_work(families: Server) -
     feature = {"type": "Feature", "id": "a", "properties": {"name": "A"}, "geometry": place}
     (folder / "offered.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
     try:
+        until = time.monotonic() + 10
+        while "offered" not in families.get("/zones").text:  # each process looks once a second
+            assert time.monotonic() < until
+            time.sleep(0.1)
         without = set()
         for name in FAMILIES:
             text = families.get(f"/datasets/{name}", f="html").text

@@ -204,7 +204,7 @@ LIES: dict[str, tuple[tuple[int, ...], dict[str, Any], str]] = {
     "another grid": ((3,), {"lats": 4}, "grid-mismatch"),
     "other units": ((3,), {"units": "degC"}, "units-mismatch"),
     "another calendar": ((3,), {"calendar": "noleap"}, "calendar-mismatch"),
-    "a day that is held": ((2,), {}, "overlap"),
+    "a day that is held": ((2,), {}, "coverage-incomplete"),  # with the values that are held: the asked one is missing
     "a day of later": ((9,), {}, "no-data"),
 }
 

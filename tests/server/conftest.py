@@ -54,7 +54,7 @@ from cubeport.service import collections, items
 from cubeport.service.changes import Change, ChangePage
 from cubeport.service.ingestions import Ingestion, IngestionRequest
 from cubeport.service.ports import Receiving
-from cubeport.service.records import OpenedArtifact
+from cubeport.service.records import Facets, OpenedArtifact
 from cubeport.service.replicate import Arrived, Replica
 from cubeport.service.retain import DatasetUsage, DiskUsage, VersionUsage
 from cubeport.service.state import Cube, DatasetState, Reach, VersionState
@@ -298,8 +298,8 @@ class FakeRecords:
     def page(self, query: Query) -> Page:
         return select(query, self.every)
 
-    def facets(self, query: Query, fields: tuple[str, ...]) -> dict[str, list[tuple[Any, int]]]:
-        return {each: count_values(query, each, self.every, 20) for each in fields}
+    def facets(self, query: Query, fields: tuple[str, ...]) -> Facets:
+        return Facets({each: count_values(query, each, self.every, 20) for each in fields}, whole=True)
 
     def get(self, name: str, *, deleted: bool = False) -> CatalogRecord:
         for each in self.every:

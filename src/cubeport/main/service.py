@@ -432,6 +432,8 @@ _NEEDED_BY_REQUESTS = (
     "anyio._backends._asyncio",
     "cubeport.adapters.engines.zarr",
     "cubeport.adapters.ogc.api",
+    "cubeport.cubes.tables.grids",
+    "cubeport.cubes.tables.polygons",
     "encodings.unicode_escape",  # used by jinja's lexer
     "h5py._hl.dims",
     "pygeoapi.process.manager.dummy",
