@@ -62,8 +62,8 @@ def main() -> None:
         for name in ("files", "one", "plain"):
             (folder / name).mkdir()
         for number in range(options.files):
-            save(folder / f"files/f{number:05}.nc", number, 12)
-        save(folder / "one/f.nc", 0, 12)
+            save(folder / f"files/f{number:05}.nc", number, 12, (20, 30))
+        save(folder / "one/f.nc", 0, 12, (20, 30))
         subprocess.run([command, "init", str(folder / "i")], check=True, stdout=subprocess.DEVNULL)
         ingest = [command, "-i", str(folder / "i"), "-q", "ingest"]
         start = spent([*ingest, str(folder / "one"), "--each"])
