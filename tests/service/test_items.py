@@ -11,6 +11,7 @@ import pytest
 from tests.steps import Steps
 
 import cubeport
+from cubeport.adapters.backends.sql import places
 from cubeport.adapters.backends.sql.places import LISTED
 from cubeport.catalog.forms.canonical import new_id
 from cubeport.catalog.models import CatalogRecord
@@ -18,6 +19,7 @@ from cubeport.catalog.query import Interval
 from cubeport.cubes.description import CubeDescription, Spatial, Temporal
 from cubeport.documents import cql2
 from cubeport.documents.texts import Texts
+from cubeport.errors import InvalidRequest
 from cubeport.service import items, publish
 from cubeport.service.datasets import Datasets
 from cubeport.service.state import KIND, Cube, DatasetState, Publication, Reach, VersionState
@@ -177,6 +179,28 @@ def test_items_come_in_the_order_that_is_asked_for(shelf: Shelf, name: Any) -> N
     assert [values[item] for item in known] == sorted(values[item] for item in known)
     assert up[len(known) :] == sorted(up[len(known) :], key=lambda each: each.partition("@")[2]), "what has none comes last"
     assert [item for item in down if values[item] is not None] == known[::-1]
+
+
+def test_a_second_key_is_refused_where_too_many_have_the_same_first_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them would be sorted for one page. What the refusal advises works."""
+    monkeypatch.setattr(places, "TIED", 3)
+    both: Any = (("start", False), ("owner.title", True))
+    with cubeport.Catalog.create(tmp_path / "c") as catalog:
+        shelf, same = Shelf(catalog), Reach(bbox=(0, 0, 1, 1), start="2020-01-01T00:00:00Z", end="2020-02-01T00:00:00Z")
+        for name in ("a", "b", "c"):
+            shelf.add(name, same)
+        assert [each[0] for each in shelf.found(2, order=both)] == ["c", "b", "a"]
+        shelf.add("d", same)
+        with pytest.raises(InvalidRequest, match="More than 3 items have the same value") as refused:
+            shelf.found(2, order=both)
+        assert refused.value.next_step == "sort by one key, or give bbox, datetime or collections"
+        assert len(shelf.found(2, order=both[:1])) == 4
+        for given in (
+            {"box": (0, 0, 1, 1)},
+            {"interval": ("2019-01-01T00:00:00Z", "2021-01-01T00:00:00Z")},
+            {"collections": frozenset("abcd")},
+        ):
+            assert [each[0] for each in shelf.found(2, order=both, **given)] == ["d", "c", "b", "a"], given
 
 
 def test_a_filter_is_asked_of_what_the_index_finds(shelf: Shelf) -> None:

@@ -332,20 +332,8 @@ class Datasets:
             where = (*where, Term("metadata.dataset.grids", ">", 0))
         if ids is not None:
             where = (*where, Term("key", "=", tuple(sorted(ids))))
-        query = Query(
-            where=where,
-            text=q,
-            time=datetime,
-            bbox=bbox,
-            kinds=frozenset({KIND}),
-            order=tuple(map(_order, (sort,) if isinstance(sort, str) else sort)),
-            limit=limit,
-            cursor=cursor,
-            count=count,
-            audience=self._restricted.audience(),
-            most_read=MOST_READ,
-            most_counted=MOST_COUNTED,
-        )
+        order = tuple(map(_order, (sort,) if isinstance(sort, str) else sort))
+        query = replace(self._query(where, q, bbox, datetime), order=order, limit=limit, cursor=cursor, count=count)
         filters = (q, bbox, datetime, ids, several_grids or None, *(value for name, value in wanted.items() if name != _STATUS))
         page, matched = self._counted(query, whole=all(each is None for each in filters))
         shown, damaged = self._shown_many(list(page))
@@ -376,17 +364,7 @@ class Datasets:
             FACETS["license"]: license,
         }
         where = tuple(Term(field, "=", value) for field, value in given.items() if value is not None)
-        query = Query(
-            where=where,
-            text=q,
-            time=datetime,
-            bbox=bbox,
-            kinds=frozenset({KIND}),
-            audience=self._restricted.audience(),
-            limit=1,
-            count=True,
-            most_counted=MOST_COUNTED,
-        )
+        query = replace(self._query(where, q, bbox, datetime), limit=1, count=True)
         key = self._newest(), f"{query.binding()} {most}"
         held = self._facets.get(key)
         if held is None:
@@ -399,6 +377,25 @@ class Datasets:
             }
             self._facets.put(key, held)
         return held
+
+    def _query(
+        self,
+        where: tuple[Term, ...],
+        text: str | Sequence[str] | None,
+        bbox: tuple[float, float, float, float] | None,
+        time: str | None,
+    ) -> Query:
+        """Return the query for the datasets that match and that the viewer sees, within the bounds of a request."""
+        return Query(
+            where=where,
+            text=text,
+            time=time,
+            bbox=bbox,
+            kinds=frozenset({KIND}),
+            audience=self._restricted.audience(),
+            most_read=MOST_READ,
+            most_counted=MOST_COUNTED,
+        )
 
     def _counted(self, query: Query, *, whole: bool) -> tuple[Page, int | None]:
         """Return the page and, if requested, the total number: of the *whole* list always, of a part if it is not too large. It is

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from cubeport.documents import native
 from cubeport.documents.texts import PublishedView
 from cubeport.errors import NotFound
 from cubeport.service.ingestions import Ingestion, Scope, TableJob, Work
-from cubeport.service.state import VersionState
+from cubeport.service.state import VersionState, named
 from cubeport.service.sync import Synced
 
 if TYPE_CHECKING:
@@ -56,18 +56,10 @@ def version(shown: PublishedView, state: VersionState, stored: str, public_url: 
         state.model_dump(mode="json"),
         dataset_id=shown.texts.dataset_id,
         public_url=public_url,
-        state=_pointed(shown, state.version_id, stored),
+        state=named(stored, state.version_id, latest=shown.latest, head=shown.head),
         tags=[tag for tag, named in shown.tags.items() if named == state.version_id],
         published=shown.published and state.shown_at is not None,
     )
-
-
-def _pointed(shown: PublishedView, version_id: str, stored: str) -> Literal["latest", "head", "retained", "removed", "missing"]:
-    if stored in ("removed", "freed"):
-        return "removed"
-    if stored == "missing":
-        return "missing"
-    return "latest" if version_id == shown.latest else "head" if version_id == shown.head else "retained"
 
 
 def ingestion(service: Shows, done: Work, public_url: str) -> dict[str, Any]:

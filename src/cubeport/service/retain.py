@@ -22,7 +22,7 @@ from cubeport.errors import CubeportError, DatasetBusy
 from cubeport.service.datasets import Dataset, Datasets
 from cubeport.service.engines import Engines
 from cubeport.service.ports import Lister
-from cubeport.service.state import GONE, KIND, VERSION, DatasetState, VersionState
+from cubeport.service.state import GONE, KIND, VERSION, DatasetState, VersionState, named
 
 _PAGE = 500
 _NOT_KEPT = "retention does not keep it"
@@ -259,8 +259,10 @@ class Retention:
         used = []
         for version, stored in sorted(versions, key=lambda each: each[0].seq):
             size, own = occupied.versions.get(version.version_id, (0, 0))
-            named = stored if status == "deleted" else _named(state, version.version_id, stored)
-            used.append(VersionUsage(version.version_id, named, timestamp(version.created_at), size, own, size - own))
+            # Nothing points to a version of a deleted dataset.
+            latest, head = (None, None) if status == "deleted" else (state.latest, state.head)
+            name = named(stored, version.version_id, latest=latest, head=head)
+            used.append(VersionUsage(version.version_id, name, timestamp(version.created_at), size, own, size - own))
         return DatasetUsage(state.texts.dataset_id, status, occupied.size_bytes, tuple(used))
 
     def _own(self, dataset_id: str, versions: Sequence[VersionState]) -> dict[str, int]:
@@ -280,12 +282,6 @@ def removed(row: Row) -> Row:
         return row
     version = VersionState.model_validate(row.document).model_copy(update={"removed_at": now()})
     return replace(row, document=version.model_dump(mode="json"), state="removed")
-
-
-def _named(state: DatasetState, version_id: str, stored: str) -> str:
-    if stored != "retained":
-        return stored
-    return "latest" if version_id == state.latest else "head" if version_id == state.head else stored
 
 
 def document(usage: DiskUsage) -> dict[str, Any]:

@@ -39,6 +39,16 @@ GONE = ("removed", "freed", "missing")
 """The states of the row of a version without bytes: retention or a purge removed it, or ``fsck --repair`` found it broken."""
 
 
+type VersionName = Literal["latest", "head", "retained", "removed", "missing"]
+
+
+def named(stored: str, version_id: str, *, latest: str | None, head: str | None) -> VersionName:
+    """Return how a version is called where people read it: by the pointer to it, or by the state of its row."""
+    if stored in GONE:
+        return "missing" if stored == "missing" else "removed"
+    return "latest" if version_id == latest else "head" if version_id == head else "retained"
+
+
 class _Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
