@@ -12,6 +12,7 @@ from types import FrameType
 from typing import Any
 
 import pytest
+from tests.descriptors import held, left_since
 
 from cubeport.catalog.disk import durable, locks
 from cubeport.catalog.disk.locks import FileLock, lock_state
@@ -58,10 +59,6 @@ def failing_line(at: int, fired: list[int]) -> Callable[[FrameType, str, Any], A
     return trace
 
 
-def _descriptors() -> int:
-    return sum(1 for _ in Path("/proc/self/fd").iterdir())
-
-
 def _freeing(frame: FrameType) -> bool:
     return frame.f_lineno >= _line_of("if self._fd != fd:")
 
@@ -77,7 +74,7 @@ def test_an_error_of_the_disk_at_any_call_costs_the_note_and_nothing_else(tmp_pa
     opens_and_writes = 0
     for at in range(1, 200):
         fired: list[Any] = []
-        before = _descriptors()
+        before = held()
         lock = FileLock(path, NOTE, timeout_s=0)
         sys.setprofile(failing_call(at, lambda: OSError(code, "injected"), fired))
         try:
@@ -93,7 +90,7 @@ def test_an_error_of_the_disk_at_any_call_costs_the_note_and_nothing_else(tmp_pa
             assert lock.held, "the note is for people: its failure is ignored"
         lock.release()
         assert lock_state(path) in ("free", "left"), fired
-        assert _descriptors() <= before, "no descriptor is left open"
+        assert left_since(before) == [], "no descriptor is left open"
     else:
         pytest.fail("it never ended")
     assert opens_and_writes == 2

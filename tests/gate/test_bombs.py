@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tests.descriptors import held, left_since
 
 from cubeport.adapters.gate.gate import ConfinedGate
 from cubeport.adapters.gate.tasks import confined
@@ -34,13 +35,13 @@ def hold(children: Children, name: str, folder: Path) -> None:
     target.mkdir()
     children.template_pid()
     service = psutil.Process()
-    before, descriptors, began = service.memory_info().rss, service.num_fds(), time.monotonic()
+    before, opened, began = service.memory_info().rss, held(), time.monotonic()
     with pytest.raises(SourceRejected) as caught:
         ConfinedGate(children).write(WriteRequest(sources=(source,), target=target))
     assert caught.value.reason in reasons, caught.value
     assert time.monotonic() - began < 30
     assert service.memory_info().rss - before < 50 * 2**20
-    assert service.num_fds() == descriptors
+    assert left_since(opened) == []
     assert not psutil.Process(children.template_pid()).children()
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tests.descriptors import held, left_since
 
 from cubeport.adapters.gate.tasks import TASKS
 from cubeport.adapters.sandbox import landlock
@@ -187,11 +188,11 @@ class TestErrors:
 
     @pytest.mark.parametrize("how", ["bug", "nan", "long", "list", "garbled", "huge-frame", "forged", "segfault", "kill", "exit"])
     def test_whatever_else_it_does_is_a_crash(self, children: Children, how: str) -> None:
-        before = descriptors()
+        before = held()
         with pytest.raises(SourceRejected) as caught:
             children.run("refuse", {"how": how})
         assert caught.value.reason == "crashed"
-        assert descriptors() == before
+        assert left_since(before) == []
         assert not living(children)
 
     def test_a_bug_is_logged_once_and_told_to_nobody(self, children: Children, caplog: pytest.LogCaptureFixture) -> None:
@@ -267,15 +268,11 @@ class TestErrors:
         assert caught.value.reason == "digest-mismatch"
 
 
-def descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
-
-
 class TestNothingIsLeftBehind:
     def test_a_cancelled_unit_goes_with_its_whole_group(self, tmp_path: Path) -> None:
         with small(kill_after_s=0.3, sandbox="off") as opened:
             opened.run("echo", {})
-            before = descriptors()
+            before = held()
             file = tmp_path / "pid"
 
             def cancel(*_: object) -> None:
@@ -288,22 +285,22 @@ class TestNothingIsLeftBehind:
             assert time.monotonic() - began < 3
             assert gone(int(file.read_text()))
             assert not living(opened)
-            assert descriptors() == before
+            assert left_since(before) == []
 
     def test_closing_ends_the_template(self) -> None:
-        before = descriptors()
+        before = held()
         opened = small()
         opened.run("echo", {})
         pid = opened.template_pid()
         opened.close()
         opened.close()
         assert not psutil.pid_exists(pid)
-        assert descriptors() == before
+        assert left_since(before) == []
         with pytest.raises(Interrupted):
             opened.run("echo", {})
 
     def test_services_of_one_process_share_a_template_and_the_last_ends_it(self) -> None:
-        before = descriptors()
+        before = held()
         one, two = small(), small()
         pid = one.template_pid()
         assert two.template_pid() == pid
@@ -325,7 +322,7 @@ class TestNothingIsLeftBehind:
         assert two.template_pid() == pid, "and not those of the other"
         two.close()
         assert not psutil.pid_exists(pid)
-        assert descriptors() == before
+        assert left_since(before) == []
 
     def test_a_service_that_is_asked_to_stop_may_finish_what_runs(self) -> None:
         with small() as opened:
@@ -480,12 +477,12 @@ class TestKept:
             assert not living(opened)
 
     def test_closing_ends_those_that_wait(self) -> None:
-        before = descriptors()
+        before = held()
         opened = small()
         answer, _ = opened.run_kept("kept", {}, keep="a", contents=[("a", b"a")])
         opened.close()
         assert gone(answer["pid"])
-        assert descriptors() == before
+        assert left_since(before) == []
         assert not [each for each in threading.enumerate() if isinstance(each, threading.Timer) and not each.finished.is_set()]
 
     @needs_landlock
@@ -631,11 +628,11 @@ class TestOpeningASource:
         with socket.socket(socket.AF_UNIX) as end:
             end.bind(str(tmp_path / "socket"))
             for path in (tmp_path / "fifo", tmp_path / "socket", Path("/dev/zero")):
-                before = descriptors()
+                before = held()
                 with pytest.raises(SourceRejected) as caught, open_source(path):
                     pass
                 assert caught.value.reason == "unsafe"
-                assert descriptors() == before
+                assert left_since(before) == []
 
     def test_absent_and_odd_names(self, tmp_path: Path) -> None:
         (tmp_path / "a.nc").write_text("x")

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
+from tests.descriptors import held, left_since
 from zarr.abc.store import OffsetByteRequest, RangeByteRequest, SuffixByteRequest
 from zarr.storage import LocalStore
 
@@ -159,8 +160,8 @@ def test_a_file_at_the_place_of_a_folder_is_refused(folder: Path) -> None:
 
 def test_what_the_scan_refuses_is_refused_here_too(tmp_path: Path) -> None:
     (case,) = [each for each in CASES.found if each.name == "zarr_fifo_at_a_c_0_0"]
-    before = len(list(Path("/proc/self/fd").iterdir()))
+    before = held()
     with pytest.raises(SourceRejected) as caught:
         FolderStore("source.zarr", str(case.make(tmp_path)))
     assert caught.value.reason == "unsafe"
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert left_since(before) == []

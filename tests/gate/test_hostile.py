@@ -7,6 +7,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tests.descriptors import held, left_since
 
 from cubeport.adapters.sandbox.children import Children
 from cubeport.errors import SourceRejected
@@ -28,7 +29,7 @@ def hold(children: Children, case: Case, folder: Path) -> None:
     children.template_pid()
     service = psutil.Process()
     before = service.memory_info().rss
-    descriptors = service.num_fds()
+    opened = held()
     began = time.monotonic()
     answer, refusal = attempt(children, source)
     told = str(answer or refusal)
@@ -43,7 +44,7 @@ def hold(children: Children, case: Case, folder: Path) -> None:
     assert str(folder) not in told
     assert time.monotonic() - began < 30
     assert service.memory_info().rss - before < 50 * 2**20
-    assert service.num_fds() <= descriptors  # earlier tests may lose one to the garbage collector meanwhile
+    assert left_since(opened) == []
     assert not psutil.Process(children.template_pid()).children()
 
 
