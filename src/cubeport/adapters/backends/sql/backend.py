@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from itertools import batched
@@ -136,6 +136,8 @@ class SqlBackend:
     def __init__(self, store: Store) -> None:
         self._store = store
         self.rows = SqlRows(store)
+        self._last: tuple[Hashable, int] = None, 0
+        """A mark of the store, and the generation that it has."""
         try:
             self._check_schema()
         except BaseException:
@@ -404,9 +406,17 @@ class SqlBackend:
 
     def generation(self) -> int:
         """Return the sequence number of the last commit that changed a record. Raises CatalogMoved if the catalog was converted."""
+        # The order matters: a commit that the mark does not tell of still holds the lock, or the statement sees it.
+        mark = self._store.mark() if self._store.current() is None else None
+        known, last = self._last
+        if mark is not None and mark == known:
+            return last
+        is_quiet = mark is not None and self._store.is_quiet()
         _, _, generation, retired = self._state()
         if retired is not None and not self._store.read_only:
             raise moved(retired)
+        if is_quiet:
+            self._last = mark, int(generation)
         return int(generation)
 
     def changes(self, after: int, limit: int = 1000) -> list[RecordChange]:

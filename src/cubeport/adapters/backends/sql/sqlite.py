@@ -10,9 +10,11 @@ import contextlib
 import os
 import secrets
 import sqlite3
+import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from io import FileIO
 from operator import methodcaller
 from pathlib import Path
 from typing import Any, ClassVar
@@ -29,7 +31,7 @@ from cubeport.adapters.backends.sql.store import Store, Transaction
 from cubeport.adapters.backends.sql.tables import SCHEMA, record_text
 from cubeport.catalog.backend import Finding
 from cubeport.catalog.disk.durable import make_folders, open_file, sync_folder
-from cubeport.catalog.disk.locks import FileLock
+from cubeport.catalog.disk.locks import FileLock, lock_state
 from cubeport.catalog.disk.mounts import is_network, mount_type, refuse_network
 from cubeport.errors import (
     BackendUnavailable,
@@ -166,6 +168,11 @@ class Sqlite(Dialect):
         return exc
 
 
+_STAMPED = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "zfs", "tmpfs", "overlay"})
+"""File systems on which every process sees the new time of a file as soon as it was written."""
+
+_SETTLED_NS = 3_000_000_000
+
 _ROUNDING_DEG = 1e-4
 """More than the rounding error of a 32-bit coordinate, in degrees."""
 
@@ -207,13 +214,16 @@ class SqliteStore(Store):
         lock_timeout_s: float = 10.0,
         allow_network_filesystem: bool = False,
     ) -> None:
-        self._network = mount_type(path) if is_network(mount_type(path)) else None
+        kind = mount_type(path)
+        self._network = kind if is_network(kind) else None
+        self._is_stamped = kind in _STAMPED
         if not allow_network_filesystem and not read_only:
             refuse_network(path)
         elif self._network and not read_only:
             warnings.warn(f"{path} is on {self._network}, where cubeport guarantees nothing", RuntimeWarning, stacklevel=5)
         demand_database(path)
         self.path = path
+        self._log: FileIO | None = None
         self.lock_path = lock_path or path.parent / "locks" / "catalog.lock"
         if not read_only:
             make_folders(self.lock_path.parent)
@@ -273,6 +283,37 @@ class SqliteStore(Store):
         """Return the lock of all writers."""
         return FileLock(self.lock_path, {}, self.lock_timeout_s)
 
+    def mark(self) -> Hashable | None:
+        """Return which file the write-ahead log is, its size and the time of its last change; ``None`` if that is not long ago.
+
+        A commit writes to the log before any reader sees it, so the log has another time by then. Times of files are as coarse
+        as two seconds, so a change right after another one can have the same: a log that was just written has no mark.
+        """
+        try:
+            found = None if self._log is None else os.fstat(self._log.fileno())
+        except (ValueError, OSError):
+            return None  # another thread is closing it
+        if found is None or not found.st_nlink:
+            self._open_log()
+            return None
+        return (found.st_ino, found.st_size, found.st_mtime_ns) if time.time_ns() - found.st_mtime_ns > _SETTLED_NS else None
+
+    def _open_log(self) -> None:
+        """Open the write-ahead log, if there is one. SQLite locks other files, so closing this one frees no lock."""
+        before, self._log = self._log, None
+        if before is not None:
+            before.close()
+        if self._is_stamped and not self._closed:
+            with contextlib.suppress(OSError):
+                self._log = self.path.with_name(f"{self.path.name}-wal").open("rb", buffering=0)
+
+    def is_quiet(self) -> bool:
+        """Return whether nobody holds the lock of all writers."""
+        try:
+            return lock_state(self.lock_path) in ("free", "left")
+        except OSError:
+            return False
+
     def warnings(self) -> Iterator[Finding]:
         """Yield a warning if the file is on a network file system."""
         if self._network:
@@ -317,9 +358,8 @@ class SqliteStore(Store):
                     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
                 finally:
                     connection.close()
-        self._closed = True
-        while self._idle:
-            self._idle.pop().close()
+        super().close()
+        self._open_log()  # closes it
 
 
 def create(path: Path, catalog_id: str, *, allow_network_filesystem: bool = False) -> None:

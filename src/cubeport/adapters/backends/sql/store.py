@@ -6,7 +6,7 @@ import contextlib
 import os
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from operator import methodcaller
@@ -106,6 +106,17 @@ class Store(ABC):
     @abstractmethod
     def warnings(self) -> Iterator[Finding]:
         """Yield conditions that are not errors yet, for checks."""
+
+    def mark(self) -> Hashable | None:
+        """Return something that every later commit of any process changes, if that can be had for less than a statement.
+
+        It tells nothing of a commit that is under way: ask :meth:`is_quiet` after it.
+        """
+        return None
+
+    def is_quiet(self) -> bool:
+        """Return whether no transaction is writing at this moment."""
+        return False
 
     @abstractmethod
     def words_damage(self) -> Iterator[Finding]:
