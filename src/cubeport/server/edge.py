@@ -24,6 +24,7 @@ from cubeport.documents.dap2 import MAX_CONSTRAINT
 from cubeport.server.files import EXTENSION, Answer, FilePart, Headers, lines
 
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
+_FRAMINGS = frozenset({b"content-length", b"transfer-encoding"})
 _DAP = re.compile(rb"/(?:[^/?]+/){0,8}?dap/")
 
 
@@ -45,6 +46,8 @@ class _Joined:
         self._transport = transport
         self._loop = loop
         self._head: bytes | None = None
+        # These are asked at each request, and __getattr__ takes longer than they do.
+        self.is_closing, self.get_write_buffer_size = transport.is_closing, transport.get_write_buffer_size
         # The transport's own descriptor, because uvloop's socket object cannot send.
         self._socket = socket.socket(fileno=transport.get_extra_info("socket").fileno())
 
@@ -251,7 +254,9 @@ class Edge(HttpToolsProtocol):
         finally:
             if answer.file is not None:
                 answer.file.close()
-        self.on_response_complete()
+        # Nothing waits behind it, and `_watch` ends the connection if no request follows, so uvicorn's timer is not needed.
+        self.server_state.total_requests += 1
+        self._head_began = self.loop.time()
 
     def on_response_complete(self) -> None:
         """Wait for the next head."""
@@ -277,15 +282,18 @@ class Edge(HttpToolsProtocol):
     def _fault(self) -> int | None:
         if self._is_over:
             return 503
-        if len(self.url) > (self.MAX_TARGET_DAP if _DAP.match(self.url) else self.MAX_TARGET):
+        if len(self.url) > self.MAX_TARGET and (len(self.url) > self.MAX_TARGET_DAP or not _DAP.match(self.url)):
             return 414
-        if len(self.headers) > self.MAX_HEADERS or sum(len(name) + len(value) + 4 for name, value in self.headers) > self.MAX_HEAD:
+        size, hosts, framings = 4 * len(self.headers), [], set()
+        for name, value in self.headers:
+            size += len(name) + len(value)
+            if name == b"host":
+                hosts.append(value)
+            elif name in _FRAMINGS:
+                framings.add(name)
+        if len(self.headers) > self.MAX_HEADERS or size > self.MAX_HEAD:
             return 431
-        hosts = [value for name, value in self.headers if name == b"host"]
-        if len(hosts) != 1 or not _HOST.fullmatch(hosts[0]):
-            return 400
-        names = {name for name, _ in self.headers}
-        return 400 if {b"content-length", b"transfer-encoding"} <= names else None
+        return 400 if len(hosts) != 1 or not _HOST.fullmatch(hosts[0]) or framings == _FRAMINGS else None
 
     def _refuse(self, status: int) -> None:
         """Send an error without a request and close, because nothing after an invalid head can be trusted."""
