@@ -133,3 +133,19 @@ def test_the_proxy_sends_metadata_too(proxied: str, store: Path, service: FakeSe
         service.unpublish("sea")
         assert client.get("/zarr/sea/zarr.json").status_code == 410
         assert client.get(f"/zarr/sea@{V1}/zarr.json").status_code == 200, "what the page warns of"
+
+
+@pytest.mark.parametrize("offload", ["none", "metadata too"])
+def test_the_proxy_follows_no_link_out_of_the_store(proxied: str, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    (secret / "0").write_bytes(b"secret")
+    array = tmp_path / "store" / "sea" / V1 / "cube.zarr" / "sst"
+    (array / "c" / "0" / "7").symlink_to(secret)
+    (array / "c" / "0" / "0" / "7").symlink_to(secret / "0")
+    with httpx.Client(base_url=proxied) as client:
+        assert client.get(f"/zarr/sea@{V1}/sst/c/0/0/0").status_code == 200
+        for key in ("c/0/7/0", "c/0/0/7"):
+            answer = client.get(f"/zarr/sea@{V1}/sst/{key}")
+            assert answer.status_code in (403, 404), key
+            assert b"secret" not in answer.content
