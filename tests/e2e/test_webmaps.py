@@ -438,3 +438,11 @@ def test_a_browser_at_the_bare_address_reads_what_to_do_with_it(families: Server
         assert answer.headers["content-type"].startswith("text/xml"), query
     nowhere = httpx.get(f"{families.url}/{name}/nix", headers=browser, trust_env=False)
     assert (nowhere.status_code, nowhere.headers["content-type"]) == (404, "text/html; charset=utf-8")
+
+
+@pytest.mark.parametrize("address", ["datasets/regulr?f=html", "wms/regulr", "zarr/regulr"])
+def test_who_mistypes_an_id_can_search_for_it(families: Server, address: str) -> None:
+    page = httpx.get(f"{families.url}/{address}", headers={"Accept": "text/html"}, trust_env=False)
+    assert (page.status_code, page.headers["content-type"]) == (404, "text/html; charset=utf-8")
+    assert re.search(r'<input id="q" name="q"[^>]* value="regulr"', page.text)
+    assert httpx.get(f"{families.url}/{address.partition('?')[0]}", trust_env=False).json()["dataset_id"] == "regulr"

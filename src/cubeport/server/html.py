@@ -276,9 +276,9 @@ def problem(parts: Parts, document: Mapping[str, Any]) -> bytes:
     """Return a problem document as a page: what went wrong, where, and what to do next."""
     # What a program does next, a person does by a link below.
     detail = re.sub(r" ?Next: GET http\S+$", "", str(document["detail"]))
-    missing = re.search(r"no dataset '([^']+)'", detail) if document["status"] == 404 else None
+    sought = document.get("dataset_id") if document["status"] == 404 and document.get("what") == "dataset" else None
     alternatives = [_way_out(each) for each in document.get("alternatives") or ()]
-    return rendered("failure.html", parts, it=document, detail=detail, sought=missing and missing[1], alternatives=alternatives)
+    return rendered("failure.html", parts, it=document, detail=detail, sought=sought, alternatives=alternatives)
 
 
 def _way_out(alternative: Any) -> Mapping[str, str | None]:

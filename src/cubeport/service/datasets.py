@@ -552,4 +552,6 @@ def _order(sort: str) -> str:
 
 
 def _no_dataset(dataset_id: str) -> NotFound:
-    return NotFound(f"There is no dataset {dataset_id[:80]!r}.", what="dataset", next_step="cubeport datasets")
+    return NotFound(
+        f"There is no dataset {dataset_id[:80]!r}.", what="dataset", dataset_id=dataset_id[:80], next_step="cubeport datasets"
+    )
