@@ -22,6 +22,8 @@ def test_float32_is_read_as_its_shortest_decimal() -> None:
     assert exact(np.array([1, 2], "i2")).tolist() == [1.0, 2.0]
 
 
+@example(59.984052617433804, 268, -5.0)  # its edges touched but for their last digit
+@example(-92.13509358562804, 245, 1.125)
 @given(st.floats(-180, 180), st.integers(2, 400), st.sampled_from([0.01, 0.1, 0.25, 1 / 3, 1.125, 2.5, -0.75, -5.0]))
 def test_even_labels_have_their_step_and_cells_that_touch(start: float, count: int, step: float) -> None:
     for dtype in ("f8", "f4"):
