@@ -171,6 +171,55 @@ def test_a_time_zone_behind_a_date_alone_is_heeded(zone: str, hour: float) -> No
         assert read.dt.strftime("%d %H:%M")[0] == f"{expected.day:02} {expected.hour:02}:{expected.minute:02}"
 
 
+@pytest.mark.parametrize(
+    ("date", "meant"),
+    [
+        ("2020-06-15 12", "06-15 12:00"),
+        ("2020-6-15T6", "06-15 06:00"),
+        ("2020-06-15 12 UTC", "06-15 12:00"),
+        ("2020-06-15 12Z", "06-15 12:00"),
+        ("2020-06-15  12:30:00", "06-15 12:30"),
+        ("2020-06-15 T12:30", "06-15 12:30"),
+        ("2020-06-15_12:30:00", "06-15 12:30"),
+        ("2020-06-15, 12:30:00", "06-15 12:30"),
+        ("2020-06-15 12:30:00.", "06-15 12:30"),
+        ("2020-06-15 12:30:00. +1", "06-15 11:30"),
+        ("2020-06-15 12:30:00 0:00", "06-15 12:30"),
+        ("2020-06-15 12:30:00 1:00", "06-15 11:30"),
+        ("2020-06-15 12:30 -3", "06-15 15:30"),
+        ("2020/06/15 12:30", "06-15 12:30"),
+        ("2020/6/15", "06-15 00:00"),
+        ("20200615", "06-15 00:00"),
+        ("20200615 12:30:00", "06-15 12:30"),
+        ("2020-06", "06-01 00:00"),
+        ("2020", "01-01 00:00"),
+        ("2020-06-15 UTC", "06-15 00:00"),
+        ("2020-06-15Z", "06-15 00:00"),
+    ],
+)
+def test_a_date_is_read_to_its_end(date: str, meant: str) -> None:
+    """cftime skips what it does not know of a date, without a word: ``2020/06/15`` was the first of January."""
+    units = f"hours since {date}"
+    mended, warnings = counted_in_days(raw({"time": (("time",), np.array([0, 1], "i4"), {"units": units})}))
+    assert bool(warnings) == (mended["time"].attrs["units"] != units)
+    for written in (units, mended["time"].attrs["units"]):
+        first = times.decode([0, 1], written, "standard", name="time")[0]
+        assert f"{first.month:02}-{first.day:02} {first.hour:02}:{first.minute:02}" == meant
+    for use_cftime in (True, False):
+        read = xr.decode_cf(mended, decode_times=xr.coders.CFDatetimeCoder(use_cftime=use_cftime)).time
+        assert read.dt.strftime("%m-%d %H:%M")[0] == meant
+
+
+@pytest.mark.parametrize(
+    "date",
+    ["15-06-2020", "15.06.2020", "2020.06.15", "2020-06-15 1230", "2020-06-15 12:30 (local)", "2020-06-15 at 6", "2020-06-1512"],
+)
+def test_a_text_that_is_only_partly_a_date_is_refused(date: str) -> None:
+    with pytest.raises(SourceRejected, match=re.escape(f"counts from '{date}', which is not wholly a date")) as refused:
+        times.decode([0, 1], f"hours since {date}", "standard", name="time")
+    assert '"units": "hours since 2000-01-01 00:00:00"' in str(refused.value.next_step)
+
+
 @pytest.mark.parametrize("zone", ["EST", "CET", "local", "PM", "UTC+3"])
 def test_a_time_zone_that_means_several_is_refused(zone: str) -> None:
     with pytest.raises(SourceRejected, match=re.escape(f"in the time zone '{zone}'")) as refused:

@@ -78,6 +78,15 @@ def test_the_repair_of_a_warning_makes_the_number_missing_and_the_warning_go(nam
     assert kinds(mended) == {}
 
 
+@pytest.mark.parametrize("name", DOUBTED)
+def test_a_version_says_what_its_source_says(name: str, tmp_path: Path) -> None:
+    """A Zarr store keeps attributes as JSON, where a valid range is a list."""
+    raw, _ = DOUBTED[name]
+    raw.to_zarr(tmp_path / "t.zarr", consolidated=False, encoding={"t": {"_FillValue": None}})
+    with xr.open_zarr(tmp_path / "t.zarr", chunks=None, decode_cf=False, consolidated=False) as stored:
+        assert kinds(stored) == kinds(raw)
+
+
 @pytest.mark.parametrize(
     "raw",
     [

@@ -133,10 +133,10 @@ def _named(raw: xr.Dataset, warnings: Warnings) -> xr.Dataset:
 
 
 def counted_in_days(raw: xr.Dataset) -> tuple[xr.Dataset, Warnings]:
-    """Return *raw* with weeks, and whole months and years, since a date converted to days, time zones with all their digits, and a
-    warning for each.
+    """Return *raw* with weeks, and whole months and years, since a date converted to days, dates in a form that all libraries read
+    alike, and a warning for each.
 
-    Libraries do not decode weeks, and months and years only in calendars with months of equal length. Some skip the zone ``-6:00``.
+    Libraries do not decode weeks, and months and years only in calendars with months of equal length.
 
     Raises
     ------
@@ -148,14 +148,14 @@ def counted_in_days(raw: xr.Dataset) -> tuple[xr.Dataset, Warnings]:
         units, name = str(variable.attrs.get("units", "")), str(key)
         if variable.dtype.kind not in "iuf" or variable.size == 0:
             continue
-        if (zoned := times.with_offset(units, name=name)) != units:
+        if (spelled := times.spelled_out(units, name=name)) != units:
             held = variables(raw)
             held[name] = variable.copy(deep=False)
-            held[name].attrs = {**variable.attrs, "units": zoned}
+            held[name].attrs = {**variable.attrs, "units": spelled}
             raw = dataset(held, raw.attrs)
-            words = f"the units of {name!r}, {units[:80]!r}, have a time zone that some libraries skip: they are now {zoned[:80]!r}"
+            words = f"libraries read the date in the units of {name!r}, {units[:80]!r}, differently: they are now {spelled[:80]!r}"
             warnings.append(("time-repaired", words))
-            units = zoned
+            units = spelled
         if weeks := _WEEKS.fullmatch(units):
             raw = _scaled(raw, name, 7, f"days since {weeks[1]}")
             warnings.append(("time-repaired", f"{name!r} counted weeks since {weeks[1][:40]}; it now counts days"))

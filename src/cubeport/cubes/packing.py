@@ -40,8 +40,10 @@ class Packing(NamedTuple):
 
         It is packed as the values are, unless its type shows that it is not (NetCDF Users Guide, ``valid_range``).
         """
+        import numpy as np
+
         found = number(given)
-        is_decoded = self.is_whole and getattr(given, "dtype", None) is not None and given.dtype.kind == "f"
+        is_decoded = self.is_whole and np.asarray(given).dtype.kind == "f"
         if found is None or is_decoded:
             return found
         return (found + (self.modulus if found < 0 else 0.0)) * self.scale + self.offset
@@ -49,9 +51,11 @@ class Packing(NamedTuple):
 
 def valid_range(variable: xr.Variable) -> tuple[float, float]:
     """Return the ends of the valid range of decoded values; infinite where an undecoded variable has none."""
+    import numpy as np
+
     attributes, packing = variable.attrs, Packing.of(variable)
-    pair: Any = attributes.get("valid_range")
-    given = pair if getattr(pair, "size", 0) == 2 else (attributes.get("valid_min"), attributes.get("valid_max"))
+    pair = np.atleast_1d(attributes.get("valid_range", ()))  # of a Zarr store it is a list
+    given = pair if pair.size == 2 else (attributes.get("valid_min"), attributes.get("valid_max"))
     ends = zip(map(packing.decoded, given), (-math.inf, math.inf), strict=True)
     lowest, highest = (default if end is None else end for end, default in ends)
     return min(lowest, highest), max(lowest, highest)

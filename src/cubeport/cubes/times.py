@@ -19,15 +19,20 @@ from cubeport.errors import SourceRejected
 _SINCE = re.compile(r"\s*(\w+)\s+since\s+(.+)", re.IGNORECASE)
 
 _REFERENCE = re.compile(
-    r"(?P<date>\d+-\d{1,2}-\d{1,2}(?:(?P<clock>(?:\s+|T)\d{1,2}:\d{1,2}(?::\d{1,2}(?:\.\d*)?)?)|(?=\s+[+-])))"
-    r"(?P<gap>\s*)(?P<zone>\S.*?)\s*",
-    re.IGNORECASE,
+    r"(?:(?P<year>[+-]?\d+)-(?P<month>\d{1,2})-(?P<day>\d{1,2})|(?P<slashed>\d{4}/\d{1,2}/\d{1,2})|(?P<packed>\d{8})|(?P<short>\d{1,4}(?:-\d{1,2})?))"
+    r"(?:(?:[\s,_]+|\s*T)(?P<hour>\d{1,2})(?P<rest>:\d{1,2}(?::\d{1,2}(?:\.\d*)?)?)?)?(?![\d:])"
+    r"(?:(?P<gap>\s*)(?P<zone>\S.*?))?\s*",
+    re.IGNORECASE | re.ASCII,
 )
-_OFFSET = re.compile(r"([+-])(\d{1,2})(?::?([0-5]\d))?", re.ASCII)
-_READ_BY_ALL = re.compile(r" ?[+-]\d\d(?::?\d\d)?", re.ASCII)
-"""A space at most and an offset, as every library reads them behind a time of day."""
+"""A date as UDUNITS writes it: the time of day may end after the hour, and its zone may have no sign."""
+_READ_BY_ALL = re.compile(
+    r"[+-]?\d+-\d{1,2}-\d{1,2}(?:[ T]\d{1,2}:\d{1,2}(?::\d{1,2}(?:\.\d+)?)?(?: ?(?:Z|UTC|GMT|[+-]\d\d(?::?\d\d)?))?)?",
+    re.ASCII,
+)
+"""Dates that every library reads, and reads alike."""
+_OFFSET = re.compile(r"([+-]?)(\d{1,2})(?::?([0-5]\d))?", re.ASCII)
 _ZONE_NAME = re.compile(r"[A-Za-z]{2,5}(?:[+-]?\d{1,2}(?::?\d{2})?)?", re.ASCII)
-_UTC = frozenset({"utc", "gmt", "ut"})
+_UTC = frozenset({"utc", "gmt", "ut", "z"})
 
 _SECONDS = {
     **dict.fromkeys(("day", "days", "d"), 86400.0),
@@ -54,37 +59,69 @@ def is_time_units(units: object) -> bool:
     return isinstance(units, str) and _SINCE.match(units) is not None
 
 
-def with_offset(units: str, *, name: str) -> str:
-    """Return *units* with the time zone of their date in a form that all libraries read.
+def spelled_out(units: str, *, name: str) -> str:
+    """Return *units* with their date in a form that all libraries read alike.
 
-    CF writes ``-6:00`` (4.4), which pandas reads, and cftime skips without a word: its dates are six hours wrong. It skips every
-    offset behind a date without a time of day too. Units that all read in the same way stay as they are.
+    cftime reads as much of a date as it knows, and skips the rest without a word: the zone ``-6:00`` (CF 4.4), any zone behind a
+    date without a time of day, a time of day that is only an hour or follows two spaces, and all but the year of ``2020/06/15``.
+    Units that all read alike stay as they are.
 
     Raises
     ------
     SourceRejected
-        ``bad-time``, for the name of a zone other than UTC. cftime skips it too, and many names mean several zones.
+        ``bad-time``, if the text is not wholly a date, or for the name of a zone other than UTC, because many names mean several
+        zones.
     """
     since = _SINCE.fullmatch(units)
-    found = _REFERENCE.fullmatch(since[2]) if since else None
-    if since is None or found is None:
-        return units
-    zone = found["zone"]
-    if zone in ("UTC", "GMT") or (found["clock"] and _READ_BY_ALL.fullmatch(f"{found['gap']}{zone}")):
-        return units
-    if zone.lower() in _UTC:
-        return f"{since[1]} since {found['date']} +00:00"  # xarray refuses the name in small letters
-    if offset := _OFFSET.fullmatch(zone):
-        clock = "" if found["clock"] else " 00:00:00"
-        return f"{since[1]} since {found['date']}{clock} {offset[1]}{int(offset[2]):02}:{offset[3] or '00'}"
-    if _ZONE_NAME.fullmatch(zone):
+    text = since[2].strip() if since else ""
+    if since is None or _READ_BY_ALL.fullmatch(text) or not text.lstrip("+-")[:1].isdecimal():
+        return units  # what does not begin with a number, no library reads
+    found = _REFERENCE.fullmatch(text)
+    date = "" if found is None else _date(found)
+    zone = _zone(found) if found else None
+    if zone is not None:
+        return f"{since[1]} since {date}{zone}"
+    if found is not None and _ZONE_NAME.fullmatch(found["zone"]):
         raise repairable(
-            f"time {name!r} counts from a date in the time zone {zone!r}, whose offset CF does not define",
+            f"time {name!r} counts from a date in the time zone {found['zone']!r}, whose offset CF does not define",
             reason="bad-time",
-            repair={"set_attributes": {name: {"units": f"{since[1]} since {found['date']} +00:00"}}},
+            repair={"set_attributes": {name: {"units": f"{since[1]} since {date} +00:00"}}},
             before="write its offset instead of +00:00, and repeat with",
         )
-    return units
+    raise repairable(
+        f"time {name!r} counts from {text[:40]!r}, which is not wholly a date: libraries read different dates",
+        reason="bad-time",
+        repair={"set_attributes": {name: {"units": f"{since[1]} since 2000-01-01 00:00:00"}}},
+        before="write the date that is meant instead of 2000-01-01 00:00:00, and repeat with",
+    )
+
+
+def _date(found: re.Match[str]) -> str:
+    """Return the date and the time of day of a reference."""
+    if found["packed"]:
+        day = f"{found['packed'][:4]}-{found['packed'][4:6]}-{found['packed'][6:]}"
+    elif found["slashed"]:
+        day = found["slashed"].replace("/", "-")
+    elif found["short"]:
+        day = f"{found['short']}-01" if "-" in found["short"] else f"{found['short']}-01-01"
+    else:
+        day = f"{found['year']}-{found['month']}-{found['day']}"
+    if found["hour"] is None and not found["zone"]:
+        return day
+    clock = (found["rest"] or ":00:00").rstrip(".")
+    return f"{day} {found['hour'] or '00'}{clock}"
+
+
+def _zone(found: re.Match[str]) -> str | None:
+    """Return the zone of a reference as an offset, or nothing if it has none; ``None`` if it is no offset."""
+    if not found["zone"]:
+        return ""
+    if found["zone"].lower() in _UTC:
+        return " +00:00"
+    offset = _OFFSET.fullmatch(found["zone"])
+    if offset is None or not (found["gap"] and offset[1] if found["hour"] is None else found["gap"] or offset[1]):
+        return None
+    return f" {offset[1] or '+'}{int(offset[2]):02}:{offset[3] or '00'}"
 
 
 def calendar_of(attributes: Any, *, name: str) -> CalendarName:
@@ -139,7 +176,7 @@ def _decoded(numbers: Any, units: str, calendar: CalendarName, *, name: str) -> 
     import cftime
     import numpy as np
 
-    units = with_offset(units, name=name)
+    units = spelled_out(units, name=name)
     if numbers.dtype.kind == "f" and not np.isfinite(numbers).all():
         where = int(np.flatnonzero(~np.isfinite(numbers))[0])
         raise repairable(
