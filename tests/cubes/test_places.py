@@ -34,6 +34,30 @@ def points(lon: Any, lat: Any, **attributes: Any) -> Version:
     return Version(raw)
 
 
+@pytest.mark.parametrize("across", ["lat", "lon"])
+@pytest.mark.parametrize("named", [True, False])
+def test_a_section_is_where_its_scalar_says(across: str, named: bool) -> None:
+    """It had no place: only a dimension was a place, or a scalar for both."""
+    whole = straight([10, 20, 30], [40, 50, 60, 70]).raw
+    raw = whole.isel({across: 1})
+    raw["v"].attrs |= {"coordinates": across} if named else {}
+    section = Version(raw)
+    spatial = section.description.spatial
+    assert (spatial.family, spatial.x, spatial.y) == ("rectilinear", "lon", "lat")
+    assert spatial.bbox == ((35, 20, 75, 20) if across == "lat" else (50, 5, 50, 35))
+    assert section.values(section.edr("position", coords="POINT(50 20)")) == [float(whole.v.sel(lat=20, lon=50))]
+    along = {"lat": 20.0} if across == "lat" else {"lon": 50.0}
+    for kind, place in (("cube", {"bbox": "45,15,65,35"}), ("area", {"coords": "POLYGON((45 15,65 15,65 35,45 35,45 15))"})):
+        box = whole.v.sel(along).sel({"lon": slice(45, 65)} if across == "lat" else {"lat": slice(15, 35)})
+        assert section.values(section.edr(kind, **place)) == sorted(box.values.tolist())
+    with pytest.raises(NotFound):
+        section.edr("position", coords="POINT(100 20)" if across == "lat" else "POINT(50 80)")
+    with pytest.raises(NotFound):
+        section.edr("position", coords="POINT(50 25)" if across == "lat" else "POINT(45 20)")
+    with pytest.raises(InvalidRequest, match="on one line already"):
+        section.edr("trajectory", coords="LINESTRING(40 20,70 20)")
+
+
 globe = straight(np.arange(90, -91, -30.0), np.arange(-180, 180, 30.0))
 
 

@@ -211,9 +211,10 @@ def _group(
     axes += _scalars(raw, chosen, [*taken, "t"] if times is not None else taken, named, roles)
     axes = [_believed(raw, axis, notes) for axis in axes]
     if family == "none":
-        scalar = {axis.kind: axis.name for axis in axes if axis.scalar}
-        if "x" in scalar and "y" in scalar:
-            family, x, y = "rectilinear", scalar["x"], scalar["y"]
+        # Where a section or a station is, a scalar says that no dimension has.
+        there = {axis.kind: axis for axis in axes if axis.kind in ("x", "y") and (axis.scalar or axis.dimension in own)}
+        if len(there) == 2 and any(axis.scalar for axis in there.values()):
+            family, x, y = "rectilinear", there["x"].name, there["y"].name
     for axis in axes:
         if axis.labels is not None and roles.get(axis.labels) in ("auxiliary", "data"):
             roles[axis.labels] = "coordinate"

@@ -89,7 +89,8 @@ def _of_axes(description: CubeDescription, labels: Labels, line: Any) -> _Cells:
 
     x, y = (description.axis(str(name)) for name in (description.spatial.x, description.spatial.y))
     if x.scalar or y.scalar:
-        raise InvalidRequest("These data are at one place.", errors=[Problem(("query", "coords"), "no-axis", "ask for a position")])
+        where, instead = ("at one place", "a position") if x.scalar and y.scalar else ("on one line already", "a cube")
+        raise InvalidRequest(f"These data are {where}.", errors=[Problem(("query", "coords"), "no-axis", f"ask for {instead}")])
     columns, rows = cells(description, x, labels), cells(description, y, labels)
     if description.spatial.family == "projected":
         onto, factor = native_system(description)
