@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -12,12 +14,25 @@ import pytest
 
 pytest.importorskip("icechunk")
 
-from tests import objectstore
-from tests.engines.contract import OBJECTS, Engine, EngineContract, Version, content, damaged, make, update
+from tests import badstores, objectstore
+from tests.engines.contract import (
+    OBJECTS,
+    Engine,
+    EngineContract,
+    Version,
+    content,
+    damaged,
+    finish,
+    make,
+    new_id,
+    update,
+    write_new,
+)
 
-from cubeport.adapters.engines import icechunk
+from cubeport.adapters.engines import icechunk, repositories
 from cubeport.adapters.engines.repositories import Bucket, Folder, ObjectPlace, Repositories, Tuning
 from cubeport.adapters.storage.s3 import S3Place
+from cubeport.cubes.write_request import Staging
 from cubeport.errors import Corrupt, StoreUnavailable
 
 NOTHING_INLINE = Tuning(inline_bytes=0)
@@ -46,7 +61,7 @@ def icechunk_engine(folder: Path, tuning: Tuning = NOTHING_INLINE) -> Engine:
     return engine_at(folder, Folder(folder / "bucket"), damage, tuning)
 
 
-def engine_on_s3(folder: Path, store: objectstore.ObjectStore) -> Engine:
+def engine_on_s3(folder: Path, store: objectstore.ObjectStore, tuning: Tuning = NOTHING_INLINE) -> Engine:
     """Return an engine with its repositories in a bucket."""
     bucket = store.bucket()
 
@@ -62,7 +77,7 @@ def engine_on_s3(folder: Path, store: objectstore.ObjectStore) -> Engine:
     place = S3Place(
         "bulk", bucket, "cubes", endpoint_url=store.endpoint, key=objectstore.KEY, secret=objectstore.SECRET, allow_http=True
     )
-    return engine_at(folder, Bucket(place), damage, NOTHING_INLINE)
+    return engine_at(folder, Bucket(place), damage, tuning)
 
 
 class TestIcechunkOnS3(EngineContract):
@@ -124,6 +139,61 @@ class TestIcechunkEngine(EngineContract):
         icechunk.move_main(lambda: store, action)  # late, as of a recovered operation
         assert repository.lookup_branch("main") == engine.references[second[1]]
         assert content(engine, second, "v/c/0/1") == b"two"
+
+
+def test_an_update_asks_the_store_for_little_beside_the_chunks(tmp_path: Path, object_store: objectstore.ObjectStore) -> None:
+    asked: list[str] = []
+
+    def note(request: badstores.Request) -> badstores.Answer:
+        asked.append(f"{request.method} {request.path}")
+        return request.forward()
+
+    with badstores.behind(object_store, note) as store:
+        engine = engine_on_s3(tmp_path, store)
+        moving = Repositories(engine.writer.store.place, NOTHING_INLINE)  # type: ignore[attr-defined]
+
+        def updated(version: Version, content: bytes) -> Version:
+            found = update(engine, version, {**OBJECTS, "v/c/0/1": content}, only={"v/c/0/1"})
+            [action] = engine.writer.afterwards(Staging(new_id(), *found, root=tmp_path, new=tmp_path, source=tmp_path), "")
+            icechunk.move_main(lambda: moving, action)
+            return found
+
+        version = updated(make(engine), b"first of the process")
+        asked.clear()
+        version = updated(version, b"later")
+        others = [each for each in asked if "/chunks/" not in each]
+        assert content(engine, version, "v/c/0/1") == b"later"
+    assert len(others) <= 23, "\n".join(others)
+    assert not [each for each in others if "config.yaml" in each or "/refs/" in each], "no repository is opened again"
+    repository = moving.find("sst")
+    assert repository is not None
+    assert repository.lookup_branch("main") == engine.references[version[1]]
+
+
+def look_up(folder: Path) -> None:
+    """Look up the snapshot of an operation through a proxy in a thread of this process: it answers only if threads go on."""
+    with objectstore.running() as object_store, badstores.behind(object_store, badstores.Request.forward) as store:
+        engine = engine_on_s3(folder, store)
+        staging, _ = engine.writer.stage(operation := new_id(), "sst", new_id())
+        engine.writer.begin(staging)
+        write_new(staging, OBJECTS)
+        finish(engine, staging)
+        repository = engine.writer.store.find("sst")  # type: ignore[attr-defined]
+        assert repositories.snapshot_of(repository, operation) == engine.references[staging.version_id]
+        assert repositories.snapshot_of(repository, new_id()) is None
+
+
+def test_the_snapshot_of_an_operation_is_looked_up_while_other_threads_go_on(tmp_path: Path) -> None:
+    tests = Path(__file__).parents[1]
+    code = f"""
+import sys, pathlib, types
+sys.modules["tests"] = types.ModuleType("tests")  # some installed package has modules of this name
+sys.modules["tests"].__path__ = [{str(tests)!r}]
+from tests.engines.test_icechunk_engine import look_up
+look_up(pathlib.Path({str(tmp_path)!r}))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("dry_run", [True, False])

@@ -82,8 +82,11 @@ def _repositories(settings: Settings) -> Repositories:
 
 
 def register(undoer: Undoer, root: Path) -> None:
-    """Register how to undo and to finish the versions that lie in the object store. It is opened when there is one to undo."""
+    """Register how to undo and to finish the versions that lie in the object store. It is opened when there is one to undo, and
+    stays open.
+    """
 
+    @cache
     def store() -> Repositories:
         from cubeport.settings import load
 

@@ -131,7 +131,7 @@ class Writer(StagingArea):
             self.disk.write(staging.root / "data" / listed, manifest)
 
     def sync(self, staging: Staging) -> None:
-        """Send the version as a snapshot that nothing names, and compare it with its manifest in a repository opened anew.
+        """Send the version as a snapshot that nothing names, and compare what the store then has with its manifest.
 
         Raises
         ------
@@ -162,7 +162,8 @@ class Writer(StagingArea):
         for name, content in documents.items():
             _put_document(session, name, content)
         snapshot = self._flush(repository, session, staging)
-        anew = _there(self.store.fresh(staging.dataset_id))
+        # In its own caches are the snapshot and the manifests as they were sent, not as the store has them.
+        anew = repositories.forgetful(repository)
         self._check(anew, snapshot, {key: entry for key, (_, entry) in new.items()})
         self._made[staging.operation_id] = snapshot, anew
 
@@ -196,7 +197,7 @@ class Writer(StagingArea):
                 return session.flush(f"version {staging.version_id}", metadata=said)
             except icechunk.IcechunkError:
                 # An error does not show whether it happened: the operation in the metadata of the snapshot does.
-                found = _snapshot_of(repository, staging.operation_id)
+                found = repositories.snapshot_of(repository, staging.operation_id)
                 if found is None:
                     raise
                 return found
@@ -566,15 +567,19 @@ def undo_tag(store: Callable[[], Repositories], compensation: Mapping[str, Any])
 def move_main(store: Callable[[], Repositories], action: Mapping[str, Any]) -> None:
     """Point ``main`` to a committed version, unless its tag is gone or a later version has moved it already."""
     dataset_id, version_id = _parts(str(action["path"]))
-    repository = store().fresh(dataset_id)
-    if repository is None or (snapshot := repositories.tagged(repository, version_id)) is None:
+    repository = store().writing(dataset_id)
+    history = [] if repository is None else repositories.history_of(repository, version_id)
+    if repository is None or not history:
         return
-    with repositories.errors("read the history of a dataset"):
-        there = repository.lookup_branch(repositories.MAIN)
-        parents = [each.id for each in repository.ancestry(snapshot_id=snapshot)][1:]
-    if there in parents:
-        with step("pointer"):
-            repositories.point_main(repository, snapshot, there=there)
+    snapshot, parent, *older = history
+    with step("pointer"):
+        try:
+            repositories.point_main(repository, snapshot, there=parent)
+        except DatasetBusy:
+            with repositories.errors("read the branch of a dataset"):
+                there = repository.lookup_branch(repositories.MAIN)
+            if there in older:  # the branch did not follow the version before
+                repositories.point_main(repository, snapshot, there=there)
 
 
 def _there(repository: icechunk.Repository | None) -> icechunk.Repository:
@@ -699,14 +704,6 @@ def _fault_of(session: icechunk.Session, key: str, entry: Entry) -> str | None:
     if len(content) != entry.size:
         return "size-differs"
     return None if _is(content, entry) else "digest-differs"
-
-
-def _snapshot_of(repository: icechunk.Repository, operation_id: str) -> str | None:
-    """Return the snapshot that an operation has written, or ``None``."""
-    for each in repository.inspect_repo_info()["snapshots"]:
-        if each.get("metadata", {}).get("operation") == operation_id:
-            return str(each["id"])
-    return None
 
 
 def _corrupt(what: str, dataset_id: str, version_id: str) -> Corrupt:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import pickle
 import re
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
@@ -175,13 +176,13 @@ class Repositories:
         """Return the repository, opened anew, so that nothing comes from a cache."""
         return self._opened(dataset_id, self._configuration({}, tries=self.tuning.retries))
 
-    def writing(self, dataset_id: str, splits: Mapping[str, tuple[int, int]]) -> icechunk.Repository | None:
+    def writing(self, dataset_id: str, splits: Mapping[str, tuple[int, int]] | None = None) -> icechunk.Repository | None:
         """Return the repository of :meth:`find` to write with: the manifests of an array (by path) are split along one axis, after
-        so many chunks. Its state is asked of the store anew with each session.
+        so many chunks. Its branches and tags are asked of the store anew with each call and session.
         """
         found = self.find(dataset_id)
         with errors("open the repository of a dataset"):
-            return None if found is None else found.reopen(self._configuration(splits, tries=self.tuning.retries))
+            return None if found is None else found.reopen(self._configuration(splits or {}, tries=self.tuning.retries))
 
     def _opened(self, dataset_id: str, configuration: icechunk.RepositoryConfig) -> icechunk.Repository | None:
         storage = self.place.below(checked_dataset(dataset_id)).storage()
@@ -338,10 +339,37 @@ def tag_again(repository: icechunk.Repository, version_id: str, snapshot: str) -
     raise Corrupt(f"Somebody deletes the tags of version {version_id} again and again.", next_step="look at who has the keys")
 
 
+def forgetful(repository: icechunk.Repository) -> icechunk.Repository:
+    """Return the same repository with nothing in its caches, so that what it says of a snapshot comes from the store.
+
+    To open it anew would ask the store for its form and its settings as well, which are three requests.
+    """
+    copy: icechunk.Repository = pickle.loads(pickle.dumps(repository))  # noqa: S301 (made in this line)
+    return copy
+
+
 def at(repository: icechunk.Repository, snapshot: str) -> icechunk.Session | None:
     """Return a session that reads one snapshot, or ``None`` if the store says that there is none."""
     with errors("open a version"), suppress(icechunk.NotFoundError):
         return repository.readonly_session(snapshot_id=snapshot)
+    return None
+
+
+def history_of(repository: icechunk.Repository, version_id: str) -> list[str]:
+    """Return the snapshot of a version and all before it, the newest first; none if the version has no tag."""
+    with errors("read the history of a dataset"):
+        with suppress(icechunk.RefNotFoundError):
+            return [each.id for each in repository.ancestry(tag=tag_of(version_id))]
+        snapshot = tagged(repository, version_id)
+        return [] if snapshot is None else [each.id for each in repository.ancestry(snapshot_id=snapshot)]
+
+
+def snapshot_of(repository: icechunk.Repository, operation_id: str) -> str | None:
+    """Return the snapshot that an operation has written, or ``None``."""
+    # Not inspect_repo_info, which holds all threads of the process until the store has answered.
+    for each in run(repository.inspect_repo_info_async())["snapshots"]:
+        if each.get("metadata", {}).get("operation") == operation_id:
+            return str(each["id"])
     return None
 
 
