@@ -22,12 +22,13 @@ MODULES = (
 
 def main() -> None:
     """Fork for each line of the input, and run the command there."""
+    import cubeport
     from cubeport.main import run
 
     for name in MODULES:
         importlib.import_module(name)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody here waits for one that was killed
-    print("ready", flush=True)
+    print(f"ready {cubeport.__path__[0]}", flush=True)
     for line in sys.stdin:
         pid = os.fork()
         if not pid:

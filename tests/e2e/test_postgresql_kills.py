@@ -121,6 +121,7 @@ class Children:
 
 
 @pytest.mark.crash
+@pytest.mark.timeout(7_200)
 @pytest.mark.filterwarnings("ignore:This process")
 def test_kills_across_an_ingestion_leave_nothing_half(tmp_path: Path, database: str) -> None:
     root = tmp_path / "instance"

@@ -57,6 +57,7 @@ class Engine:
     damage: Callable[[Version, str, str], None]
     """``damage(version, key, "lost" | "shorter" | "flipped")``."""
     references: dict[str, str] = field(default_factory=dict)
+    digests: dict[str, str] = field(default_factory=dict)
     """What the catalog has of each version."""
 
     def lose(self, version: Version, key: str) -> None:
@@ -109,6 +110,8 @@ def finish(engine: Engine, staging: Staging) -> None:
 
 
 def published(engine: Engine, staging: Staging) -> Version:
+    manifest = (staging.root / "data" / "manifest.json").read_bytes()
+    engine.digests[staging.version_id] = hashlib.sha256(manifest).hexdigest()
     engine.references[staging.version_id] = engine.writer.publish(staging)
     engine.writer.clear(staging)
     return staging.dataset_id, staging.version_id

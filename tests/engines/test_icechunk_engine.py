@@ -41,13 +41,15 @@ NOTHING_INLINE = Tuning(inline_bytes=0)
 def engine_at(folder: Path, place: ObjectPlace, damage: Callable[[Version, str, str], None], tuning: Tuning) -> Engine:
     """Return an engine. Each role has repositories of its own, as in processes of their own."""
     references: dict[str, str] = {}
+    digests: dict[str, str] = {}
 
     def store() -> Repositories:
         return Repositories(place, tuning)
 
-    writer = icechunk.Writer(folder / "data", store=store(), references=references.__getitem__)
-    reader = icechunk.Reader(store(), references.__getitem__)
-    return Engine(writer, reader, icechunk.Lister(folder / "data", store(), references.__getitem__), damage, references)
+    known = references.__getitem__, digests.__getitem__
+    writer = icechunk.Writer(folder / "data", store=store(), references=known[0], digests=known[1])
+    reader = icechunk.Reader(store(), *known)
+    return Engine(writer, reader, icechunk.Lister(folder / "data", store(), known[0]), damage, references, digests)
 
 
 def icechunk_engine(folder: Path, tuning: Tuning = NOTHING_INLINE) -> Engine:
@@ -92,6 +94,7 @@ def test_a_store_that_does_not_answer_is_unavailable_and_nothing_is_absent(tmp_p
         version = make(engine)
         assert content(engine, version, "v/c/0/1") == b"one"
         late.references.update(engine.references)
+        late.digests.update(engine.digests)
     began = time.monotonic()
     for each in (engine, late):  # one that had the version open, and one that had not
         with pytest.raises(StoreUnavailable):
@@ -139,6 +142,15 @@ class TestIcechunkEngine(EngineContract):
         icechunk.move_main(lambda: store, action)  # late, as of a recovered operation
         assert repository.lookup_branch("main") == engine.references[second[1]]
         assert content(engine, second, "v/c/0/1") == b"two"
+
+
+def test_a_manifest_that_the_catalog_does_not_know_is_damage(tmp_path: Path) -> None:
+    """A manifest with one key less would make a chunk absent, which readers take for fill values."""
+    engine = icechunk_engine(tmp_path)
+    version = make(engine)
+    engine.digests[version[1]] = "0" * 64
+    with pytest.raises(Corrupt, match="manifest has different bytes"):
+        engine.reader.read(*version, "v/c/0/1")
 
 
 def test_an_update_asks_the_store_for_little_beside_the_chunks(tmp_path: Path, object_store: objectstore.ObjectStore) -> None:
@@ -248,7 +260,7 @@ def test_a_version_without_its_tag_survives_only_as_one_of_those_to_keep(tmp_pat
     assert engine.lister.versions() == []
     time.sleep(1.1)
     engine.lister.collect("sst", [version[1]] if kept else [])
-    late = icechunk.Reader(Repositories(Folder(tmp_path / "bucket")), engine.references.__getitem__)
+    late = icechunk.Reader(Repositories(Folder(tmp_path / "bucket")), engine.references.__getitem__, engine.digests.__getitem__)
     if kept:
         assert [each.name for _, each in engine.lister.versions()] == [version[1]]
         assert late.read(*version, "v/c/0/0") is not None

@@ -25,11 +25,12 @@ def place_of(settings: Settings, rows: Rows, data: Path) -> Place:
     from cubeport.adapters.engines.objects import StoreObjects
     from cubeport.adapters.sources.places import absolute
     from cubeport.adapters.storage.profiles import s3_places
-    from cubeport.service.engines import reference_of
+    from cubeport.service.engines import digest_of, reference_of
 
     store = None if settings.profile is None else cache(partial(_repositories, settings))
     objects = StoreObjects(partial(s3_places, settings.instance, os.environ, "source"))
-    return Place(data, absolute(settings.instance, settings.sources.roots), objects, store, partial(reference_of, rows))
+    roots = absolute(settings.instance, settings.sources.roots)
+    return Place(data, roots, objects, store, partial(reference_of, rows), partial(digest_of, rows))
 
 
 def listers_of(place: Place) -> dict[str, Lister]:

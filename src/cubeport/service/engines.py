@@ -7,7 +7,7 @@ from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
-from cubeport.catalog.backend import CatalogBackend, Rows
+from cubeport.catalog.backend import CatalogBackend, Row, Rows
 from cubeport.cubes.bounded import Bounded
 from cubeport.cubes.write_request import Occupied
 from cubeport.errors import Configuration, VersionRemoved
@@ -117,10 +117,19 @@ class Engines:
 
 def reference_of(rows: Rows, version_id: str) -> str:
     """Return the reference that the catalog has of a version. Raises VersionRemoved if it has no such version."""
+    return str(_row_of(rows, version_id).document.get("reference", ""))
+
+
+def digest_of(rows: Rows, version_id: str) -> str:
+    """Return the digest that the catalog has of a version. Raises VersionRemoved if it has no such version."""
+    return str(_row_of(rows, version_id).document["digest"])
+
+
+def _row_of(rows: Rows, version_id: str) -> Row:
     row = rows.get(VERSION, version_id)
     if row is None:
         raise VersionRemoved(f"Version {version_id} was removed.", next_step="read the dataset")
-    return str(row.document.get("reference", ""))
+    return row
 
 
 def _unknown(name: str, dataset_id: str, version_id: str) -> Configuration:

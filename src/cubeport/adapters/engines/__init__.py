@@ -49,6 +49,8 @@ class Place:
     """Returns the repositories in the object store of the setting ``profile``; ``None`` if it is null."""
     references: Callable[[str], str] = str
     """Returns the reference of a version, by its id: what its engine said when it was published."""
+    digests: Callable[[str], str] = str
+    """Returns the digest of a version, by its id: the sha256 of its manifest."""
 
 
 def role(name: str, of: str, place: Place) -> Any:

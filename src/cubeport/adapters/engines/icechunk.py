@@ -31,7 +31,7 @@ from numcodecs import Zstd
 
 from cubeport.adapters.engines import Place, repositories, zarrv3
 from cubeport.adapters.engines.disk import read
-from cubeport.adapters.engines.manifest import CUBE, MANIFEST, OVERVIEWS, OVERVIEWS_MANIFEST, Entries, Entry, parse
+from cubeport.adapters.engines.manifest import CUBE, MANIFEST, OVERVIEWS, OVERVIEWS_MANIFEST, Entries, Entry, parse, trusted
 from cubeport.adapters.engines.repositories import Repositories
 from cubeport.adapters.engines.staging import Listed, StagingArea, checked_dataset, checked_id, size, staged
 from cubeport.catalog.disk.durable import make_folders, store_errors
@@ -78,13 +78,14 @@ class Writer(StagingArea):
 
     store: Repositories = field(kw_only=True)
     references: Callable[[str], str] = field(kw_only=True)
+    digests: Callable[[str], str] = field(kw_only=True)
     _made: dict[str, tuple[str, icechunk.Repository]] = field(default_factory=dict, init=False)
     """The snapshot of each operation that is between :meth:`sync` and its end, and the repository in which it was compared."""
 
     @classmethod
     def at(cls, place: Place) -> Writer:
         """Return the writer of an instance. Raises InvalidConfiguration if ``profile`` is null."""
-        return cls(place.data, roots=place.roots, store=_connected(place), references=place.references)
+        return cls(place.data, roots=place.roots, store=_connected(place), references=place.references, digests=place.digests)
 
     def stage(
         self, operation_id: str, dataset_id: str, version_id: str, *, parent: str | None = None
@@ -102,7 +103,7 @@ class Writer(StagingArea):
         ]
         base, bring = None, None
         if parent is not None:
-            reader = Reader(self.store, self.references, entries=0)
+            reader = Reader(self.store, self.references, self.digests, entries=0)
             base, bring = reader.local(dataset_id, checked_id(parent), root / "base")
         new, source = root / "new", root / "source"
         return (
@@ -271,20 +272,30 @@ class Reader:
     ----------
     references
         Returns the snapshot of a version.
+    digests
+        Returns the sha256 of the manifest of a version, with which it is compared when it is opened.
     entries
         How many manifest entries to cache. A version never changes.
     """
 
-    def __init__(self, store: Repositories, references: Callable[[str], str], *, entries: int = 500_000) -> None:
+    def __init__(
+        self,
+        store: Repositories,
+        references: Callable[[str], str],
+        digests: Callable[[str], str],
+        *,
+        entries: int = 500_000,
+    ) -> None:
         self._store = store
         self._references = references
+        self._digests = digests
         self._most = entries
         self._open: Bounded[str, _Held] = Bounded(max(1, entries))
 
     @classmethod
     def at(cls, place: Place) -> Reader:
         """Return the reader of an instance. Raises InvalidConfiguration if ``profile`` is null."""
-        return cls(_connected(place), place.references)
+        return cls(_connected(place), place.references, place.digests)
 
     def waits(self, dataset_id: str, version_id: str) -> bool:  # noqa: ARG002 (that of the port)
         """Return True: the store is another machine."""
@@ -383,17 +394,19 @@ class Reader:
         if session is None:
             raise _corrupt("its snapshot is missing", dataset_id, version_id)
         try:
-            found = {tree: _document(session, _name(listed)) for tree, listed in _TREES}
-            trees = {tree: parse(each) for tree, each in found.items() if each is not None}
+            manifest, coarser = (_document(session, _name(listed)) for _, listed in _TREES)
+            trees = {} if coarser is None else {OVERVIEWS: parse(coarser)}
             root = repositories.get(session, keys.METADATA)
         except ValueError as error:
             raise _corrupt("its manifest cannot be read", dataset_id, version_id) from error
         except Corrupt as error:
             raise _corrupt("its manifest is missing", dataset_id, version_id) from error
-        manifest = found[CUBE]
         if manifest is None:
             raise _corrupt("its manifest is missing", dataset_id, version_id)
-        return _Held(session, trees, manifest, root or b"")
+        # One that was damaged may not list an object that there is, and readers take an absent chunk for fill values.
+        if hashlib.sha256(manifest).hexdigest() != self._digests(version_id):
+            raise _corrupt("its manifest has different bytes than were written", dataset_id, version_id)
+        return _Held(session, {CUBE: trusted(manifest), **trees}, manifest, root or b"")
 
 
 class Lister:

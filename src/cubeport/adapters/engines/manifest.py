@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -86,6 +87,67 @@ def parse(manifest: bytes) -> Entries:
     if not ordered or not all(map(keys.is_key, entries)):
         raise ValueError("not a manifest")
     return entries
+
+
+def trusted(manifest: bytes) -> Entries:
+    """Return the entries of a manifest that :func:`parse` has accepted before: it has the digest that the catalog recorded then.
+
+    Nothing is parsed before it is asked for, so a version of 20,000 chunks is opened in the time that one of 200 takes.
+    """
+    return _Listing(manifest) if manifest.startswith(_PLAIN) else parse(manifest)
+
+
+_PLAIN = b'{"algorithm":"sha256","entries":[{"key":"'
+"""How a manifest begins in the form of :func:`to_bytes` if it points into no source."""
+_KEY = b'{"key":"'
+_ONE = re.compile(rb'\{"key":"([^"\\]+)","size":([0-9]+),"sha256":"([0-9a-f]{64})"\}')
+_SHARE = 8
+"""Once one of so many entries was looked up, all are parsed: then a lookup in a dictionary is cheaper than a search in the text."""
+
+
+class _Listing(Mapping[str, Entry]):
+    """The entries in the text of a manifest, which is sorted by key."""
+
+    def __init__(self, manifest: bytes) -> None:
+        self._text = manifest
+        self._first = len(_PLAIN) - len(_KEY)
+        self._count = manifest.count(_KEY)
+        self._found: dict[str, Entry] = {}
+        self._whole: Entries | None = None
+
+    def __getitem__(self, key: str) -> Entry:
+        if self._whole is not None:
+            return self._whole[key]
+        entry = self._found.get(key)
+        if entry is None:
+            entry = self._found[key] = self._search(key)
+            if len(self._found) * _SHARE > self._count:
+                self._whole = parse(self._text)
+        return entry
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[str]:
+        return (each[1].decode() for each in _ONE.finditer(self._text))
+
+    def _search(self, key: str) -> Entry:
+        """Halve the text until one entry is left, as in a dictionary of paper. Raises KeyError, ValueError."""
+        wanted, low, high = key.encode(errors="surrogatepass"), self._first, len(self._text)
+        while True:
+            at = self._text.rfind(_KEY, low, (low + high) // 2 + len(_KEY))
+            at = low if at < 0 else at
+            match = _ONE.match(self._text, at)
+            if match is None:
+                raise ValueError("not a manifest")
+            if match[1] == wanted:
+                return Entry(int(match[2]), match[3].decode())
+            if wanted < match[1]:
+                high = at
+            else:
+                low = match.end() + 1  # after the comma
+            if low >= high or not self._text.startswith(_KEY, low):
+                raise KeyError(key)
 
 
 def _entry(listed: Mapping[str, Any], sources: Sequence[Lying]) -> Entry:
