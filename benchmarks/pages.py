@@ -17,6 +17,7 @@ import re
 import statistics
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import httpx
@@ -26,10 +27,14 @@ import xarray as xr
 import cubeport
 from cubeport.service.ingestions import FileOptions, IngestionRequest
 
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
+from browser import Browser  # isort: skip
 from lists import grow, instance, served  # isort: skip  # the benchmarks next to this one
 from serve import cpu_ns, write  # isort: skip
 
 HEADING = "## Pages"
+PICTURES_HEADING = "## The first picture on a slow line"
+PICTURES_COMMAND = "python benchmarks/pages.py --pictures demo --write docs/performance.md"
 COMMAND = "python benchmarks/pages.py --write docs/performance.md"
 BYTES, CPU_MS = 30_000, 20.0
 HEAVY = ("documentation",)
@@ -144,13 +149,57 @@ def measured(root: Path, rounds: int) -> dict[str, tuple[int, float]]:
     return found
 
 
+LINE_BITS_S, DELAY_MS, PICTURE_MS = 1.6e6, 150, 1_000.0
+"""The slow line of the first picture, and its budget."""
+_LAST = (
+    "new Promise(done => { const look = () => { const i = document.querySelector('image.data');"
+    "const e = i && performance.getEntriesByName(new URL(i.getAttribute('href'), location).href)[0];"
+    "e && e.responseEnd ? done([e.responseEnd, e.transferSize]) : setTimeout(look, 20) }; look() })"
+)
+
+
+def first_pictures(root: Path, names: Iterable[str]) -> list[tuple[str, float, int]]:
+    """Return when the map of each dataset is in the browser after its address was entered on a slow line, in ms, and its bytes."""
+    found = []
+    with served(root) as (client, _), tempfile.TemporaryDirectory() as folder:
+        browser = Browser(Path(folder))
+        try:
+            for name in names:
+                client.get(f"/datasets/{name}", headers=BROWSER)  # the server is warm, the browser is not
+                page = browser.open(f"{client.base_url}/datasets/{name}?f=html", line=(LINE_BITS_S, DELAY_MS))
+                ended, size = page.evaluate(_LAST)
+                found.append((name, ended, size))
+                page.close()
+        finally:
+            browser.close()
+    return found
+
+
+def pictures(options: argparse.Namespace) -> int:
+    """Measure the first pictures of an instance."""
+    with cubeport.connect(options.pictures) as service:
+        names = [each.texts.dataset_id for each in service.datasets(limit=100).items if each.description.spatial.bbox is not None]
+    rows = first_pictures(options.pictures, names)
+    told = f"By {LINE_BITS_S / 1e6:g} Mbit/s and {DELAY_MS} ms of delay a request; the browser has nothing cached."
+    lines = ["| dataset | picture, kB | in the browser after, ms |", "|---|--:|--:|"]
+    lines += [f"| {name} | {size / 1e3:.0f} | {ended:.0f} |" for name, ended, size in rows]
+    table = "\n".join([*lines, "", told, f"Python {platform.python_version()}, {os.cpu_count()} cores."])
+    print(table)
+    if options.write:
+        write(options.write, table, heading=PICTURES_HEADING, command=PICTURES_COMMAND)
+    return 1 if any(ended > PICTURE_MS for _, ended, _ in rows) else 0
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--many", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--keep", type=Path, help="make the larger instance here, or use the one that is here")
     parser.add_argument("--write", type=Path)
+    parser.add_argument("--pictures", type=Path, help="only the first pictures of the datasets of this instance, on a slow line")
     options = parser.parse_args()
+    if options.pictures is not None:
+        return pictures(options)
     columns: dict[int, dict[str, tuple[int, float]]] = {}
     for count in (100, options.many):
         with tempfile.TemporaryDirectory() as folder:

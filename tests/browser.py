@@ -54,11 +54,26 @@ class Browser:
         return self._loop.run_until_complete(asyncio.wait_for(work, 60))
 
     def open(
-        self, url: str, *, width: int = 1240, height: int = 900, dark: bool = False, scripts: bool = True, scale: float = 1
+        self,
+        url: str,
+        *,
+        width: int = 1240,
+        height: int = 900,
+        dark: bool = False,
+        scripts: bool = True,
+        scale: float = 1,
+        line: tuple[float, float] | None = None,
     ) -> Page:
-        """Return the page at *url* once it is loaded and nothing more is fetched."""
+        """Return the page at *url* once it is loaded and nothing more is fetched.
+
+        With *line*, bits in a second and milliseconds of delay, nothing is cached and the network is as slow as that.
+        """
         page = Page(self)
         self._run(page.begin(width, height, dark=dark, scripts=scripts, scale=scale))
+        if line is not None:
+            rate = {"downloadThroughput": line[0] / 8, "uploadThroughput": line[0] / 8, "latency": line[1]}
+            self._run(page.send("Network.clearBrowserCache"))
+            self._run(page.send("Network.emulateNetworkConditions", offline=False, **rate))
         self._run(page.go(url))
         return page
 

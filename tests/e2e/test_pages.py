@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pyproj
 import pytest
 import xarray as xr
 from tests.browser import Browser, Page, chromium
@@ -113,6 +114,7 @@ PAGES = {
     "dataset": "/datasets/regular?f=html",
     "view": "/datasets/rotated-pole?f=html&t=2020-01-02",
     "curved": "/datasets/curvilinear?f=html",
+    "polar": "/datasets/regular?f=html&map=north",
     "index": "/datasets/index?f=html",
     "plot": "/datasets/regular/plot?at=0,0&f=html",
     "docs": "/docs",
@@ -273,9 +275,10 @@ def test_a_name_that_is_not_there_can_be_searched(url: str) -> None:
 
 
 @pytest.mark.browser
-def test_a_view_that_is_shared_is_seen_the_same(page: Callable[..., Page], tmp_path: Path) -> None:
+@pytest.mark.parametrize("map_", ["world", "north"])
+def test_a_view_that_is_shared_is_seen_the_same(page: Callable[..., Page], tmp_path: Path, map_: str) -> None:
     """The map is moved and zoomed; the address then gives the same pixels in a page that was never moved."""
-    mine = page("/datasets/regular?f=html")
+    mine = page(f"/datasets/regular?f=html&map={map_}")
     mine.evaluate("document.querySelector('[data-zoom=\"0.5\"]').click()")
     _until(mine, "location.search.includes('bbox=')")
     mine.settle()
@@ -290,6 +293,59 @@ def test_a_view_that_is_shared_is_seen_the_same(page: Callable[..., Page], tmp_p
     assert views[0] == views[1]
     assert "bbox=" in views[0][1]
     assert theirs.screenshot(tmp_path / "theirs.png").read_bytes() == picture
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("map_", "crs"), [("north", "EPSG:3995"), ("south", "EPSG:3031")])
+def test_a_place_of_a_polar_map_is_where_it_was_pressed(page: Callable[..., Page], url: str, map_: str, crs: str) -> None:
+    opened = page(f"/datasets/regular?f=html&map={map_}")
+    to_degrees = pyproj.Transformer.from_crs(crs, "OGC:CRS84", always_xy=True)
+    left, top, width, height = opened.evaluate(
+        "(r => [r.x, r.y, r.width, r.height])(document.querySelector('svg.view').getBoundingClientRect())"
+    )
+    x0, y0, across, down = opened.evaluate("document.querySelector('svg.view').getAttribute('viewBox').split(' ').map(Number)")
+    for right, below in ((0.5, 0.42), (0.61, 0.55), (0.44, 0.68), (0.3, 0.5)):
+        x, y = round(left + width * right), round(top + height * below)
+        opened.drag((x, y), (x, y))
+        _until(opened, "document.querySelector('[data-value]').textContent")
+        lon, lat = to_degrees.transform(x0 + (x - left) / width * across, -(y0 + (y - top) / height * down))
+        at = [float(each) for each in opened.evaluate("document.getElementById('at').value").split(",")]
+        assert at == pytest.approx([lon, lat], abs=0.002), (right, below)
+        spot = opened.evaluate("document.querySelector('.pin').getAttribute('d')")
+        assert [float(each) for each in spot[1:-2].split()] == pytest.approx(
+            [x0 + (x - left) / width * across, y0 + (y - top) / height * down], abs=300
+        )
+        edr = httpx.get(f"{url}/ogcapi/collections/regular/position?coords=POINT({lon:.3f} {lat:.3f})&parameter-name=t&f=csv").text
+        _until(opened, f"document.querySelector('[data-at]').textContent.startsWith({json.dumps(f'{at[0]:g}, ')})")
+        opened.settle()
+        value = opened.evaluate("document.querySelector('[data-value]').textContent").split()[0]
+        assert float(value) == pytest.approx(float(edr.strip().splitlines()[-1].split(",")[-1]), rel=1e-5)
+    # The data in view: with the pole in it, all around it.
+    box = opened.evaluate("new URL(document.querySelector('[data-link=data]').href).searchParams.get('bbox')").split(",")
+    assert (float(box[0]), float(box[2]), abs(float(box[3 if map_ == "north" else 1]))) == (-180, 180, 90)
+
+
+def test_a_map_of_a_pole_is_refused_where_there_are_no_data(url: str) -> None:
+    text = httpx.get(f"{url}/datasets/regular?f=html&map=north").text
+    assert "crs=EPSG%3A3995" in text
+    assert '<input type="hidden" name="map" value="north">' in text
+    answer = httpx.get(f"{url}/datasets/rotated-pole?f=html&map=south")
+    assert (answer.status_code, "rotated-pole" in answer.text or "not near that pole" in answer.text) == (400, True)
+    assert httpx.get(f"{url}/datasets/regular?f=html&map=").status_code == 200
+
+
+@pytest.mark.browser
+def test_the_coast_is_finer_when_the_map_is_near(page: Callable[..., Page]) -> None:
+    opened = page("/datasets/regular?f=html")
+    lines = "[...document.querySelectorAll('path.coast')].map(each => each.getAttribute('d').length)"
+    assert len(opened.evaluate(lines)) == 3
+    for _ in range(3):
+        opened.evaluate("document.querySelector('[data-zoom=\"0.5\"]').click()")
+    _until(opened, "document.querySelectorAll('path.coast').length === 1")
+    assert opened.evaluate("getComputedStyle(document.querySelector('.land')).display") == "none"
+    opened.evaluate("document.querySelector('[data-zoom=home]').click()")
+    _until(opened, "document.querySelectorAll('path.coast').length === 3")
+    assert opened.told == []
 
 
 @pytest.mark.browser

@@ -293,7 +293,7 @@ def test_what_is_too_large_is_413(stored: tuple[Any, Path], tmp_path: Path) -> N
 
 
 def _pixels(content: bytes) -> tuple[np.ndarray, np.ndarray]:
-    """Return the palette indices (height, width) and the opacity of each index of a PNG without filters."""
+    """Return the palette indices (height, width) and the opacity of each index of a PNG."""
     chunks, at = {}, 8
     while at < len(content):
         size, kind = int.from_bytes(content[at : at + 4]), content[at + 4 : at + 8]
@@ -302,6 +302,8 @@ def _pixels(content: bytes) -> tuple[np.ndarray, np.ndarray]:
         at += size + 12
     width, height = (int.from_bytes(chunks[b"IHDR"][each : each + 4]) for each in (0, 4))
     rows = np.frombuffer(zlib.decompress(chunks[b"IDAT"]), "u1").reshape(height, width + 1)
+    assert set(rows[:, 0].tolist()) == {1}  # the filter Sub: each pixel less the one on its left
+    rows = np.concatenate([rows[:, :1], np.cumsum(rows[:, 1:], axis=1, dtype="u1")], axis=1)
     return rows[:, 1:], np.frombuffer(chunks[b"tRNS"], "u1")
 
 

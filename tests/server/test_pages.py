@@ -12,6 +12,7 @@ from html import unescape
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import jinja2
 import pytest
@@ -251,6 +252,19 @@ def test_what_ships_is_what_is_recorded() -> None:
 @pytest.mark.parametrize("name", ["nix.css", "..%2Fapp.py", "README.md", "%2e%2e", "swagger-ui"])
 def test_only_named_assets_are_served(client: Client, name: str) -> None:
     assert client.get(f"/assets/{name}").status_code == 404
+
+
+def test_the_coast_of_a_part_is_a_picture_of_it(client: Client) -> None:
+    found = client.get("/coast.svg?bbox=-10,35,5,45&width=600")
+    assert (found.status_code, found.headers["content-type"]) == (200, "image/svg+xml")
+    root = ET.fromstring(found.content)
+    assert root.get("viewBox") == "0 0 600 400"
+    assert len(root.find("{http://www.w3.org/2000/svg}path").get("d", "")) > 500  # type: ignore[union-attr]
+    assert client.get("/coast.svg?bbox=-10,35,5,45&width=600", headers={"If-None-Match": found.headers["etag"]}).status_code == 304
+    assert client.get("/coast.svg?bbox=-4e6,0,4e6,1&crs=EPSG:3995").status_code == 400
+    assert client.get("/coast.svg?bbox=-4000000,-4000000,4000000,4000000&crs=EPSG:3995&width=400").status_code == 200
+    for wrong in ("", "?bbox=0,0,1", "?bbox=0,50,10,40", "?bbox=0,0,10,10&crs=EPSG:4326", "?bbox=0,0,10,10&width=99999"):
+        assert client.get(f"/coast.svg{wrong}").status_code == 400, wrong
 
 
 def test_text_is_compressed_with_a_tag_of_its_own(client: Client) -> None:

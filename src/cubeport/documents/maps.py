@@ -195,6 +195,22 @@ def legend_svg(title: str, units: str | None, look: Look) -> bytes:
     return _svg(label, 62, f'<defs><linearGradient id="bar">{stops}</linearGradient></defs>{bar}{texts}')
 
 
+def coast_svg(canvas: Canvas, lines: Sequence[Any]) -> bytes:
+    """Return lines in pixels of the canvas as an SVG picture of its size, without a margin."""
+    size = f"{canvas.width} {canvas.height}"
+    path = "".join(
+        f"M{line[0][0]} {line[0][1]}l{' '.join(f'{x} {y}' for x, y in zip(steps[::2], steps[1::2], strict=True))}"
+        for line in lines
+        for steps in [(line[1:] - line[:-1]).ravel().tolist()]
+    ).replace(" -", "-")
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size}" width="{canvas.width}" height="{canvas.height}" '
+        'preserveAspectRatio="none"><!-- Natural Earth (naturalearthdata.com, public domain), 1:50 million -->'
+        "<style>path{fill:none;stroke:#1d313b;stroke-linejoin:round;opacity:.85}"
+        f'@media(prefers-color-scheme:dark){{path{{stroke:#dfe9ed}}}}</style><path d="{path}"/></svg>'
+    ).encode()
+
+
 def _svg(label: str, height: int, body: str) -> bytes:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="280" height="{height}" viewBox="0 0 280 {height}" role="img" '

@@ -43,6 +43,7 @@ RULES: Mapping[tuple[str, str], Scope] = {
     ("GET", "/help"): "read",
     ("GET", "/openapi.json"): "read",
     ("GET", "/assets/{name}"): "read",
+    ("GET", "/coast.svg"): "read",
     ("GET", "/problems/{kind}"): "read",
     ("POST", "/ingestions"): "ingest",
     ("GET", "/ingestions"): "ingest",

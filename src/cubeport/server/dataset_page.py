@@ -16,14 +16,15 @@ from cubeport.cubes.description import BoundingBox
 from cubeport.cubes.forms import FORMS
 from cubeport.cubes.pictures.looks import palettes
 from cubeport.cubes.selection import parse
-from cubeport.cubes.view import View, colours, window
+from cubeport.cubes.view import POLAR, View, Window, colours, maps, pin, polar_frame, window
 from cubeport.cubes.windows import time_axis
 from cubeport.documents import native as documents
 from cubeport.documents.licences import in_words
 from cubeport.documents.texts import PublishedView
-from cubeport.errors import Corrupt, InvalidRequest, NotFound, StoreUnavailable
+from cubeport.errors import Corrupt, InvalidRequest, NotFound, Problem, StoreUnavailable
 from cubeport.server import html, replies
 from cubeport.server.parts import Parts
+from cubeport.service.pictures import MOST_SIDE
 
 _MOST_LABELS = 3_000
 """Up to this many labels of an axis are in the page. For more, it has the first and the last, and a text field."""
@@ -71,11 +72,59 @@ def _preview(parts: Parts, shown: PublishedView, view: View) -> str | None:
     if not html.drawn(parts, shown) or not shown.published:
         return None
     name = _name(shown)
-    pairs = [(key, value) for key, value in (("properties", view.v), ("datetime", view.t), ("bbox", view.bbox)) if value]
+    pairs = [(key, value) for key, value in (("properties", view.v), ("datetime", view.t)) if value]
     pairs += colours(view)
+    if view.bbox or view.map in POLAR:
+        pairs += _box(_window(shown, view)[1], _map(shown, view))
     if not pairs:
         return f"{parts.public_url}/datasets/{name}/thumbnail.png"
     return f"{parts.public_url}/ogcapi/collections/{name}/map?{urlencode([*pairs, ('width', '1024')])}"
+
+
+def _map(shown: PublishedView, view: View) -> str:
+    """Return the name of the map of a view. Raises InvalidRequest if the dataset has no such map."""
+    offered = maps(shown.description.spatial)
+    if view.map is not None and view.map not in offered:
+        why = f"the data are not near that pole; the maps of this dataset: {', '.join(offered)}"
+        raise InvalidRequest(f"map: {why}", errors=[Problem(("query", "map"), "unknown-map", why)])
+    return view.map or offered[0]
+
+
+def _window(shown: PublishedView, view: View) -> tuple[Window, Window]:
+    """Return the part of the map that a dataset shows at first, and the part of a view."""
+    box, name = shown.description.spatial.bbox, _map(shown, view)
+    assert box is not None  # the caller has looked: there is a map
+    home = polar_frame(box, name) if name in POLAR else html.frame(box)
+    return home, home if view.bbox is None else window(view.bbox, name)
+
+
+def _box(part: Window, name: str) -> list[tuple[str, str]]:
+    """Return the parameters of a picture of a part of a map."""
+    box = ",".join(f"{each:.10g}" for each in (part[0], -part[1] - part[3], part[0] + part[2], -part[1]))
+    crs = POLAR.get(name)
+    return [("bbox", box), *((("crs", crs), ("bbox-crs", crs)) if crs else ())]
+
+
+def _size(part: Window) -> list[tuple[str, str]]:
+    """Return the parameters of the size of the picture: as wide as the page, and no higher than it is shown."""
+    height = min(MOST_SIDE, max(1, round(_WIDTH * part[3] / part[2])))
+    return [("width", str(_WIDTH)), ("height", str(height))]
+
+
+_WIDTH = 1120
+"""The width of the map of the page, in pixels."""
+
+
+def _coast(part: Window, name: str) -> str | None:
+    """Return the query of the coast of a part; ``None`` where the coast of the world is good enough."""
+    if name not in POLAR and part[2] >= _WHOLE_WORLD_DEG:
+        return None
+    pairs = [each for each in _box(part, name) if each[0] != "bbox-crs"]
+    return urlencode(pairs)
+
+
+_WHOLE_WORLD_DEG = 120.0
+"""From this width on, a map has the coast of the world, simplified to half a degree; below, a finer one of its part."""
 
 
 def _series(parts: Parts, shown: PublishedView, view: View) -> Mapping[str, Any] | None:
@@ -142,11 +191,11 @@ def _seen(parts: Parts, shown: PublishedView, view: View) -> Mapping[str, Any] |
     at = view.at or _middle(shown.description.spatial.bbox)
     plotted = [("at", at), ("v", field), *([("z", level.labels[level.chosen])] if level else [])]
     plotted += [("subset", view.subset)] if view.subset else []
-    home = html.frame(shown.description.spatial.bbox)
-    part = home if view.bbox is None else window(view.bbox)
+    (home, part), map_ = _window(shown, view), _map(shown, view)
     look = colours(view)
     query = urlencode([*pairs, *look])
-    box = ",".join(f"{each:.10g}" for each in (part[0], -part[1] - part[3], part[0] + part[2], -part[1]))
+    self_ = f"{_base(parts)}/datasets/{name}"
+    elsewhere = [(key, value) for key, value in _given(view) if key not in ("bbox", "map")]
     return {
         "damaged": False,
         "field": field,
@@ -158,7 +207,16 @@ def _seen(parts: Parts, shown: PublishedView, view: View) -> Mapping[str, Any] |
         "others": others,
         "most": _MOST_LABELS,
         "at": at,
-        "pin": tuple(float(each) for each in at.split(",")),
+        "pin": pin(at, map_),
+        "maps": [
+            (title, each, f"{self_}?{urlencode([*elsewhere, ('map', each), ('f', 'html')])}")
+            for each, title in _MAPS.items()
+            if each in maps(shown.description.spatial)
+        ],
+        "chosen_map": map_,
+        "given_map": view.map,
+        "crs": POLAR.get(map_, ""),
+        "coast": _coast(part, map_),
         "home": home,
         "window": part,
         "bbox": view.bbox,
@@ -167,7 +225,7 @@ def _seen(parts: Parts, shown: PublishedView, view: View) -> Mapping[str, Any] |
         "palettes": palettes(),
         "shared": f"{_base(parts)}/datasets/{name}?{urlencode([*_given(view), ('f', 'html')])}",
         "map": f"{collection}/map",
-        "picture": f"{collection}/map?{query}&bbox={box}&width=1120",
+        "picture": f"{collection}/map?{query}&{urlencode([*_box(part, map_), *_size(part)])}",
         "legend": f"{_base(parts)}/datasets/{name}/legend?{urlencode([('properties', field), *look])}",
         "profile": f"{_base(parts)}/datasets/{name}/plot?{urlencode(_profile(at, field, time, view))}" if time and level else None,
         "plot": f"{_base(parts)}/datasets/{name}/plot",
@@ -179,8 +237,11 @@ def _seen(parts: Parts, shown: PublishedView, view: View) -> Mapping[str, Any] |
         ],
         "query": query,
         "pairs": pairs,
-        "self": f"{_base(parts)}/datasets/{name}",
+        "self": self_,
     }
+
+
+_MAPS = {"world": "World", "north": "North pole", "south": "South pole"}
 
 
 def _given(view: View) -> list[tuple[str, str]]:

@@ -21,6 +21,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from cubeport import errors
+from cubeport.cubes.pictures import coast
+from cubeport.cubes.pictures.places import CRS84, Canvas
+from cubeport.cubes.view import corners
+from cubeport.documents import maps
 from cubeport.documents import native as documents
 from cubeport.documents.texts import PublishedView
 from cubeport.errors import NotFound
@@ -46,6 +50,8 @@ _ASSETS = (
 )
 OPENAPI = "application/vnd.oai.openapi+json;version=3.1"
 
+_ONE_DAY = "public, max-age=86400"
+"""Of what only another release changes, and many views load."""
 _PAGE = 50
 """How many datasets the landing page shows."""
 _FACETS = {"variable": "Variable", "keyword": "Keyword", "license": "Licence"}
@@ -90,6 +96,16 @@ class LandingQuery(incoming.Model):
     license: Annotated[str | None, Field(max_length=200)] = None
     sort: Literal["dataset_id", "dataset_name", "-last_updated", ""] | None = None
     cursor: Annotated[str | None, Field(max_length=1000)] = None
+
+
+class CoastQuery(incoming.Model):
+    """The parameters of a picture of the coast."""
+
+    bbox: Annotated[str, Field(max_length=200, description="xmin,ymin,xmax,ymax in crs; degrees may go beyond 180")]
+    crs: Annotated[
+        Literal["CRS84", "EPSG:3995", "EPSG:3031"], Field(description="CRS84 (default), EPSG:3995 (north) or EPSG:3031 (south)")
+    ] = "CRS84"
+    width: Annotated[int, Field(ge=16, le=4096, description="Pixels")] = 1120
 
 
 class LandingPage(BaseModel):
@@ -137,6 +153,7 @@ def routes(parts: Parts, framework: FastAPI) -> APIRouter:
     add("/jobs", face.jobs, "Jobs, for callers with a key", media_types=("text/html",))
     add("/help", face.help, "How to find, see, take and cite a dataset", media_types=("text/html",))
     add("/docs/calendars", face.calendars, "What calendars mean", media_types=("text/html",))
+    add("/coast.svg", face.coast, "The coast in a part of a map", query=CoastQuery, media_types=(maps.SVG,))
     add("/assets/{name}", face.asset, "Styles, scripts and pictures of the pages", media_types=("text/css", "text/javascript"))
     return router
 
@@ -271,6 +288,20 @@ class _Pages:
         incoming.query(request.scope["query_string"], incoming.NoParameters)
         tag = replies.etag("calendars", self._parts.title, self._url, self._parts.version)
         return _page(request, lambda: html.rendered("calendars.html", self._parts, calendars=_CALENDARS), tag=tag, varies=())
+
+    def coast(self, request: Request) -> Response:
+        asked = incoming.query(request.scope["query_string"], CoastQuery)
+        x0, y0, x1, y1 = corners(asked.bbox, None if asked.crs == "CRS84" else asked.crs)
+        crs = CRS84 if asked.crs == "CRS84" else asked.crs
+        height = min(4096, max(1, round(asked.width * (y1 - y0) / (x1 - x0))))
+        canvas = Canvas((x0, y0, x1, y1), asked.width, height, crs)
+        return replies.reply(
+            request,
+            lambda: maps.coast_svg(canvas, coast.lines(canvas)),
+            media_type=maps.SVG,
+            tag=replies.etag("coast", self._parts.version, canvas),
+            cache=_ONE_DAY,
+        )
 
     def asset(self, request: Request) -> Response:
         asset = _assets().get(request.path_params["name"])

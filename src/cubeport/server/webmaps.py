@@ -21,6 +21,8 @@ from starlette.responses import Response
 from cubeport.cubes.pictures.looks import palettes
 from cubeport.cubes.pictures.places import CRS84, MERCATOR, Canvas
 from cubeport.cubes.selection import Selection, Slice, Subset, parse_datetime
+from cubeport.cubes.view import POLAR
+from cubeport.cubes.view import maps as maps_of
 from cubeport.documents import maps, webmaps
 from cubeport.documents.texts import PublishedView
 from cubeport.errors import CubeportError, InvalidRequest, NotFound, Problem
@@ -34,8 +36,6 @@ _LISTED_LABELS = 2_000
 """Capabilities list up to this many labels of an axis. If there are more and they are even, they are given as an interval."""
 _SYSTEMS = ("CRS:84", "EPSG:4326", "EPSG:3857")
 _REQUESTS = "GetCapabilities, GetMap, GetFeatureInfo or GetLegendGraphic"
-_POLAR = 60.0
-"""The polar systems of the Arctic and of Antarctica are listed for data beyond this latitude."""
 
 
 class MapRequest(incoming.Model):
@@ -538,8 +538,7 @@ def _systems(shown: PublishedView) -> tuple[str, ...]:
     """
     spatial = shown.description.spatial
     own = spatial.crs.authority if spatial.family == "projected" and spatial.crs is not None else None
-    _, south, _, north = spatial.bbox or (0.0, 0.0, 0.0, 0.0)
-    polar = [*(["EPSG:3995"] if north > _POLAR else []), *(["EPSG:3031"] if south < -_POLAR else [])]
+    polar = [POLAR[name] for name in maps_of(spatial) if name in POLAR]
     return tuple(dict.fromkeys([*_SYSTEMS, *([own] if own and own.startswith("EPSG:") else []), *polar]))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -162,11 +163,11 @@ def _holding(axis: Cells, values: Array) -> Array:
 def _into(description: CubeDescription, crs: str) -> Any:
     """Return the function that transforms points of *crs* to stored labels of the grid."""
     if description.spatial.family == "rectilinear":
-        return _transform(crs, CRS84)
+        return transform(crs, CRS84)
     to_native, factor = native_system(description)
     if crs == CRS84:
         return lambda a, b: tuple(each / factor for each in to_native.transform(a, b))
-    to_degrees = _transform(crs, CRS84)
+    to_degrees = transform(crs, CRS84)
 
     def both(a: Array, b: Array) -> tuple[Array, Array]:
         native_x, native_y = to_native.transform(*to_degrees(a, b))
@@ -175,7 +176,7 @@ def _into(description: CubeDescription, crs: str) -> Any:
     return both
 
 
-def _transform(crs: str, to: str) -> Any:
+def transform(crs: str, to: str) -> Any:
     """Return the transformation between two reference systems, x before y. Raises ValueError if one is unknown."""
     if crs == to:
         return lambda a, b: (a, b)
@@ -274,7 +275,7 @@ def _curvilinear(description: CubeDescription, labels: Labels, canvas: Canvas) -
     lon, lat = (np.asarray(labels.values[str(name)], "float64") for name in (spatial.x, spatial.y))
     corners, size, sound = quads(lon, lat)
     found = np.full(canvas.height * canvas.width, -1, "int32")
-    project = _transform(CRS84, canvas.crs)
+    project = transform(CRS84, canvas.crs)
     with np.errstate(invalid="ignore"):
         middle = np.stack(canvas.pixels(*_finite(project(_turned(lon, canvas), lat))))
     per_degree = _pixels_per_degree(canvas)
@@ -285,34 +286,58 @@ def _curvilinear(description: CubeDescription, labels: Labels, canvas: Canvas) -
     row, column = np.nonzero(near)
     if not row.size:
         return _flat(description, found, canvas, lon.shape)
-    need = np.maximum(np.ceil(reach[row, column] * 1.5), 1)
-    large = need > max(canvas.width, canvas.height)
-    sides = 1 << np.ceil(np.log2(np.where(large, 1, need))).astype(int)
+    across, down = _sides(corners, canvas, project)
+    most = np.ceil(reach[row, column] * 1.5)
+    need = [np.fmin(np.ceil(2 * side[row, column]) + 1, most) for side in (across, down)]
+    large = np.maximum(*need) > max(canvas.width, canvas.height)
+    wide, high = (1 << np.ceil(np.log2(np.where(large, 1, each))).astype(int) for each in need)
     # Border cells are as large as their inner neighbours. They are drawn first, so that inner cells overwrite them.
     border = (row == 0) | (column == 0) | (row == lon.shape[0] - 1) | (column == lon.shape[1] - 1)
     for outer in (True, False):
         chosen = np.nonzero(large & (border == outer))[0]
         if chosen.size:
             _contain(found, corners, row[chosen], column[chosen], canvas, lon.shape[1])
-        for side in np.unique(sides[~large]):
-            chosen = np.nonzero(~large & (sides == side) & (border == outer))[0]
-            step = max(1, _BATCH // int(side * side))
+        here = np.nonzero(~large & (border == outer))[0]
+        for points in np.unique(np.stack([wide, high])[:, here], axis=1).T.tolist():
+            chosen = here[(wide[here] == points[0]) & (high[here] == points[1])]
+            step = max(1, _BATCH // (points[0] * points[1]))
             for start in range(0, chosen.size, step):
                 part = chosen[start : start + step]
-                _fill(found, corners, row[part], column[part], int(side), canvas, project, lon.shape[1])
+                _fill(found, corners, row[part], column[part], points, canvas, project, lon.shape[1])
     return _flat(description, found, canvas, lon.shape)
 
 
-def _fill(found: Array, corners: Array, row: Array, column: Array, side: int, canvas: Canvas, project: Any, width: int) -> None:
+def _sides(corners: Array, canvas: Canvas, project: Any) -> tuple[Array, Array]:
+    """Return how long the cells are in pixels, along the columns and along the rows of the grid; NaN where a corner has none."""
     import numpy as np
 
-    at = (np.arange(side) + 0.5) / side
-    u, v = (each.ravel() for each in np.meshgrid(at, at))
+    lon, lat = _degrees_of(corners)
+    with np.errstate(invalid="ignore"):
+        x, y = canvas.pixels(*_finite(project(_turned(lon, canvas), lat)))
+        across = np.hypot(np.diff(x, axis=1), np.diff(y, axis=1))
+        down = np.hypot(np.diff(x, axis=0), np.diff(y, axis=0))
+        return np.maximum(across[:-1], across[1:]), np.maximum(down[:, :-1], down[:, 1:])
+
+
+def _degrees_of(points: Array) -> tuple[Array, Array]:
+    """Return longitude and latitude of points in space."""
+    import numpy as np
+
+    lon = np.degrees(np.arctan2(points[..., 1], points[..., 0]))
+    return lon, np.degrees(np.arcsin(np.clip(points[..., 2] / np.linalg.norm(points, axis=-1), -1, 1)))
+
+
+def _fill(
+    found: Array, corners: Array, row: Array, column: Array, sides: Sequence[int], canvas: Canvas, project: Any, width: int
+) -> None:
+    """Give pixels their cell by as many points of it as *sides* say, along the columns and along the rows of the grid."""
+    import numpy as np
+
+    u, v = (each.ravel() for each in np.meshgrid(*((np.arange(side) + 0.5) / side for side in sides)))
     weights = ((1 - u) * (1 - v), u * (1 - v), (1 - u) * v, u * v)
     of = (corners[row, column], corners[row, column + 1], corners[row + 1, column], corners[row + 1, column + 1])
     points = sum(corner[:, None] * weight[None, :, None] for corner, weight in zip(of, weights, strict=True))
-    lon = np.degrees(np.arctan2(points[..., 1], points[..., 0]))
-    lat = np.degrees(np.arcsin(np.clip(points[..., 2] / np.linalg.norm(points, axis=-1), -1, 1)))
+    lon, lat = _degrees_of(points)
     x, y = canvas.pixels(*_finite(project(_turned(lon, canvas), lat)))
     with np.errstate(invalid="ignore"):
         inside = (x >= 0) & (x < canvas.width) & (y >= 0) & (y < canvas.height)
@@ -325,7 +350,7 @@ def _contain(found: Array, corners: Array, row: Array, column: Array, canvas: Ca
     import numpy as np
 
     columns, rows = canvas.centres()
-    to_degrees = _transform(canvas.crs, CRS84)
+    to_degrees = transform(canvas.crs, CRS84)
     of = np.stack([corners[row, column], corners[row, column + 1], corners[row + 1, column + 1], corners[row + 1, column]])
     # A point of the sphere is in a cell if it is on the same side of the planes through the four edges.
     planes = np.cross(of, np.roll(of, -1, axis=0))
@@ -386,7 +411,7 @@ def _unstructured(description: CubeDescription, labels: Labels, canvas: Canvas) 
     lon, lat = (np.asarray(labels.values[str(name)], "float64") for name in (spatial.x, spatial.y))
     shape = lon.shape
     lon, lat = _turned(lon.ravel(), canvas), lat.ravel()
-    project = _transform(CRS84, canvas.crs)
+    project = transform(CRS84, canvas.crs)
     nodes = np.arange(lon.size)
     if canvas.crs in (CRS84, MERCATOR):
         # A node near the seam is also near the pixels on the other side.

@@ -16,6 +16,7 @@ function start(root, url) {
   const page = (selector) => document.querySelector(selector);
   const view = $(".view"), data = $("image.data"), form = $(".choose"), time = $(".time"), where = $(".where");
   const home = view.dataset.home.split(" ").map(Number);
+  const polar = url.crs ? around(url.crs === "EPSG:3995" ? 1 : -1) : null, widest = polar ? 2e7 : 360, fine = polar ? 0 : 4;
   let box = view.getAttribute("viewBox").split(" ").map(Number), series = null, timer = 0, playing = 0;
   const field = () => form.v ? form.v.value : new URLSearchParams(data.getAttribute("href").split("?")[1]).get("properties");
   const place = () => form.at.value.split(",").map(Number);
@@ -29,7 +30,8 @@ function start(root, url) {
     found.set("bbox", part());
     return found;
   };
-  const part = () => [box[0], -box[1] - box[3], box[0] + box[2], -box[1]].map((each) => +each.toFixed(4)).join(",");
+  const corners = (of) => [of[0], -of[1] - of[3], of[0] + of[2], -of[1]].map((each) => +each.toFixed(fine)).join(",");
+  const part = () => corners(box);
   const picture = (at) => { const asked = query(); if (at) asked.set("datetime", at); return `${url.map}?${asked}`; };
   const address = () => {
     const kept = new URLSearchParams();
@@ -38,6 +40,7 @@ function start(root, url) {
     if (form.z) kept.set("z", form.z.value);
     kept.set("at", form.at.value);
     for (const name of ["look", "range"]) if (form[name].value) kept.set(name, form[name].value);
+    if (url.name) kept.set("map", url.name);
     if (box.some((each, i) => Math.abs(each - home[i]) > 1e-6)) kept.set("bbox", part());
     return `${url.self}?${kept}`;
   };
@@ -54,6 +57,7 @@ function start(root, url) {
       ["x", "y", "width", "height"].forEach((name, i) => data.setAttribute(name, at[i]));
     };
     next.src = href;
+    shore();
     page("[data-link=picture]").href = href;
     page("[data-link=view]").href = address();
     history.replaceState(null, "", address());
@@ -64,9 +68,9 @@ function start(root, url) {
   }
   async function inView() {
     const item = page("[data-in-view]"), asked = new URLSearchParams();
-    const west = Math.max(box[0], -180), east = Math.min(box[0] + box[2], 180);
-    if (east <= west) return;
-    asked.set("bbox", [west, Math.max(-90, -box[1] - box[3]), east, Math.min(90, -box[1])].map((each) => +each.toFixed(4)).join(","));
+    const [west, south, east, north] = polar ? polar.within(box) : [Math.max(box[0], -180), Math.max(-90, -box[1] - box[3]), Math.min(box[0] + box[2], 180), Math.min(90, -box[1])];
+    if (!polar && east <= west) return;
+    asked.set("bbox", [west, south, east, north].map((each) => +each.toFixed(4)).join(","));
     if (form.t) asked.set("datetime", form.t.value);
     asked.set("variables", field());
     const link = `${url.download}?${asked}`;
@@ -86,7 +90,8 @@ function start(root, url) {
     if (alone) alone.href = `${url.plot}?${asked}&f=html`;
     if (plot) plot.alt = `Plot of ${field()} at ${form.at.value}. If nothing is drawn, there are no data at this place.`;
     const [lon, lat] = place();
-    for (const pin of root.querySelectorAll(".pin")) pin.setAttribute("d", `M${lon} ${-lat}h0`);
+    const [x, y] = polar ? polar.to(lon, lat) : [lon, -lat];
+    for (const pin of root.querySelectorAll(".pin")) pin.setAttribute("d", `M${x} ${y}h0`);
     const values = new URLSearchParams({ coords: `POINT(${lon} ${lat})`, "parameter-name": field() });
     if (form.z) values.set("z", form.z.value);
     for (const link of document.querySelectorAll("[data-form]")) link.href = `${url.position}?${values}&f=${link.dataset.form}`;
@@ -113,22 +118,27 @@ function start(root, url) {
     const share = !times || times.length < 2 || at < 0 ? NaN : even ? (days[at] - days[0]) / (days.at(-1) - days[0]) : at / (times.length - 1);
     line.setAttribute("d", Number.isFinite(share) ? `M${(62 + 644 * share).toFixed(1)} 36V286` : "");
   }
+  const degrees = (x, y) => polar ? polar.from(x, y) : [((x + 540) % 360) - 180, Math.max(-90, Math.min(90, -y))];
+  const choose = (lon, lat) => { form.at.value = `${lon.toFixed(3)},${lat.toFixed(3)}`; plotted(); draw(); };
   const point = (event) => {
     const spot = new DOMPoint(event.clientX, event.clientY).matrixTransform(view.getScreenCTM().inverse());
-    return [((spot.x + 540) % 360) - 180, Math.max(-90, Math.min(90, -spot.y)), spot];
+    return [...degrees(spot.x, spot.y), spot];
   };
   function zoom(by, around) {
     if (by === "home") box = [...home];
     else {
-      const factor = Math.min(by, 360 / box[2]), [x, y] = around || [box[0] + box[2] / 2, box[1] + box[3] / 2];
+      const factor = Math.min(by, widest / box[2]), [x, y] = around || [box[0] + box[2] / 2, box[1] + box[3] / 2];
       box = [x - (x - box[0]) * factor, y - (y - box[1]) * factor, box[2] * factor, box[3] * factor];
     }
     inside();
   }
   function inside() {
-    if (box[0] + box[2] / 2 > 180) box[0] -= 360;
-    if (box[0] + box[2] / 2 < -180) box[0] += 360;
-    box[1] = Math.max(-90, Math.min(90 - box[3], box[1]));
+    if (polar) box = box.map((each, i) => Math.round(i < 2 ? Math.max(-1e7, Math.min(1e7 - box[i + 2], each)) : each));
+    else {
+      if (box[0] + box[2] / 2 > 180) box[0] -= 360;
+      if (box[0] + box[2] / 2 < -180) box[0] += 360;
+      box[1] = Math.max(-90, Math.min(90 - box[3], box[1]));
+    }
     frame();
   }
   view.addEventListener("wheel", (event) => {
@@ -149,7 +159,7 @@ function start(root, url) {
     inside();
   });
   view.addEventListener("pointerup", (event) => {
-    if (held && !held.moved) { const [lon, lat] = point(event); form.at.value = `${lon.toFixed(3)},${lat.toFixed(3)}`; plotted(); draw(); }
+    if (held && !held.moved) choose(...point(event));
     held = null;
   });
   view.addEventListener("keydown", (event) => {
@@ -157,7 +167,7 @@ function start(root, url) {
     if (move) { box[0] += move[0] * box[2]; box[1] += move[1] * box[3]; inside(); }
     else if (event.key === "+" || event.key === "=") zoom(0.5);
     else if (event.key === "-") zoom(2);
-    else if (event.key === "Enter") { form.at.value = `${(box[0] + box[2] / 2).toFixed(3)},${(-box[1] - box[3] / 2).toFixed(3)}`; plotted(); draw(); }
+    else if (event.key === "Enter") choose(...degrees(box[0] + box[2] / 2, box[1] + box[3] / 2));
     else return;
     event.preventDefault();
   });
@@ -193,17 +203,60 @@ function start(root, url) {
       event.target.setAttribute("aria-label", playing ? "Pause" : "Play");
     };
   }
-  // The coast as a line of one pixel at every zoom; without scripts it is a picture, whose lines widen.
-  fetch($("image.coast").getAttribute("href")).then((answer) => answer.text()).then((text) => {
-    const line = /<path d="([^"]+)"/.exec(text)[1];
-    for (const image of root.querySelectorAll("image.coast")) {
+  // The coast as a line of one pixel at every zoom: that of the world, or that of the part where the map is close or polar. Without
+  // scripts it is a picture, whose lines widen.
+  let drawn = "";
+  async function shore() {
+    const near = polar || box[2] < 120, y = polar ? -1e9 : -90, part = [...box];
+    if (near) {
+      part[0] -= box[2] / 4;
+      part[1] = Math.max(y, box[1] - box[3] / 4);
+      part[2] *= 1.5;
+      part[3] = Math.min(-y, box[1] + box[3] * 1.25) - part[1];
+    }
+    const asked = near ? `${url.coast}?${new URLSearchParams({ bbox: corners(part), crs: url.crs || "CRS84", width: 1680 })}` : url.coast.replace("/coast.svg", "/assets/coast.svg");
+    if (asked === drawn) return;
+    drawn = asked;
+    const answer = await fetch(asked);
+    if (!answer.ok || asked !== drawn) return;
+    const text = await answer.text(), line = /<path d="([^"]*)"/.exec(text)[1], size = /viewBox="0 0 ([0-9]+) ([0-9]+)"/.exec(text);
+    for (const old of root.querySelectorAll(".coast")) old.remove();
+    const places = near ? [`translate(${part[0]} ${part[1]}) scale(${part[2] / size[1]} ${part[3] / size[2]})`] : [-360, 0, 360].map((turn) => `translate(${turn} 0) scale(0.1)`);
+    for (const place of places) {
       const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
       path.setAttribute("class", "coast");
       path.setAttribute("d", line);
-      path.setAttribute("transform", `translate(${+image.getAttribute("x") + 180} 0) scale(0.1)`);
-      image.replaceWith(path);
+      path.setAttribute("transform", place);
+      $(".pin").before(path);
     }
-  });
-  plotted();
-  inView();
+    view.classList.toggle("near", Boolean(near));
+  }
+  // What is small or below comes after the picture, which a slow line then brings first.
+  const first = new Image();
+  first.onload = first.onerror = () => { shore(); plotted(); inView(); };
+  first.src = data.getAttribute("href");
+}
+
+// The polar stereographic map of a pole, true at 71 degrees (EPSG:3995, EPSG:3031), with y pointing down.
+function around(pole) {
+  const E = 0.0818191908426215, turn = Math.PI / 180, ratio = (s) => ((1 - E * s) / (1 + E * s)) ** (E / 2);
+  const t = (lat) => Math.tan(Math.PI / 4 - lat / 2) / ratio(Math.sin(lat));
+  const scale = 6378137 * Math.cos(71 * turn) / Math.sqrt(1 - (E * Math.sin(71 * turn)) ** 2) / t(71 * turn);
+  const to = (lon, lat) => { const r = scale * t(pole * lat * turn); return [r * Math.sin(lon * turn), pole * r * Math.cos(lon * turn)]; };
+  const from = (x, y) => {
+    const low = Math.hypot(x, y) / scale;
+    let lat = Math.PI / 2 - 2 * Math.atan(low);
+    for (let i = 0; i < 6; i++) lat = Math.PI / 2 - 2 * Math.atan(low * ratio(Math.sin(lat)));
+    return [Math.atan2(x, pole * y) / turn, pole * lat / turn];
+  };
+  // The box in degrees around a part of the map.
+  const within = ([x, y, w, h]) => {
+    const edge = [...Array(41).keys()].flatMap((i) => [[x + w * i / 40, y], [x + w * i / 40, y + h], [x, y + h * i / 40], [x + w, y + h * i / 40]]).map((each) => from(...each));
+    const inside = x < 0 && x + w > 0 && y < 0 && y + h > 0, middle = from(x + w / 2, y + h / 2)[0];
+    const lon = edge.map((each) => middle + ((each[0] - middle + 540) % 360) - 180), lat = edge.map((each) => each[1]);
+    if (inside) return pole > 0 ? [-180, Math.min(...lat), 180, 90] : [-180, -90, 180, Math.max(...lat)];
+    const whole = (each) => ((each + 540) % 360) - 180;
+    return [whole(Math.min(...lon)), Math.min(...lat), whole(Math.max(...lon)), Math.max(...lat)];
+  };
+  return { to, from, within };
 }

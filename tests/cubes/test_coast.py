@@ -1,0 +1,105 @@
+"""The coast of maps that are zoomed in or polar: it passes the capes of the world, and nothing that is no coast is drawn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyproj
+import pytest
+
+from cubeport.cubes.description import Crs, Spatial
+from cubeport.cubes.pictures import coast
+from cubeport.cubes.pictures.places import Canvas
+from cubeport.cubes.view import maps, pin, polar_frame
+
+CAPES = {
+    "Agulhas": (20.0, -34.83),
+    "Nordkapp": (25.78, 71.17),
+    "Gibraltar": (-5.35, 36.11),
+    "Horn": (-67.29, -55.97),
+    "East Cape": (178.55, -37.69),
+    "Morris Jesup": (-32.5, 83.6),
+}
+
+
+def _distance(lines: list[np.ndarray], canvas: Canvas, x: float, y: float) -> float:
+    """Return how far a point is from the nearest line, in pixels."""
+    at = np.array([float(each) for each in canvas.pixels(np.array(x), np.array(y))])
+    nearest = np.inf
+    for line in lines:
+        a, b = line[:-1].astype(float), line[1:].astype(float)
+        along = np.clip(((at - a) * (b - a)).sum(axis=1) / np.maximum(((b - a) ** 2).sum(axis=1), 1e-9), 0, 1)
+        nearest = min(nearest, float(np.hypot(*(a + along[:, None] * (b - a) - at).T).min()))
+    return nearest
+
+
+@pytest.mark.parametrize("name", CAPES)
+@pytest.mark.parametrize("turn", [0, 360])
+def test_it_passes_the_capes(name: str, turn: int) -> None:
+    lon, lat = CAPES[name]
+    lon += turn
+    canvas = Canvas((lon - 10, lat - 5, lon + 10, min(90, lat + 5)), 1000, 500)  # a pixel is 0.02 degrees
+    assert _distance(coast.lines(canvas), canvas, lon, lat) < 12
+
+
+@pytest.mark.parametrize(("name", "crs"), [("Nordkapp", "EPSG:3995"), ("Morris Jesup", "EPSG:3995"), ("Horn", "EPSG:3031")])
+def test_it_passes_the_capes_of_a_polar_map(name: str, crs: str) -> None:
+    x, y = pyproj.Transformer.from_crs("OGC:CRS84", crs, always_xy=True).transform(*CAPES[name])
+    canvas = Canvas((-6e6, -6e6, 6e6, 6e6), 1200, 1200, crs)  # a pixel is 10 km
+    found = coast.lines(canvas)
+    assert _distance(found, canvas, x, y) < 3
+    # Nothing of the other half of the world goes around it.
+    assert max(float(np.hypot(*(line - 600).T).max()) for line in found) < 1200
+
+
+@pytest.mark.parametrize(
+    "box", [(179.0, 65.0, 181.0, 69.5), (-181.0, 65.0, -179.0, 69.5), (179, -85, 181, -84), (-180, -90, 180, -89)]
+)
+def test_the_edges_of_the_world_are_no_coast(box: tuple[float, float, float, float]) -> None:
+    canvas = Canvas(box, 400, 800)
+    for line in coast.lines(canvas):
+        steps = np.abs(np.diff(line, axis=0))
+        along = (steps[:, 0] <= 1) & (np.abs(line[:-1, 0] - 200) <= 1)
+        assert steps[along, 1].max(initial=0) < 60, box
+    assert canvas.bbox[3] > -89 or coast.lines(canvas) == []
+
+
+def test_what_is_outside_is_left_out() -> None:
+    canvas = Canvas((-30.0, 20.0, -25.0, 22.5), 1000, 500)  # of the Atlantic
+    assert coast.lines(canvas) == []
+    near = coast.lines(Canvas((0.0, 40.0, 20.0, 50.0), 1120, 560))
+    assert 0 < sum(map(len, near)) < 3_000
+
+
+GRID = Spatial(family="rectilinear", bbox=(-180, -90, 180, 90))
+STEREOGRAPHIC = Crs(name="polar", wkt2=pyproj.CRS.from_epsg(3413).to_wkt("WKT2_2019"), geographic=False)
+
+
+@pytest.mark.parametrize(
+    ("spatial", "offered"),
+    [
+        (GRID, ("world", "north", "south")),
+        (GRID.model_copy(update={"bbox": (0, 40, 30, 59)}), ("world",)),
+        (GRID.model_copy(update={"bbox": (0, 40, 30, 61)}), ("world", "north")),
+        (GRID.model_copy(update={"bbox": (0, -80, 30, 10)}), ("world", "south")),
+        (GRID.model_copy(update={"family": "projected", "crs": STEREOGRAPHIC, "bbox": (-40, 30, 20, 58)}), ("north", "world")),
+        (GRID.model_copy(update={"bbox": None}), ("world",)),
+    ],
+)
+def test_polar_maps_are_offered_where_there_are_data(spatial: Spatial, offered: tuple[str, ...]) -> None:
+    assert maps(spatial) == offered
+
+
+@pytest.mark.parametrize("name", ["north", "south"])
+@pytest.mark.parametrize("box", [(-180, -90, 180, 90), (10, 70, 40, 80), (170, 65, -170, 75), (-180, 75, 180, 90)])
+def test_a_polar_map_begins_with_all_of_a_dataset_or_a_circle_around_the_pole(name: str, box: tuple[int, ...]) -> None:
+    if name == "south":
+        box = (box[0], -box[3], box[2], -box[1])
+    x, y, width, height = polar_frame(box, name)  # type: ignore[arg-type]
+    assert width == pytest.approx(2 * height, abs=2)
+    west, south, east, north = box
+    low = max(south, 50) if name == "north" else min(north, -50)
+    for lon in np.linspace(west, east + (360 if east < west else 0), 7):
+        for lat in (low, north if name == "north" else south):
+            across, down = pin(f"{(lon + 540) % 360 - 180},{lat}", name)
+            assert x <= across <= x + width
+            assert y <= down <= y + height
