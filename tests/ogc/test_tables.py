@@ -105,6 +105,27 @@ class TestNumbers:
         assert rows[0]["value"] == pytest.approx(wanted, rel=1e-12)
         assert (rows[0]["period"], rows[0]["cells"], rows[0]["share"]) == ("2020-01-02", 4, 1.0)
 
+    def test_what_is_kept_of_one_table_is_not_given_to_another(self, keep: Any, ask: Any) -> None:
+        """The same zones on two datasets of one grid, two times, two statistics and two sets of zones, each asked twice."""
+        other = FIELD + 500
+        names = {keep("kept-a", cube(LON10, LAT10, FIELD)): FIELD, keep("kept-b", cube(LON10, LAT10, other)): other}
+        sets = {"first": (5, 0), "second": (7, 3)}  # the row and the column of the cell in the zone
+        drawn = {
+            name: zones(
+                name, one=shapely.box(LON10[x] - 5, LAT10[y] - 5, LON10[x] + 5, LAT10[y] + 5), two=shapely.box(0, -50, 60, 50)
+            )
+            for name, (y, x) in sets.items()
+        }
+        for _ in range(2):
+            for dataset, field in names.items():
+                for name, (y, x) in sets.items():
+                    for day in (0, 2):
+                        for statistic, of in (("min", np.min), ("max", np.max)):
+                            rows = ask(dataset, drawn[name], datetime=f"2020-01-0{day + 1}", statistic=statistic)
+                            found = {each["zone"]: each["value"] for each in rows}
+                            assert found == {"one": field[day, y, x], "two": of(field[day])}
+                    assert [each["zone"] for each in ask(dataset, drawn[name], zone="two")] == ["two"] * 3
+
     def test_every_statistic_is_that_of_its_cells(self, plain: str, ask: Any) -> None:
         asked = "mean,sum,min,max,median,stdev,count,p25,share(1)"
         rows = ask(plain, zones("box", box=shapely.box(0, 0, 20, 15)), datetime="2020-01-01", statistic=asked)

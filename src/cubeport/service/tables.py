@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 MIB = 1 << 20
 _WEIGHTS_BYTES = 64 * MIB
 """Bytes of weights that are kept in memory, because the next table of the same zones needs the same weights."""
+_READ_BYTES = 16 * MIB
+"""Bytes of the statistics of steps that are kept in memory: those of another period, or of the same table again, read no values."""
 _SLAB_BYTES = 128 * MIB
 """Stored bytes that are read at once."""
 _BLOCK_VALUES = 2 * MIB
@@ -85,6 +87,8 @@ class TablePlan:
     chosen: tuple[int, ...]
     """The periods that are answered; the others are of the years of the normal."""
     weights: Weights
+    weights_key: tuple[str, ...] | None
+    """What the weights depend on; ``None`` if nothing short says it."""
     others: Mapping[str, Window]
     """One value of each axis that is neither time nor of the grid."""
     cost: Cost
@@ -100,6 +104,7 @@ class Tables:
         self._versions = queries.versions
         self.limits = limits or TableLimits()
         self._weights: Bounded[tuple[str, ...], Weights] = Bounded(_WEIGHTS_BYTES)
+        self._read: Bounded[Hashable, tuple[Numbers, Numbers, Numbers]] = Bounded(_READ_BYTES)
 
     def offered(self, shown: PublishedView, field: str) -> bool:
         """Return whether there are tables of a field: it has numbers in cells, and its times lie along one axis, if any."""
@@ -152,12 +157,13 @@ class Tables:
         time, grid_dimensions = time_axis(description), dimensions_of(description)
         own = {time.dimension} if time is not None else set()
         others = _single(description, windows, own.union(grid_dimensions))
-        weights = self._weighed(opened, grid, names[0], zone_set, deadline)
+        weights, key = self._weighed(opened, grid, names[0], zone_set, deadline)
         if request.weights is not None and weighing is not None:
             check_statistics(request)
             name = request.weights[1]
             view = variable_of(weighing, name)
             other = self._versions.open(view.texts.dataset_id, view.version.version_id, view.description)
+            key = None
             weights = weighted(weights, grid, opened, other, name, most_cells=self.limits.cells, deadline=deadline)
         window, grouping, chosen = _timed(opened, shown, request, time)
         along = dict(others) | _around(weights, grid_dimensions)
@@ -166,7 +172,7 @@ class Tables:
         cost = _cost(description, names, along)
         rows = len(names) * len(request.statistics) * len(chosen) * len(zone_set.zones)
         return TablePlan(
-            shown, request, zone_set, opened, tuple(names), time, window, grouping, chosen, weights, others, cost, rows,
+            shown, request, zone_set, opened, tuple(names), time, window, grouping, chosen, weights, key, others, cost, rows,
             self._refusal(cost, rows, len(chosen)),
         )  # fmt: skip
 
@@ -217,7 +223,9 @@ class Tables:
             raise plan.refusal
         deadline = deadline or AnswerDeadline(self.limits.seconds, left)
         with self._queries.place() if self.heavy(plan) and not placed else nullcontext():
-            columns = tuple(column for name in plan.fields for column in _columns(plan, name, deadline))
+            columns = tuple(
+                column for name in plan.fields for column in _columns(plan, name, lambda name: self._of_steps(plan, name, deadline))
+            )
         grouping, request = plan.grouping, plan.request
         kind = grouping.kind or kind_of_steps(_period_type(plan.shown))
         return Table(
@@ -235,7 +243,9 @@ class Tables:
             departure=request.departure if request.years is not None else None,
         )
 
-    def _weighed(self, opened: Opened, grid: Grid, name: str, zone_set: ZoneSet, deadline: Deadline) -> Weights:
+    def _weighed(
+        self, opened: Opened, grid: Grid, name: str, zone_set: ZoneSet, deadline: Deadline
+    ) -> tuple[Weights, tuple[str, ...] | None]:
         from cubeport.cubes.tables.grids import areas_of, digest_of, weights_of
         from cubeport.cubes.tables.weights import StraightGrid
 
@@ -249,6 +259,22 @@ class Tables:
             found = weights_of(grid, zone_set, areas=None if areas is None else areas[1], deadline=deadline)
             if areas is None:
                 self._weights.put(key, found, found.nbytes)
+        return found, key if areas is None else None
+
+    def _of_steps(self, plan: TablePlan, name: str, deadline: Deadline) -> tuple[Numbers, Numbers, Numbers]:
+        """Return what :func:`_of_steps` does. A version never changes, so what was read of it is kept."""
+        if plan.weights_key is None:
+            return _of_steps(plan, name, deadline)
+        statistics = tuple(each.text for each in plan.request.statistics)
+        others = tuple((each, plan.others[each].runs) for each in sorted(plan.others))
+        steps = None if plan.window is None else plan.window.runs
+        key = (plan.shown.texts.dataset_id, plan.shown.version.version_id, name, plan.weights_key, statistics, steps, others)
+        found = self._read.get(key)
+        if found is None:
+            found = _of_steps(plan, name, deadline)
+            for each in found:
+                each.flags.writeable = False
+            self._read.put(key, found, sum(each.nbytes for each in found))
         return found
 
     def _check_size(self, grid: Grid, zone_set: ZoneSet) -> None:
@@ -419,8 +445,8 @@ def _with(description: CubeDescription, time: Axis) -> tuple[str, ...]:
     return tuple(name for name in description.fields if time.dimension in description.variable(name).dimensions)[:1]
 
 
-def _columns(plan: TablePlan, name: str, deadline: Deadline) -> list[Column]:
-    """Return the columns of one variable, one for each statistic."""
+def _columns(plan: TablePlan, name: str, read: Callable[[str], tuple[Numbers, Numbers, Numbers]]) -> list[Column]:
+    """Return the columns of one variable, one for each statistic, of what *read* returns of its steps."""
     import numpy as np
 
     from cubeport.cubes.tables.departures import check_percent, departed
@@ -431,7 +457,7 @@ def _columns(plan: TablePlan, name: str, deadline: Deadline) -> list[Column]:
     unit = variable.units
     if request.years is not None and request.departure == "percent":
         check_percent(name, unit)
-    values, cells, shares = _of_steps(plan, name, deadline)
+    values, cells, shares = read(name)
     grouping = plan.grouping
     longer = request.period != AS_STORED
     method, why = (None, None)
