@@ -17,6 +17,7 @@ from tests.objectstore import KEY, SECRET, ObjectStore
 
 pytest.importorskip("icechunk")
 
+import httpx
 import icechunk
 
 import cubeport
@@ -204,6 +205,23 @@ def test_a_process_opens_the_repository_twice_and_an_update_asks_for_no_manifest
     assert len(opened) <= 35, "\n".join(opened)
     assert not [each for each in others if each.endswith("/config.yaml")]
     assert len(others) <= 23, "\n".join(others)
+
+
+def test_ready_says_whether_the_bucket_answers(place: Place) -> None:
+    faults = {"a bucket that answers": badstores.Request.forward, "503": badstores.NETWORKS["is-gone"]}
+    now = "a bucket that answers"
+    with badstores.behind(place.store, lambda request: faults[now](request)) as proxy:
+        profiles = {"default": {"root": "./files"}, "bulk": proxy.profile(f"{place.bucket}/cubes", use=["data"])}
+        (place.root / "config/profiles.yaml").write_text(json.dumps({"profiles": profiles}))
+        process, url = start(place.root)
+        try:
+            for now in (*faults, *faults):
+                answer = httpx.get(f"{url}/ready", trust_env=False, timeout=60)
+                good = now == "a bucket that answers"
+                assert answer.json()["checks"]["bucket"] == ("ok" if good else "store-unavailable")
+                assert answer.status_code == (200 if good else 503)
+        finally:
+            stop(process)
 
 
 def test_versions_are_rolled_back_removed_and_freed(place: Place) -> None:

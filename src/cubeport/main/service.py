@@ -459,6 +459,7 @@ def _app_parts(settings: Settings, service: Service, children: Children) -> AppP
     from cubeport.adapters.engines import ENGINES
     from cubeport.main.executing import executor_of, summary
     from cubeport.main.measures import metrics_of
+    from cubeport.main.versions import bucket_of
     from cubeport.server.auth import Gatekeeper
     from cubeport.server.dap import DapFace
     from cubeport.server.griddap import GriddapFace
@@ -545,6 +546,7 @@ def _app_parts(settings: Settings, service: Service, children: Children) -> AppP
             "catalog": service.generation,
             "storage": lambda: os.scandir(settings.data_dir).close(),
             "jobs": service.check_jobs,
+            **({} if settings.profile is None else {"bucket": lambda: bucket_of(settings).ask()}),
             **({} if settings.read_only else {"space": partial(demand_space, settings.data_dir, settings.instance / MARK)}),
         },
     )

@@ -6,7 +6,7 @@ s3fs serves artifacts like any file system of fsspec. obstore does what fsspec c
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -54,8 +54,15 @@ class S3Place:
         """Return the place *prefix* below this one."""
         return replace(self, prefix="/".join(filter(None, (self.prefix, prefix.strip("/")))))
 
-    def connect(self) -> S3Store:
-        """Return obstore's client, whose keys begin at the prefix. It sends a checksum with each object, and tries for 30 seconds.
+    def connect(self, *, tries: int = 6, wait_s: int = 30) -> S3Store:
+        """Return obstore's client, whose keys begin at the prefix. It sends a checksum with each object.
+
+        Parameters
+        ----------
+        tries
+            How often a request is sent at most.
+        wait_s
+            How long all of them together may take, in seconds.
 
         Raises
         ------
@@ -81,10 +88,18 @@ class S3Place:
                 skip_signature=self.anonymous,
                 virtual_hosted_style_request=not self.path_style,
                 checksum_algorithm="sha256",
-                client_options={"allow_http": self.allow_http, "timeout": "30s", "connect_timeout": "5s"},
-                retry_config={"max_retries": 5, "retry_timeout": timedelta(seconds=30)},
+                client_options={"allow_http": self.allow_http, "timeout": f"{wait_s}s", "connect_timeout": f"{min(5, wait_s)}s"},
+                retry_config={"max_retries": tries - 1, "retry_timeout": timedelta(seconds=wait_s)},
                 **options,
             )
+
+    def ask(self) -> None:
+        """Ask the store for an object that nobody writes. Raises StoreUnavailable if it does not answer at once, or refuses."""
+        import obstore
+
+        store = self.connect(tries=1, wait_s=3)
+        with suppress(ArtifactMissing), self.errors("look"):
+            obstore.head(store, f"{UPLOADS}/ready")
 
     @contextmanager
     def errors(self, what: str) -> Iterator[None]:

@@ -201,7 +201,10 @@ class Postgresql(Dialect):
                 return InvalidRequest(f"PostgreSQL cannot index a text so long ({_said(exc)}).")
             case psycopg.OperationalError() | psycopg.InterfaceError():
                 _log.error("the catalog's database does not answer: %s", exc)
-                return BackendUnavailable(f"The catalog's database does not answer ({_said(exc)}).", next_step="cubeport doctor")
+                return BackendUnavailable(
+                    f"The catalog's database does not answer ({_said(exc)}).",
+                    next_step="start the database, or correct its address (CUBEPORT_CATALOG_URL, or catalog_url in service.yaml)",
+                )
         return exc
 
 
