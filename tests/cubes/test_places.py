@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pyproj
 import pytest
 import shapely
 import xarray as xr
 from tests.cubes.asking import Version
 
 from cubeport.cubes.describe import describe
-from cubeport.cubes.pictures.places import CRS84, Canvas, locate
+from cubeport.cubes.pictures.places import CRS84, MERCATOR, MERCATOR_M, Canvas, locate
+from cubeport.cubes.quads import quads
 from cubeport.cubes.windows import Labels
 from cubeport.errors import InvalidRequest, NotFound
 
@@ -195,3 +197,45 @@ def test_stations_are_dots_and_say_nothing_of_places_far_from_them() -> None:
     assert near.min(axis=1).max() < 4
     assert np.array_equal(index[rows, columns], near.argmin(axis=1))
     assert set(index[rows, columns].tolist()) == {0, 1, 2}
+
+
+@pytest.mark.parametrize(
+    "canvas",
+    [
+        Canvas((-180.0, -90.0, 180.0, 90.0), 360, 180, CRS84),
+        Canvas((-MERCATOR_M, -MERCATOR_M, MERCATOR_M, MERCATOR_M), 200, 200, MERCATOR),
+        Canvas((-5e6, -5e6, 5e6, 5e6), 200, 200, "EPSG:3995"),
+        Canvas((170.0, 20.0, 200.0, 35.0), 200, 100, CRS84),
+        Canvas((10.0, 40.0, 10.5, 40.5), 50, 50, CRS84),
+    ],
+    ids=["world", "mercator", "arctic", "dateline", "within cells"],
+)
+def test_the_centre_of_a_pixel_is_in_the_cell_that_is_drawn(canvas: Canvas) -> None:
+    # The whole globe in cells of a rotated pole: the seam and both poles are within cells.
+    rotated = pyproj.CRS.from_cf(
+        {"grid_mapping_name": "rotated_latitude_longitude", "grid_north_pole_latitude": 39.25, "grid_north_pole_longitude": -162.0}
+    )
+    turned = pyproj.Transformer.from_crs(rotated, CRS84, always_xy=True)
+    lon, lat = turned.transform(*np.meshgrid(np.arange(-178.5, 180, 3.0), np.arange(-88.5, 90, 3.0)))
+    values = np.arange(lon.size, dtype="f4").reshape(lon.shape)
+    cube = describe(
+        xr.Dataset(
+            {"v": (("j", "i"), values, {"coordinates": "lon lat"})}, {"lon": (("j", "i"), lon, LON), "lat": (("j", "i"), lat, LAT)}
+        )
+    )
+    rows, columns = locate(cube, Labels({"lon": lon, "lat": lat}), canvas).index
+    drawn = rows >= 0
+    assert drawn.mean() > 0.95  # the grid leaves a gap of half a cell at its own seam
+    x, y = np.meshgrid(*canvas.centres())
+    a, b = np.radians(pyproj.Transformer.from_crs(canvas.crs, CRS84, always_xy=True).transform(x[drawn], y[drawn]))
+    points = np.stack([np.cos(b) * np.cos(a), np.cos(b) * np.sin(a), np.sin(b)], axis=-1)
+    corners, _, _ = quads(lon, lat)
+    j, i = rows[drawn], columns[drawn]
+    ring = np.stack([corners[j, i], corners[j, i + 1], corners[j + 1, i + 1], corners[j + 1, i]])
+    planes = np.cross(ring, np.roll(ring, -1, axis=0))
+    planes *= np.sign((planes * ring.mean(axis=0)).sum(axis=-1, keepdims=True)) / np.linalg.norm(planes, axis=-1, keepdims=True)
+    # How far a centre is outside an edge, in pixels of a degree at the equator.
+    wide = canvas.width / (canvas.bbox[2] - canvas.bbox[0]) * (1 if canvas.crs == CRS84 else MERCATOR_M / 180)
+    outside = -np.degrees((planes * points).sum(axis=-1).min(axis=0)) * wide
+    assert (outside <= 0.05).mean() > 0.97
+    assert outside.max() < 1

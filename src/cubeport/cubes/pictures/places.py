@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -35,7 +34,12 @@ _ALLOWED = 1 / 8
 """The largest error of an interpolated position, in pixels."""
 _DOT = 3.0
 """Radius of a station in a picture, in pixels, at least."""
-_BATCH = 2_000_000
+_BEND = 1 / 4
+"""How far an edge of a cell may be from a straight line, in pixels."""
+_CELLS = 250_000
+"""The number of cells that are drawn together."""
+_HALVINGS = 12
+"""How often a cell is divided. What is left then is far smaller than a pixel, or at a pole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,9 +270,7 @@ def _finite(pair: tuple[Array, Array]) -> tuple[Array, Array]:
 
 
 def _curvilinear(description: CubeDescription, labels: Labels, canvas: Canvas) -> Places:
-    """Locate pixels on a curvilinear grid. Each cell is a quadrilateral between midpoints to its neighbours, filled pixel by
-    pixel.
-    """
+    """Locate pixels on a curvilinear grid. Each cell is a quadrilateral between midpoints to its neighbours."""
     import numpy as np
 
     spatial = description.spatial
@@ -283,89 +285,128 @@ def _curvilinear(description: CubeDescription, labels: Labels, canvas: Canvas) -
     with np.errstate(invalid="ignore"):
         near = sound & (middle[0] > -reach) & (middle[0] < canvas.width + reach)
         near &= (middle[1] > -reach) & (middle[1] < canvas.height + reach)
-    row, column = np.nonzero(near)
-    if not row.size:
-        return _flat(description, found, canvas, lon.shape)
-    across, down = _sides(corners, canvas, project)
-    most = np.ceil(reach[row, column] * 1.5)
-    need = [np.fmin(np.ceil(2 * side[row, column]) + 1, most) for side in (across, down)]
-    large = np.maximum(*need) > max(canvas.width, canvas.height)
-    wide, high = (1 << np.ceil(np.log2(np.where(large, 1, each))).astype(int) for each in need)
+    row, column, x, y = _outlines(corners, near, canvas, project)
     # Border cells are as large as their inner neighbours. They are drawn first, so that inner cells overwrite them.
-    border = (row == 0) | (column == 0) | (row == lon.shape[0] - 1) | (column == lon.shape[1] - 1)
-    for outer in (True, False):
-        chosen = np.nonzero(large & (border == outer))[0]
-        if chosen.size:
-            _contain(found, corners, row[chosen], column[chosen], canvas, lon.shape[1])
-        here = np.nonzero(~large & (border == outer))[0]
-        for points in np.unique(np.stack([wide, high])[:, here], axis=1).T.tolist():
-            chosen = here[(wide[here] == points[0]) & (high[here] == points[1])]
-            step = max(1, _BATCH // (points[0] * points[1]))
-            for start in range(0, chosen.size, step):
-                part = chosen[start : start + step]
-                _fill(found, corners, row[part], column[part], points, canvas, project, lon.shape[1])
+    inner = (row > 0) & (column > 0) & (row < lon.shape[0] - 1) & (column < lon.shape[1] - 1)
+    for chosen in (np.flatnonzero(~inner), np.flatnonzero(inner)):
+        for start in range(0, chosen.size, _CELLS):
+            part = chosen[start : start + _CELLS]
+            r, c = row[part], column[part]
+            ring = np.stack([corners[r, c], corners[r, c + 1], corners[r + 1, c + 1], corners[r + 1, c]])
+            _paint(found, x.take(part, 1), y.take(part, 1), ring, r * lon.shape[1] + c, canvas, project)
     return _flat(description, found, canvas, lon.shape)
 
 
-def _sides(corners: Array, canvas: Canvas, project: Any) -> tuple[Array, Array]:
-    """Return how long the cells are in pixels, along the columns and along the rows of the grid; NaN where a corner has none."""
+def _outlines(corners: Array, near: Array, canvas: Canvas, project: Any) -> tuple[Array, Array, Array, Array]:
+    """Return rows and columns of the cells that may be on the picture, and their four corners in pixels, ``(4, cells)``."""
     import numpy as np
 
-    lon, lat = _degrees_of(corners)
+    row, column = np.nonzero(near)
+    if not row.size:
+        return row, column, np.empty((4, 0)), np.empty((4, 0))
+    top, left = row.min(), column.min()
+    x, y = _pixels(corners[top : row.max() + 2, left : column.max() + 2], canvas, project)
+    at, along = row - top, column - left
+    ring = ((at, along), (at, along + 1), (at + 1, along + 1), (at + 1, along))
+    return row, column, np.stack([x[each] for each in ring]), np.stack([y[each] for each in ring])
+
+
+def _pixels(points: Array, canvas: Canvas, project: Any) -> tuple[Array, Array]:
+    """Return x and y in pixels of points of the sphere; NaN for those that the reference system of the picture does not have."""
+    import numpy as np
+
+    x, y, z = np.moveaxis(points, -1, 0)
+    lon, lat = np.degrees(np.arctan2(y, x)), np.degrees(np.arctan2(z, np.hypot(x, y)))
     with np.errstate(invalid="ignore"):
-        x, y = canvas.pixels(*_finite(project(_turned(lon, canvas), lat)))
-        across = np.hypot(np.diff(x, axis=1), np.diff(y, axis=1))
-        down = np.hypot(np.diff(x, axis=0), np.diff(y, axis=0))
-        return np.maximum(across[:-1], across[1:]), np.maximum(down[:, :-1], down[:, 1:])
+        return canvas.pixels(*_finite(project(_turned(lon, canvas), lat)))
 
 
-def _degrees_of(points: Array) -> tuple[Array, Array]:
-    """Return longitude and latitude of points in space."""
+def _paint(found: Array, x: Array, y: Array, ring: Array, cell: Array, canvas: Canvas, project: Any) -> None:
+    """Give each pixel the cell that contains its centre.
+
+    Edges are great circles. A cell whose edges are not straight on the picture, or which contains a pole, is drawn in quarters.
+
+    Parameters
+    ----------
+    x, y
+        The corners in pixels, ``(4, cells)``.
+    ring
+        The same as unit vectors, ``(4, cells, 3)``.
+    cell
+        What is drawn.
+    """
     import numpy as np
 
-    lon = np.degrees(np.arctan2(points[..., 1], points[..., 0]))
-    return lon, np.degrees(np.arcsin(np.clip(points[..., 2] / np.linalg.norm(points, axis=-1), -1, 1)))
+    per_degree = _pixels_per_degree(canvas)
+    for _ in range(_HALVINGS):
+        x = _unwrapped(x, canvas)
+        apart = [ring[n + 2] - ring[n] for n in (0, 1)]
+        size = np.degrees(np.sqrt(np.maximum(*(np.einsum("ij,ij->i", each, each) for each in apart))))
+        flat = np.sqrt(np.maximum(1 - np.maximum(*(ring[n, :, 2] ** 2 for n in (0, 2))), 1e-18))  # the cosine of latitude
+        # The sagitta of a great circle, as a part of the cell's extent. Elsewhere than on cylinders it is no more than this.
+        curved = np.sqrt(1 - flat**2) / flat if canvas.crs in (CRS84, MERCATOR) else 2.0
+        with np.errstate(invalid="ignore"):
+            low, high = (np.stack([reduce(each, axis=0) for each in (x, y)]) for reduce in (np.min, np.max))
+            extent = (high - low).max(axis=0)
+            bend = extent * np.radians(size) / 8 * curved
+            whole = extent <= 2 * (size * per_degree / np.maximum(flat, 0.05) + 2)
+            beside = (high < -bend).any(axis=0) | (low[0] > canvas.width + bend) | (low[1] > canvas.height + bend)
+        plain = whole & (bend <= _BEND)
+        straight, rest = np.flatnonzero(plain), np.flatnonzero(~plain & ~(whole & beside))
+        _sweep(found, x.take(straight, 1), y.take(straight, 1), cell[straight], canvas)
+        rest = rest[np.isfinite(ring.take(rest, 1)).all(axis=(0, 2))]
+        if not rest.size:
+            return
+        ring, cell = _quarters(ring.take(rest, 1)), np.repeat(cell[rest], 4)
+        x, y = _pixels(ring, canvas, project)
 
 
-def _fill(
-    found: Array, corners: Array, row: Array, column: Array, sides: Sequence[int], canvas: Canvas, project: Any, width: int
-) -> None:
-    """Give pixels their cell by as many points of it as *sides* say, along the columns and along the rows of the grid."""
+def _quarters(ring: Array) -> Array:
+    """Return the quarters of cells, ``(4, 4 * cells, 3)``."""
     import numpy as np
 
-    u, v = (each.ravel() for each in np.meshgrid(*((np.arange(side) + 0.5) / side for side in sides)))
-    weights = ((1 - u) * (1 - v), u * (1 - v), (1 - u) * v, u * v)
-    of = (corners[row, column], corners[row, column + 1], corners[row + 1, column], corners[row + 1, column + 1])
-    points = sum(corner[:, None] * weight[None, :, None] for corner, weight in zip(of, weights, strict=True))
-    lon, lat = _degrees_of(points)
-    x, y = canvas.pixels(*_finite(project(_turned(lon, canvas), lat)))
-    with np.errstate(invalid="ignore"):
-        inside = (x >= 0) & (x < canvas.width) & (y >= 0) & (y < canvas.height)
-    cell = np.broadcast_to((row * width + column)[:, None], x.shape)
-    found[y[inside].astype("int64") * canvas.width + x[inside].astype("int64")] = cell[inside]
+    edges = ring + np.roll(ring, -1, axis=0)
+    middle = ring.sum(axis=0)
+    parts = [np.stack([ring[n], edges[n], middle, edges[n - 1]]) for n in range(4)]
+    joined = np.stack(parts, axis=2).reshape(4, -1, 3)
+    quarters: Array = joined / np.linalg.norm(joined, axis=-1, keepdims=True)
+    return quarters
 
 
-def _contain(found: Array, corners: Array, row: Array, column: Array, canvas: Canvas, width: int) -> None:
-    """Give each pixel the cell that contains its centre: for cells larger than the picture, which points would not fill."""
+def _sweep(found: Array, x: Array, y: Array, cell: Array, canvas: Canvas) -> None:
+    """Fill outlines of straight edges, row by row of pixels."""
     import numpy as np
 
-    columns, rows = canvas.centres()
-    to_degrees = transform(canvas.crs, CRS84)
-    of = np.stack([corners[row, column], corners[row, column + 1], corners[row + 1, column + 1], corners[row + 1, column]])
-    # A point of the sphere is in a cell if it is on the same side of the planes through the four edges.
-    planes = np.cross(of, np.roll(of, -1, axis=0))
-    middles = of.mean(axis=0)
-    step = max(1, _BATCH // (4 * canvas.width))
-    for start in range(0, canvas.height, step):
-        x, y = np.meshgrid(columns, rows[start : start + step])
-        lon, lat = (np.radians(each.ravel()) for each in to_degrees(x, y))
-        points = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=-1)
-        part = found[start * canvas.width : start * canvas.width + len(points)]
-        for at in range(len(row)):
-            sides = points @ planes[:, at].T
-            with np.errstate(invalid="ignore"):
-                inside = ((sides >= 0).all(axis=1) | (sides <= 0).all(axis=1)) & (points @ middles[at] > 0)
-            part[inside] = row[at] * width + column[at]
+    turn = _turn(canvas)
+    if turn is not None and (beyond := np.flatnonzero(x.max(axis=0) > (canvas.width + turn) / 2)).size:
+        # What crosses the seam begins again on the other side.
+        x, y = np.concatenate([x, x.take(beyond, 1) - turn], axis=1), np.concatenate([y, y.take(beyond, 1)], axis=1)
+        cell = np.concatenate([cell, cell[beyond]])
+    top = np.maximum(np.ceil(y.min(axis=0) - 0.5), 0).astype("int64")
+    bottom = np.minimum(np.floor(y.max(axis=0) - 0.5), canvas.height - 1).astype("int64")
+    which, line = _spread(top, bottom)
+    x, y, middle = x.take(which, 1), y.take(which, 1), line + 0.5
+    left, right = np.full(which.size, np.inf), np.full(which.size, -np.inf)
+    for one, other in ((0, 1), (1, 2), (2, 3), (3, 0)):
+        crossed = np.flatnonzero((y[one] <= middle) != (y[other] <= middle))
+        xa, ya = x[one][crossed], y[one][crossed]
+        cut = xa + (middle[crossed] - ya) / (y[other][crossed] - ya) * (x[other][crossed] - xa)
+        left[crossed] = np.minimum(left[crossed], cut)
+        right[crossed] = np.maximum(right[crossed], cut)
+    # Neighbours compute their common edge in opposite directions, so nearly the same.
+    first = np.maximum(np.ceil(np.clip(left, -1, canvas.width + 1) - 0.5 - 1e-9), 0).astype("int64")
+    last = np.minimum(np.floor(np.clip(right, -1, canvas.width + 1) - 0.5 + 1e-9), canvas.width - 1).astype("int64")
+    span, pixel = _spread(first, last)
+    found[line[span] * canvas.width + pixel] = cell[which[span]]
+
+
+def _spread(first: Array, last: Array) -> tuple[Array, Array]:
+    """Return the numbers from *first* to *last* of each entry one after another, and the entries that they belong to."""
+    import numpy as np
+
+    count = np.maximum(last - first + 1, 0)
+    which = np.repeat(np.arange(count.size), count)
+    return which, np.arange(which.size) + (first - (np.cumsum(count) - count))[which]
 
 
 def _turned(lon: Array, canvas: Canvas) -> Array:
@@ -377,6 +418,19 @@ def _turned(lon: Array, canvas: Canvas) -> Array:
     first = (west + east) / 2 - 180.0
     turned: Array = first + (lon - first) % 360.0
     return turned
+
+
+def _turn(canvas: Canvas) -> float | None:
+    """Return 360° in pixels, if x are longitudes."""
+    if canvas.crs not in (CRS84, MERCATOR):
+        return None
+    return canvas.width / (canvas.bbox[2] - canvas.bbox[0]) * (360.0 if canvas.crs == CRS84 else 2 * MERCATOR_M)
+
+
+def _unwrapped(x: Array, canvas: Canvas) -> Array:
+    """Return corners, along the first axis, with those beyond the seam a turn further, next to the others of their cell."""
+    turn = _turn(canvas)
+    return x if turn is None else x + turn * (x < x.max(axis=0) - turn / 2)
 
 
 def _pixels_per_degree(canvas: Canvas) -> float:
