@@ -14,13 +14,20 @@ from typing import Any
 
 import pytest
 
+from cubeport.cubes.pictures.looks import Look
+from cubeport.cubes.selection import order
+from cubeport.documents.texts import PublishedView
 from cubeport.errors import Corrupt
 from cubeport.server import files
 from cubeport.server.app import App
 from cubeport.server.auth import Gatekeeper
 from cubeport.server.files import Answer
+from cubeport.server.html import Site
+from cubeport.server.maps import MapsFace
+from cubeport.service import pictures, viewing
+from cubeport.service.pictures import Picture, PictureQuery
 
-from .conftest import V1, FakeEngine, FakeService, Live, make_parts
+from .conftest import URL, V1, FakeEngine, FakeService, Live, make_parts
 
 CHUNK = "sst/c/0/0/0"
 
@@ -258,3 +265,92 @@ def test_what_is_on_disk_only_is_read_by_a_thread(
         monkeypatch.setattr("cubeport.server.zarr._read_now", lambda *_: 0)
         assert ask(live, f"/zarr/sea/{CHUNK}")[2] == content
         assert app.at_once_ == [False, True, False]
+
+
+class Drawn:
+    """Draws the number of the picture, so that every drawing is another one."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def draw(self, shown: PublishedView, query: PictureQuery) -> Picture:
+        self.count += 1
+        return Picture(b"%d" % self.count, Look("viridis", 0.0, 1.0), "sst", {})
+
+
+@contextlib.contextmanager
+def drawing(service: FakeService, engine: FakeEngine, **changes: Any) -> Iterator[tuple[Watched, Live, Drawn]]:
+    drawn = Drawn()
+    face = MapsFace(service, drawn, site=Site(URL, "Test", "Test", "1"))  # type: ignore[arg-type]  # fakes
+    with watched(service, engine, pictures=face, **changes) as (app, live):
+        yield app, live, drawn
+
+
+MAP = "/ogcapi/collections/sea/map?width=10"
+TILE = "/ogcapi/collections/sea/map/tiles/WebMercatorQuad/0/0/0?palette=gray"
+
+
+@pytest.mark.parametrize("path", [MAP, TILE, f"/ogcapi/collections/sea@{V1}/map", "/datasets/sea/thumbnail.png"])
+def test_a_picture_that_the_client_holds(service: FakeService, engine: FakeEngine, path: str) -> None:
+    with drawing(service, engine) as (app, live, drawn):
+        first = ask(live, path)
+        assert first[0] == 200
+        tag = first[1]["etag"]
+        answers = [ask(live, path, If_None_Match=tag) for _ in range(3)]
+        assert answers[0] == answers[1] == answers[2]
+        assert (answers[0][0], answers[0][2], answers[0][1]["etag"]) == (304, b"", tag)
+        assert app.at_once_ == [False, False, True, True]
+        for other in ({}, {"If_None_Match": '"other"'}, {"If_None_Match": f'"other", {tag}'}, {"If_None_Match": "*"}):
+            ask(live, path, **other)
+        with_key = ask(live, path, If_None_Match=tag, X_API_Key="wrong")
+        assert with_key[0] == 401
+        assert ask(live, path + ("&" if "?" in path else "?") + "steps=5", If_None_Match=tag)[0] != 304
+        assert not any(app.at_once_[4:])
+        assert drawn.count == 3 + ("thumbnail" not in path)
+        service.commit()
+        assert ask(live, path, If_None_Match=tag)[0] == 200, "something was committed"
+        service.unpublish("sea")
+        assert ask(live, path, If_None_Match=tag)[0] in (404, 410)
+
+
+def test_a_picture_of_a_step_in_the_future_is_not_held_for_longer_than_its_step(
+    service: FakeService, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = service.shown
+
+    def later(ref: str, **more: Any) -> PublishedView:
+        shown = real(ref, **more)
+        temporal = shown.description.temporal
+        assert temporal is not None
+        ahead = temporal.model_copy(update={"end": "9000-01-01T00:00:00Z"})
+        return shown.model_copy(update={"description": shown.description.model_copy(update={"temporal": ahead})})
+
+    monkeypatch.setattr(service, "shown", later)
+    now = [order((2026, 11, 29, 22, 0, 0, 0))]
+    monkeypatch.setattr(pictures, "_now", lambda: now[0])
+    with drawing(service, engine) as (app, live, _):
+        tag = ask(live, MAP)[1]["etag"]
+        assert [ask(live, MAP, If_None_Match=tag)[0] for _ in range(2)] == [304, 304]
+        now[0] += 60_000_000
+        assert ask(live, MAP, If_None_Match=tag)[0] == 200, "another step may be the newest"
+        dated = f"{MAP}&datetime=2020-01-01T00:00:00Z"
+        tag = ask(live, dated)[1]["etag"]
+        now[0] += 60_000_000
+        assert [ask(live, dated, If_None_Match=tag)[0] for _ in range(2)] == [304, 304]
+        assert app.at_once_ == [False] * 6 + [True]
+
+
+def test_a_picture_that_not_everybody_may_see_is_never_answered_so(
+    service: FakeService, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hidden(ref: str, **more: Any) -> PublishedView:
+        shown = real(ref, **more).model_copy(update={"visibility": "project"})
+        assert viewing.sees(shown)  # as the service asks
+        return shown
+
+    real = service.shown
+    monkeypatch.setattr(service, "shown", hidden)
+    with drawing(service, engine) as (app, live, _):
+        tag = ask(live, MAP)[1]["etag"]
+        assert [ask(live, MAP, If_None_Match=tag)[0] for _ in range(3)] == [304] * 3
+        assert not any(app.at_once_)
