@@ -12,6 +12,7 @@ import logging
 import random
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
@@ -26,6 +27,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cubeport import errors
 from cubeport.catalog.audience import Audience
+from cubeport.cubes.bounded import Bounded
 from cubeport.documents.dap2 import MAX_CONSTRAINT
 from cubeport.errors import CubeportError, MethodNotAllowed, NotFound, Problem, UriTooLong
 from cubeport.server import (
@@ -86,6 +88,7 @@ class App:
         self.traffic = Traffic(to_stderr if parts.access_log else None, parts.log_form)
         self.framework = _framework(parts, self.traffic, Probes(self, queries=parts.queries is not None))
         self._routed = AsyncExitStackMiddleware(_handle)
+        self._unchanged: Bounded[bytes, _Unchanged] = Bounded(_MOST_UNCHANGED)
 
     @property
     def routes(self) -> list[Route]:
@@ -97,22 +100,26 @@ class App:
         return _Routes(self.routes)
 
     def at_once(self, method: bytes, target: bytes, headers: Headers, peer: str) -> Answer | None:
-        """Return the answer to a read of a Zarr object that was read before, or ``None``: then :meth:`__call__` answers, the same.
+        """Return the answer to a read of a Zarr object that was read before, or of a picture that the client holds, if nothing was
+        committed since; otherwise ``None``: then :meth:`__call__` answers, the same.
 
         A task, its scope and its messages take longer than the rest of a small answer.
         """
         if method != b"GET" or not self._parts.gatekeeper.public_reads or not self._cors.any:
             return None
-        raw = _below(target, self._prefix)
-        if not raw.startswith(b"/zarr/") or not _UNUSUAL.isdisjoint(name for name, _ in headers):
+        if not _UNUSUAL.isdisjoint(name for name, _ in headers):
             return None
         began = time.perf_counter()
-        answer = self._zarr.at_once(raw[6:], headers)
+        raw = _below(target, self._prefix)
+        if raw.startswith(b"/zarr/"):
+            route, answer = _ZARR, self._zarr.at_once(raw[6:], headers)
+        else:
+            route, answer = self._held(target, headers)
         if answer is None:
             return None
         request_id = _request_id()
         self.traffic.add(
-            route=_ZARR,
+            route=route,
             method="GET",
             target=target.decode("latin-1"),
             peer=peer,
@@ -123,6 +130,18 @@ class App:
         )
         head = b"%s%sx-request-id: %s\r\n" % (answer.lines, _TO_ALL, request_id.encode())
         return Answer(answer.status, head, answer.body, answer.file)
+
+    def _held(self, target: bytes, headers: Headers) -> tuple[str, Answer | None]:
+        """Return the route, and 304 if the client has the picture that this target was seen to have since the last commit."""
+        tags = [value for name, value in headers if name == b"if-none-match"]
+        if len(tags) != 1 or (known := self._unchanged.get(target)) is None or known.tag != tags[0]:
+            return "", None
+        try:
+            if self._parts.service.generation() != known.generation:
+                return "", None
+        except CubeportError:
+            return "", None  # the call finds it again, and says it
+        return known.route, Answer(304, known.lines)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, also after any error."""
@@ -216,7 +235,7 @@ class App:
         if needed not in OPEN and asked["method"] != "GET" and "dataset_id" in asked["path_params"]:
             caller.check_dataset(asked["path_params"]["dataset_id"])
             await asyncio.to_thread(self._parts.service.check_visible, asked["path_params"]["dataset_id"])
-        asked |= {"cubeport.caller": caller, "cubeport.route": route}
+        asked |= {"cubeport.caller": caller, "cubeport.route": route, "state": {}}
         if asked["method"] == "GET" and browsing.has_values(route.path):
             await browsing.answer_values(self._parts, asked, receive, send, self._routed)
         elif asked["method"] == "GET" and route.path == browsing.PLOT and b"f=html" in asked["query_string"].split(b"&"):
@@ -225,6 +244,18 @@ class App:
             await browsing.answer(self._parts, asked, receive, send, self._routed)
         else:
             await self._routed(asked, receive, send)
+        if send.status == 304 and method == "GET" and asked["state"].get("lasting") and not self._parts.remote_catalog:
+            self._keep(scope, asked["state"]["generation"], send)
+
+    def _keep(self, scope: Scope, generation: int, sent: _Outgoing) -> None:
+        """Keep that a picture was not changed, if everybody is told so."""
+        query, headers = scope["query_string"], sent.headers
+        tag = next((value for name, value in headers if name == b"etag"), None)
+        if tag is None or sent.restricted or any(name == b"vary" for name, _ in headers):
+            return
+        target = scope["raw_path"] + (b"?" + query if query else b"")
+        kept = _Unchanged(generation, tag, lines(headers), sent.route)
+        self._unchanged.put(target, kept, len(target) + len(kept.lines) + 500)
 
     async def _answer_zarr(self, scope: Scope, receive: Receive, send: _Outgoing) -> None:
         if scope["method"] == "OPTIONS":
@@ -326,6 +357,21 @@ def _is_search(scope: Scope) -> bool:
     return bool(scope["path"].rstrip("/").endswith(("/stac/search", "/table")))
 
 
+@dataclass(frozen=True, slots=True)
+class _Unchanged:
+    """How a client is told that it has the current picture, as long as nothing is committed."""
+
+    generation: int
+    """That of the catalog before it was answered so."""
+    tag: bytes
+    lines: bytes
+    route: str
+
+
+_MOST_UNCHANGED = 4 << 20
+"""The memory for these, in bytes."""
+
+
 class _Outgoing:
     """Adds the common headers to the first message, and sends no body for HEAD."""
 
@@ -338,12 +384,19 @@ class _Outgoing:
         self.route = "none"
         """The template of the route that answers."""
         self.status, self.size = 0, 0
+        self.headers: Headers = ()
+        """Those of the answer, without the common ones."""
+
+    @property
+    def restricted(self) -> bool:
+        """Whether the answer is not for everybody."""
+        return self._viewer.restricted
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.started = True
             self.status = message["status"]
-            headers = message.get("headers", ())
+            self.headers = headers = message.get("headers", ())
             if self._viewer.restricted:
                 headers = [
                     (name, value.replace(b"public", b"private") if name == b"cache-control" else value) for name, value in headers

@@ -27,7 +27,7 @@ from cubeport.server.html import Site
 from cubeport.server.openapi import READ, described
 from cubeport.server.parts import Reads
 from cubeport.server.webmaps import WebMaps
-from cubeport.service.pictures import MOST_SIDE, Choice, Picture, PictureQuery, Pictures, world
+from cubeport.service.pictures import MOST_SIDE, Choice, Picture, PictureQuery, Pictures, moment, world
 
 PNG = "image/png"
 _WIDTH, _THUMBNAIL = 1024, 512
@@ -130,12 +130,14 @@ class MapsFace:
     async def map(self, request: Request) -> Response:
         """Answer ``…/map``."""
         asked = incoming.query(request.scope["query_string"], MapQuery)
+        request.state.generation = self._service.generation()
         shown = self._service.coverage(request.path_params["collection_id"])
         return await self._drawn(request, shown, lambda: self._query(asked, _canvas(asked, shown), _style(request)))
 
     async def tile(self, request: Request) -> Response:
         """Answer one tile."""
         asked = incoming.query(request.scope["query_string"], LookQuery)
+        request.state.generation = self._service.generation()
         shown = self._service.coverage(request.path_params["collection_id"])
         named = [request.path_params[each] for each in ("zoom", "row", "column")]
         numbers = [int(each) if re.fullmatch(r"[0-9]{1,7}", each) else -1 for each in named]
@@ -147,14 +149,16 @@ class MapsFace:
     async def thumbnail(self, request: Request) -> Response:
         """Answer ``…/thumbnail.png``."""
         incoming.query(request.scope["query_string"], incoming.NoParameters)
+        request.state.generation = self._service.generation()
         shown = self._service.shown(request.path_params["dataset_id"])
         return await self._drawn(request, shown, lambda: PictureQuery(world(shown.description, _THUMBNAIL)))
 
     async def _drawn(self, request: Request, shown: PublishedView, query: Callable[[], PictureQuery]) -> Response:
         pinned = shown.pinned and f"@{shown.version.version_id}" in request.scope["path"]
-        # Without a time, the newest step that is not in the future is drawn, so the picture can change every day.
         dated = "datetime" in request.query_params or shown.description.temporal is None
-        tag = replies.etag_of(shown, request, "png", self._url, shown.description.overview_levels, None if dated else _today())
+        now = None if dated else moment(shown.description)
+        tag = replies.etag_of(shown, request, "png", self._url, shown.description.overview_levels, now)
+        request.state.lasting = now is None
         answer = partial(self._answer, request, shown, query, tag, replies.IMMUTABLE if pinned and dated else replies.NO_CACHE)
         return await to_thread.run_sync(answer, limiter=self._threads)
 
@@ -399,9 +403,3 @@ def _described_by(canvas: Canvas, picture: Picture, shown: PublishedView) -> dic
         if axis is not None and axis.dimension in picture.slices:
             headers["Content-Datetime"] = picture.slices[axis.dimension]
     return headers
-
-
-def _today() -> str:
-    from datetime import UTC, datetime
-
-    return datetime.now(UTC).strftime("%Y-%m-%d")

@@ -29,7 +29,7 @@ from cubeport.errors import CubeportError, InvalidRequest, NotFound, Problem
 from cubeport.server import html, incoming, negotiation, problems, replies
 from cubeport.server.openapi import READ, described
 from cubeport.server.parts import Reads
-from cubeport.service.pictures import MOST_SIDE, RUN, PictureQuery, Pictures
+from cubeport.service.pictures import MOST_SIDE, RUN, PictureQuery, Pictures, moment
 
 PNG = "image/png"
 _LISTED_LABELS = 2_000
@@ -145,6 +145,7 @@ class WebMaps:
         refuse: Callable[[str | None, str | None, str], bytes],
     ) -> Response:
         """Answer as the standard requires: refusals are XML, with the appropriate HTTP status."""
+        request.state.generation = self._service.generation()
         shown = self._service.shown(request.path_params["dataset_id"])
         if asks_for_page(request):  # what is refused is a page too
             return self._page(request, shown, request.scope["path"].split("/")[1])
@@ -265,7 +266,9 @@ class WebMaps:
 
     def _drawn(self, request: Request, shown: PublishedView, query: PictureQuery) -> Response:
         dated = query.selection.datetime is not None or shown.description.temporal is None
-        tag = replies.etag_of(shown, request, "png", self._url, shown.description.overview_levels, *([] if dated else [maps_day()]))
+        now = None if dated else moment(shown.description)
+        tag = replies.etag_of(shown, request, "png", self._url, shown.description.overview_levels, now)
+        request.state.lasting = now is None
         pinned = shown.pinned and f"@{shown.version.version_id}" in request.scope["path"]
         cache = replies.IMMUTABLE if pinned and dated else replies.NO_CACHE
         return replies.reply(
@@ -540,13 +543,6 @@ def _systems(shown: PublishedView) -> tuple[str, ...]:
     own = spatial.crs.authority if spatial.family == "projected" and spatial.crs is not None else None
     polar = [POLAR[name] for name in maps_of(spatial) if name in POLAR]
     return tuple(dict.fromkeys([*_SYSTEMS, *([own] if own and own.startswith("EPSG:") else []), *polar]))
-
-
-def maps_day() -> str:
-    """Return today's date, because a map without a time shows the newest step up to now."""
-    from datetime import UTC, datetime
-
-    return datetime.now(UTC).strftime("%Y-%m-%d")
 
 
 def _wms_problem(code: str | None, _: str | None, text: str) -> bytes:

@@ -491,6 +491,16 @@ def _is_run(axis: Axis) -> bool:
     return axis.standard_name == "forecast_reference_time"
 
 
+def moment(description: CubeDescription) -> str | None:
+    """Return what a picture without a time depends on besides its version: the minute, as long as some step is in the future."""
+    from cubeport.cubes.calendars import canonical, parse_stamp
+
+    temporal = description.temporal
+    if temporal is None or order(parse_stamp(temporal.end, canonical(temporal.calendar) or "standard")) <= (now := _now()):
+        return None
+    return str(now // 60_000_000)
+
+
 def _newest(opened: Opened, time: Axis) -> int:
     import numpy as np
 
