@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 import shapely
+import xarray as xr
 from pyproj import Geod
 from tests.families import FAMILIES, positions
 
@@ -212,6 +214,77 @@ def test_a_corridor_has_the_levels_within_half_its_height(
         refused = client.get(base, params={**query, **wrong})
         assert refused.status_code == 400, wrong
         assert [each["loc"][-1] for each in refused.json()["errors"]] == [place]
+
+
+def test_a_corridor_follows_the_heights_of_its_line(client: httpx.Client, put: Any, tmp_path: Path) -> None:
+    cube = put("pressure-levels")
+    base = f"/ogcapi/collections/{cube.dataset_id}/corridor"
+    query = {
+        "coords": "LINESTRING Z(0 20 1000,40 20 500)", "corridor-width": "100", "width-units": "km", "corridor-height": "300",
+        "height-units": "hPa", "datetime": "2020-01-01",
+    }  # fmt: skip
+    answer = client.get(base, params=query)
+    assert answer.status_code == 200, answer.text
+    found = answer.json()
+    seen = np.array(found["ranges"]["t"]["values"], "f8").reshape(found["ranges"]["t"]["shape"]).squeeze()
+    # On the line the pressure is 1000, 875, 750, 625 and 500 hPa, and the corridor reaches 150 hPa from it.
+    nan, truth = np.nan, cube.truth().t.values[0][:, 2]
+    expected = np.where([[True, True, False, False, False], [False, False, False, True, True]], truth, nan)
+    assert np.array_equal(seen, expected, equal_nan=True)
+    (tmp_path / "a.nc").write_bytes(client.get(base, params={**query, "f": "netcdf"}).content)
+    with xr.open_dataset(tmp_path / "a.nc") as stored:
+        assert np.array_equal(stored.t.values.squeeze(), expected, equal_nan=True)
+    rows = client.get(base, params={**query, "f": "csv"}).text.strip().splitlines()
+    last = [row.rpartition(",")[2] for row in rows[1:]]
+    assert {float(each) for each in last if each} == set(expected[np.isfinite(expected)].tolist())
+    one = client.get(base, params={**query, "corridor-height": "2", "coords": "LINESTRING Z(0 20 1000,10 20 1000)"})
+    assert {each for each in one.json()["ranges"]["t"]["values"] if each is not None} == set(truth[0][:2].tolist())
+    between = client.get(base, params={**query, "coords": "LINESTRING Z(0 20 700,10 20 760)", "corridor-height": "100"})
+    assert between.status_code == 404
+    for wrong, place in (
+        ({"z": "1000"}, "z"),
+        ({"corridor-height": None, "height-units": None}, "corridor-height"),
+        ({"coords": "LINESTRING Z(0 20 nan,40 20 500)"}, "coords"),
+        ({"coords": "LINESTRING ZM(0 20 500 1,40 20 500 2)"}, "coords"),
+    ):
+        refused = client.get(base, params={name: value for name, value in {**query, **wrong}.items() if value is not None})
+        assert refused.status_code == 400, wrong
+        assert [each["loc"][-1] for each in refused.json()["errors"]] == [place]
+    flat = client.get(f"/ogcapi/collections/{put('south-up').dataset_id}/corridor", params=query)
+    assert flat.status_code == 400
+
+
+@pytest.mark.parametrize(("kilometres", "metres"), [(20, 5), (60, 30)])
+def test_a_corridor_around_a_descent_is_found_again_by_brute_force(
+    client: httpx.Client, stored: Any, kilometres: int, metres: int
+) -> None:
+    cube = stored("cmems_mod_bal_phy_anfc_P1D.nc")
+    truth = cube.truth().isel(time=1)
+    corners = np.array([[23.27, 59.11, 0.8], [23.6, 59.52, 33.3], [23.41, 59.9, 4.1]])
+    line = f"LINESTRING Z({','.join(' '.join(map(str, each)) for each in corners)})"
+    found = ask(
+        client, cube, "corridor", coords=line, corridor_width=str(kilometres), width_units="km", corridor_height=str(metres),
+        height_units="m", datetime=cube.description.temporal.end[:8] + "02", parameter_name="thetao",
+    )  # fmt: skip
+    axes = {axis: found["domain"]["axes"][axis]["values"] for axis in "xyz"}
+    shape = dict(zip(found["ranges"]["thetao"]["axisNames"], found["ranges"]["thetao"]["shape"], strict=True))
+    seen = np.array(found["ranges"]["thetao"]["values"], "f8").reshape(shape["z"], shape["y"], shape["x"])
+    way = np.concatenate([np.linspace(a, b, 2_000) for a, b in itertools.pairwise(corners)])
+    doubtful = 0
+    for j, lat in enumerate(axes["y"]):
+        for i, lon in enumerate(axes["x"]):
+            _, _, far = Geod(ellps="sphere").inv(np.full(len(way), lon), np.full(len(way), lat), way[:, 0], way[:, 1])
+            nearest = int(np.argmin(far))
+            for k, depth in enumerate(axes["z"]):
+                across, up = far[nearest] / (kilometres * 500), abs(depth - way[nearest, 2]) / (metres / 2)
+                if abs(across - 1) < 0.02 or abs(up - 1) < 0.02:
+                    doubtful += 1
+                    continue
+                value = truth.thetao.sel(longitude=lon, latitude=lat, depth=depth, method="nearest").item()
+                expected = value if across < 1 and up < 1 else np.nan
+                assert np.array_equal(np.float32(seen[k, j, i]), np.float32(expected), equal_nan=True), (lon, lat, depth)
+    assert doubtful < seen.size / 4
+    assert np.isfinite(seen).any()
 
 
 @pytest.mark.parametrize("more", [{}, {"corridor-width": "0", "width-units": "km"}, {"corridor-width": "1", "width-units": "ft"}])

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from cubeport.cubes import boxes
-from cubeport.cubes.description import CubeDescription
+from cubeport.cubes.description import Axis, CubeDescription
 from cubeport.cubes.resolve import resolve
 from cubeport.cubes.selection import Selection, Slice, Subset
 from cubeport.cubes.windows import IndexRange, Labels, Mask, Window, Windows, native_system
@@ -122,6 +122,22 @@ def these(
     for cell in wanted:
         inside[tuple(place[name][at] for name, at in zip(dimensions, cell, strict=True))] = True
     return masked(replace(windows, along=along, scattered=tuple(dimensions)), Mask(tuple(dimensions), inside))
+
+
+def with_levels(description: CubeDescription, windows: Windows, *, explicit: bool) -> tuple[Axis, Windows]:
+    """Return the vertical axis, and the windows of the fields that have levels. Raises InvalidRequest if a wished one has none."""
+    z = description.axis_of("z")
+    if z is None or z.scalar:
+        raise _no_levels("these data have no levels")
+    flat = [name for name in windows.fields if z.dimension not in description.variable(name).dimensions]
+    if len(flat) == len(windows.fields) or (flat and explicit):
+        raise _no_levels(f"{flat[0]} has no levels")
+    return z, replace(windows, fields=tuple(name for name in windows.fields if name not in flat))
+
+
+def _no_levels(words: str) -> InvalidRequest:
+    message = f"coords has heights, and {words}"
+    return InvalidRequest(message, errors=[Problem(("query", "coords"), "no-axis", message)])
 
 
 def horizontal(description: CubeDescription) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""EDR corridor: the cells whose centre is within half a width of a line, and half a height of a level."""
+"""EDR corridor: the cells whose centre is within half a width of a line, and half a height of a level or of the line itself."""
 
 from __future__ import annotations
 
@@ -8,16 +8,19 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from cubeport.cubes.cells import cells as cells_of
+from cubeport.cubes.cells import exact
 from cubeport.cubes.description import CubeDescription
 from cubeport.cubes.edr import regions
+from cubeport.cubes.edr.cells import masked, with_levels
 from cubeport.cubes.edr.distances import UNITS, distance, unit
 from cubeport.cubes.edr.geometry import canonical, read
 from cubeport.cubes.edr.query import EdrQuery, Parameter, Place
 from cubeport.cubes.edr.radius import Circle
 from cubeport.cubes.part import Deadline
 from cubeport.cubes.selection import Selection, Slice, Subset, Trim
-from cubeport.cubes.windows import Labels, Windows
-from cubeport.errors import InvalidRequest, Problem
+from cubeport.cubes.windows import Labels, Mask, Windows
+from cubeport.errors import InvalidRequest, NotFound, Problem
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -42,18 +45,20 @@ class Band:
     metres: float
 
     @cached_property
-    def _parts(self) -> tuple[Array, Array]:
-        """The start and end points of the segments of the line, as unit vectors (n, 3)."""
+    def _parts(self) -> tuple[Array, Array, Array]:
+        """The start and end points of the segments of the line, as unit vectors (n, 3), and the heights of both (n, 2)."""
         import numpy as np
         import shapely
 
         step = max(_STEP, self.line.length / _MOST_POINTS)
-        starts, ends = [], []
+        starts, ends, heights = [], [], []
         for part in getattr(self.line, "geoms", [self.line]):
-            points = _vectors(*shapely.get_coordinates(shapely.segmentize(part, step)).T)
+            lon, lat, high = shapely.get_coordinates(shapely.segmentize(part, step), include_z=True).T
+            points = _vectors(lon, lat)
             starts.append(points[:-1])
             ends.append(points[1:])
-        return np.concatenate(starts), np.concatenate(ends)
+            heights.append(np.column_stack([high[:-1], high[1:]]))
+        return np.concatenate(starts), np.concatenate(ends), np.concatenate(heights)
 
     @property
     def bounds(self) -> tuple[float, float, float, float]:
@@ -84,16 +89,29 @@ class Band:
         for start in range(0, known.size, _STRIP):
             deadline()
             part = known[start : start + _STRIP]
-            found[part] = self._nearest(_vectors(x[part], y[part])) * _RADIUS_M <= self.metres
+            found[part] = self._nearest(_vectors(x[part], y[part]))[0] * _RADIUS_M <= self.metres
         return found.reshape(np.shape(lon))
 
-    def _nearest(self, points: Array) -> Array:
-        """Return the angle from each point to the nearest segment of the line."""
+    def heights(self, lon: Array, lat: Array, deadline: Deadline) -> Array:
+        """Return the height of the line where it is nearest to each place."""
         import numpy as np
 
-        least = np.full(len(points), np.inf)
-        for a, b in zip(*self._parts, strict=True):
-            ends = np.minimum(_angle(points, a), _angle(points, b))
+        x, y = np.asarray(lon, "f8").ravel(), np.asarray(lat, "f8").ravel()
+        found = np.full(x.size, np.nan)
+        for start in range(0, x.size, _STRIP):
+            deadline()
+            part = slice(start, start + _STRIP)
+            found[part] = self._nearest(_vectors(x[part], y[part]))[1]
+        return found.reshape(np.shape(lon))
+
+    def _nearest(self, points: Array) -> tuple[Array, Array]:
+        """Return the angle from each point to the nearest segment of the line, and the height of the line there."""
+        import numpy as np
+
+        least, height = np.full(len(points), np.inf), np.full(len(points), np.nan)
+        for a, b, (low, high) in zip(*self._parts, strict=True):
+            from_a, from_b = _angle(points, a), _angle(points, b)
+            ends, part = np.minimum(from_a, from_b), np.where(from_a <= from_b, 0.0, 1.0)
             normal = np.cross(a, b)
             size = np.linalg.norm(normal)
             if size > 1e-12:
@@ -102,8 +120,12 @@ class Band:
                 inside = (points @ np.cross(normal, a) >= 0) & (points @ np.cross(b, normal) >= 0)
                 across = np.abs(np.arcsin(np.clip(points @ normal, -1, 1)))
                 ends = np.where(inside, np.minimum(across, ends), ends)
+                # How far along the segment this foot is.
+                along = np.arctan2(points @ np.cross(normal, a), points @ a) / _angle(b[None], a)[0]
+                part = np.where(inside, np.clip(along, 0, 1), part)
+            height = np.where(ends < least, low + part * (high - low), height)
             least = np.minimum(least, ends)
-        return least
+        return least, height
 
 
 def _vectors(lon: Array, lat: Array) -> Array:
@@ -128,21 +150,76 @@ _around = regions.resolving(_band)
 
 def _resolve(description: CubeDescription, labels: Labels, selection: Selection, place: Place) -> Windows:
     """Return the box around the band, between the heights. Raises as :func:`cubeport.cubes.edr.regions.around`."""
+    half = _half_height(description, place)
+    level = next((each for each in selection.subsets if each.axis == "z"), None)
+    line = read(place["coords"])
+    if line.has_z:
+        if half is None:
+            raise _wrong(
+                "corridor-height", "missing", "coords has heights: a corridor around them needs corridor-height and height-units"
+            )
+        if level is not None:
+            raise _wrong("z", "conflict", "coords has the heights of the corridor already: leave out z")
+        low, high = _ends(line)
+        band = Subset("z", Trim(low - half, high + half))
+        windows = _around(description, labels, replace(selection, subsets=(*selection.subsets, band)), place)
+        return with_levels(description, windows, explicit=selection.properties is not None)[1]
+    if half is None:
+        return _around(description, labels, selection, place)
+    if level is None or not isinstance(level.part, Slice) or len(level.part.values) != 1 or isinstance(level.part.values[0], str):
+        raise _wrong("z", "missing", "corridor-height needs z with one value, the level in the middle of the corridor")
+    middle = level.part.values[0]
+    band = Subset("z", Trim(middle - half, middle + half))
+    rest = tuple(each for each in selection.subsets if each is not level)
+    return _around(description, labels, replace(selection, subsets=(*rest, band)), place)
+
+
+def _half_height(description: CubeDescription, place: Place) -> float | None:
+    """Return half the height of the corridor in the units of the levels; ``None`` if none was asked for. Raises InvalidRequest."""
     height, units = place.value("corridor-height"), place.value("height-units")
     if height is None and units is None:
-        return _around(description, labels, selection, place)
+        return None
     z = description.axis_of("z")
-    level = next((each for each in selection.subsets if each.axis == "z"), None)
     if z is None:
         raise _wrong("corridor-height", "no-axis", "these data have no levels")
     if height is None or units is None:
         raise _wrong("height-units", "missing", "corridor-height and height-units come together")
-    if level is None or not isinstance(level.part, Slice) or len(level.part.values) != 1 or isinstance(level.part.values[0], str):
-        raise _wrong("z", "missing", "corridor-height needs z with one value, the level in the middle of the corridor")
-    middle, half = level.part.values[0], float(height) * _per_unit(units, z.units) / 2
-    band = Subset("z", Trim(middle - half, middle + half))
-    rest = tuple(each for each in selection.subsets if each is not level)
-    return _around(description, labels, replace(selection, subsets=(*rest, band)), place)
+    return float(height) * _per_unit(units, z.units) / 2
+
+
+def _ends(line: Any) -> tuple[float, float]:
+    """Return the lowest and the highest point of a line."""
+    import shapely
+
+    heights = shapely.get_coordinates(line, include_z=True)[:, 2]
+    return float(heights.min()), float(heights.max())
+
+
+def _settle(
+    description: CubeDescription, labels: Labels, windows: Windows, selection: Selection, place: Place, deadline: Deadline
+) -> Windows:
+    """Return the cells within half the width of the line, at the levels within half the height of it there. Raises NotFound."""
+    band, half = _band(place), _half_height(description, place)
+    if not band.line.has_z or half is None:
+        return regions.inside(description, labels, windows, selection, band, deadline)
+    low, high = _ends(band.line)
+    around = Subset("z", Trim(low - half, high + half))
+    kept = replace(selection, subsets=(*selection.subsets, around))
+    inside = regions.inside(description, labels, windows, kept, band, deadline)
+    z, inside = with_levels(description, inside, explicit=selection.properties is not None)
+    across, lon, lat = regions.positions(description, labels, inside)
+    heights = band.heights(lon, lat, deadline)
+    given = labels.bounds.get(z.name)
+    layers = cells_of(labels.values[z.name], None if given is None else exact(given), spread=False, circle=False, latitude=False)
+    levels = inside.along[z.dimension].indices()
+    lower, upper = (each[levels].reshape(-1, *[1] * heights.ndim) for each in (layers.lower, layers.upper))
+    found = Mask((z.dimension, *across), (lower <= heights + half) & (upper >= heights - half))
+    selected = masked(inside, found)
+    if selected.mask is None or not selected.mask.inside.any():
+        raise NotFound("There are no data at these heights.", what="data")
+    if len(levels) > 1:
+        return selected
+    return replace(selected, mask=selected.mask.at({z.dimension: 0}))
 
 
 def _per_unit(units: str, of_axis: str | None) -> float:
@@ -167,12 +244,14 @@ def _link_variables(description: CubeDescription) -> Mapping[str, Any]:
 def _line(text: str) -> str:
     import shapely
 
-    found = canonical(text, types=("LineString", "MultiLineString"))
+    found = canonical(text, types=("LineString", "MultiLineString"), heights=True)
     line = read(found)
     if len(shapely.get_coordinates(line)) > _MOST_POINTS:
         raise ValueError(f"may have {_MOST_POINTS} vertices")
     if not math.isfinite(line.length) or line.length == 0:
         raise ValueError("must be a line with a length")
+    if line.has_z and not all(map(math.isfinite, _ends(line))):
+        raise ValueError("must have a height at each place")
     return found
 
 
@@ -186,13 +265,20 @@ QUERY = EdrQuery(
     name="corridor",
     text="Values of the cells whose centres are within half a width of a line",
     parameters=(
-        Parameter("coords", "LINESTRING(lon lat, …); CRS84", _line),
+        Parameter(
+            "coords", "LINESTRING(lon lat, …) or LINESTRING Z(lon lat height, …); CRS84, heights as the levels of the data", _line
+        ),
         Parameter("corridor-width", "The whole width, above 0", distance),
         Parameter("width-units", ", ".join(UNITS), unit),
-        Parameter("corridor-height", "The whole height around the level z, above 0", distance, required=False),
+        Parameter(
+            "corridor-height",
+            "The whole height around the level z, or around the heights of coords, above 0",
+            distance,
+            required=False,
+        ),
         Parameter("height-units", "The units of the levels; m, km, mi or nmi for levels in metres", _units, required=False),
     ),
     resolve=_resolve,
-    settle=regions.settling(_band),
+    settle=_settle,
     link_variables=_link_variables,
 )

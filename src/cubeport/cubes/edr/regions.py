@@ -110,6 +110,25 @@ def inside(
     return masked(windows, Mask(dimensions, found))
 
 
+def positions(description: CubeDescription, labels: Labels, windows: Windows) -> tuple[tuple[str, ...], Array, Array]:
+    """Return the dimensions of the cells, and longitude and latitude of each cell of the windows, shaped by these dimensions."""
+    import numpy as np
+
+    spatial = description.spatial
+    if description.cell_dimensions:
+        cut = _cut_of(windows, description.cell_dimensions)
+        return description.cell_dimensions, labels.values[spatial.x or ""][cut], labels.values[spatial.y or ""][cut]
+    x, y = description.axis(str(spatial.x)), description.axis(str(spatial.y))
+    lon, lat = np.meshgrid(
+        exact(turned_labels(labels.values[x.name], windows.along[x.dimension])),
+        exact(turned_labels(labels.values[y.name], windows.along[y.dimension])),
+    )
+    if spatial.family == "projected":
+        onto, factor = native_system(description)
+        lon, lat = onto.transform(lon * factor, lat * factor, direction="INVERSE")
+    return (y.dimension, x.dimension), lon, lat
+
+
 def _cut_of(windows: Windows, dimensions: Sequence[str]) -> Any:
     """Return the index that cuts an array along *dimensions* to the windows."""
     import numpy as np

@@ -12,7 +12,7 @@ from cubeport.cubes import boxes
 from cubeport.cubes.cells import Cells, exact
 from cubeport.cubes.cells import cells as cells_of
 from cubeport.cubes.description import CubeDescription
-from cubeport.cubes.edr.cells import horizontal, these
+from cubeport.cubes.edr.cells import horizontal, these, with_levels
 from cubeport.cubes.edr.geometry import canonical, read
 from cubeport.cubes.edr.query import EdrQuery, Parameter, Place
 from cubeport.cubes.resolve import cells, resolve
@@ -54,12 +54,8 @@ def _at_levels(description: CubeDescription, labels: Labels, windows: Windows, f
     """Return the cells at the levels that the line passes in each. Raises InvalidRequest for fields without levels, NotFound."""
     import numpy as np
 
-    z, across = description.axis_of("z"), horizontal(description)
-    if z is None or z.scalar:
-        raise _wrong("no-axis", "coords has heights, and these data have no levels")
-    flat = [name for name in windows.fields if z.dimension not in description.variable(name).dimensions]
-    if len(flat) == len(windows.fields) or (flat and explicit):
-        raise _wrong("no-axis", f"coords has heights, and {flat[0]} has no levels")
+    across = horizontal(description)
+    z, windows = with_levels(description, windows, explicit=explicit)
     # A level reaches to the middle between it and the next, or as far as its CF bounds.
     given = labels.bounds.get(z.name)
     layers = cells_of(labels.values[z.name], None if given is None else exact(given), spread=True, circle=False, latitude=False)
@@ -70,16 +66,11 @@ def _at_levels(description: CubeDescription, labels: Labels, windows: Windows, f
     }
     if not wanted:
         raise NotFound("There are no data at these heights.", what="data")
-    windows = replace(windows, fields=tuple(name for name in windows.fields if name not in flat))
     here = these(windows, (z.dimension, *across), wanted)
     here = replace(here, scattered=across if len(across) > 1 else windows.scattered)
     if here.along[z.dimension].size > 1 or here.mask is None:
         return here
     return replace(here, mask=here.mask.at({z.dimension: 0}))
-
-
-def _wrong(kind: str, words: str) -> InvalidRequest:
-    return InvalidRequest(words, errors=[Problem(("query", "coords"), kind, words)])
 
 
 def _of_axes(description: CubeDescription, labels: Labels, line: Any) -> _Cells:
