@@ -213,7 +213,7 @@ def read(served: Served, seed: int, until: float, seen: Seen) -> None:
 
 
 def indices(picture: bytes) -> np.ndarray:
-    """Return the palette index of each pixel of a PNG without filters, by what its specification says."""
+    """Return the palette index of each pixel of a PNG as its specification says."""
     at, data, (width, height) = 8, b"", (0, 0)
     while at < len(picture):
         size, kind = int.from_bytes(picture[at : at + 4], "big"), picture[at + 4 : at + 8]
@@ -225,8 +225,9 @@ def indices(picture: bytes) -> np.ndarray:
         at += size + 12
     assert kind == b"IEND"
     rows = np.frombuffer(zlib.decompress(data), "uint8").reshape(height, width + 1)
-    assert not rows[:, 0].any()
-    return rows[:, 1:]
+    assert np.isin(rows[:, 0], (0, 1)).all(), "another filter than None and Sub"
+    whole = np.cumsum(rows[:, 1:], axis=1, dtype="uint8")
+    return np.where(rows[:, :1] == 1, whole, rows[:, 1:])
 
 
 def expected(number: int, zoom: int, row: int, column: int) -> np.ndarray:
