@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
@@ -24,6 +24,7 @@ from cubeport.adapters.sources.reading import TEXT, OpenedSource, decoding, nati
 from cubeport.cubes import axes, calendars, times
 from cubeport.cubes.normalise import PACKING, TOLERANCE, dropped, joined_by_scalar
 from cubeport.cubes.raw import computed, dataset, variables
+from cubeport.cubes.repairs import flag
 from cubeport.cubes.stamps import Stamps
 from cubeport.cubes.units import canonical, conversion
 from cubeport.cubes.update import OnOverlap
@@ -79,9 +80,14 @@ def join(
     warnings += more
     first = sources[0]
     _same_variables(sources, along)
-    _all(partial(_same_calendars, sources), partial(_same_units, sources), partial(_same_dtypes, sources))
-    sources, more = _ordered([at_reference(first, each) for each in sources], along, on_overlap)
-    warnings += more
+    _all(partial(_same_calendars, sources), partial(_same_units, sources), partial(_same_dtypes, sources, along))
+    sources = [at_reference(first, each) for each in sources]
+    try:
+        ordered, more = _ordered(sources, along, on_overlap)
+    except SourceRejected:
+        _same_grid(sources, along, tolerance)  # tiles of one time overlap too, and no choice of steps joins them
+        raise
+    sources, warnings = ordered, warnings + more
     _same_grid(sources, along, tolerance)
     sources, more = _widened(sources, along)
     warnings += more
@@ -140,14 +146,15 @@ def _common_variables(sources: Sequence[OpenedSource], *, all_of_them: bool) -> 
 
 
 def _along(sources: Sequence[OpenedSource], dimension: str | None) -> tuple[str, Sequence[OpenedSource], list[tuple[str, str]]]:
-    """Return the dimension to join along, and the sources with it. A scalar time of each file becomes a dimension."""
-    if dimension is not None and not all(_is_scalar(each, dimension) for each in sources):
-        return dimension, sources, []
+    """Return the dimension to join along, and the sources with it. The scalar time of a file becomes a dimension."""
     name = dimension or _time_axis(sources)
-    if not all(_is_scalar(each, name) for each in sources):
+    single = [each.name for each in sources if _is_scalar(each, name)]
+    if not single:
         return name, sources, []
-    told = f"{name!r} is a single value in each file; the files are joined along it"
-    return name, [replace(each, raw=joined_by_scalar(each.raw, name)) for each in sources], [("time-joined", told)]
+    where = "each file" if len(single) == len(sources) else ", ".join(single[:5])
+    told = f"{name!r} is a single value in {where}; the files are joined along it"
+    joined = [replace(each, raw=joined_by_scalar(each.raw, name)) if _is_scalar(each, name) else each for each in sources]
+    return name, joined, [("time-joined", told)]
 
 
 def _is_scalar(source: OpenedSource, name: str) -> bool:
@@ -201,36 +208,88 @@ def _same_variables(sources: Sequence[OpenedSource], along: str) -> None:
         return f"variable {turned[0]!r} has other dimensions" if turned else None
 
     found = [(each.name, words) for each in sources[1:] if (words := differences(each.raw)) is not None]
-    step = "leave out variables that not every file has: --skip-bad"
-    _Differences(VariablesMismatch, "variables-mismatch", step).refuse(found, sources[0].name)
+    if found:
+        _Differences(VariablesMismatch, "variables-mismatch", _cure_of_variables(sources, along)).refuse(found, sources[0].name)
 
 
-def _same_dtypes(sources: Sequence[OpenedSource]) -> None:
+def _cure_of_variables(sources: Sequence[OpenedSource], along: str) -> str:
+    """Return what to do with files that do not have the same variables of the same dimensions."""
+    raws = [each.raw for each in sources]
+    first = raws[0]
+    common = [str(name) for name in first.variables if all(name in raw.variables for raw in raws)]
+    turned = [name for name in common if len({raw.variables[name].dims for raw in raws}) > 1]
+    order = max((first.variables[name].dims for name in turned), key=len, default=())
+    if turned and all(_in_order(raw.variables[name].dims, order) == first.variables[name].dims for raw in raws for name in common):
+        return f"give their dimensions one order: {flag({'transpose': list(map(str, order))})}"
+    fields = [name for name in common if along in first.variables[name].dims and name not in turned and name not in first.sizes]
+    beyond = {str(name) for raw in raws for name in raw.variables} - set(common)
+    if not turned and fields and not beyond & set(map(str, first.sizes)):
+        return "leave out variables that not every file has: --skip-bad"
+    return "publish each file as a dataset of its own: --each"
+
+
+def _in_order(dimensions: tuple[Hashable, ...], order: tuple[Hashable, ...]) -> tuple[Hashable, ...]:
+    """Return the dimensions as the step ``transpose`` orders them."""
+    return (*(each for each in order if each in dimensions), *(each for each in dimensions if each not in order))
+
+
+def _same_dtypes(sources: Sequence[OpenedSource], along: str) -> None:
     first = sources[0].raw
+    labels = _labels(first)
+    found, numbers = [], True
+    odd: dict[str, None] = {}
+    for name, variable in variables(first).items():
+        for each in sources[1:]:
+            other = each.raw.variables[name]
+            pair = (variable, other)
+            if native(variable.dtype) == native(other.dtype) or _is_widened(
+                pair, is_label=name in labels or along not in variable.dims
+            ):
+                continue
+            found.append((each.name, f"variable {name!r} is {other.dtype} and not {variable.dtype}"))
+            numbers = numbers and all(part.dtype.kind in "iuf" for part in pair)
+            odd[name] = None
+    cure = "publish each file as a dataset of its own: --each"
+    if numbers and odd:
+        cure = f"store them unpacked, as floating-point numbers: {flag({'decode_packed': list(odd)})}"
+    _Differences(DtypeMismatch, "dtype-mismatch", cure).refuse(found, sources[0].name)
 
-    def differ(one: np.dtype[Any], other: np.dtype[Any]) -> bool:
-        # Single and double precision together are widened, or compared like coordinates, so no value is lost.
-        return native(one) != native(other) and not one.kind == other.kind == "f"
 
-    found = [
-        (each.name, f"variable {name!r} is {each.raw.variables[name].dtype} and not {variable.dtype}")
-        for each in sources[1:]
-        for name, variable in first.variables.items()
-        if differ(each.raw.variables[name].dtype, variable.dtype)
-    ]
-    _Differences(DtypeMismatch, "dtype-mismatch").refuse(found, sources[0].name)
+def _labels(raw: xr.Dataset) -> frozenset[str]:
+    """Return the coordinates along one dimension, and their bounds."""
+    labels = [raw.variables[name] for name in raw.sizes if name in raw.variables]
+    bounds = [str(each.attrs[key]) for each in labels for key in ("bounds", "climatology") if key in each.attrs]
+    return frozenset((*map(str, raw.sizes), *bounds))
+
+
+def _is_widened(pair: Sequence[xr.Variable], *, is_label: bool) -> bool:
+    """Return whether numbers of both types are taken without losing a value.
+
+    Single and double precision always are. Labels can also be whole numbers: one writer stores whole days so, another as double.
+    """
+    if all(each.dtype.kind == "f" for each in pair):
+        return True
+    if not is_label or any(each.dtype.kind not in "iuf" for each in pair):
+        return False
+    whole = [each for each in pair if each.dtype.kind in "iu"]
+    return all(each.size == 0 or float(np.abs(each.values.astype("float64")).max()) <= _EXACT for each in whole)
+
+
+_EXACT = 2.0**53
+"""Up to this number, double precision has every whole number."""
 
 
 def _widened(sources: Sequence[OpenedSource], along: str) -> tuple[list[OpenedSource], list[tuple[str, str]]]:
-    """Return the files with joined floating-point variables in the widest precision of any file."""
+    """Return the files with joined numbers of different types in one type that has all their values."""
     found, warnings = list(sources), []
     for name, variable in variables(found[0].raw).items():
-        kinds = {each.raw.variables[name].dtype for each in found}
-        if along not in variable.dims or len({native(kind) for kind in kinds}) == 1 or any(kind.kind != "f" for kind in kinds):
+        kinds = {native(each.raw.variables[name].dtype) for each in found}
+        if along not in variable.dims or len(kinds) == 1 or any(kind.kind not in "iuf" for kind in kinds):
             continue
         wide = np.result_type(*kinds)
         odd = [each.name for each in found if native(each.raw.variables[name].dtype) != wide]
-        warnings.append(("widened", f"{name!r} has less precision in {', '.join(odd[:5])}; it is stored as {wide}"))
+        lack = "less precision" if all(kind.kind == "f" for kind in kinds) else "another type"
+        warnings.append(("widened", f"{name!r} has {lack} in {', '.join(odd[:5])}; it is stored as {wide}"))
         found = [
             replace(each, raw=each.raw.assign({name: _wide(each.raw.variables[name], wide)}))
             if native(each.raw.variables[name].dtype) != wide
@@ -416,18 +475,22 @@ def _ordered(
         spans.append(_Span(first, last, found, source))
     descending = any(not each.is_ascending for each in spans)
     spans.sort(key=lambda span: span.first, reverse=descending)
-    if on_overlap != "error" and not descending and all(one < other for each in spans for one, other in pairwise(each.labels)):
-        return _without_overlap(spans, along, on_overlap)
-    for one, other in pairwise(spans):
-        if (one.first <= other.last) if descending else (other.first <= one.last):
-            raise SourceRejected(
-                f"{one.source.name} and {other.source.name} overlap along {along!r}",
-                reason="bad-time" if axis.kind == "t" else "bad-coordinates",
-                source=other.source.name,
-                next_step="leave one of them out; or take the steps of the file that begins last (--on-overlap replace)"
-                " or of the one that begins first (--on-overlap skip)",
-            )
-    return [each.source for each in spans], []
+    pairs = ((one, other) for one, other in pairwise(spans) if (one.first <= other.last if descending else other.first <= one.last))
+    clash = next(pairs, None)
+    if clash is None:
+        return [each.source for each in spans], []
+    if not descending and all(one < other for each in spans for one, other in pairwise(each.labels)):
+        parts, told = _without_overlap(spans, along, on_overlap)
+        if on_overlap != "error" or not told:  # files whose steps alternate, such as one for each hour of the day, have none twice
+            return parts, told
+    one, other = (each.source.name for each in clash)
+    raise SourceRejected(
+        f"{one} and {other} overlap along {along!r}",
+        reason="bad-time" if axis.kind == "t" else "bad-coordinates",
+        source=other,
+        next_step="leave one of them out; or take the steps of the file that begins last (--on-overlap replace)"
+        " or of the one that begins first (--on-overlap skip)",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -503,8 +566,43 @@ def _same_grid(sources: Sequence[OpenedSource], along: str, tolerance: float) ->
     if most <= 0.5:
         next_step = f"take them as one grid: --normalise 'tolerance: {float(f'{most * 1.01:.2g}'):g}'"
     elif found:
-        next_step = "ingest the files of each grid together, as a separate dataset"
+        next_step = _cure_of_grid(sources, along, tolerance) or "ingest the files of each grid together, as a separate dataset"
     _Differences(GridMismatch, "grid-mismatch", next_step).refuse(found, sources[0].name)
+
+
+def _cure_of_grid(sources: Sequence[OpenedSource], along: str, tolerance: float) -> str | None:
+    """Return the steps of ``normalise`` that give all files the coordinates of the first: rows in its order, and its longitudes."""
+    first = sources[0].raw
+    steps: dict[str, dict[str, Any]] = {}
+    for key, variable in first.variables.items():
+        name = str(key)
+        if variable.dims != (name,) or name == along or variable.dtype.kind not in "iuf":
+            continue
+        values = variable.values.astype("float64")
+        for each in sources[1:]:
+            other = each.raw.variables[name].values.astype("float64")
+            if _differs(values, other, True, tolerance)[0] is None:
+                continue
+            if values.shape == other.shape and _differs(np.sort(values), np.sort(other), True, tolerance)[0] is None:
+                if not (_is_sorted(values) or _is_sorted(-values)):
+                    return None
+                steps[name] = {"sort": [name if _is_sorted(values) else f"-{name}"]}
+            elif axes.is_longitude(name, variable) and _is_sorted(values) and values.shape == other.shape:
+                frame = 180 if values.min() < 0 else 360
+                turned = [np.sort((each + 360 - frame) % 360 - 360 + frame) for each in (values, other)]
+                if _differs(values, turned[0], True, tolerance)[0] or _differs(values, turned[1], True, tolerance)[0]:
+                    return None
+                steps[name] = {"wrap_longitude": frame}
+            else:
+                return None
+    kinds = [each for each in steps.values() if "sort" in each]
+    sort = [{"sort": [name for each in kinds for name in each["sort"]]}] if kinds else []
+    wrap = [each for each in steps.values() if "wrap_longitude" in each]
+    return f"give them one order: {' '.join(map(flag, (*sort, *wrap)))}" if steps else None
+
+
+def _is_sorted(values: Values) -> bool:
+    return bool((np.diff(values) > 0).all())
 
 
 def _differs(a: Values, b: Values, is_axis: bool, tolerance: float) -> tuple[str | None, float]:
