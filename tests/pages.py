@@ -36,6 +36,8 @@ class Follower:
         clean = {key: value for key, value in os.environ.items() if not key.startswith("CUBEPORT_")}
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         self.environment = clean | {"PATH": path, "COLUMNS": "120", "LC_ALL": "C.UTF-8", "NO_PROXY": "127.0.0.1"}
+        self.timeout_s = 120.0
+        """After this a command is taken to hang. A page whose commands start many processes needs more on a busy machine."""
         self.outputs: list[str] = []
 
     def run(self, block: Block) -> str:
@@ -43,7 +45,9 @@ class Follower:
         for old, new in self.replace.items():
             text = text.replace(old, new)
         command = ["bash", "-eu", "-c", text] if block.language == "sh" else [sys.executable, "-c", text]
-        done = subprocess.run(command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(
+            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=self.timeout_s
+        )
         assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
         self.outputs.append(done.stdout)
         return done.stdout

@@ -14,6 +14,8 @@ import pytest
 import xarray as xr
 from tests.pages import DOCS, Block, Follower, blocks
 
+import cubeport
+
 from .conftest import here, start, stop
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -98,6 +100,28 @@ def test_the_pages_on_other_servers_work_as_written(
     with xr.open_dataset(tmp_path / "part.nc") as part:
         assert dict(part.sizes) == {"time": 1, "lat": 2, "lon": 2}
         assert set(part.sst.values.ravel().tolist()) == {2.0}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_page_on_openghg_works_as_written(tmp_path: Path) -> None:
+    page = "how-to/from-openghg.md"
+    reader = Follower(tmp_path)
+    reader.environment["PYTHONWARNINGS"] = "ignore"
+    reader.timeout_s = 500
+    assert reader.follow(page) == 1
+    listed = reader.outputs[2]
+    assert "ch4-mhd-10m" in listed
+    assert "co2-tac-185m" in listed
+    assert [each for each in listed.split() if each in ("v1", "v2")] == ["v2", "v1"]
+    # Each version has the values that OpenGHG has.
+    found = []
+    with cubeport.connect(tmp_path / "ghg") as port:
+        for source in (tmp_path / "openghg_store/data").glob("4b2a*/zarr/*"):
+            with xr.open_zarr(source) as theirs:
+                xr.testing.assert_equal(port[f"ch4-mhd-10m@{source.name}"].open().ch4.load(), theirs.ch4.load())
+            found.append(source.name)
+    assert sorted(found) == ["v1", "v2"]
 
 
 @pytest.mark.slow

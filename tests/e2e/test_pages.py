@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pyproj
 import pytest
 import xarray as xr
@@ -391,6 +392,45 @@ def test_an_operator_follows_jobs_with_a_key_and_reads_why_one_failed(page: Call
     opened.evaluate("document.getElementById('forget').click()")
     _until(opened, "document.getElementById('work').hidden")
     assert opened.evaluate("sessionStorage.length") == 0
+
+
+@pytest.mark.browser
+def test_an_operator_syncs_a_dataset_with_the_form(tmp_path: Path, browser: Browser) -> None:
+    """The plan says the month that is missing, and the sync adds it."""
+    root = tmp_path / "instance"
+    assert here("init", root, "--allow-root", tmp_path).returncode == 0
+    for month in (1, 2, 3):
+        values = xr.DataArray(np.full((1, 2, 2), month, "f4"), dims=("time", "lat", "lon"), attrs={"units": "K"})
+        days = {"units": "days since 2020-01-01", "standard_name": "time"}
+        data = xr.Dataset({"tas": values}, {"time": ("time", [[0.0], [31.0], [60.0]][month - 1], days)})
+        data = data.assign_coords(
+            lat=("lat", [0.0, 1.0], {"units": "degrees_north"}), lon=("lon", [0.0, 1.0], {"units": "degrees_east"})
+        )
+        data.to_netcdf(tmp_path / f"tas_2020{month:02}.nc")
+    template = {"id": "tas", "title": "Air", "period_type": "monthly", "sync": {"kind": "temporal"}}
+    template["source"] = {"kind": "files", "paths": f"{tmp_path}/tas_*.nc"}
+    (root / "config/datasets").mkdir(parents=True, exist_ok=True)
+    (root / "config/datasets/tas.yaml").write_text(json.dumps(template))
+    assert here("ingest", "tas", "--start", "2020-01", "--end", "2020-02", "--instance", root).returncode == 0
+    key = str(json.loads(here("keys", "add", "ann", "--scope", "ingest", "--instance", root, "--json").stdout)["key"])
+    process, url = start(root)
+    opened = browser.open(f"{url}/jobs")
+    try:
+        opened.evaluate(
+            f"document.getElementById('secret').value = {json.dumps(key)}; document.querySelector('#key button').click()"
+        )
+        _until(opened, "!document.getElementById('work').hidden")
+        opened.evaluate("document.querySelector('#sync [name=dataset_id]').value = 'tas'; document.getElementById('plan').click()")
+        _until(opened, "document.getElementById('said').innerText.startsWith('tas:')")
+        assert "2020-03" in opened.evaluate("document.getElementById('said').innerText")
+        assert httpx.get(f"{url}/datasets/tas").json()["extent"]["temporal"]["end"].startswith("2020-02")
+        opened.evaluate("document.querySelector('#sync button').click()")
+        _until(opened, "document.querySelectorAll('#jobs li .completed').length === 2")
+        assert httpx.get(f"{url}/datasets/tas").json()["extent"]["temporal"]["end"].startswith("2020-03")
+        assert opened.told == []
+    finally:
+        opened.close()
+        stop(process)
 
 
 def _until(opened: Page, condition: str) -> None:

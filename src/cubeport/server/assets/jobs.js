@@ -147,15 +147,16 @@ one("sync").addEventListener("submit", async (event) => {
   try {
     const found = await send(`sync/${encodeURIComponent(dataset_id)}`, end ? { end } : {});
     await list();
-    say(found.message || `The sync of ${dataset_id} is ${found.status}.`);
+    say(found.status === "up_to_date" ? `${dataset_id} is up to date.` : found.message || `The sync of ${dataset_id} has begun.`);
   } catch (error) { say(error.message); }
 });
 one("plan").addEventListener("click", async () => {
-  const { dataset_id } = filled(one("sync"));
+  const { dataset_id, end } = filled(one("sync"));
   if (!one("sync").reportValidity()) return;
   try {
-    const found = await (await ask(`sync/${encodeURIComponent(dataset_id)}/plan`)).json();
-    say(`${dataset_id}: ${found.status || found.action || ""} ${found.reason || found.message || ""}`);
+    const found = await (await ask(`sync/${encodeURIComponent(dataset_id)}/plan${end ? `?end=${encodeURIComponent(end)}` : ""}`)).json();
+    const periods = found.delta_start ? ` From ${found.delta_start}${found.delta_end ? ` to ${found.delta_end}` : ""}.` : "";
+    say(`${dataset_id}: ${found.message}${periods}`);
   } catch (error) { say(error.message); }
 });
 if (key) list();
