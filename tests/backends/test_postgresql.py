@@ -7,12 +7,13 @@ import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import psycopg
 import pytest
 from tests.pages import blocks
 
-from cubeport.adapters.backends.sql import SqlBackend, postgresql
+from cubeport.adapters.backends.sql import SqlBackend, postgresql, search
 from cubeport.adapters.backends.sql.postgresql import PostgresStore
 from cubeport.catalog.backend import Row
 from cubeport.catalog.models import CatalogRecord
@@ -142,6 +143,33 @@ def test_a_text_that_no_index_takes_is_refused_and_leaves_nothing(backend: SqlBa
         backend.add_record(CatalogRecord(metadata=nested))
     assert backend.count(Query()) == 0
     backend.add_record(sample(1))
+
+
+@pytest.mark.parametrize("order", ["title", "-title"])
+def test_pages_in_an_order_with_an_index_sort_nothing(
+    backend: SqlBackend, database: str, monkeypatch: pytest.MonkeyPatch, order: str
+) -> None:
+    made = [sample(number, title=None if number % 50 == 0 else f"title {number * 7919 % 3000:04}") for number in range(3_000)]
+    backend.add_records(made)
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("VACUUM (ANALYZE)")
+    asked: list[Any] = []
+    ran = search.run
+
+    def noted(connection: Any, statement: Any, *more: Any) -> Any:
+        asked.append(connection.dialect.compiled(statement))
+        return ran(connection, statement, *more)
+
+    query = Query(order=(order,), limit=20)
+    with monkeypatch.context() as patched:
+        patched.setattr(search, "run", noted)
+        page = backend.search(query)
+        further = backend.search(replace(query, cursor=page.next))
+    expected = [each.id for each in select(replace(query, limit=40), made)]
+    assert [each.id for each in (*page, *further)] == expected
+    with backend.store.reading() as connection:
+        plans = ["\n".join(row[0] for row in connection.execute(f"EXPLAIN {text}", values)) for text, values in asked]
+    assert not [plan for plan in plans if "Seq Scan on record" in plan], plans
 
 
 def test_damaged_indexes_are_found(backend: SqlBackend) -> None:

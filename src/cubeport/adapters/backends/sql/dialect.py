@@ -127,6 +127,8 @@ class Dialect(ABC):
     """The statement that begins a transaction whose reads all see one state."""
     errors: ClassVar[type[Exception]]
     """The class of the driver's errors."""
+    orders_whole: ClassVar[bool]
+    """Whether an index on (``x IS NULL``, ``x``) is found only if the order has both, also where the first is always the same."""
     derived: ClassVar[Sequence[tuple[str, str]]]
     """Tables that SQLAlchemy does not describe, by name, with the statements that make them."""
 

@@ -342,19 +342,23 @@ class Stretch:
     order: tuple[ColumnElement[Any], ...]
 
 
-def _stretches(keys: Sequence[OrderKey], after: SortKey | None, *, along: bool) -> list[Stretch]:
+def _stretches(keys: Sequence[OrderKey], after: SortKey | None, *, along: bool, whole: bool) -> list[Stretch]:
     """Return the parts of the sort order after *after*.
 
     Records without the first value come last, in a separate part, if the search goes *along* an index. If one statement asked for
-    both parts, SQLite would read the index from its beginning, even if the query names a range of the first value.
+    both parts, SQLite would read the index from its beginning, even if the query names a range of the first value. *whole* is
+    :attr:`Dialect.orders_whole`.
     """
     order = tuple(each for key in keys for each in key.order_by())
     first, rest = keys[0] if keys else None, tuple(each for key in keys[1:] for each in key.order_by())
+    lead: tuple[ColumnElement[Any], ...] = ()
+    if whole and first is not None and first.missing is not None:
+        lead = (first.missing.desc() if first.descends else first.missing.asc(),)  # the index is read in one direction
     parted = first is not None and first.missing is not None and first.joined is None
     if after is None:
         if first is None or first.missing is None or not parted or not (first.descends or along):
             return [Stretch((), order)]
-        return [Stretch((first.missing == false(),), order[1:]), Stretch((first.missing == true(),), rest)]
+        return [Stretch((first.missing == false(),), (*lead, *order[1:])), Stretch((first.missing == true(),), rest)]
     behind = _behind(keys, after)
     if first is None or first.missing is None or not parted or after[0][0] is None:
         return [Stretch((behind,), order)]
@@ -363,7 +367,7 @@ def _stretches(keys: Sequence[OrderKey], after: SortKey | None, *, along: bool) 
     (part,) = first.parts
     bounded = part <= bound[0] if first.descends else part >= bound[0]
     return [
-        Stretch((first.missing == false(), bounded, behind), order[1:]),
+        Stretch((first.missing == false(), bounded, behind), (*lead, *order[1:])),
         Stretch((first.missing == true(),), rest),
     ]
 
@@ -501,7 +505,7 @@ def page_rows(
     statement = start.page(_order_index(query)).add_columns(*columns)
     statement = statement.select_from(_joined(record, keys))
     stops = query.most_read is not None and start.tests and _order_index(query) != UNORDERED
-    for stretch in _stretches(keys, after, along=not start.sorts):
+    for stretch in _stretches(keys, after, along=not start.sorts, whole=connection.dialect.orders_whole):
         last, rows = None, []
         # To find how far it may go takes as long as going there, and most pages are full long before.
         for reach in sorted({min(_FIRST_READ, query.most_read or 0), query.most_read or 0}) if stops else (0,):

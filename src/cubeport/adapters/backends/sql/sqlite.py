@@ -87,6 +87,7 @@ class Sqlite(Dialect):
     alone_state: ClassVar[str] = state
     snapshot: ClassVar[str] = "BEGIN"
     errors: ClassVar[type[Exception]] = sqlite3.Error
+    orders_whole: ClassVar[bool] = False
     derived: ClassVar[Sequence[tuple[str, str]]] = (
         # With a prefix index, the records of a common prefix are read one by one. Without it, SQLite collects them all first.
         (
