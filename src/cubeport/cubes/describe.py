@@ -26,7 +26,7 @@ from cubeport.cubes.calendars import CalendarName, gregorian
 from cubeport.cubes.cells import bounds, cells_of, degrees, labels, places, steps
 from cubeport.cubes.decoding import decoded, opened
 from cubeport.cubes.description import Axis, BoundingBox, Crs, CubeDescription, Grid, Spatial, Temporal, Variable
-from cubeport.cubes.spread import Spread, Values, part_of, together
+from cubeport.cubes.spread import Part, Spread, Values, part_of, together
 from cubeport.cubes.stamps import Stamps
 from cubeport.cubes.undeclared import undeclared
 from cubeport.errors import SourceRejected, VariablesMismatch
@@ -287,22 +287,33 @@ def _nodata(variable: Any) -> float | int | str | None:
     return first if isinstance(first, int | float) and not isinstance(first, bool) else None
 
 
-def value_range(variable: xr.Variable, name: str, chunks: tuple[int, ...]) -> Spread:
-    """Return the ends of the finite values of a variable, as :func:`describe` measures them."""
+def value_range(variable: xr.Variable, name: str, chunks: tuple[int, ...], *, beyond: tuple[int, int] = (0, 0)) -> Spread:
+    """Return the ends of the finite values of a variable, as :func:`describe` measures them.
+
+    *beyond* is an axis, and how many places along it are known already: their chunks are read, but they do not count.
+    """
     if is_text(variable):
         return Spread()
     own = tuple(min(n, m) if m else 1 for n, m in zip(chunks, variable.shape, strict=True))
     seen, _ = opened(variable, name=name)
-    found = _values(seen, own)
+    found = _values(seen, own, beyond=beyond)
     return (found if seen.dtype.kind == "f" else found.of_classes()).spread
 
 
-def _values(seen: Any, chunks: tuple[int, ...]) -> Values:
+def _values(seen: Any, chunks: tuple[int, ...], *, beyond: tuple[int, int] = (0, 0)) -> Values:
     """Return what is known of the values. Whole chunks are read, a limited number at a time."""
     if not is_measured(seen):
         return Values()
-    windows = blocks(seen.shape, chunks, seen.dtype.itemsize)
-    return together(part_of(values_in(seen, window), chunks, math.prod(seen.shape)) for window in windows)
+    axis, known = beyond
+    total = math.prod(size - known * (number == axis) for number, size in enumerate(seen.shape))
+    parts: list[Part] = []
+    for window in blocks(seen.shape, chunks, seen.dtype.itemsize):
+        values = values_in(seen, window)
+        if known and known > window[axis].start:
+            values = values[(slice(None),) * axis + (slice(known - window[axis].start, None),)]
+        if values.size:
+            parts.append(part_of(values, chunks, total))
+    return together(parts)
 
 
 def is_measured(seen: Any) -> bool:

@@ -177,10 +177,9 @@ class Job(_Value):
         return self.status not in UNFINISHED
 
     def started(self, at: datetime) -> Self:
-        """Return it with status ``running`` and one more attempt."""
-        return self.model_copy(
-            update={"status": "running", "attempt": self.attempt + 1, "started_at": at, "retry_at": None, "error": None}
-        )
+        """Return it with status ``running`` and one more attempt, which first waits for the lock of the dataset."""
+        begun = {"status": "running", "attempt": self.attempt + 1, "started_at": at, "progress": Phase(phase="waiting")}
+        return self.model_copy(update={**begun, "retry_at": None, "error": None})
 
 
 class Ingestion(Job):

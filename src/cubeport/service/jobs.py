@@ -53,7 +53,7 @@ is done within this time: to store each would cost a small file more than to wri
 """
 
 _UNTOLD = ("waiting", "planning")
-"""Phases during which nothing more is told, however long they last. They are always stored."""
+"""Phases during which nothing more is told, however long they last. They are always stored; a job starts with the first."""
 
 TABLES = 16
 """The largest number of unfinished jobs that make tables. They have a thread of their own, and no part in the queue of ingestions:
@@ -586,8 +586,9 @@ class _Progress:
         self._id = ingestion_id
         self._listener = listener
         self._began = time.monotonic()
-        self._stored = 0.0
-        self._phase = ""
+        self._stored = self._began
+        self._phase = "waiting"
+        """The phase in the row, which a job that starts has."""
 
     def __call__(self, phase: str, done: int, total: int) -> None:
         phase = _PHASES.get(phase, phase)

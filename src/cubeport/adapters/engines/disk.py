@@ -18,11 +18,14 @@ FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 """The flags to open a file without following links and without blocking on a pipe."""
 
+READ_ONLY = 0o444
+"""The mode of a version's files: nobody changes them, and some are in several versions."""
+
 
 class Disk:
     """The file system of this machine."""
 
-    def make_folder(self, path: Path) -> None:
+    def make_folder(self, path: str | Path) -> None:
         """Make one folder. Raises FileExistsError."""
         make_folder(path)
 
@@ -35,10 +38,11 @@ class Disk:
         os.link(source, target, src_dir_fd=source_fd, dst_dir_fd=target_fd, follow_symlinks=False)
 
     def write(self, path: str | Path, data: bytes, *, folder_fd: int | None = None) -> None:
-        """Write a new file, relative to its folder's descriptor if one is given."""
+        """Write a new read-only file, relative to its folder's descriptor if one is given."""
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE, dir_fd=folder_fd)
         try:
             write_all(descriptor, data)
+            os.fchmod(descriptor, READ_ONLY)
         finally:
             os.close(descriptor)
 
@@ -104,7 +108,7 @@ class Levels:
             except FileNotFoundError:
                 if self._disk is None:
                     raise
-                self._disk.make_folder(self._root.joinpath(*folders[:depth]))
+                self._disk.make_folder("/".join((str(self._root), *folders[:depth])))
                 opened = os.open(name, FOLDER, dir_fd=above)
             self._open.append((name, opened))
         return self._open[-1][1]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cubeport.adapters.engines.disk import Disk, remove
+from cubeport.adapters.engines.disk import READ_ONLY, Disk, remove
 from cubeport.adapters.engines.manifest import Entries
 from cubeport.adapters.engines.objects import StoreObjects
 from cubeport.catalog.disk.durable import make_folders, store_errors
@@ -96,7 +96,8 @@ class StagingArea:
             self.disk.make_folder(staging.new)
 
     def adopt(self, staging: Staging, tree: str, entries: Entries) -> frozenset[str]:
-        """Move the *tree* that the children wrote from ``new`` to ``data`` as a whole, and return the keys of its objects.
+        """Move the *tree* that the children wrote from ``new`` to ``data`` as a whole, read-only, and return the keys of its
+        objects.
 
         Raises
         ------
@@ -122,6 +123,7 @@ class StagingArea:
                     raise SourceRejected(f"{key[:200]!r} was written, but is not in the manifest", reason="unsafe")
                 if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1 or status.st_size != entry.size:
                     raise SourceRejected(f"{key!r} is not the file in the manifest", reason="unsafe")
+                os.chmod(name, READ_ONLY, dir_fd=opened)  # it is the file that was looked at
                 found.add(key)
         above = {"" if each == Path() else f"{each}/" for key in found for each in Path(key).parents} | {""}
         mode = stat.S_IMODE(target.parent.stat().st_mode)  # a child makes folders that only its user can open

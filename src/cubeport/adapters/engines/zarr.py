@@ -24,7 +24,6 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import cached_property, partial
-from itertools import groupby
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
@@ -53,9 +52,9 @@ from cubeport.cubes.bounded import Bounded
 from cubeport.cubes.write_request import Occupied, Pointed, Staging, StoredObject, StoreObject
 from cubeport.errors import Corrupt, SourceChanged, SourceRejected, StoreUnavailable, TargetExists
 
-_SINGLY = 2_000
-"""Up to this many files and folders are synced one by one. For more, one syncfs is faster (5,000 files: 0.15 s instead of 1.1
-s)."""
+_SINGLY = 100
+"""Up to this many files and folders are synced one by one. For more, one syncfs costs less: 9 ms and 2 ms of CPU instead of 30 ms
+and 16 ms for 225 folders, and 50 ms while another program writes 1.5 GB."""
 
 _SYNCS = 8
 """How many files or folders are synced at the same time."""
@@ -195,30 +194,24 @@ class Writer(StagingArea):
         self.disk.write(name, data, folder_fd=made)
 
     def sync(self, staging: Staging) -> None:
-        """Make files read-only and sync each file, then each folder, deepest first; or call syncfs once. An error abandons the
-        version.
+        """Sync each new file, then each folder; or call syncfs once. An error abandons the version.
 
         A file that is shared with the parent was synced with the parent and did not change since, so only its new name is synced.
-        Files, and folders of one depth, are synced at the same time: the file system then commits them together.
+        Many are synced at the same time, because each waits for the disk, and the file system commits them together. Their order
+        does not matter: nobody looks at them before :meth:`publish`.
         """
         with store_errors("make the data durable"):
-            made, files = [], []
-            for top, _, names in os.walk(staging.root / "data"):
-                made.append(top)
-                paths = [f"{top}/{name}" for name in names]
-                files += [path for path in paths if os.lstat(path).st_nlink == 1] if staging.parent else paths
-            whole = len(made) + len(files) > _SINGLY
-            half = len(files) // 2
-            sync_file = partial(self._sync_file, apart=not whole)
-            self._each(sync_file, files[:half])
-            passing("fsync:half")
-            self._each(sync_file, files[half:])
-            if not whole:
-                for _, level in groupby(sorted(made, key=_depth, reverse=True), key=_depth):
-                    self._each(partial(_sync_folder, self.disk), list(level))
-            if whole:
+            made, files = _to_sync(staging.root / "data", shares=staging.parent is not None)
+            if len(made) + len(files) > _SINGLY:
+                passing("fsync:half")
                 with descriptor(staging.root, FOLDER) as opened:
                     self.disk.sync_all(opened)
+                return
+            half = len(files) // 2
+            self._each(partial(_sync, self.disk, FILE), files[:half])
+            passing("fsync:half")
+            self._each(partial(_sync, self.disk, FILE), files[half:])
+            self._each(partial(_sync, self.disk, FOLDER), made)
 
     def _each(self, sync: Callable[[str], None], paths: Sequence[str]) -> None:
         """Call *sync* for each path, in threads that are kept. Every call has returned before the first error is raised."""
@@ -235,14 +228,8 @@ class Writer(StagingArea):
     def _pool(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(_SYNCS - 1, thread_name_prefix="sync")
 
-    def _sync_file(self, path: str, *, apart: bool) -> None:
-        with descriptor(path, FILE) as opened:
-            os.fchmod(opened, 0o444)
-            if apart:
-                self.disk.sync(opened)
-
     def publish(self, staging: Staging) -> str:
-        """Rename the version to ``store/<dataset>/<version>`` and sync both folders. Return an empty reference, because the ids say
+        """Rename the version to ``store/<dataset>/<version>`` and sync the folders. Return an empty reference, because the ids say
         where it is.
 
         Raises
@@ -254,12 +241,11 @@ class Writer(StagingArea):
         with store_errors("publish the data"):
             with contextlib.suppress(FileExistsError):
                 self.disk.make_folder(final.parent)
-            _sync_folder(self.disk, final.parents[1])  # also if it existed: its maker may have died before syncing it
             if os.path.lexists(final):
                 raise TargetExists("this version is already in the store", version_id=staging.version_id)
             self.disk.rename(staging.root / "data", final)
-            _sync_folder(self.disk, final.parent)
-            _sync_folder(self.disk, staging.root)
+            # The folder of the dataset may have existed: its maker may have died before syncing its name.
+            self._each(partial(_sync, self.disk, FOLDER), [*map(str, final.parents[:2]), str(staging.root)])
         return ""
 
     def folder(self, dataset_id: str, version_id: str) -> Path:
@@ -677,13 +663,29 @@ def _call(function: Callable[[str], None], paths: Sequence[str]) -> None:
         function(path)
 
 
-def _depth(folder: str) -> int:
-    return folder.count("/")
+def _to_sync(top: Path, *, shares: bool) -> tuple[list[str], list[str]]:
+    """Return the folders and the files below *top* that nobody has synced, or enough of them to know that there are many.
+
+    Files that a version *shares* with its parent have more names than one.
+    """
+    made: list[str] = []
+    files: list[str] = []
+    for folder, _, names in os.walk(top):
+        made.append(folder)
+        paths = [f"{folder}/{name}" for name in names]
+        files += [path for path in paths if os.lstat(path).st_nlink == 1] if shares else paths
+        if len(made) + len(files) > _SINGLY:
+            break
+    return made, files
 
 
-def _sync_folder(disk: Disk, folder: str | Path) -> None:
-    with descriptor(folder, FOLDER) as opened:
+def _sync(disk: Disk, flags: int, path: str) -> None:
+    with descriptor(path, flags) as opened:
         disk.sync(opened)
+
+
+def _sync_folder(disk: Disk, folder: Path) -> None:
+    _sync(disk, FOLDER, str(folder))
 
 
 def _objects(cube: Path) -> Iterator[tuple[str, int]]:

@@ -16,6 +16,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -94,7 +95,7 @@ class Grid:
     form: Form | None = None
     """That of the source in which chunks lie, also for those that lie with us; ``None`` is our own, checksummed zstd."""
 
-    @property
+    @cached_property
     def counts(self) -> tuple[int, ...]:
         """Return the number of chunks along each dimension."""
         return tuple(math.ceil(size / length) for size, length in zip(self.shape, self.chunks, strict=True))

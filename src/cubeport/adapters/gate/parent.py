@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from cubeport.adapters.engines import attributes, parts, zarrv3
+from cubeport.adapters.engines import attributes, parts, zarrplain, zarrv3
 from cubeport.adapters.engines.manifest import CUBE, MANIFEST, Entries, Entry, parse, sources_of
 from cubeport.adapters.engines.opened import VersionStore
 from cubeport.adapters.engines.parts import Part
@@ -80,7 +80,18 @@ class Parent:
 
     def source(self) -> OpenedSource:
         """Return the cube as a lazy source."""
-        return OpenedSource("the existing data", opened(self))
+        plain = zarrplain.read(self.document(""), self._bytes)
+        return OpenedSource("the existing data", opened(self) if plain is None else plain)
+
+    def _bytes(self, key: str) -> bytes | None:
+        found = self.read("", "", key)
+        if found is None:
+            return None
+        with found.file as file:
+            data = bytes(file.read())
+        if len(data) != found.size:
+            raise _damaged(key)
+        return data
 
     def grids(self) -> dict[str, Grid]:
         """Return the grid of each array."""
@@ -90,11 +101,10 @@ class Parent:
 
     def document(self, node: str) -> dict[str, Any]:
         """Return the metadata of a node."""
-        found = self.read("", "", f"{node}/{METADATA}" if node else METADATA)
+        found = self._bytes(f"{node}/{METADATA}" if node else METADATA)
         if found is None:
             raise _damaged(METADATA)
-        with found.file as file:
-            document: dict[str, Any] = json.loads(file.read())
+        document: dict[str, Any] = json.loads(found)
         return document
 
 
@@ -190,7 +200,8 @@ class Updated:
                 length = lengths[name][axis]
                 first = self._change.length // length * length
                 tail = raw.variables[name].isel({self._change.dimension: slice(first, None)})
-                new = written[name].spread if name in written else value_range(tail, name, lengths[name])
+                beyond = axis, self._change.length - first
+                new = written[name].spread if name in written else value_range(tail, name, lengths[name], beyond=beyond)
                 found[name] = Values(Spread(*ends).hull(new))
         return found
 

@@ -70,10 +70,11 @@ def open_file(path: Path, flags: int) -> int:
     return descriptor
 
 
-def make_folder(path: Path) -> None:
+def make_folder(path: str | Path) -> None:
     """Make a folder with the mode of our folders. Raises FileExistsError, FileNotFoundError."""
-    path.mkdir(mode=FOLDER_MODE)
-    give_to_group(path)
+    os.mkdir(path, FOLDER_MODE)  # noqa: PTH102  # a version has many, and a Path would cost more than the folder
+    if _shared:
+        give_to_group(Path(path))
 
 
 def make_folders(folder: Path) -> list[Path]:
