@@ -383,7 +383,8 @@ def _each(session: Session, found: Found, pattern: str | None, request: Mapping[
 
 
 class _Several:
-    """Ingests several files at once, as many as there are cores, each with its own thread and children.
+    """Ingests several files at once, each with its own thread. There are two more than cores, for those that wait for the disk; no
+    more children than cores run at the same time.
 
     If the context is left early, as by Ctrl-C, the running ingestions are cancelled and no further ones start.
     """
@@ -393,7 +394,8 @@ class _Several:
     ) -> None:
         self._session, self._files, self._pattern, self._request, self._of_files = session, files, pattern, request, of_files
         self._stopping = threading.Event()
-        self._pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self._pool = ThreadPoolExecutor(cores + 2)
         self._begun: list[Future[_Each]] = []
 
     def __enter__(self) -> Self:
