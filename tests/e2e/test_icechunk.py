@@ -21,6 +21,7 @@ import httpx
 import icechunk
 
 import cubeport
+from cubeport.catalog.disk import failpoints
 from cubeport.errors import InvalidConfiguration
 from cubeport.main import prepare
 from cubeport.service.ingestions import FileOptions, IngestionRequest
@@ -339,3 +340,75 @@ def _stored(service: Service, dataset_id: str, version_id: str) -> Any:
 def _bytes(place: Place, key: str) -> bytes:
     data: bytes = place.store.client.get_object(Bucket=place.bucket, Key=key)["Body"].read()
     return data
+
+
+@pytest.mark.parametrize("newer", [False, True], ids=["the-only-version", "after-another"])
+def test_a_damaged_version_of_a_mirror_in_a_bucket_is_repaired_by_pulling_it_again(
+    place: Place, tmp_path: Path, newer: bool
+) -> None:
+    there = tmp_path / "there"
+    prepare(there)
+    with cubeport.connect(there) as service:
+        version = ingest(service, "t", place.file("first", days(4, lat=90, lon=90)))
+    process, url = start(there)
+    try:
+        with (place.root / "config/service.yaml").open("a") as file:
+            file.write(f"mirrors:\n  origins: ['{url}']\n")
+        with cubeport.connect(place.root) as service:
+            service.pull("t", url)
+            if newer:
+                with cubeport.connect(there) as other:
+                    version = ingest(other, "t", place.file("more", days(2, 4, lat=90, lon=90)), mode="update")
+                known = set(place.below("t", "chunks"))
+                assert service.pull("t", url).version_id == version
+            own = set(place.below("t", "chunks")) - (known if newer else set())
+            kept = [(state.version_id, state.seq) for state, _ in service.versions("t")]
+        key = max(own, key=lambda each: len(_bytes(place, each)))
+        data = _bytes(place, key)
+        place.store.put(place.bucket, key, bytes([data[0] ^ 1]) + data[1:])
+        with cubeport.connect(place.root) as service:
+            said = service.catalog.fsck(data=True, repair=True)
+            [line] = [each for each in said.repaired if version in each]
+            assert "marked missing" in line
+            assert "quarantine" not in line, "what is in a bucket stays there, and nothing else is said"
+            assert service.dataset("t").state.latest != version
+            done = service.pull("t", url)
+            assert (done.added, done.version_id) == (True, version)
+            assert service.verify_mirror("t", url)["equal"]
+            assert service.shown("t").version.version_id == version
+            assert [(state.version_id, state.seq) for state, _ in service.versions("t")] == kept, "in its own place"
+            assert service.catalog.fsck(data=True).findings == ()
+            assert not service.pull("t", url).added
+        opened, here_url = start(place.root)
+        try:
+            with xr.open_zarr(f"{here_url}/zarr/t") as ours, xr.open_zarr(f"{url}/zarr/t") as theirs:
+                xr.testing.assert_identical(ours.load(), theirs.load())
+        finally:
+            stop(opened)
+    finally:
+        stop(process)
+
+
+def test_a_pull_that_was_undone_after_its_tag_can_be_made_again(place: Place, tmp_path: Path) -> None:
+    """The other service gives a version its id, so the tag that was taken back is the one that the next attempt wants."""
+    there = tmp_path / "there"
+    prepare(there)
+    with cubeport.connect(there) as service:
+        version = ingest(service, "t", place.file("first", days(2)))
+    process, url = start(there)
+    try:
+        with (place.root / "config/service.yaml").open("a") as file:
+            file.write(f"mirrors:\n  origins: ['{url}']\n")
+        with cubeport.connect(place.root) as service:
+            for _ in range(2):
+                failpoints.arm("publish:after=raise")
+                with pytest.raises(failpoints.FailPointRaised):
+                    service.pull("t", url)
+                failpoints.arm("")
+                assert not any("v-" in each for each in place.repository("t").list_tags())
+            assert service.pull("t", url).version_id == version
+            assert service.verify_mirror("t", url)["equal"]
+            assert service.catalog.fsck(data=True).findings == ()
+    finally:
+        failpoints.arm("")
+        stop(process)

@@ -231,7 +231,7 @@ class Datasets:
         if version.shown_at is None and not unpublished:
             raise NotFound(f"Dataset {dataset_id!r} has no such version.", what="version")
         if row.state in GONE:
-            why = "was removed by retention" if row.state == "removed" else "was found damaged and moved to quarantine"
+            why = "was removed by retention" if row.state == "removed" else "was found damaged and taken off"
             raise VersionRemoved(f"Version {version.version_id} of {dataset_id!r} {why}.", next_step=f"read {dataset_id}")
         return self._join(dataset, version, self.cube(version.version_id), pinned=pinned)
 

@@ -136,7 +136,7 @@ def _row_of(catalog: Catalog, dataset: Dataset, version_id: str) -> Row:
     if row is None or row.owner != dataset.record.id:
         raise NotFound(f"Dataset {dataset_id!r} has no version {version_id}.", what="version")
     if row.state in GONE:
-        why = "was removed by retention" if row.state != "missing" else "was found damaged and moved to quarantine"
+        why = "was removed by retention" if row.state != "missing" else "was found damaged and taken off"
         raise VersionRemoved(f"Version {version_id} {why}.", next_step="choose another version")
     return row
 

@@ -135,6 +135,8 @@ class Stored(Protocol):
     def writer(self) -> Writer:
         """The writer of the engine for new versions."""
 
+    def drop(self, dataset_id: str, version_id: str) -> object: ...
+
     def read(self, dataset_id: str, version_id: str, key: str) -> StoredObject | None: ...
 
     def manifest(self, dataset_id: str, version_id: str) -> bytes: ...
@@ -278,6 +280,8 @@ class Replicator:
                 assert held is not None
                 self._point(held, replica, changes.values(), row, publish=publish)
             else:
+                if self._catalog.rows.get(VERSION, replica.version_id) is not None:
+                    self._stored.drop(replica.dataset_id, replica.version_id)  # what was found damaged makes place for what came
                 self._make(replica, changes.values(), held, publish=publish, progress=progress or _silent)
         self.arriving.drop(replica.digest)
         return Arrived(replica.dataset_id, replica.version_id, added=row is None)

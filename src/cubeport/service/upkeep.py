@@ -156,7 +156,8 @@ class VersionKeeper:
             return None
 
     def repair(self, ports: Ports, findings: Sequence[Finding], quarantine: Path) -> list[str]:
-        """Unpublish broken versions, mark them as ``missing`` and move their bytes to *quarantine*. Return what was done.
+        """Unpublish broken versions, mark them as ``missing`` and move their bytes to *quarantine*. Return what was done. Bytes in
+        a bucket stay where they are.
 
         An object that no manifest lists is moved alone, because the version is complete without it. Pointers to a broken version
         move to the newest complete version. If the published version is broken, the dataset is unpublished, and a person must
@@ -170,8 +171,9 @@ class VersionKeeper:
             row = self.backend.rows.get(VERSION, version_id)
             if row is None or row.state in GONE or (record := self._record(row)) is None:
                 continue
-            done.append(self._mark(ports, record, row))
-            if version_id in places and places[version_id][0].profile is None:
+            moves = version_id in places and places[version_id][0].profile is None
+            done.append(self._mark(ports, record, row, moves=moves))
+            if moves:
                 profile.quarantine(places[version_id][1], quarantine / f"{new_id()[:8]}-{version_id}")
         for version_id, key in extra:
             if version_id not in broken and version_id in places and places[version_id][0].profile is None:
@@ -180,7 +182,7 @@ class VersionKeeper:
                 done.append(f"{version_id}/{key}: moved to quarantine")
         return done
 
-    def _mark(self, ports: Ports, record: CatalogRecord, row: Row) -> str:
+    def _mark(self, ports: Ports, record: CatalogRecord, row: Row, *, moves: bool) -> str:
         state = DatasetState.of(record)
         rows = self.backend.rows.select(VERSION, owner=record.id, states=["retained"], descending=True, limit=_PAGE)
         whole = next((each.id for each in rows if each.id != row.id), None)
@@ -200,7 +202,7 @@ class VersionKeeper:
             announce(work, self.backend, record, after, "unpublished")
             work.join(lambda: self.backend.rows.put(version.row(row.owner, state="missing", revision=row.revision)))
             work.commit()
-        said = f"{_dataset(record)}@{row.id}: marked missing and moved to quarantine"
+        said = f"{_dataset(record)}@{row.id}: marked missing{' and moved to quarantine' if moves else ''}"
         return f"{said}; {_dataset(record)} is unpublished: ingest it again, or publish an older version" if shown else said
 
     def problems(self) -> Iterator[Finding]:

@@ -238,9 +238,12 @@ class Writer(StagingArea):
             except icechunk.IcechunkError as error:
                 # An error does not show whether it happened: the tag does.
                 there = repositories.tagged(repository, staging.version_id)
-                if there is None and not isinstance(error, icechunk.AlreadyExistsError):
-                    raise
-                if there != snapshot:
+                if there is None:
+                    if not isinstance(error, icechunk.AlreadyExistsError):
+                        raise
+                    # A version from another service comes again, after it was undone or found damaged. No tag is made twice.
+                    repositories.tag_again(repository, staging.version_id, snapshot)
+                elif there != snapshot:
                     raise TargetExists("this version is already in the store", version_id=staging.version_id) from error
         return snapshot
 
@@ -367,15 +370,16 @@ class Reader:
         data = self._checked(content, entry, key, dataset_id, version_id)
         return StoredObject(file=io.BytesIO(data), size=entry.size, digest=entry.sha256)
 
-    @staticmethod
-    def _checked(content: bytes | None, entry: Entry, key: str, dataset_id: str, version_id: str) -> bytes:
+    def _checked(self, content: bytes | None, entry: Entry, key: str, dataset_id: str, version_id: str) -> bytes:
+        if content is not None and len(content) == entry.size and _is(content, entry):
+            return content
+        # What is kept would stay damaged after the version was brought again from the service that it mirrors.
+        self._open.drop(version_id)
         if content is None:
             raise _corrupt(f"{key!r} is missing", dataset_id, version_id)
         if len(content) != entry.size:
             raise _corrupt(f"{key!r} has a different size than was written", dataset_id, version_id)
-        if not _is(content, entry):
-            raise _corrupt(f"{key!r} has different bytes than were written", dataset_id, version_id)
-        return content
+        raise _corrupt(f"{key!r} has different bytes than were written", dataset_id, version_id)
 
     def _held(self, dataset_id: str, version_id: str) -> _Held:
         """Return what is kept in memory of the version."""
