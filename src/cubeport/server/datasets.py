@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
@@ -28,6 +27,7 @@ from cubeport.server.parts import Keeps, Parts
 from cubeport.service import diff, present
 from cubeport.service.changes import ChangePage
 from cubeport.service.describe import TextChanges
+from cubeport.service.pictures import moment
 from cubeport.service.queries import no_place
 from cubeport.service.state import VersionState
 from cubeport.service.viewing import sees
@@ -293,11 +293,7 @@ class _Datasets:
         form = negotiation.form(request, asked.f)
         shown = self._shown(request)
         # A caller that may ingest also sees versions that were never published, so its document has another ETag.
-        # The page shows the newest step that is not in the future, so it can change every day.
-        # It also offers tables of the areas that there are.
-        more: tuple[object, ...] = ()
-        if form == "html":
-            more = (tuple(self._parts.service.zone_sets()), *(_today() if asked.t is None else ()))
+        more = self._of_page(shown, dated=asked.t is not None) if form == "html" else ()
         tag = replies.etag_of(shown, request, form, self._url, _sees_all(request), *more)
 
         def build() -> bytes:
@@ -537,19 +533,19 @@ class _Datasets:
             return None
         shown = self._service.shown(dataset_id, unpublished=True)
         tags = [
-            replies.etag_at(shown, f"/datasets/{shown.texts.dataset_id}", form, self._url, sees_all, *day)
-            for form, day in (("json", ()), ("html", _today()))
+            replies.etag_at(shown, f"/datasets/{shown.texts.dataset_id}", form, self._url, sees_all, *more)
+            for form, more in (("json", ()), ("html", self._of_page(shown, dated=False)))
             for sees_all in (True, False)
         ]
         replies.check_if_match(request, tags)
         return shown.record_version
 
+    def _of_page(self, shown: PublishedView, *, dated: bool) -> tuple[object, ...]:
+        """Return what the page depends on besides the dataset: its areas, and the minute while some step is to come."""
+        return tuple(self._parts.service.zone_sets()), None if dated else moment(shown.description)
+
     def _shown(self, request: Request) -> PublishedView:
         return self._service.shown(request.path_params["dataset_id"], unpublished=_sees_all(request))
-
-
-def _today() -> tuple[date]:
-    return (datetime.now(UTC).date(),)
 
 
 def _sees_all(request: Request) -> bool:
