@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -174,6 +175,29 @@ def test_what_a_recipe_cannot_do_is_refused_before_anything_is_made(root: Path) 
         years = service.derive("normal", ["tas"], dataset_id="x", params={"start": 1991, "end": 2000})
         assert years.error["kind"] == "no-data", years.error
         assert list(service.dataset_ids()) == ["tas"]
+
+
+def test_the_advice_for_a_part_of_a_period_works(root: Path, tmp_path: Path) -> None:
+    values = np.arange(40 * 4, dtype="f4").reshape(40, 2, 2)
+    made = xr.Dataset(
+        {"tas": (("time", "lat", "lon"), values, {"units": "K", "cell_methods": "time: mean"})},
+        {
+            "time": ("time", np.arange(40.0), {"units": "days since 2020-01-01", "standard_name": "time"}),
+            "lat": ("lat", [10.0, 20.0], {"units": "degrees_north"}),
+            "lon": ("lon", [10.0, 20.0], {"units": "degrees_east"}),
+        },
+    )
+    made.to_netcdf(tmp_path / "days.nc")
+    assert here("ingest", tmp_path / "days.nc", "--id", "days", "--instance", root).returncode == 0
+    yearly = ("derive", "resample", "days", "--id", "y", "--param", "period_type=yearly", "--instance", root)
+    refused = here(*yearly)
+    (advice,) = [line for line in refused.stderr.splitlines() if line.startswith("next: ")]
+    done = here(*yearly, *shlex.split(advice[advice.index("--") :]))
+    assert done.returncode == 0, done.stderr
+    with cubeport.connect(root) as service:
+        store: Any = VersionStore(service.engines, "y", service.shown("y").version.version_id)
+        with xr.open_zarr(store, consolidated=True, chunks=None) as opened:
+            np.testing.assert_allclose(opened.tas.values, values.mean(axis=0, keepdims=True), rtol=1e-6)
 
 
 def test_on_the_command_line_and_over_http(root: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -71,7 +72,11 @@ def by_period(starts: Sequence[Stamp], source_type: str, target: str, calendar: 
         expected = np.array([_whole(first, last, source_type, calendar) for first, last in pairs], "int64")
     kept = np.ones(len(found), "bool") if partial else counts >= expected
     if not kept.any():
-        raise NoData(f"No {target} period is there whole.", next_step="set partial to keep those that are there in part")
+        share = float((counts / expected).max())
+        scale = 10.0 ** (1 - math.floor(math.log10(share)))
+        least = math.floor(share * scale) / scale  # two digits, rounded down
+        step = f"keep a period of which {least:g} is there: repeat with --param partial=true --param least={least:g}"
+        raise NoData(f"No {target} period is there whole.", next_step=step)
     places = np.where(kept, np.cumsum(kept) - 1, -1)
     chosen = np.flatnonzero(kept)
     return Groups(places[of], tuple(firsts[i] for i in chosen), tuple(lasts[i] for i in chosen), expected[chosen])
