@@ -112,3 +112,13 @@ def test_a_licence_that_programs_do_not_know_is_told_by_every_door(root: Path) -
 def test_any_first_word_is_a_place(tmp_path: Path) -> None:
     said: Any = run(tmp_path / "no where", "datasets")
     assert f"next: cubeport init '{tmp_path}/no where'" in said.stderr
+
+
+def test_a_list_whose_entries_were_not_made_is_not_said_to_be_complete(root: Path, tmp_path: Path) -> None:
+    listed = tmp_path / "sources.toml"
+    listed.write_text('[_META]\nschema = 1\n\n[ice]\nformat = "nc"\nuri = "https://example.com/ice.nc"\n')
+    said = run(root, "lock", str(listed))
+    advice = re.search("`cubeport (apply .*)` makes it", said.stdout)
+    assert (said.returncode, advice is not None) == (0, True), said
+    assert advice is not None
+    assert "add https://example.com to sources.origins" in run(root, *advice[1].split(), "--dry-run").stderr, "it is the next step"

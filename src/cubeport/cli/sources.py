@@ -50,8 +50,9 @@ def lock(ctx: typer.Context, file: List = Path("sources.toml")) -> None:
     session = current(ctx)
     _check(file)
     found = session.service.lock_sources(file)
-    words = "\n".join(f"{name}: {sha256}" for name, sha256 in found.items()) or "Nothing to fill in."
-    session.result({"kind": "Lock", "checksums": found}, words)
+    filled = "\n".join(f"{name}: {sha256}" for name, sha256 in found.items())
+    nothing = f"Nothing to fill in. An entry that still has no checksum was not made here: `cubeport apply {file}` makes it."
+    session.result({"kind": "Lock", "checksums": found}, filled or nothing)
 
 
 def _check(file: Path) -> None:
