@@ -34,6 +34,13 @@ def whole(made: xr.Dataset) -> xr.Dataset:
     return made.assign_coords({name: (name, made[name].values.astype(kind), made[name].attrs) for name, kind in kinds.items()})
 
 
+def bounded(made: xr.Dataset) -> xr.Dataset:
+    """Return the same maps with bounds of time, which are no field."""
+    made = made.assign(time_bnds=(("time", "nv"), np.stack([made.time.values, made.time.values + 1], axis=1)))
+    made.time.attrs["bounds"] = "time_bnds"
+    return made
+
+
 CURED: dict[str, tuple[xr.Dataset, xr.Dataset, str]] = {
     "rows turned": (maps(0, 1), maps(2, 3, lat=LAT[::-1]), 'sort: ["lat"]'),
     "rows turned, north first": (maps(0, 1, lat=LAT[::-1]), maps(2, 3), 'sort: ["-lat"]'),
@@ -113,9 +120,10 @@ def test_other_grids_are_other_datasets(made: Sequence[xr.Dataset], words: str, 
     "made",
     [
         (maps(0, 1), maps(0, 1).rename(t="u")),
+        (bounded(maps(0, 1)), bounded(maps(0, 1)).rename(t="u")),
         (maps(0, 1), maps(2, 3).rename(lat="latitude", lon="longitude")),
     ],
-    ids=["other variables", "other names"],
+    ids=["other variables", "other variables, the same bounds", "other names"],
 )
 def test_what_has_no_cure_can_be_published_apart(made: Sequence[xr.Dataset], shell: Shell, tmp_path: Path) -> None:
     paths = save(tmp_path, *made)

@@ -22,6 +22,7 @@ from cubeport.errors import Unavailable
 from cubeport.server import run
 from cubeport.server.app import App
 from cubeport.server.edge import Edge
+from cubeport.server.files import Answer
 
 from .conftest import FakeEngine, FakeService, make_parts
 
@@ -323,3 +324,20 @@ print("closed", flush=True)
             assert process.stdout.read().strip() == "closed"
             assert process.wait() == 0
             assert answers == ["done"]
+
+
+class Prompt(Hasty):
+    """Answers without a task."""
+
+    @staticmethod
+    def at_once(*_: Any) -> Answer:
+        return Answer(304, b'etag: "x"\r\n')
+
+
+def test_a_connection_that_is_silent_after_an_answer_at_once_is_closed() -> None:
+    for port in serving(Big(), Prompt):
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+            for _ in range(2):
+                client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert client.recv(4096).startswith(b"HTTP/1.1 304")
+            assert client.recv(4096) == b""

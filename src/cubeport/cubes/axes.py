@@ -211,7 +211,7 @@ def _group(
     axes += _scalars(raw, chosen, [*taken, "t"] if times is not None else taken, named, roles)
     axes = [_believed(raw, axis, notes) for axis in axes]
     if family == "none":
-        # Where a section or a station is, a scalar says that no dimension has.
+        # A section has one dimension of places and a station has none: scalars say where they are.
         there = {axis.kind: axis for axis in axes if axis.kind in ("x", "y") and (axis.scalar or axis.dimension in own)}
         if len(there) == 2 and any(axis.scalar for axis in there.values()):
             family, x, y = "rectilinear", there["x"].name, there["y"].name

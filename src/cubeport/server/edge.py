@@ -158,6 +158,8 @@ class Edge(HttpToolsProtocol):
     _answered = False
     _is_over = False
     _head_bytes = 0
+    _in_head = False
+    """Whether a head has begun and is not complete. An answer at once ends before the data with its request are counted."""
     _body_began: float | None = None
     _is_upload = False
     _body_bytes = 0
@@ -194,7 +196,7 @@ class Edge(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         super().data_received(data)
-        if self._head_began is not None and not self.transport.is_closing():
+        if self._in_head and not self.transport.is_closing():
             self._head_bytes += len(data)
             if self._head_bytes > self.MAX_HEAD:
                 self._refuse(431)
@@ -203,6 +205,7 @@ class Edge(HttpToolsProtocol):
         """Handle the start of a request. On an idle connection, its time counts from the last answer."""
         if self._head_began is None:
             self._head_began = self.loop.time()
+        self._in_head = True
         super().on_message_begin()
         if self.scheme == "http":  # the kernel does not encrypt
             self.scope["extensions"] = _EXTENSIONS
@@ -214,7 +217,7 @@ class Edge(HttpToolsProtocol):
             self._refusal = status
             # httptools converts it to its own error, which leads to send_400_response.
             raise ValueError("refused")
-        self._head_began, self._head_bytes = None, 0
+        self._head_began, self._head_bytes, self._in_head = None, 0, False
         if (answer := self._at_once()) is not None:
             self._answered = True
             self._answer(answer)

@@ -57,7 +57,7 @@ def version(shown: PublishedView, state: VersionState, stored: str, public_url: 
         dataset_id=shown.texts.dataset_id,
         public_url=public_url,
         state=named(stored, state.version_id, latest=shown.latest, head=shown.head),
-        tags=[tag for tag, named in shown.tags.items() if named == state.version_id],
+        tags=[tag for tag, tagged in shown.tags.items() if tagged == state.version_id],
         published=shown.published and state.shown_at is not None,
     )
 

@@ -221,7 +221,7 @@ def _cure_of_variables(sources: Sequence[OpenedSource], along: str) -> str:
     order = max((first.variables[name].dims for name in turned), key=len, default=())
     if turned and all(_in_order(raw.variables[name].dims, order) == first.variables[name].dims for raw in raws for name in common):
         return f"give their dimensions one order: {flag({'transpose': list(map(str, order))})}"
-    fields = [name for name in common if along in first.variables[name].dims and name not in turned and name not in first.sizes]
+    fields = [name for name in common if along in first.variables[name].dims and name not in turned and name not in _labels(first)]
     beyond = {str(name) for raw in raws for name in raw.variables} - set(common)
     if not turned and fields and not beyond & set(map(str, first.sizes)):
         return "leave out variables that not every file has: --skip-bad"

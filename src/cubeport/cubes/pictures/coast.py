@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     type Array = np.ndarray[Any, Any]
 
-POLAR = {"EPSG:3995": 1, "EPSG:3031": -1}
+_POLE_SIGN = {"EPSG:3995": 1, "EPSG:3031": -1}
 """Polar stereographic systems, with the sign of the latitudes of their pole."""
 _LEAST_LATITUDE = 20.0
 """Lines nearer to the equator are not drawn on a polar map: they are far outside, and the other pole would go around it."""
@@ -29,9 +29,9 @@ def lines(canvas: Canvas) -> list[Array]:
 
     lon, lat, first = _stored()
     x0, _, x1, _ = canvas.bbox
-    if canvas.crs in POLAR:
-        near = lat * POLAR[canvas.crs] >= _LEAST_LATITUDE
-        x, y = transform(CRS84, canvas.crs)(lon, np.where(near, lat, POLAR[canvas.crs] * _LEAST_LATITUDE))
+    if canvas.crs in _POLE_SIGN:
+        near = lat * _POLE_SIGN[canvas.crs] >= _LEAST_LATITUDE
+        x, y = transform(CRS84, canvas.crs)(lon, np.where(near, lat, _POLE_SIGN[canvas.crs] * _LEAST_LATITUDE))
         return _within(x, y, first, near, canvas)
     found: list[Array] = []
     for turn in range(int((x0 + 180.0) // 360.0), int((x1 + 180.0) // 360.0) + 1):
