@@ -341,3 +341,92 @@ def test_a_connection_that_is_silent_after_an_answer_at_once_is_closed() -> None
                 client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
                 assert client.recv(4096).startswith(b"HTTP/1.1 304")
             assert client.recv(4096) == b""
+
+
+class Parsing(Edge):
+    """Answers reads without a task, with their target, and notes which requests it parsed."""
+
+    parsed: list[bytes]
+
+    @staticmethod
+    def at_once(method: bytes, target: bytes, *_: Any) -> Answer | None:
+        return Answer(200, b"content-length: %d\r\n" % len(target), target) if method == b"GET" else None
+
+    def on_headers_complete(self) -> None:
+        self.parsed.append(self.url)
+        super().on_headers_complete()
+
+
+class Early:
+    """Answers before it reads the body."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
+        await send({"type": "http.response.body", "body": b"early"})
+
+
+def get(target: bytes) -> bytes:
+    return b"GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n" % target
+
+
+def taken(client: socket.socket, last: bytes) -> list[bytes]:
+    """Receive answers until one with the body *last*; return the bodies of all."""
+    bodies: list[bytes] = []
+    with client.makefile("rb", buffering=0) as stream:
+        while not bodies or bodies[-1] != last:
+            size = 0
+            while (line := stream.readline()).strip():
+                name, _, value = line.partition(b":")
+                size = int(value) if name == b"content-length" else size
+            bodies.append(stream.read(size) or b"" if size else b"")
+    return bodies
+
+
+@pytest.fixture
+def parsing() -> Iterator[tuple[socket.socket, list[bytes]]]:
+    """A connection, and the targets of the requests that the parser saw."""
+    Edge._HEADS.clear()
+    protocol = type("Fresh", (Parsing,), {"parsed": (parsed := [])})
+    for port in serving(Early(), protocol):
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+            yield client, parsed
+
+
+def test_the_same_request_again_is_not_parsed_again(parsing: tuple[socket.socket, list[bytes]]) -> None:
+    client, parsed = parsing
+    for target in (b"/a", b"/a", b"/b", b"/a", b"/b"):
+        client.sendall(get(target))
+        assert taken(client, target) == [target]
+    assert parsed == [b"/a", b"/b"]
+
+
+def test_two_requests_in_one_piece_are_answered_both(parsing: tuple[socket.socket, list[bytes]]) -> None:
+    client, _ = parsing
+    for _ in range(2):
+        client.sendall(get(b"/a") + get(b"/b"))
+        assert taken(client, b"/b") == [b"/a", b"/b"]
+    client.sendall(get(b"/a"))
+    assert taken(client, b"/a") == [b"/a"]
+
+
+def test_the_rest_of_a_request_is_no_request_of_its_own(parsing: tuple[socket.socket, list[bytes]]) -> None:
+    """Its bytes alone may be a request that is known. They are a part of this one."""
+    client, parsed = parsing
+    client.sendall(get(b"/a"))
+    assert taken(client, b"/a") == [b"/a"]
+    client.sendall(b"GET /long HTTP/1.1\r\nX: ")
+    time.sleep(0.1)  # mostly two pieces for the server then
+    client.sendall(get(b"/a"))  # its first line is the value of X
+    assert taken(client, b"/long") == [b"/long"]
+    assert parsed == [b"/a", b"/long"]
+
+
+def test_the_body_of_a_request_is_no_request(parsing: tuple[socket.socket, list[bytes]]) -> None:
+    client, _ = parsing
+    client.sendall(get(b"/a"))
+    assert taken(client, b"/a") == [b"/a"]
+    client.sendall(b"POST /b HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(get(b"/a")))
+    assert taken(client, b"early") == [b"early"]
+    client.sendall(get(b"/a"))
+    client.sendall(get(b"/c"))
+    assert taken(client, b"/c") == [b"/c"]
