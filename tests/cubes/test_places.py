@@ -12,7 +12,7 @@ import xarray as xr
 from tests.cubes.asking import Version
 
 from cubeport.cubes.describe import describe
-from cubeport.cubes.pictures.places import CRS84, MERCATOR, MERCATOR_M, Canvas, locate
+from cubeport.cubes.pictures.places import CRS84, MERCATOR, MERCATOR_M, Canvas, Places, locate
 from cubeport.cubes.quads import quads
 from cubeport.cubes.windows import Labels
 from cubeport.errors import InvalidRequest, NotFound
@@ -239,3 +239,30 @@ def test_the_centre_of_a_pixel_is_in_the_cell_that_is_drawn(canvas: Canvas) -> N
     outside = -np.degrees((planes * points).sum(axis=-1).min(axis=0)) * wide
     assert (outside <= 0.05).mean() > 0.97
     assert outside.max() < 1
+
+
+@pytest.mark.parametrize("level", [0, 1])
+@pytest.mark.parametrize("apart", [True, False], ids=["rows and columns", "pixels"])
+def test_what_is_seen_is_the_cell_of_each_pixel(apart: bool, level: int) -> None:
+    rng = np.random.default_rng(level)
+    rows, columns = (rng.integers(-1, 40, size) for size in ((30,), (50,)))
+    if not apart:
+        rows, columns = rng.integers(3, 40, (30, 50)), rng.integers(5, 60, (30, 50))
+        gone = rng.random((30, 50)) < 0.2
+        rows[gone] = columns[gone] = -1
+    seen = Places(("y", "x"), (rows.astype("i4"), columns.astype("i4")), apart).seen(level)
+    whole = np.arange(1, 60 * 60 + 1).reshape(60, 60)
+    window = tuple(slice(part.start, part.stop) for part in seen.window)
+    drawn = seen.hide(seen.spread(whole[window]))
+    across = np.broadcast_arrays(rows[:, None], columns[None]) if apart else (rows, columns)
+    held = (across[0] >= 0) & (across[1] >= 0)
+    wanted = np.where(held, whole[across[0] >> level, across[1] >> level], 0)
+    assert np.array_equal(drawn, wanted)
+    for row, column in np.ndindex(drawn.shape):
+        cell = seen.cell(row, column)
+        assert (0 if cell is None else whole[cell]) == wanted[row, column]
+
+
+def test_a_picture_beside_the_data_has_no_window() -> None:
+    seen = Places(("y", "x"), (np.full(4, -1, "i4"), np.arange(6, dtype="i4")), apart=True).seen()
+    assert (seen.window, seen.shape, seen.cell(0, 0)) == ((), (4, 6), None)

@@ -84,6 +84,16 @@ def test_every_face_shows_it_at_once_and_no_version_is_made(server: Server) -> N
     assert versions(server) == before
 
 
+def test_another_look_is_drawn_at_the_next_request(server: Server) -> None:
+    """Looks are kept in memory, for one state of the record."""
+    before = server.get("/ogcapi/collections/lcc/map", width=60).content
+    with cubeport.connect(server.root) as service:
+        service.describe("lcc", render=[{"palette": "magma", "range": [100, 400]}])
+    after = server.get("/ogcapi/collections/lcc/map", width=60).content
+    assert after != before
+    assert after == server.get("/ogcapi/collections/lcc/map", width=60, palette="magma", range="100,400").content
+
+
 def test_if_match_and_what_cannot_be_a_text(server: Server) -> None:
     url = f"{server.url}/datasets/lcc"
     tag = server.get("/datasets/lcc").headers["etag"]

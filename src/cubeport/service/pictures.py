@@ -15,7 +15,7 @@ from cubeport.cubes.description import Axis, CubeDescription
 from cubeport.cubes.overviews import fitting
 from cubeport.cubes.part import Opened
 from cubeport.cubes.pictures.looks import Look, look_of, palettes
-from cubeport.cubes.pictures.places import CRS84, Canvas, Places, locate
+from cubeport.cubes.pictures.places import CRS84, Canvas, Seen, locate
 from cubeport.cubes.pictures.png import png
 from cubeport.cubes.resolve import resolve, run_times
 from cubeport.cubes.selection import Selection, order
@@ -37,6 +37,8 @@ MOST_CHUNKS = 1024
 """The largest number of chunks that one picture may read."""
 _PLACES_BYTES = 64 * 1024 * 1024
 """The memory for cached pixel positions, in bytes. The next step of a series needs the same positions."""
+_KEPT = 1024
+"""How many slices and looks are kept. The next tile of a map has the same."""
 _SECONDS = 30.0
 RUN = "reference_time"
 """The name of the start of forecasts as a dimension of maps, as meteorological services have it (OGC 12-111r1)."""
@@ -73,6 +75,17 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
+class _Slice:
+    """What a picture shows of a field besides its cells."""
+
+    chosen: Mapping[str, int]
+    """The index along each dimension except those of the map."""
+    labels: Mapping[str, str]
+    wished: Windows | None
+    """The selection, if it may be of some of the cells: points of a trajectory at one time, some of the stations."""
+
+
+@dataclass(frozen=True, slots=True)
 class Choice:
     """An axis of a field that is not an axis of the map: its possible labels, and the selected one."""
 
@@ -91,7 +104,9 @@ class Pictures:
         self._versions = versions
         self._most_pixels = most_pixels
         self._most_chunks = most_chunks
-        self._places: Bounded[tuple[str, str, str | None, Canvas], Places] = Bounded(_PLACES_BYTES)
+        self._located: Bounded[tuple[str, str, str | None, Canvas, int], Seen] = Bounded(_PLACES_BYTES)
+        self._slices: Bounded[tuple[Any, ...], _Slice] = Bounded(_KEPT)
+        self._looks: Bounded[tuple[Any, ...], Look] = Bounded(_KEPT)
 
     def draw(self, shown: PublishedView, query: PictureQuery, *, left: threading.Event | None = None) -> Picture:
         """Return the picture. A box without data gives an empty picture, as maps require.
@@ -107,32 +122,25 @@ class Pictures:
         """
         import numpy as np
 
-        canvas = query.canvas
-        self._check(canvas)
+        self._check(query.canvas)
         opened = self._versions.open(shown.texts.dataset_id, shown.version.version_id, shown.description)
         name = self._field(shown, query.selection)
-        places = self._located(shown, opened, canvas)
-        chosen = _slices(opened, name, places.dimensions, query.selection)
+        seen = self._seen(
+            shown, opened, query.canvas, opened.description.overview_levels if _has_overviews(opened.description, name) else 0
+        )
+        cut = self._slice(shown, opened, name, seen.dimensions, query.selection)
+        source: Opened = opened.coarser(seen.level) if seen.level else opened
         deadline = AnswerDeadline(_SECONDS, left)
-        level = fitting(places.index, opened.description.overview_levels) if _has_overviews(opened.description, name) else 0
-        source: Opened = opened
-        if level:
-            # The coarser cell that has the cell under the middle of the pixel.
-            source = opened.coarser(level)
-            places = replace(places, index=tuple(np.where(each < 0, -1, each >> level) for each in places.index))
-        values, at = self._values(source, name, places, chosen, deadline)
-        if not level and opened.description.cell_dimensions:
-            values = _of_time(values, at, _wished(opened, name, query.selection), places.dimensions, chosen)
+        values = self._values(source, name, seen.dimensions, seen.window, cut, deadline) if seen.window else None
         look = self._look(shown, name, query, values)
-        pixels = _placed(look, values, at, places, canvas)
+        pixels = np.zeros(seen.shape, "uint8") if values is None else _classes(look, values, seen)
         colours = look.colours()
         opacity = np.full(len(colours), 255, "uint8")
         if query.background is None:
             opacity[0] = 0
         else:
-            colours[0] = query.background
-        slices = {each: _labels(opened, each, (place,))[0] for each, place in chosen.items()}
-        return Picture(png(pixels, colours, opacity), look, name, slices, level)
+            colours = np.concatenate([np.array([query.background], "uint8"), colours[1:]])
+        return Picture(png(pixels, colours, opacity), look, name, cut.labels, seen.level)
 
     def value(self, shown: PublishedView, query: PictureQuery, column: int, row: int) -> tuple[float | int | None, dict[str, str]]:
         """Return the value at a pixel of the picture, or ``None`` if there is none, and the drawn label of each other axis.
@@ -143,24 +151,20 @@ class Pictures:
         self._check(canvas)
         opened = self._versions.open(shown.texts.dataset_id, shown.version.version_id, shown.description)
         name = self._field(shown, query.selection)
-        if shown.description.cell_dimensions:
-            # Cells located by positions have no edges of their own, so the drawn cell is the answer.
-            whole = self._located(shown, opened, canvas)
-            places = replace(whole, index=tuple(each[row : row + 1, column : column + 1] for each in whole.index))
-        else:
+        if not shown.description.cell_dimensions:
+            # Axes have edges of their own, so one pixel needs no others. Cells located by positions are as they are drawn.
             x, y = canvas.centres()
             wide, high = (canvas.bbox[2] - canvas.bbox[0]) / canvas.width / 2, (canvas.bbox[3] - canvas.bbox[1]) / canvas.height / 2
-            pixel = Canvas((x[column] - wide, y[row] - high, x[column] + wide, y[row] + high), 1, 1, canvas.crs)
-            places = self._located(shown, opened, pixel)
-        chosen = _slices(opened, name, places.dimensions, query.selection)
-        values, at = self._values(opened, name, places, chosen, AnswerDeadline(_SECONDS))
-        if opened.description.cell_dimensions:
-            values = _of_time(values, at, _wished(opened, name, query.selection), places.dimensions, chosen)
-        slices = {each: _labels(opened, each, (place,))[0] for each, place in chosen.items()}
-        if values is None:
-            return None, slices
-        found = values.ravel()[0].item()
-        return (None if found != found else found), slices
+            canvas = Canvas((x[column] - wide, y[row] - high, x[column] + wide, y[row] + high), 1, 1, canvas.crs)
+            row = column = 0
+        seen = self._seen(shown, opened, canvas, 0)
+        cut = self._slice(shown, opened, name, seen.dimensions, query.selection)
+        cell = seen.cell(row, column)
+        if cell is None:
+            return None, dict(cut.labels)
+        window = tuple(IndexRange(each, each + 1) for each in cell)
+        found = self._values(opened, name, seen.dimensions, window, cut, AnswerDeadline(_SECONDS)).ravel()[0].item()
+        return (None if found != found else found), dict(cut.labels)
 
     def dimensions(self, shown: PublishedView, field: str, *, most: int = 0) -> list[Dimension]:
         """Return the axes of a field that are not axes of the map, each with its labels and its default.
@@ -257,32 +261,43 @@ class Pictures:
             raise InvalidRequest(f"properties: {why}", errors=[Problem(("query", "properties"), "unknown-field", why)])
         return named[0]
 
-    def _located(self, shown: PublishedView, opened: Opened, canvas: Canvas) -> Places:
-        key = shown.texts.dataset_id, shown.version.version_id, shown.grid, canvas
-        places = self._places.get(key)
-        if places is None:
+    def _seen(self, shown: PublishedView, opened: Opened, canvas: Canvas, overviews: int) -> Seen:
+        key = shown.texts.dataset_id, shown.version.version_id, shown.grid, canvas, overviews
+        seen = self._located.get(key)
+        if seen is None:
             try:
                 places = locate(shown.description, opened.labels(), canvas)
             except ValueError as exc:
                 raise InvalidRequest(f"crs: {exc}", errors=[Problem(("query", "crs"), "unknown-crs", str(exc))]) from exc
-            self._places.put(key, places, places.nbytes)
-        return places
+            seen = places.seen(fitting(places.index, overviews) if overviews else 0)
+            self._located.put(key, seen, seen.nbytes)
+        return seen
+
+    def _slice(self, shown: PublishedView, opened: Opened, field: str, across: tuple[str, ...], selection: Selection) -> _Slice:
+        """Return what to draw of a field besides the cells. Without a time, it depends on the clock, so it is not kept."""
+        key = shown.texts.dataset_id, shown.version.version_id, shown.grid, field, across, selection.datetime, selection.subsets
+        found = self._slices.get(key)
+        if found is None:
+            chosen = _slices(opened, field, across, selection)
+            labels = {each: _labels(opened, each, (place,))[0] for each, place in chosen.items()}
+            wished = _wished(opened, field, selection) if opened.description.cell_dimensions else None
+            found = _Slice(chosen, labels, wished)
+            if selection.datetime is not None and (wished is None or wished.mask is None):
+                self._slices.put(key, found)
+        return found
 
     def _values(
-        self, opened: Opened, field: str, places: Places, chosen: Mapping[str, int], deadline: AnswerDeadline
-    ) -> tuple[Array | None, tuple[int, ...]]:
-        """Return the values of the smallest window with all visible cells, and its first indices; ``None`` if no cell is
-        visible.
-        """
-        along = {name: Window(name, (IndexRange(place, place + 1),)) for name, place in chosen.items()}
-        begins = []
-        for dimension, index in zip(places.dimensions, places.index, strict=True):
-            seen = index[index >= 0]
-            if not seen.size:
-                return None, ()
-            low, high = int(seen.min()), int(seen.max()) + 1
-            begins.append(low)
-            along[dimension] = Window(dimension, (IndexRange(low, high),))
+        self,
+        opened: Opened,
+        field: str,
+        cells: tuple[str, ...],
+        window: tuple[IndexRange, ...],
+        cut: _Slice,
+        deadline: AnswerDeadline,
+    ) -> Array:
+        """Return the values of a window of the cells, by the dimensions of the cells."""
+        along = {name: Window(name, (IndexRange(place, place + 1),)) for name, place in cut.chosen.items()}
+        along |= {name: Window(name, (part,)) for name, part in zip(cells, window, strict=True)}
         dimensions = opened.dimensions(field)
         windows = Windows((field,), {each: along[each] for each in dimensions})
         cost = count(opened.description, windows)
@@ -298,15 +313,23 @@ class Pictures:
         raw = opened.raw(field, windows.along, deadline=deadline)
         values = opened.decode(field, raw)
         # The place of data at one place is no dimension of theirs.
-        order_of = [dimensions.index(each) for each in (*chosen, *places.dimensions) if each in dimensions]
-        return values.transpose(order_of).reshape([along[each].size for each in places.dimensions]), tuple(begins)
+        order_of = [dimensions.index(each) for each in (*cut.chosen, *cells) if each in dimensions]
+        values = values.transpose(order_of).reshape([part.stop - part.start for part in window])
+        return values if cut.wished is None else _of_time(values, window, cut.wished, cells, cut.chosen)
+
+    def _own_look(self, shown: PublishedView, field: str) -> Look:
+        key = shown.texts.dataset_id, shown.version.version_id, shown.record_id, shown.record_version, field
+        look = self._looks.get(key)
+        if look is None:
+            try:
+                look = look_of(shown.description.variable(field), shown.texts.render)
+            except ValueError:
+                look = Look("viridis", 0.0, 1.0)  # all values are missing, so nothing will be visible
+            self._looks.put(key, look)
+        return look
 
     def _look(self, shown: PublishedView, field: str, query: PictureQuery, values: Array | None) -> Look:
-
-        try:
-            look = look_of(shown.description.variable(field), shown.texts.render)
-        except ValueError:
-            look = Look("viridis", 0.0, 1.0)  # all values are missing, so nothing will be visible
+        look = self._own_look(shown, field)
         changes: dict[str, Any] = {}
         if query.palette is not None:
             if query.palette not in palettes():
@@ -324,7 +347,7 @@ class Pictures:
         for name in ("steps", "hide_beyond", "logarithmic"):
             if getattr(query, name) is not None:
                 changes[name] = getattr(query, name)
-        look = replace(look, **changes)
+        look = replace(look, **changes) if changes else look
         if look.logarithmic and look.low <= 0:
             why = "a logarithmic scale needs a range above 0"
             raise InvalidRequest(f"scale: {why}", errors=[Problem(("query", "scale"), "out-of-range", why)])
@@ -396,15 +419,15 @@ def _wished(opened: Opened, field: str, selection: Selection) -> Windows | None:
 
 
 def _of_time(
-    values: Array | None, begins: tuple[int, ...], wished: Windows | None, cells: tuple[str, ...], chosen: Mapping[str, int]
-) -> Array | None:
+    values: Array, window: tuple[IndexRange, ...], wished: Windows, cells: tuple[str, ...], chosen: Mapping[str, int]
+) -> Array:
     """Return the values without those of cells that are not wished: points of a trajectory at other times, other stations."""
     import numpy as np
 
-    if values is None or wished is None or not set(cells) <= set(wished.along):
+    if not set(cells) <= set(wished.along):
         return values
-    # The indices of the wished cells in *values*, which begin at *begins*.
-    index = [wished.along[each].indices() - begin for each, begin in zip(cells, begins, strict=True)]
+    # The indices of the wished cells in *values*.
+    index = [wished.along[each].indices() - part.start for each, part in zip(cells, window, strict=True)]
     kept = [(each >= 0) & (each < size) for each, size in zip(index, values.shape, strict=True)]
     timed = wished.mask is not None and bool(set(wished.mask.dimensions) & set(cells))
     if not timed and all(int(each.sum()) == size for each, size in zip(kept, values.shape, strict=True)):
@@ -515,28 +538,12 @@ def _now() -> int:
     return order(parse_stamp(datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), "standard"))
 
 
-def _placed(look: Look, values: Array | None, begins: tuple[int, ...], places: Places, canvas: Canvas) -> Array:
+def _classes(look: Look, values: Array, seen: Seen) -> Array:
     """Return the palette index of each pixel."""
-    import numpy as np
-
-    if values is None:
-        return np.zeros((canvas.height, canvas.width), "uint8")
-    index = [np.clip(each - begin, 0, size - 1) for each, size, begin in zip(places.index, values.shape, begins, strict=True)]
-
-    def taken(cells: Array) -> Array:
-        found: Array = cells.take(index[0], 0).take(index[1], 1) if places.apart else cells[tuple(index)]
-        return found
-
+    height, width = seen.shape
     # Classes are made of the fewer: of the cells, or of the pixels.
-    few = values.size <= canvas.width * canvas.height
-    classes: Array = taken(look.classes(values)) if few else look.classes(taken(values))
-    if places.apart:
-        classes[places.index[0] < 0] = 0
-        classes[:, places.index[1] < 0] = 0
-    else:
-        for each in places.index:
-            classes[each < 0] = 0
-    return classes
+    few = values.size <= height * width
+    return seen.hide(seen.spread(look.classes(values)) if few else look.classes(seen.spread(values)))
 
 
 def _choice(opened: Opened, dimension: str, place: int, size: int) -> Choice:

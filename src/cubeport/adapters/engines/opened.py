@@ -242,6 +242,8 @@ class OpenedVersion:
     def decode(self, name: str, raw: Array) -> Array:
         """Return stored values masked, unpacked and scaled, as xarray does it. Times and durations stay numbers."""
         stored = self._variables[name]
+        if _is_decoded(raw.dtype, stored.attrs):
+            return np.ascontiguousarray(raw.astype(_native(raw.dtype), copy=False))
         raw, attributes = _one_fill(raw, stored.attrs)
         decoded = xr.conventions.decode_cf_variable(
             name, xr.Variable(stored.dims, raw, attributes), decode_times=False, decode_timedelta=False, concat_characters=False
@@ -487,6 +489,17 @@ def _native(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return dtype.newbyteorder("=") if dtype.kind in "iufc" else dtype
 
 
+def _is_decoded(dtype: np.dtype[Any], attributes: Mapping[str, Any]) -> bool:
+    """Return whether stored values need no decoding: numbers that are not packed, with no fill value but NaN.
+
+    xarray takes longer to find this out than a small answer takes for everything else.
+    """
+    if dtype.kind not in "iuf" or not _PACKING.isdisjoint(attributes):
+        return False
+    fills = [attributes[key] for key in ("_FillValue", "missing_value") if key in attributes]
+    return not fills or (dtype.kind == "f" and all(isinstance(each, float) and math.isnan(each) for each in fills))
+
+
 def _one_fill(raw: Array, attributes: Mapping[str, Any]) -> tuple[Array, Mapping[str, Any]]:
     """Return values and attributes with at most one fill value, which the type can express.
 
@@ -528,6 +541,9 @@ def _whole(file: Any, length: int) -> bytes:
     return bytes(data)
 
 
+_PACKING = frozenset({"scale_factor", "add_offset", "_Unsigned", "_Encoding", "dtype"})
+"""Attributes that change how xarray decodes numbers, besides fill values."""
+
 type _Selector = slice | Array
 
 
@@ -535,6 +551,16 @@ def _by_chunk(window: Window, length: int) -> list[tuple[int, _Selector, _Select
     """Return each chunk that the window touches along its dimension, with the selection in the chunk and in the result."""
     if not window.size:
         return []
+    if len(window.runs) == 1:
+        start, stop = window.runs[0].start, window.runs[0].stop
+        return [
+            (
+                at,
+                slice(max(start - at * length, 0), min(stop - at * length, length)),
+                slice(max(at * length - start, 0), min((at + 1) * length, stop) - start),
+            )
+            for at in range(start // length, (stop - 1) // length + 1)
+        ]
     indices = window.indices()
     chunks = indices // length
     found = []

@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
@@ -103,20 +103,20 @@ class Look:
         if not math.isfinite(gain):
             gain = 0.0
         with np.errstate(invalid="ignore", over="ignore"):
-            scaled = np.clip((numbers - low) * gain, 0, self.steps - 1)
-        return np.where(shown, np.where(shown, scaled, 0).astype("int64") + 1, 0).astype("uint8")
+            scaled = numbers - low
+            scaled *= gain
+            np.clip(scaled, 0, self.steps - 1, out=scaled)
+            classes = scaled.astype("uint8")
+        # Added as integers, because a float just below a class would be rounded into the next one.
+        classes += 1
+        classes *= shown
+        return classes
 
     def colours(self) -> Array:
-        """Return red, green and blue of every index of :meth:`classes`, (n, 3) uint8. The first colour is never visible."""
-        import numpy as np
-
-        whole = palette(self.palette)
-        count = len(self.flags) if self.flags else self.steps
-        if self.flags and len(whole) < 256:
-            taken = whole[np.arange(count) % len(whole)]
-        else:
-            taken = whole[np.round(np.linspace(0, len(whole) - 1, count)).astype(int)]
-        return np.concatenate([np.zeros((1, 3), "uint8"), taken])[:256]
+        """Return red, green and blue of every index of :meth:`classes`, (n, 3) uint8, read-only. The first colour is never
+        visible.
+        """
+        return _colours(self.palette, len(self.flags) or self.steps, bool(self.flags))
 
     def stops(self, count: int = 5) -> list[float]:
         """Return the values for a legend, in ascending order."""
@@ -126,6 +126,20 @@ class Look:
             low, high = math.log10(self.low), math.log10(self.high)
             return [round_to(10 ** (low + (high - low) * n / (count - 1)), 3) for n in range(count)]
         return [round_to(self.low + (self.high - self.low) * n / (count - 1), 6) for n in range(count)]
+
+
+@lru_cache(maxsize=64)
+def _colours(name: str, count: int, apart: bool) -> Array:
+    import numpy as np
+
+    whole = palette(name)
+    if apart and len(whole) < 256:
+        taken = whole[np.arange(count) % len(whole)]
+    else:
+        taken = whole[np.round(np.linspace(0, len(whole) - 1, count)).astype(int)]
+    found: Array = np.concatenate([np.zeros((1, 3), "uint8"), taken])[:256]
+    found.flags.writeable = False
+    return found
 
 
 def palettes() -> tuple[str, ...]:

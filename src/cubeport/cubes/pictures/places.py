@@ -11,7 +11,7 @@ from cubeport.cubes.cells import Cells
 from cubeport.cubes.description import CubeDescription
 from cubeport.cubes.quads import quads
 from cubeport.cubes.resolve import cells
-from cubeport.cubes.windows import Labels, native_system
+from cubeport.cubes.windows import IndexRange, Labels, native_system
 
 if TYPE_CHECKING:
     import numpy as np
@@ -80,10 +80,74 @@ class Places:
     index: tuple[Array, ...]
     apart: bool
 
+    def seen(self, level: int = 0) -> Seen:
+        """Return what reading and drawing needs, of the cells of a level of the overviews: those that have the cells here."""
+        import numpy as np
+
+        index = [np.where(each < 0, -1, each >> level) for each in self.index]
+        height, width = (each.size for each in index) if self.apart else index[0].shape
+        known = [each[each >= 0] for each in index]
+        if not all(each.size for each in known):
+            return Seen(level, self.dimensions, (), (), (), self.apart, (height, width))
+        window = tuple(IndexRange(int(each.min()), int(each.max()) + 1) for each in known)
+        kept = [each >= 0 for each in index]
+        within = [np.where(own, each - part.start, 0).astype("intp") for own, each, part in zip(kept, index, window, strict=True)]
+        if not self.apart:
+            kept = [np.logical_and.reduce(kept)]
+            within = [np.ravel_multi_index(within, [part.stop - part.start for part in window])]
+        opacity = tuple(each.astype("uint8") for each in kept)
+        return Seen(level, self.dimensions, window, tuple(within), opacity, self.apart, (height, width))
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The cells that a picture shows: the window around them, and the cell of each pixel in this window."""
+
+    level: int
+    dimensions: tuple[str, ...]
+    window: tuple[IndexRange, ...]
+    """The cells to read along each dimension; empty if no cell is visible."""
+    index: tuple[Array, ...]
+    """The cell of each row and of each column if they are ``apart``; otherwise that of each pixel in the flattened window."""
+    opacity: tuple[Array, ...]
+    """1 where there is a cell, 0 where there is none (``index`` is then any cell), in the shapes of ``index``."""
+    apart: bool
+    shape: tuple[int, int]
+    """Height and width."""
+
     @property
     def nbytes(self) -> int:
         """The size in memory, in bytes."""
-        return sum(each.nbytes for each in self.index)
+        return sum(each.nbytes for each in (*self.index, *self.opacity))
+
+    def spread(self, cells: Array) -> Array:
+        """Return the value of each pixel, of cells in the window; that of any cell where there is none."""
+        if self.apart:
+            across: Array = cells.take(self.index[0], 0).take(self.index[1], 1)
+            return across
+        found: Array = cells.reshape(-1).take(self.index[0])
+        return found
+
+    def hide(self, classes: Array) -> Array:
+        """Return palette indices of pixels with 0 where there is no cell. They are changed in place."""
+        if self.apart:
+            classes *= self.opacity[0][:, None]
+        classes *= self.opacity[-1]
+        return classes
+
+    def cell(self, row: int, column: int) -> tuple[int, ...] | None:
+        """Return the indices of the cell of one pixel, ``None`` where there is none."""
+        import numpy as np
+
+        if not self.window or not all(self._at(each, number, row, column) for number, each in enumerate(self.opacity)):
+            return None
+        within = [int(self._at(each, number, row, column)) for number, each in enumerate(self.index)]
+        if not self.apart:
+            within = [int(each) for each in np.unravel_index(within[0], [part.stop - part.start for part in self.window])]
+        return tuple(part.start + each for part, each in zip(self.window, within, strict=True))
+
+    def _at(self, each: Array, number: int, row: int, column: int) -> Any:
+        return each[(row, column)[number]] if self.apart else each[row, column]
 
 
 def locate(description: CubeDescription, labels: Labels, canvas: Canvas) -> Places:

@@ -47,7 +47,7 @@ def png(pixels: Bytes, colours: Bytes, opacity: Bytes) -> bytes:
             _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)),
             _chunk(b"PLTE", np.ascontiguousarray(colours, "uint8").tobytes()),
             _chunk(b"tRNS", np.ascontiguousarray(opacity, "uint8").tobytes()),
-            _chunk(b"IDAT", zlib.compress(rows.tobytes(), _LEVEL)),
+            _chunk(b"IDAT", zlib.compress(rows, _LEVEL)),
             _chunk(b"IEND", b""),
         )
     )
