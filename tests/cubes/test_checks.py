@@ -317,6 +317,66 @@ def test_scalar_coordinates_are_axes_of_one_label() -> None:
     assert "stray" not in axes
 
 
+LEAD = {"standard_name": "forecast_period", "units": "hours"}
+START = {"standard_name": "forecast_reference_time", "units": "hours since 2024-01-01"}
+OF_STEPS = {"run": (("run",), [0.0, 24], START), "step": (("step",), [0.0, 6, 12], LEAD)}
+
+
+def of_steps(*dimensions: str, **coords: Any) -> xr.Dataset:
+    sizes = {"run": 2, "step": 3, "init": 2, "lat": 4, "lon": 5}
+    data = cube().drop_dims("time").assign(t=(dimensions, np.zeros([sizes[each] for each in dimensions])))
+    return data.assign_coords(coords)
+
+
+@pytest.mark.parametrize(
+    ("dimensions", "coords", "told"),
+    [
+        (("run", "step", "lat", "lon"), OF_STEPS, "the time of these data is the start of the forecast, 'run'"),
+        (("step", "lat", "lon"), {"step": OF_STEPS["step"], "run": ((), 0.0, START)}, "the data have no time. Add start + step"),
+        (("step", "lat", "lon"), {"step": OF_STEPS["step"]}, "the data have no time. Add start + step"),
+        (
+            ("init", "step", "lat", "lon"),
+            {
+                "init": (("init",), [0.0, 24], {"units": "hours since 2024-01-01"}),
+                "step": (("step",), [1.0, 2, 3], {"units": "months"}),
+            },
+            "the time of these data is the start of the forecast, 'init'",
+        ),
+    ],
+    ids=["runs and steps", "one run", "steps", "plain names"],
+)
+def test_a_forecast_without_the_times_of_its_values_says_so(dimensions: Any, coords: Any, told: str) -> None:
+    raw = of_steps(*dimensions, **coords)
+    (words,) = words_of("no-valid-time", raw)
+    assert words.startswith("'step' counts from the start of a forecast")
+    assert told in words
+    # Its advice works: with the sum, nothing is missing, and the extent ends with the last of the times.
+    run = next((each for each in ("run", "init") if each in raw.coords), None)
+    units = {"units": "hours since 2024-01-01", "standard_name": "time"}
+    times = raw["step"] if run is None else raw[run] + raw["step"]
+    mended = raw.assign_coords(valid=(times.dims, times.values, units))
+    assert words_of("no-valid-time", mended) == []
+    temporal = describe(mended).temporal
+    assert temporal is not None
+    assert temporal.axis == "valid"
+    assert temporal.end[:13] == str(np.datetime64("2024-01-01T00") + np.timedelta64(int(times.max()), "h"))
+
+
+@pytest.mark.parametrize(
+    "coords",
+    [
+        {"step": (("step",), [0.0, 0.0, 0.0], {"units": "hours"})},
+        {"step": (("step",), [1.0, 2, 3], {"long_name": "step of the pump", "units": "1"})},
+        {"step": (("step",), [0.0, 6, 12], LEAD), "run": (("run",), [0.0, 24], {**TIME, "standard_name": "time"})},
+    ],
+    ids=["analyses", "no lead", "times and leads"],
+)
+def test_what_has_its_times_is_not_told(coords: Any) -> None:
+    """A time that is no start is the time of the values, as CF says: forecasts of different leads for the same times."""
+    dimensions = ("run", "step", "lat", "lon") if "run" in coords else ("step", "lat", "lon")
+    assert words_of("no-valid-time", of_steps(*dimensions, **coords)) == []
+
+
 def test_forecasts_have_the_time_that_their_values_hold_at() -> None:
     lead = {"standard_name": "forecast_period", "units": "hours"}
     start = {"standard_name": "forecast_reference_time", "units": "hours since 2024-01-01"}

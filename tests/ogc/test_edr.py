@@ -86,18 +86,46 @@ def test_a_height_in_coords_is_a_level(client: httpx.Client, stored: Any) -> Non
     truth = cube.truth()
     lon, lat, depth = (float(truth[each].values[at]) for each, at in (("longitude", 5), ("latitude", 20), ("depth", 0)))
     flat = ask(client, cube, "position", coords=f"POINT({lon!r} {lat!r})", z=repr(depth)).json()
-    for text in (f"POINT Z({lon!r} {lat!r} {depth!r})", f"POINTZ({lon!r} {lat!r} {depth!r})"):
+    for text in ("POINT Z({})", "POINTZ({})", "POINT({})", "point z ( {} )"):  # many programs write no Z
+        text = text.format(f"{lon!r} {lat!r} {depth!r}")
         assert ask(client, cube, "position", coords=text).json() == flat
     several = f"MULTIPOINT Z(({lon!r} {lat!r} {depth!r}),({lon!r} {lat!r} {depth!r}))"
     assert ask(client, cube, "position", coords=several).status_code == 200
     for query, words in (
         ({"coords": f"MULTIPOINT Z(({lon!r} {lat!r} 1),({lon!r} {lat!r} 2))"}, "must have one height"),
         ({"coords": f"POINT Z({lon!r} {lat!r} 1)", "z": "1"}, "cannot be combined"),
-        ({"coords": f"POINT M({lon!r} {lat!r} 1)"}, "may not have M"),
+        ({"coords": f"POINT M({lon!r} {lat!r} 1)"}, "write the places without it, and ask for times with datetime"),
+        ({"coords": f"POINT Z({lon!r} {lat!r} nan)"}, "must have a height at each place"),
     ):
         answer = client.get(f"/ogcapi/collections/{cube.dataset_id}/position", params=query)
         assert answer.status_code == 400
-        assert words in answer.text
+        (problem,) = answer.json()["errors"]
+        assert words in problem["message"]
+
+
+def test_a_cube_has_as_many_cells_as_asked(client: httpx.Client, co2: Any) -> None:
+    box = {"bbox": "0,40,20,60", "datetime": co2.description.temporal.start}
+    for asked, scaled in (
+        ({"resolution-x": "4", "resolution-y": "3"}, "lon(4),lat(3)"),
+        ({"resolution-x": "4"}, "lon(4)"),
+        ({"resolution-y": "1"}, "lat(1)"),
+    ):
+        cube = client.get(f"/ogcapi/collections/{co2.dataset_id}/cube", params={**box, **asked})
+        coverage = client.get(f"/ogcapi/collections/{co2.dataset_id}/coverage", params={**box, "scale-size": scaled})
+        assert cube.status_code == 200, cube.text
+        assert cube.json() == coverage.json()
+        assert cube.headers["content-interpolation"] == coverage.headers["content-interpolation"]
+        axes = cube.json()["domain"]["axes"]
+        assert {f"resolution-{name}": str(len(axes[name]["values"])) for name in ("x", "y")}.items() >= asked.items()
+    for bad, words in (
+        ({"resolution-x": "0"}, ("resolution-x", "resolution-x must be a whole number above 0")),
+        ({"resolution-y": "1.5"}, ("resolution-y", "resolution-y must be a whole number above 0")),
+        ({"resolution-y": "4000"}, ("resolution-y", "latitude has 18 cells here, and there are no finer ones")),
+    ):
+        answer = client.get(f"/ogcapi/collections/{co2.dataset_id}/cube", params={**box, **bad})
+        (problem,) = answer.json()["errors"]
+        assert (problem["loc"][1], problem["message"]) == words
+    assert "resolution-x" in client.get(f"/ogcapi/collections/{co2.dataset_id}/position?coords=POINT(1 50)&resolution-x=2").text
 
 
 @pytest.mark.parametrize("coords", ["POINT(10 48)", "MULTIPOINT((10 48),(20 48))"])
@@ -335,6 +363,13 @@ def test_what_is_formatted_is_read_back(lon: float, lat: float, levels: Any) -> 
     selection = Selection(subsets=() if levels is None else (Subset("z", levels),), properties=("a", "b"))
     place = Place("position", (("coords", coords),))
     assert parse_query("position", query_of(place, selection), forms=FORMS) == (place, selection)
+
+
+@pytest.mark.parametrize("sizes", [{"resolution-x": "4", "resolution-y": "2"}, {"resolution-y": "1000000"}])
+def test_a_number_of_cells_is_read_back(sizes: dict[str, str]) -> None:
+    place, selection = parse_query("cube", [("bbox", "0,0,1,1"), *sizes.items()], forms=FORMS)
+    assert parse_query("cube", query_of(place, selection), forms=FORMS) == (place, selection)
+    assert sizes.items() <= dict(query_of(place, selection)).items()
 
 
 @given(

@@ -207,7 +207,7 @@ def test_refusals_speak_of_what_was_asked(client: httpx.Client, keep: Any) -> No
     point = client.get(f"/ogcapi/collections/{levels}/trajectory?coords=LINESTRING(0 30,0 30)").json()["errors"][0]["message"]
     assert point == "coords must be a line with two different places"
     choice = client.get(f"/ogcapi/collections/{levels}/schema?f=xml").json()["detail"]
-    assert choice == "f must be 'json'."
+    assert choice == "f must be 'json' or 'html'."
     refused = client.get(f"/ogcapi/collections/{hole}/trajectory?coords=LINESTRING(5 15,35 38)&f=geotiff").json()["detail"]
     assert refused.endswith("Ask with f=netcdf or f=csv.")
     assert client.get(f"/ogcapi/collections/{hole}/trajectory?coords=LINESTRING(5 15,35 38)&f=csv").status_code == 200

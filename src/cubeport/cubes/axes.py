@@ -220,6 +220,8 @@ def _group(
             roles[axis.labels] = "coordinate"
     if times is None and not any(axis.kind == "t" and (axis.scalar or axis.dimension in own) for axis in axes):
         notes += _undated(raw, own)
+    if times is None:
+        notes += _without_valid_times(raw, [axis for axis in axes if axis.dimension in own or axis.scalar])
     if fields is None and chosen:
         placed = position_dims(raw, x) if family in ("curvilinear", "unstructured") and x is not None else ()
         placed = placed or tuple(axis.dimension for axis in axes if axis.name in (x, y) and not axis.scalar)
@@ -386,6 +388,46 @@ def _undated(raw: xr.Dataset, own: set[str]) -> list[tuple[str, str]]:
         if seems and along:
             found.append(("undated-time", _undated_words(raw, name)))
     return found
+
+
+_LEADS = re.compile(r"lead(_?times?)?|steps?|forecast_?(hour|period|lead|step)s?", re.IGNORECASE)
+_STARTS = re.compile(
+    r"(init|initial|ref|reference|forecast_?reference|run|base|start|analysis|issue)_?(times?|dates?)?", re.IGNORECASE
+)
+_DURATION = re.compile(r"((milli|micro)?sec(ond)?|min(ute)?|h|hr|hour|day|d|s|week|month|year)s?", re.IGNORECASE)
+
+
+def _without_valid_times(raw: xr.Dataset, axes: Sequence[FoundAxis]) -> list[tuple[str, str]]:
+    """Return a warning if the values are for times after the start of a forecast, and only the start or the lead is in the file."""
+    import numpy as np
+
+    def is_lead(axis: FoundAxis) -> bool:
+        if axis.scalar or axis.kind != "other" or axis.labels is None or is_text(variable := raw.variables[axis.labels]):
+            return False
+        units = str(variable.attrs.get("units", ""))
+        named = _LEADS.fullmatch(axis.labels) is not None and _DURATION.fullmatch(units.strip()) is not None
+        return (variable.attrs.get("standard_name") == "forecast_period" or named) and bool(np.any(decoded(variable)))
+
+    lead = next((axis for axis in axes if is_lead(axis)), None)
+    clock = next((axis for axis in axes if axis.kind == "t"), None)
+    starts = clock is not None and _is_start(raw, clock)
+    if lead is None or (clock is not None and not starts):
+        return []  # a time that is no start is the time of the values, as CF says
+    words = f"{lead.labels!r} counts from the start of a forecast, and the file does not have the times that its values are for"
+    if clock is None:
+        then = f"so the data have no time. Add start + {lead.labels} along {lead.dimension!r}, with the standard_name 'time'"
+    else:
+        then = (
+            f"so the time of these data is the start of the forecast, {clock.labels!r}: searches, datetime and answers have that. "
+            f"To have the other, add {clock.labels} + {lead.labels} along ({clock.dimension}, {lead.dimension}), "
+            "with the standard_name 'time'"
+        )
+    return [("no-valid-time", f"{words}, {then}")]
+
+
+def _is_start(raw: xr.Dataset, axis: FoundAxis) -> bool:
+    named = _STARTS.fullmatch(axis.name) is not None and raw.variables[axis.name].attrs.get("standard_name") != "time"
+    return named or _is_reference_time(raw, axis)
 
 
 _UNITS_OF_TIME = re.compile(r"(milli|micro)?seconds?|secs?|s|min(ute)?s?|h(ou)?rs?|h|days?|d", re.IGNORECASE)

@@ -66,7 +66,7 @@ _NAMES = tuple(form.name for form in FORMS)
 class DocumentQuery(incoming.Model):
     """The parameters of a document."""
 
-    f: Annotated[Literal["json"] | None, Field(description="json")] = None
+    f: Annotated[Literal["json", "html"] | None, Field(description="json (default), or html: its page")] = None
 
 
 class CollectionsQuery(DocumentQuery):

@@ -33,7 +33,7 @@ def canonical(text: str, *, types: tuple[str, ...], heights: bool = False) -> st
     except shapely.errors.ShapelyError as error:
         raise ValueError("must be well-known text") from error
     if geometry is not None and shapely.has_m(geometry):
-        raise ValueError("may not have M: times of single points are not offered; ask with datetime")
+        raise ValueError("may not have M: write the places without it, and ask for times with datetime")
     if geometry is None or geometry.geom_type not in types or geometry.is_empty or (geometry.has_z and not heights):
         raise ValueError(f"must be a {' or '.join(each.upper() for each in types)} of two dimensions")
     if shapely.get_num_coordinates(geometry) > MOST_VERTICES:
@@ -53,14 +53,11 @@ def canonical(text: str, *, types: tuple[str, ...], heights: bool = False) -> st
 def flattened(text: str) -> tuple[str, frozenset[float]] | None:
     """Return ``POINT Z``, ``MULTIPOINT Z`` or ``LINESTRING Z`` without its heights, and the heights; ``None`` for other texts.
 
-    Raises
-    ------
-    ValueError
-        If a height is no number.
+    Many programs write no Z: ``POINT(10 20 500)``.
     """
     import shapely
 
-    if "z" not in text.lower() or text.count(",") >= MOST_VERTICES:
+    if text.count(",") >= MOST_VERTICES:
         return None
     try:
         geometry: Any = shapely.from_wkt(text)
@@ -69,8 +66,6 @@ def flattened(text: str) -> tuple[str, frozenset[float]] | None:
     if geometry is None or not geometry.has_z or shapely.has_m(geometry):
         return None
     heights = frozenset(map(float, shapely.get_coordinates(geometry, include_z=True)[:, 2]))
-    if not all(map(math.isfinite, heights)):
-        raise ValueError("must have a height at each place")
     return str(shapely.to_wkt(shapely.force_2d(geometry), rounding_precision=-1)), heights
 
 

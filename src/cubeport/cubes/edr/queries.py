@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,7 +12,7 @@ from cubeport.cubes.edr import area, corridor, cube, position, radius, trajector
 from cubeport.cubes.edr.geometry import flattened
 from cubeport.cubes.edr.query import EdrQuery, Parameter, Place
 from cubeport.cubes.part import Deadline
-from cubeport.cubes.selection import Point, Selection, Slice, Subset, Trim, parse, read_number
+from cubeport.cubes.selection import Point, Scale, Selection, Slice, Subset, Trim, parse, read_number
 from cubeport.cubes.windows import Labels, Windows
 from cubeport.errors import InvalidRequest, NotFound, Problem
 
@@ -25,6 +26,8 @@ _COMMON = {
     "crs": "The storage CRS",
 }
 _BBOX = Parameter("bbox", "4 numbers, or 6 with the vertical; west > east crosses 180°", str)
+_RESOLUTION = {"resolution-x": "x", "resolution-y": "y"}
+"""Parameters for fewer cells along an axis (clause 8.2.5), as ``scale-size`` of coverages."""
 _OF_ANSWERS = ("f", "estimate")
 _COVERAGE_NAMES = {"properties": "parameter-name", "subset": "z"}
 """The names that EDR uses for parameters of coverages."""
@@ -43,7 +46,8 @@ def query_named(name: str) -> EdrQuery:
 def parameters_of(kind: EdrQuery) -> list[Parameter]:
     """Return the parameters of the query except ``f`` and ``estimate``, in the order of the API definition."""
     common = [Parameter(name, text, str, required=False) for name, text in _COMMON.items()]
-    return [*([_BBOX] if kind.bbox else []), *kind.parameters, *common]
+    fewer = [Parameter(name, f"Number of cells along {axis}", str, required=False) for name, axis in _RESOLUTION.items()]
+    return [*([_BBOX] if kind.bbox else []), *kind.parameters, *(fewer if kind.bbox else []), *common]
 
 
 def parse_query(name: str, pairs: Iterable[tuple[str, str]], *, forms: Sequence[str]) -> tuple[Place, Selection]:
@@ -67,6 +71,7 @@ def parse_query(name: str, pairs: Iterable[tuple[str, str]], *, forms: Sequence[
         Problem(("query", key[:60]), "unknown", f"{key[:60]} is not a parameter here") for key, _ in given if key not in allowed
     ]
     readers: dict[str, Any] = {"z": _levels} | {each.name: each.read for each in kind.parameters}
+    readers |= dict.fromkeys(_RESOLUTION, _number_of_cells) if kind.bbox else {}
     own = {key: value for key, value in given if key in readers}
     problems += [
         Problem(("query", key), "repeated", f"{key} may be given once") for key in own if sum(each == key for each, _ in given) > 1
@@ -95,14 +100,18 @@ def parse_query(name: str, pairs: Iterable[tuple[str, str]], *, forms: Sequence[
         raise InvalidRequest("The query has parameters that are not valid; errors lists them.", errors=problems)
     if "z" in read:
         selection = replace(selection, subsets=(*selection.subsets, Subset("z", read["z"])))
+    if sizes := tuple((axis, read[name]) for name, axis in _RESOLUTION.items() if name in read):
+        selection = replace(selection, scale=Scale("scale-size", sizes))
     return Place(name, tuple((each.name, read[each.name]) for each in kind.parameters if each.name in read)), selection
 
 
 def query_of(place: Place, selection: Selection) -> list[tuple[str, str]]:
     """Return the parameters in canonical form. Parsing them gives the same place and selection."""
     levels = [("z", _levels_text(subset.part)) for subset in selection.subsets if subset.axis == "z"]
-    plain = replace(selection, subsets=tuple(subset for subset in selection.subsets if subset.axis != "z")).query()
-    return [*place.given, *levels, *(("parameter-name" if name == "properties" else name, value) for name, value in plain)]
+    sizes = {axis: f"{number:.0f}" for axis, number in selection.scale.parts} if selection.scale is not None else {}
+    fewer = [(name, sizes[axis]) for name, axis in _RESOLUTION.items() if axis in sizes]
+    plain = replace(selection, scale=None, subsets=tuple(subset for subset in selection.subsets if subset.axis != "z")).query()
+    return [*place.given, *fewer, *levels, *(("parameter-name" if name == "properties" else name, value) for name, value in plain)]
 
 
 def resolve_query(description: CubeDescription, labels: Labels, selection: Selection, place: Place) -> Windows:
@@ -117,7 +126,12 @@ def resolve_query(description: CubeDescription, labels: Labels, selection: Selec
         names = _COVERAGE_NAMES if kind.bbox else {**_COVERAGE_NAMES, "bbox": "coords"}
         if any(subset.axis != "z" for subset in selection.subsets):
             names = {name: ours for name, ours in names.items() if name != "subset"}
-        raise InvalidRequest(refused.message, errors=[_renamed(each, names) for each in refused.errors]) from refused
+        y = description.axis_of("y")
+
+        def of(problem: Problem) -> Mapping[str, str]:
+            return {**names, "scale-size": "resolution-y" if y and problem.message.startswith(f"{y.name} ") else "resolution-x"}
+
+        raise InvalidRequest(refused.message, errors=[_renamed(each, of(each)) for each in refused.errors]) from refused
 
 
 def settle(
@@ -138,19 +152,19 @@ def _with_levels(given: Sequence[tuple[str, str]], *, several: bool) -> tuple[Se
     With *several*, vertices may have heights of their own, which stay in ``coords``.
     """
     coords = next((value for key, value in given if key == "coords"), "")
-    try:
-        found = flattened(coords)
-    except ValueError as error:
-        return given, [Problem(("query", "coords"), "malformed", f"coords {error}")]
+    found = flattened(coords)
     if found is None:
         return given, []
-    if any(key == "z" for key, _ in given):
-        return given, [Problem(("query", "z"), "clash", "z and the heights of coords cannot be combined")]
     flat, heights = found
+    without = [(key, flat if key == "coords" else value) for key, value in given]
+    if not all(map(math.isfinite, heights)):
+        return without, [Problem(("query", "coords"), "malformed", "coords must have a height at each place")]
+    if any(key == "z" for key, _ in given):
+        return without, [Problem(("query", "z"), "clash", "z and the heights of coords cannot be combined")]
     if len(heights) == 1:
-        return [*((key, flat if key == "coords" else value) for key, value in given), ("z", repr(min(heights)))], []
+        return [*without, ("z", repr(min(heights)))], []
     words = "coords must have one height; ask for several with z"
-    return given, [] if several else [Problem(("query", "coords"), "malformed", words)]
+    return (given, []) if several else (without, [Problem(("query", "coords"), "malformed", words)])
 
 
 def _renamed(problem: Problem, names: Mapping[str, str] = _COVERAGE_NAMES) -> Problem:
@@ -159,6 +173,13 @@ def _renamed(problem: Problem, names: Mapping[str, str] = _COVERAGE_NAMES) -> Pr
     if name not in names:
         return problem
     return Problem(("query", names[name]), problem.kind, problem.message.replace(name, names[name]))
+
+
+def _number_of_cells(text: str) -> float:
+    number = read_number(text)
+    if number < 1 or not number.is_integer():
+        raise ValueError("must be a whole number above 0")
+    return number
 
 
 def _levels(text: str) -> Trim | Slice:
