@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from pathlib import Path
 
@@ -9,11 +10,11 @@ import pytest
 
 from cubeport.catalog.forms.canonical import new_id, now
 from cubeport.cubes.write_request import StoredObject
-from cubeport.errors import Configuration, VersionRemoved
+from cubeport.errors import Configuration, Corrupt, VersionRemoved
 from cubeport.main.catalog import Catalog
 from cubeport.service.engines import Engines
 from cubeport.service.ingestions import Scope
-from cubeport.service.state import VersionState
+from cubeport.service.state import VERSION, VersionState
 
 
 class Memory:
@@ -53,6 +54,36 @@ def keep(catalog: Catalog, engine: str) -> str:
     )
     catalog.rows.put(version.row(record.id))
     return version.version_id
+
+
+class Lost(Memory):
+    """A reader whose store has lost everything."""
+
+    def read(self, dataset_id: str, version_id: str, key: str) -> StoredObject | None:
+        raise Corrupt("it is missing")
+
+    manifest = place = read  # type: ignore[assignment]
+
+
+def test_a_version_that_came_again_is_read_and_removed_by_the_engine_that_wrote_it_then(tmp_path: Path) -> None:
+    old, new = Memory(b"plain files"), Memory(b"one file")
+    installed = {"zarr": old, "zip": new}
+    with Catalog.create(tmp_path, plugins=False) as catalog:
+        engines = Engines(catalog.backend, writer=lambda: None, reader=installed.__getitem__, lister=installed.__getitem__)  # type: ignore[arg-type]
+        version = keep(catalog, "zarr")
+        assert engines.manifest("sst", version) == b"plain files"
+        old.read = old.manifest = Lost(b"").read  # type: ignore[assignment, method-assign]
+        with pytest.raises(Corrupt):
+            engines.read("sst", version, "zarr.json")
+        row = catalog.rows.get(VERSION, version)
+        assert row is not None
+        # Another process has pulled it again, in an instance whose engine for new versions is another by now.
+        catalog.rows.put(dataclasses.replace(row, document={**row.document, "engine": "zip"}))
+        found = engines.read("sst", version, "zarr.json")
+        assert found is not None
+        assert found.file.read() == b"one file"
+        engines.drop("sst", version)
+        assert (old.dropped, new.dropped) == ([], [("sst", version)])
 
 
 def test_each_version_is_read_by_the_engine_that_wrote_it(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from cubeport.catalog.backend import CatalogBackend, Row, Rows
 from cubeport.cubes.bounded import Bounded
 from cubeport.cubes.write_request import Occupied
-from cubeport.errors import Configuration, VersionRemoved
+from cubeport.errors import Configuration, Corrupt, VersionRemoved
 from cubeport.service.ports import Bring, Lister, Reader, StoredObject, Writer
 from cubeport.service.state import VERSION
 
@@ -51,31 +51,31 @@ class Engines:
 
     def read(self, dataset_id: str, version_id: str, key: str) -> StoredObject | None:
         """Return one object of a version; see :meth:`Reader.read`."""
-        return self._reader(dataset_id, version_id).read(dataset_id, version_id, key)
+        return self._ask(dataset_id, version_id, lambda reader: reader.read(dataset_id, version_id, key))
 
     def overview(self, dataset_id: str, version_id: str, key: str) -> StoredObject | None:
         """Return one object of a version's overviews; see :meth:`Reader.overview`."""
-        return self._reader(dataset_id, version_id).overview(dataset_id, version_id, key)
+        return self._ask(dataset_id, version_id, lambda reader: reader.overview(dataset_id, version_id, key))
 
     def manifest(self, dataset_id: str, version_id: str) -> bytes:
         """Return the manifest of a version; see :meth:`Reader.manifest`."""
-        return self._reader(dataset_id, version_id).manifest(dataset_id, version_id)
+        return self._ask(dataset_id, version_id, lambda reader: reader.manifest(dataset_id, version_id))
 
     def local(self, dataset_id: str, version_id: str, scratch: Path) -> tuple[Path, Bring | None]:
         """Return a folder with a version, or what brings its objects there; see :meth:`Reader.local`."""
-        return self._reader(dataset_id, version_id).local(dataset_id, version_id, scratch)
+        return self._ask(dataset_id, version_id, lambda reader: reader.local(dataset_id, version_id, scratch))
 
     def waits(self, dataset_id: str, version_id: str) -> bool:
         """Return whether reading a version waits for another machine."""
-        return self._reader(dataset_id, version_id).waits(dataset_id, version_id)
+        return self._ask(dataset_id, version_id, lambda reader: reader.waits(dataset_id, version_id))
 
     def place(self, dataset_id: str, version_id: str, key: str) -> str | None:
         """Return the path of an object for a web server; see :meth:`Reader.place`."""
-        return self._reader(dataset_id, version_id).place(dataset_id, version_id, key)
+        return self._ask(dataset_id, version_id, lambda reader: reader.place(dataset_id, version_id, key))
 
     def drop(self, dataset_id: str, version_id: str) -> Lister:
         """Remove the bytes of a version, and return the role of its engine that can free what no version shares. Idempotent."""
-        name = self._name(dataset_id, version_id)
+        name = self._named(dataset_id, version_id)  # not from the cache: what is removed nobody can look up again
         try:
             lister = self._make_lister(name)
         except LookupError as error:
@@ -93,8 +93,25 @@ class Engines:
                 versions.update(found.versions)
         return Occupied(size, versions)
 
-    def _reader(self, dataset_id: str, version_id: str) -> Reader:
-        name = self._name(dataset_id, version_id)
+    def _ask[T](self, dataset_id: str, version_id: str, question: Callable[[Reader], T]) -> T:
+        """Return the answer of the engine that wrote the version.
+
+        Its name is cached. A version that was found damaged can come again from the service that it mirrors, and be written by the
+        engine that the settings choose by then. So what is damaged is looked up again.
+        """
+        name = self._names.get(version_id)
+        if name is None:
+            name = self._named(dataset_id, version_id)
+            self._names.put(version_id, name)
+        try:
+            return question(self._reader(name, dataset_id, version_id))
+        except Corrupt:
+            self._names.drop(version_id)
+            if self._named(dataset_id, version_id) == name:
+                raise
+        return self._ask(dataset_id, version_id, question)
+
+    def _reader(self, name: str, dataset_id: str, version_id: str) -> Reader:
         reader = self._readers.get(name)
         if reader is None:
             try:
@@ -103,16 +120,12 @@ class Engines:
                 raise _unknown(name, dataset_id, version_id) from error
         return reader
 
-    def _name(self, dataset_id: str, version_id: str) -> str:
-        """Return the name of the engine. It is cached, because a version never changes."""
-        name = self._names.get(version_id)
-        if name is None:
-            row = self._rows.get(VERSION, version_id)
-            if row is None:
-                raise VersionRemoved(f"Version {version_id} of {dataset_id!r} was removed.", next_step=f"read {dataset_id}")
-            name = str(row.document["engine"])
-            self._names.put(version_id, name)
-        return name
+    def _named(self, dataset_id: str, version_id: str) -> str:
+        """Return the name of the engine that the catalog has."""
+        row = self._rows.get(VERSION, version_id)
+        if row is None:
+            raise VersionRemoved(f"Version {version_id} of {dataset_id!r} was removed.", next_step=f"read {dataset_id}")
+        return str(row.document["engine"])
 
 
 def reference_of(rows: Rows, version_id: str) -> str:
