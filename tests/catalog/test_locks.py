@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cubeport.catalog.disk.locks import FileLock, clear_note, holder, lock_state
+from cubeport.catalog.disk.locks import FileLock, clear_note, holder, lock_state, noted
 from cubeport.catalog.disk.mounts import is_network, mount_type, refuse_network
 from cubeport.errors import Locked, NetworkFilesystem
 
@@ -125,3 +125,18 @@ def test_network_filesystems_are_refused_by_name() -> None:
     with pytest.raises(NetworkFilesystem, match="type nfs4"):
         refuse_network(Path("/srv/shared data/catalog"), mountinfo=MOUNTS)
     refuse_network(Path("/srv/local"), mountinfo=MOUNTS)
+
+
+def test_only_locks_with_a_holder_or_a_dead_one_are_noted(tmp_path: Path) -> None:
+    """A large instance has a lock for each dataset, and each ingestion looks for notes of the dead."""
+    (tmp_path / "dataset").mkdir()
+    for number in range(3):
+        FileLock(tmp_path / f"dataset/free{number}.lock", {"command": "cubeport ingest"}).acquire().release()
+    left = tmp_path / "dataset/left.lock"
+    left.touch()
+    left.with_name("left.lock.note").write_text('{"pid": 1}')
+    with FileLock(tmp_path / "held.lock", {"command": "cubeport ingest"}):
+        assert sorted(noted(tmp_path)) == [left, tmp_path / "held.lock"]
+    assert list(noted(tmp_path)) == [left]
+    assert clear_note(left)
+    assert list(noted(tmp_path)) == []

@@ -14,7 +14,7 @@ import pytest
 import xarray as xr
 
 import cubeport
-from cubeport.errors import CursorExpired, InvalidCursor, InvalidRequest, NotFound, TagExists
+from cubeport.errors import CursorExpired, DatasetExists, InvalidCursor, InvalidRequest, NotFound, TagExists
 from cubeport.service.changes import Changes
 from cubeport.service.ingestions import FileOptions, IngestionRequest
 from cubeport.service.service import Service
@@ -66,6 +66,19 @@ def first_value(service: Service, ref: str = "t") -> float:
     shown = service.shown(ref)
     path = next(Path(service.catalog.root or "").glob(f"data/store/t/{shown.version.version_id}/cube.zarr"))
     return float(xr.open_zarr(path, consolidated=True)["t"].values[0, 0, 0])
+
+
+def test_an_ingestion_looks_at_no_lock_but_its_own(service: Service, root: Path, small: list[Path]) -> None:
+    """Every dataset has a lock. An ingestion that looked at all of them would cost more with each dataset."""
+    ingest(service, small[0])
+    [folder] = {each.parent for each in (root / ".cubeport/locks").rglob("t.lock")}
+    left = folder / "other.lock.note"
+    left.with_suffix("").touch()
+    left.write_text('{"pid": 1}')
+    ingest(service, small[1])
+    assert left.read_text() == '{"pid": 1}'
+    with cubeport.connect(root):
+        assert left.read_text() == "", "an instance that is opened clears what the dead have left"
 
 
 def test_rollback_is_one_commit_and_the_next_ingestion_builds_on_it(service: Service, small: list[Path]) -> None:
@@ -134,6 +147,25 @@ def replay(service: Service) -> tuple[dict[str, str | None], list[tuple[str, str
 
 def published(service: Service) -> dict[str, str | None]:
     return {each.texts.dataset_id: each.latest for each in service.datasets(limit=1000).items}
+
+
+def test_a_dataset_whose_id_is_taken_is_restored_by_its_record_after_the_other_is_deleted(
+    service: Service, small: list[Path]
+) -> None:
+    old = ingest(service, small[0])
+    deleted = service.delete("t")
+    new = ingest(service, small[1])
+    with pytest.raises(DatasetExists) as refused:
+        service.restore("t")
+    assert f"cubeport restore {deleted.id}" in str(refused.value.next_step)
+    assert published(service) == {"t": new}
+    service.delete("t")
+    generation = service.generation()
+    service.restore(deleted.id)
+    assert service.generation() == generation + 1, "one commit: readers never see it published in between"
+    assert published(service) == {}
+    service.publish("t")
+    assert published(service) == {"t": old}
 
 
 def test_the_feed_replayed_is_the_list_of_datasets(service: Service, small: list[Path]) -> None:

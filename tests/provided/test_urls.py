@@ -64,6 +64,29 @@ def test_a_hole_is_named_and_so_is_an_end_that_is_not_there(tmp_path: Path, roll
     assert late.plan is None or late.plan.fetch
 
 
+def test_what_lies_between_the_dataset_and_a_request_comes_too(rolling: Place) -> None:
+    assert rolling.ask("2024-01-04", "2024-01-05").status == "completed"
+    later = rolling.ask("2024-01-08", "2024-01-08")
+    assert (later.action, later.error, rolling.held()) == ("append", None, days(*range(3, 8)))
+    earlier = rolling.ask("2024-01-01", "2024-01-02")
+    assert (earlier.action, earlier.error, rolling.held()) == ("extend", None, days(*range(8)))
+
+
+@pytest.mark.parametrize(("lost", "day"), [(5, "2024-01-08"), (2, "2024-01-02")])
+def test_what_lies_between_and_is_not_there_is_named(rolling: Place, lost: int, day: str) -> None:
+    assert rolling.ask("2024-01-04", "2024-01-05").status == "completed"
+    (rolling.provider.root / "2024" / name_of(lost)).unlink()
+    rolling.provider.forget()
+    refused = rolling.ask(day, day)
+    assert refused.error is not None
+    missing = f"2024-01-{lost + 1:02}"
+    assert (refused.error["kind"], refused.error["gaps"]) == ("gap", [{"start": missing, "end": missing, "count": 1}])
+    assert (rolling.held(), rolling.provider.requests("GET")) == (days(3, 4), []), "nothing is fetched that will be refused"
+    # The next step of the refusal.
+    assert rolling.ask(day, day, allow_gaps=True).status == "completed"
+    assert set(rolling.held()) == {3, 4} | ({6, 7} if lost == 5 else {1})
+
+
 def test_files_of_a_month_are_fetched_once_and_give_their_days(tmp_path: Path, place: Place) -> None:
     provider = place.provider
     provider.put("202401.nc", netcdf(tmp_path, *range(31)))

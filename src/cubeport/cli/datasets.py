@@ -345,10 +345,7 @@ def restore(
         if dry_run or all(each is not None and each.kind != "dataset" for each in found):
             records.restore(ctx, ids, dry_run=dry_run)
             return
-        names = [
-            record.metadata["dataset"]["texts"]["dataset_id"] if record and record.kind == "dataset" else name
-            for name, record in zip(ids, found, strict=True)
-        ]
+        names = [record.id if record and record.kind == "dataset" else name for name, record in zip(ids, found, strict=True)]
     for dataset_id in names:
         session.result(session.verbs.restore(dataset_id), f"{dataset_id} is restored, unpublished.")
 

@@ -18,6 +18,7 @@ from cubeport.catalog.catalogfile import CATALOG_FILE, MARK, catalog_file
 from cubeport.catalog.disk.durable import demand_space, make_folders, replace_file
 from cubeport.catalog.forms.canonical import dumps
 from cubeport.catalog.forms.later import without_waiting
+from cubeport.catalog.work.recovery import recover
 from cubeport.main import logs
 from cubeport.main.catalog import Catalog, gate_limits, refuse_address, servers_of
 from cubeport.main.querying import jobs_of, queries_of, room_of, tables_of, versions_of
@@ -135,7 +136,7 @@ def _service(settings: Settings, catalog: Catalog, children: Children, *, public
     def lock(dataset_id: str, *, wait_s: float = settings.ingest.lock_wait_s) -> Iterator[None]:
         try:
             with locks.hold("dataset", dataset_id, wait_s):
-                catalog.recover()
+                recover(catalog.ports)  # notes of the dead are cleared when a catalog is opened, not for each dataset
                 yield
         except Locked as exc:
             raise DatasetBusy(exc.message, next_step="try again when it is done") from exc

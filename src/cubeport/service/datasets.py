@@ -205,11 +205,14 @@ class Datasets:
         state = DatasetState.of(record)
         return state.latest is not None and (name in ("", "latest") or name in state.tags)
 
-    def deleted(self, dataset_id: str) -> CatalogRecord | None:
-        """Return the most recently deleted dataset with this id, or ``None``."""
+    def deleted(self, name: str) -> CatalogRecord | None:
+        """Return the most recently deleted dataset with this id, or the deleted one with this record id, or ``None``."""
+        record = self._backend.get_record(name) if is_id(name) else None
+        if record is not None and record.kind == KIND and record.status == "deleted":
+            return record
         found = self._backend.search(
             Query(
-                where=(Term("metadata.dataset.texts.dataset_id", "=", dataset_id),),
+                where=(Term("metadata.dataset.texts.dataset_id", "=", name),),
                 kinds=frozenset({KIND}),
                 statuses=frozenset({"deleted"}),
                 order=("-deleted_at",),

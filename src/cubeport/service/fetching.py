@@ -35,10 +35,21 @@ class RequestedPeriods:
     """Whether the request has no end. The last period is then the newest one of the source."""
 
     @property
+    def whole(self) -> tuple[int, int]:
+        """The numbers of the first and last period to have: those of the request, and those between it and the dataset, because a
+        dataset has no gaps.
+        """
+        if not self.held:
+            return self.first.number, self.last.number
+        return min(self.first.number, max(self.held) + 1), max(self.last.number, min(self.held) - 1)
+
+    @property
     def wanted(self) -> tuple[Period, ...]:
         """The periods to fetch if the source has all of them."""
-        span = range(self.last.number - self.first.number + 1)
-        return tuple(each for each in map(self.first.moved, span) if each.number not in self.held)
+        first, last = self.whole
+        return tuple(
+            Period(number, self.first.type, self.first.calendar) for number in range(first, last + 1) if number not in self.held
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +138,7 @@ def take(query: RequestedPeriods, there: Sequence[Period], *, allow_gaps: bool, 
     """
     has = {each.number for each in there} | query.held
     wanted = [each for each in query.wanted if each.number in has]
+    begin, stop = query.whole
     known = sorted(number for number in has if query.first.number <= number <= query.last.number)
     if not known:
         raise NoData(f"The source has nothing from {query.first} to {query.last}.", next_step="ask for periods that the source has")
@@ -140,7 +152,8 @@ def take(query: RequestedPeriods, there: Sequence[Period], *, allow_gaps: bool, 
             available=available,
             next_step=AVAILABLE_STEP,
         )
-    holes = list(periods.gaps([number for number in known if number <= end.number]))
+    # What the dataset has next to the request is the border of a gap too.
+    holes = list(periods.gaps(sorted(number for number in has if begin - 1 <= number <= stop + 1)))
     least, most = min(query.held, default=None), max(query.held, default=None)
     fresh = [hole for hole in holes if least is None or most is None or hole[0] > most or hole[1] < least]
     behind = [hole for hole in fresh if most is None or hole[0] > most]
@@ -152,7 +165,7 @@ def take(query: RequestedPeriods, there: Sequence[Period], *, allow_gaps: bool, 
     if fresh and not allow_gaps:
         named = [(Period(a, end.type, end.calendar), Period(b, end.type, end.calendar)) for a, b in fresh[:GAPS_TOLD]]
         count = sum(b - a + 1 for a, b in fresh)
-        words = f"{end.number - query.first.number + 1} {end.type} periods are missing in the source"
+        words = f"{max(end.number, fresh[-1][1]) - begin + 1} {end.type} periods are missing in the source"
         raise missing([{"start": str(a), "end": str(b), "count": b.number - a.number + 1} for a, b in named], count, words)
     return Taken(tuple(wanted), end)
 

@@ -11,7 +11,7 @@ from cubeport.catalog.forms.canonical import is_id, now
 from cubeport.catalog.models import CatalogRecord, TimeSpan
 from cubeport.catalog.work.unit_of_work import UnitOfWork
 from cubeport.cubes.description import CubeDescription
-from cubeport.errors import InvalidRequest, NotFound, NothingToPublish, PreconditionFailed, TagExists, VersionRemoved
+from cubeport.errors import DatasetExists, InvalidRequest, NotFound, NothingToPublish, PreconditionFailed, TagExists, VersionRemoved
 from cubeport.service.changes import Reason, announce
 from cubeport.service.datasets import Dataset, Datasets
 from cubeport.service.retain import removed
@@ -207,21 +207,29 @@ def delete(
         return work.commit().records[0]
 
 
-def restore(catalog: Catalog, datasets: Datasets, dataset_id: str) -> CatalogRecord:
-    """Restore the most recently deleted dataset with this id, unpublished.
+def restore(catalog: Catalog, datasets: Datasets, name: str) -> CatalogRecord:
+    """Restore the most recently deleted dataset with an id, or the one with a record id, unpublished.
+
+    This is one commit, so readers never see it in between.
 
     Raises
     ------
-    NotFound, KeyExists
-        If there is no deleted dataset with this id, or another dataset uses the id now.
+    NotFound, DatasetExists
+        If there is no such deleted dataset, or another dataset uses the id now.
     """
-    found = datasets.deleted(dataset_id)
+    found = datasets.deleted(name)
     if found is None:
-        raise NotFound(f"No dataset {dataset_id[:80]!r} was deleted.", what="dataset", next_step="cubeport search --status deleted")
-    restored = catalog.restore(found.id)
-    hidden = DatasetState.of(restored).model_copy(update={"publication": Publication()})
-    with catalog.unit_of_work(operation_type="unpublish", inputs=(restored.id,)) as work:
-        work.update_record(with_state(restored, hidden))
+        raise NotFound(f"No dataset {name[:80]!r} was deleted.", what="dataset", next_step="cubeport search --status deleted")
+    state = DatasetState.of(found)
+    dataset_id = state.texts.dataset_id
+    if datasets.find(dataset_id) is not None:
+        raise DatasetExists(
+            f"Dataset {dataset_id!r} was made again since this one was deleted.",
+            next_step=f"delete the new one (cubeport delete {dataset_id}), then restore the old one: cubeport restore {found.id}",
+        )
+    back = found.replace(status=found.deleted_from or "active", deleted_from=None, deleted_at=None, deleted_by=None)
+    with catalog.unit_of_work("restore", inputs=(found.id,)) as work:
+        work.update_record(with_state(back, state.model_copy(update={"publication": Publication()})), validate=False)
         return work.commit().records[0]
 
 

@@ -646,7 +646,9 @@ class Service:
         return publish.delete(self.catalog, self._datasets, dataset_id, if_match=if_match, purge=purge)
 
     def restore(self, dataset_id: str) -> CatalogRecord:
-        """Restore the newest deleted dataset with that id, unpublished. Raises NotFound, DatasetExists."""
+        """Restore the newest deleted dataset with that id, or the one with that record id, unpublished. Raises NotFound,
+        DatasetExists.
+        """
         self._writable()
         return publish.restore(self.catalog, self._datasets, dataset_id)
 

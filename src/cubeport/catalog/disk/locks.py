@@ -15,7 +15,7 @@ import pwd
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -30,6 +30,8 @@ type LockState = Literal["free", "held", "left", "elsewhere"]
 
 _FIRST_PAUSE_S = 0.0005
 _LONGEST_PAUSE_S = 0.01
+_NOTE = ".note"
+"""What the name of a note ends with: that of its lock and this."""
 
 
 class FileLock:
@@ -147,6 +149,17 @@ def lock_state(path: Path) -> LockState:
     return "left" if note.get("host") == socket.gethostname() else "elsewhere"
 
 
+def noted(folder: Path) -> Iterator[Path]:
+    """Yield the locks below *folder* that have a note: those that are held, and those whose holder died.
+
+    Notes of the others, of which a large instance has tens of thousands, are empty and are not opened.
+    """
+    for top, _, names in os.walk(folder):
+        for name in names:
+            if name.endswith(_NOTE) and (note := Path(top, name)).stat().st_size:
+                yield note.with_name(name.removesuffix(_NOTE))
+
+
 def clear_note(path: Path) -> bool:
     """Remove the note of a dead holder while holding its lock. Return whether there was one."""
     lock = FileLock(path)
@@ -160,7 +173,7 @@ def clear_note(path: Path) -> bool:
 
 
 def _note_path(path: Path) -> Path:
-    return path.with_name(path.name + ".note")
+    return path.with_name(path.name + _NOTE)
 
 
 def _free(fd: int) -> None:

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Unpack
 
 from cubeport.catalog.backend import Finding
-from cubeport.catalog.disk.locks import clear_note
+from cubeport.catalog.disk.locks import clear_note, noted
 from cubeport.catalog.events import EventFields, EventPage
 from cubeport.catalog.front.opened import OpenedCatalog
 from cubeport.catalog.keeping import operations
@@ -72,7 +72,7 @@ class Upkeep(OpenedCatalog):
         if not dry_run:
             self._writable()
             if self.parts.locks is not None:
-                for path in self.parts.locks.rglob("*.lock"):
+                for path in noted(self.parts.locks):
                     clear_note(path)
         return recovery.recover(self.ports, operation_id, dry_run=dry_run, skip=skip)
 
