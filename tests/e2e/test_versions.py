@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -66,6 +68,41 @@ def first_value(service: Service, ref: str = "t") -> float:
     shown = service.shown(ref)
     path = next(Path(service.catalog.root or "").glob(f"data/store/t/{shown.version.version_id}/cube.zarr"))
     return float(xr.open_zarr(path, consolidated=True)["t"].values[0, 0, 0])
+
+
+def test_an_ingestion_waits_for_its_dataset_and_says_so_only_then(service: Service, small: list[Path]) -> None:
+    told: list[str] = []
+    stored: list[tuple[str, int]] = []
+    waits = threading.Event()
+
+    def listener(phase: str, done: int, total: int) -> None:
+        told.append(phase)
+        if phase == "waiting":
+            waits.set()
+        else:
+            work, changes = service.follow(service.ingestions(limit=1).items[0].ingestion_id)
+            stored.append((work.progress.phase, changes))
+
+    def run() -> None:
+        asked = IngestionRequest(dataset_id="t", mode="replace")
+        done = service.ingest_here(asked, FileOptions(files=(str(small[0]),)), listener=listener)
+        assert done.status == "completed", done.error
+
+    run()
+    assert told[0] == "planning"
+    assert stored[0] == ("planning", 1), "its row was not written again since it was accepted"
+    told.clear()
+    stored.clear()
+    locks = service.catalog.parts.named_locks
+    assert locks is not None
+    with ThreadPoolExecutor(1) as pool:
+        with locks.hold("dataset", "t"):
+            running = pool.submit(run)
+            assert waits.wait(60)
+            while service.ingestions(limit=1).items[0].progress.phase != "waiting":
+                assert not running.done()
+        running.result()
+    assert told[:2] == ["waiting", "planning"]
 
 
 def test_an_ingestion_looks_at_no_lock_but_its_own(service: Service, root: Path, small: list[Path]) -> None:

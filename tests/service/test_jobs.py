@@ -305,7 +305,7 @@ def test_the_phases_of_a_short_job_are_not_stored_one_by_one(tmp_path: Path, mon
 
     made = jobs(MemoryBackend(), Attempts(act), tmp_path)
     made.run(asked("short"))
-    assert shown == ["waiting", "planning", "planning", "planning", "planning"]
+    assert shown == ["waiting", "planning", "planning", "planning", "planning"], "a phase in which nothing more is told is stored"
     shown.clear()
     made.run(asked("long"))
     assert shown[2:] == ["planning", "planning", "planning", "sealing", "committing"]

@@ -7,7 +7,7 @@ import os
 import secrets
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
@@ -133,9 +133,16 @@ def _service(settings: Settings, catalog: Catalog, children: Children, *, public
     )
 
     @contextmanager
-    def lock(dataset_id: str, *, wait_s: float = settings.ingest.lock_wait_s) -> Iterator[None]:
+    def lock(
+        dataset_id: str, *, wait_s: float = settings.ingest.lock_wait_s, waits: Callable[[], None] = lambda: None
+    ) -> Iterator[None]:
         try:
-            with locks.hold("dataset", dataset_id, wait_s):
+            with ExitStack() as stack:
+                try:
+                    stack.enter_context(locks.hold("dataset", dataset_id))
+                except Locked:
+                    waits()
+                    stack.enter_context(locks.hold("dataset", dataset_id, wait_s))
                 recover(catalog.ports)  # notes of the dead are cleared when a catalog is opened, not for each dataset
                 yield
         except Locked as exc:

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from cubeport.catalog.catalog import Catalog
 from cubeport.catalog.disk.failpoints import step
@@ -66,8 +67,12 @@ from cubeport.service.state import GONE, VERSION, Cube, DatasetState, VersionSta
 from cubeport.service.templates import Configuration, DatasetTemplate, SourceBlock
 from cubeport.service.wanted import Wanted, allow_gaps, publishes, resolve
 
-type DatasetLock = Callable[[str], AbstractContextManager[object]]
-"""``lock(dataset_id)`` is held until the block ends or its owner dies. Raises DatasetBusy."""
+
+class DatasetLock(Protocol):
+    """The lock of a dataset, which is held until the block ends or its owner dies."""
+
+    def __call__(self, dataset_id: str, *, waits: Callable[[], None]) -> AbstractContextManager[object]:
+        """Return the lock. Taking it calls *waits* if somebody else holds it. Raises DatasetBusy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +171,7 @@ class Ingester:
             If the attempt fails. Nothing of it remains.
         """
         wanted = self.resolve(ingestion)
-        progress("waiting", 0, 0)
-        with self._lock(wanted.dataset_id), step("lock"):
+        with self._lock(wanted.dataset_id, waits=partial(progress, "waiting", 0, 0)), step("lock"):
             progress("planning", 0, 0)
             dataset, head = self._held(wanted.dataset_id)
             wanted = _warned(as_before(ingestion, wanted, head), dataset)

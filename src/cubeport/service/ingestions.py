@@ -177,8 +177,8 @@ class Job(_Value):
         return self.status not in UNFINISHED
 
     def started(self, at: datetime) -> Self:
-        """Return it with status ``running`` and one more attempt, which first waits for the lock of the dataset."""
-        begun = {"status": "running", "attempt": self.attempt + 1, "started_at": at, "progress": Phase(phase="waiting")}
+        """Return it with status ``running`` and one more attempt."""
+        begun = {"status": "running", "attempt": self.attempt + 1, "started_at": at, "progress": Phase(phase="planning")}
         return self.model_copy(update={**begun, "retry_at": None, "error": None})
 
 

@@ -53,7 +53,8 @@ is done within this time: to store each would cost a small file more than to wri
 """
 
 _UNTOLD = ("waiting", "planning")
-"""Phases during which nothing more is told, however long they last. They are always stored; a job starts with the first."""
+"""Phases during which nothing more is told, however long they last. They are always stored; a job starts with the second, and has
+the first only if somebody else holds its dataset. So a short job is stored once less."""
 
 TABLES = 16
 """The largest number of unfinished jobs that make tables. They have a thread of their own, and no part in the queue of ingestions:
@@ -587,7 +588,7 @@ class _Progress:
         self._listener = listener
         self._began = time.monotonic()
         self._stored = self._began
-        self._phase = "waiting"
+        self._phase = "planning"
         """The phase in the row, which a job that starts has."""
 
     def __call__(self, phase: str, done: int, total: int) -> None:
