@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cubeport.cubes.calendars import Stamp, ordinal
+from cubeport.cubes.calendars import Stamp, exists, ordinal
 from cubeport.cubes.periods import CLIMATOLOGIES, PERIOD_TYPES, end_of, format_period, gaps, infer, of, parse, start_of
 from cubeport.errors import InvalidPeriod
 
@@ -140,3 +140,17 @@ def test_types_are_inferred_from_what_the_data_say() -> None:
     # two labels in one month are never months, whatever the frequency says
     assert infer([Stamp(2024, 1, 1), Stamp(2024, 1, 20)], "standard", frequency="mon") == "irregular"
     assert infer([], "standard") == "none"
+
+
+@pytest.mark.parametrize("kind", ["daily", "pentad", "dekadal", "monthly", "yearly"])
+def test_periods_around_the_skipped_days_begin_on_days_that_exist(kind: str) -> None:
+    numbers = range(of(Stamp(1582, 9, 1), kind), of(Stamp(1582, 12, 31), kind) + 2)
+    starts = [start_of(number, kind) for number in numbers]
+    assert all(exists(*start[:3], "standard") for start in starts)
+    assert [ordinal(start, "standard") for start in starts] == sorted(ordinal(start, "standard") for start in starts)
+
+
+def test_labels_around_the_skipped_days_have_a_type() -> None:
+    """The dekad of the 11th began on a day that does not exist, and ended when it began."""
+    labels = [Stamp(1582, 10, day) for day in (1, 20, 21)]
+    assert infer(labels, "standard") == "irregular"

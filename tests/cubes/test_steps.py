@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import cftime
 import numpy as np
 import pytest
 import xarray as xr
@@ -317,3 +318,43 @@ def test_sums_since_a_start_become_those_of_each_step() -> None:
 def test_dates_that_are_none_are_refused() -> None:
     with pytest.raises(SourceRejected, match="does not contain dates"):
         done(raw(time=(("time",), [1, 2, 3], {})), {"set_time": {"from_variable": "time"}})
+
+
+@pytest.mark.parametrize(
+    ("values", "calendar", "dates"),
+    [
+        (np.array([20200115.25, 20200215.5]), None, ["2020-01-15T06:00", "2020-02-15T12:00"]),
+        (np.array([2000.5, 2001.0]), None, ["2000-07-02T00:00", "2001-01-01T00:00"]),
+        (np.array([2001.5]), "360_day", ["2001-07-01T00:00"]),
+        ([20240229, 20240301], "noleap", None),
+        ([20240228, 20240301], "noleap", ["2024-02-28T00:00", "2024-03-01T00:00"]),
+        ([20230230, 20230301], "360_day", ["2023-02-30T00:00", "2023-03-01T00:00"]),
+        ([2024060], "noleap", ["2024-03-01T00:00"]),
+        ([15821004, 15821015], "standard", ["1582-10-04T00:00", "1582-10-15T00:00"]),
+        (["2024-02-28_06:00:00"], None, ["2024-02-28T06:00"]),
+        (np.array([20200115, 20200116], "f4"), None, None),
+        (np.array([202001.5]), None, None),
+        (["2020-01-01T00:00:00+02:00"], None, None),
+    ],
+)
+def test_dates_are_those_of_the_calendar_to_the_second(values: Any, calendar: str | None, dates: list[str] | None) -> None:
+    """They were counted in days of the Gregorian calendar, and read in those of the stated one."""
+    step = {"set_time": {"from_variable": "time", **({"calendar": calendar} if calendar else {})}}
+    source = raw(time=(("time",), np.array(values), {}), t=None)
+    if dates is None:
+        with pytest.raises(SourceRejected, match="does not contain dates"):
+            done(source, step)
+    else:
+        time = done(source, step)["time"]
+        assert [
+            each.isoformat()[:16] for each in cftime.num2date(time.values, time.attrs["units"], time.attrs["calendar"])
+        ] == dates
+
+
+def test_the_date_of_a_name_is_one_of_the_calendar() -> None:
+    step = {"set_time": {"from_name": "{YYYY}{MM}{DD}", "calendar": "noleap"}}
+    source = raw(time=None, t=(("lat", "lon"), np.ones((2, 4)), {}))
+    time = done(source, step, file="a_20240301.nc")["time"]
+    assert cftime.num2date(time.values, time.attrs["units"], "noleap")[0].isoformat() == "2024-03-01T00:00:00"
+    with pytest.raises(InvalidRequest, match="has no day 2024-02-29"):
+        done(source, step, file="a_20240229.nc")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cubeport.documents.licences import doubt, spdx, stated
+from cubeport.documents.licences import UNSTATED, doubt, spdx, stated
 
 CMIP6 = (
     "CMIP6 model data produced by IPSL is licensed under a Creative Commons Attribution-NonCommercial-ShareAlike 4.0 International"
@@ -61,6 +61,7 @@ def test_spdx_expressions_are_known_and_nothing_else(text: str, known: str | Non
 def test_a_licence_that_no_program_knows_is_doubted_and_its_address_asked_for() -> None:
     assert doubt("CC-BY-4.0", None) is None
     assert doubt(None, None) is None
+    assert doubt(UNSTATED, None) is None
     assert doubt("other", "https://example.org/terms") is None
     assert "--license-url" in str(doubt("nonsense", None))
     assert "--license-url" not in str(doubt("nonsense", "https://example.org/terms"))

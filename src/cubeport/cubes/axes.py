@@ -655,6 +655,14 @@ def _roles(raw: xr.Dataset, named: Iterable[str]) -> dict[str, Role]:
                 referred[word] = "grid_mapping"
         if "grid_mapping_name" in variable.attrs:
             referred[str(name)] = "grid_mapping"
+    meshed = {
+        word
+        for variable in raw.variables.values()
+        if str(variable.attrs.get("cf_role", "")) == "mesh_topology"
+        for key, words in variable.attrs.items()
+        if str(key).endswith(("_connectivity", "_coordinates", "_dimension"))
+        for word in str(words).split()
+    }
     roles: dict[str, Role] = {}
     for key_, variable in raw.variables.items():
         name = str(key_)
@@ -665,6 +673,7 @@ def _roles(raw: xr.Dataset, named: Iterable[str]) -> dict[str, Role]:
             roles[name] = "coordinate"
         elif (
             name in coordinates
+            or name in meshed
             or variable.ndim == 0
             or variable.dtype.kind not in "iufb"
             or {"cf_role", "sample_dimension", "instance_dimension"} & variable.attrs.keys()

@@ -99,7 +99,17 @@ def exists(year: int, month: int, day: int, calendar: CalendarName) -> bool:
     """Return whether the calendar has this day, in the years 0001–9999."""
     if not (1 <= year <= 9999 and 1 <= month <= 12 and 1 <= day <= days_in_month(year, month, calendar)):
         return False
-    return not (calendar == "standard" and (1582, 10, 4) < (year, month, day) < _GREGORIAN_FROM)
+    return not is_skipped(year, month, day, calendar)
+
+
+def is_skipped(year: int, month: int, day: int, calendar: CalendarName) -> bool:
+    """Return whether this is one of the ten days between the Julian and the Gregorian part of ``standard``."""
+    return calendar == "standard" and (1582, 10, 4) < (year, month, day) < _GREGORIAN_FROM
+
+
+def first_from(year: int, month: int, day: int, calendar: CalendarName) -> Stamp:
+    """Return the first moment of a day, or of the day that follows the skipped ones."""
+    return Stamp(*(_GREGORIAN_FROM if is_skipped(year, month, day, calendar) else (year, month, day)))
 
 
 @lru_cache(maxsize=1 << 14)

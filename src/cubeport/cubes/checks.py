@@ -13,11 +13,12 @@ import warnings as python_warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from cubeport.cubes import keys, times
-from cubeport.cubes.axes import CubeAxes, FoundAxis, find, is_latitude, is_ragged, is_text, roles_of
+from cubeport.cubes.axes import CubeAxes, FoundAxis, find, is_latitude, is_ragged, is_text, roles_of, text_dims
 from cubeport.cubes.cells import degrees, exact, places
 from cubeport.cubes.decoding import decoded, opened, whole
 from cubeport.cubes.describe import named_place
@@ -71,7 +72,7 @@ def check(raw: xr.Dataset) -> tuple[tuple[str, str], ...]:
 def _check_axes(raw: xr.Dataset, problems: _Problems) -> list[tuple[str, str]]:
     """Check the axes and positions of the fields, and return the warnings about them."""
     found = find(raw)
-    _check_cube(found)
+    _check_cube(raw, found)
     notes = list(found.notes)
     used = {str(d) for name, role in found.roles.items() if role == "data" for d in raw.variables[name].dims}
     for axis in found.axes:
@@ -79,15 +80,20 @@ def _check_axes(raw: xr.Dataset, problems: _Problems) -> list[tuple[str, str]]:
             with problems.of("variables", axis.name):
                 _check_axis(raw, axis, found, notes)
     if found.family in ("curvilinear", "unstructured"):
+        _check_names_of_lengths(raw, found)
         with problems.of("variables", str(found.x)):
             _check_positions(raw, str(found.x), str(found.y))
     if not any(kind in ("no-place", "no-crs") for kind, _ in notes):
         without = [each for each in (found, *found.others) if each.family == "none"]
         named = [each for each in without if named_place(raw, each) is not None]
-        for some, words in ((named, _place_beside), ([each for each in without if each not in named], _no_place)):
+        for some, words in ((named, _place_beside), ([each for each in without if each not in named], partial(_no_place, raw))):
             if some:
                 notes.append(("no-place", words([name for each in some for name in each.fields])))
     return notes
+
+
+class NoCoordinates(SourceRejected):
+    """Nothing in the source says where or when its values are."""
 
 
 def _place_beside(fields: Sequence[str]) -> str:
@@ -99,11 +105,24 @@ def _place_beside(fields: Sequence[str]) -> str:
     )
 
 
-def _no_place(fields: Sequence[str]) -> str:
+def _no_place(raw: xr.Dataset, fields: Sequence[str]) -> str:
+    cure = _grid_file(raw, fields)
+    more = f". {cure[0].upper()}{cure[1:]}" if cure else ""
     names = ", ".join(map(repr, fields[:5])) + (f" and {len(fields) - 5} more" if len(fields) > 5 else "")
     if len(fields) == 1:
-        return f"it is unknown where {names} is: it has no place, so no box finds it, and no map shows it"
-    return f"it is unknown where {names} are: they have no place, so no box finds them, and no map shows them"
+        return f"it is unknown where {names} is: it has no place, so no box finds it, and no map shows it{more}"
+    return f"it is unknown where {names} are: they have no place, so no box finds them, and no map shows them{more}"
+
+
+def _grid_file(raw: xr.Dataset, fields: Sequence[str]) -> str | None:
+    """Return how to bring positions that *fields* name and the source does not have; ``None`` if they name none."""
+    named = dict.fromkeys(word for name in fields for word in str(raw.variables[name].attrs.get("coordinates", "")).split())
+    absent = [word for word in named if word not in raw.variables]
+    longitude, latitude = ([word for word in absent if part in word.lower()] for part in ("lon", "lat"))
+    if len(longitude) != 1 or len(latitude) != 1 or longitude == latitude:
+        return None
+    step = flag({"positions": {"longitude": longitude[0], "latitude": latitude[0], "file": "GRID.nc"}})
+    return f"if a grid file has its positions {longitude[0]!r} and {latitude[0]!r}, bring it too, with its name in {step}"
 
 
 class _Problems:
@@ -368,7 +387,7 @@ def _corner(variable: xr.Variable) -> xr.Variable:
     return xr.Variable(variable.dims, np.zeros((1,) * variable.ndim, variable.dtype), variable.attrs, variable.encoding)
 
 
-def _check_cube(found: CubeAxes) -> None:
+def _check_cube(raw: xr.Dataset, found: CubeAxes) -> None:
     if not found.fields:
         raise SourceRejected(
             "no variable contains numbers along a dimension",
@@ -376,11 +395,38 @@ def _check_cube(found: CubeAxes) -> None:
             next_step="cubeport add catalogues files that are not cubes",
         )
     if found.family == "none" and not any(axis.labels is not None and axis.kind != "index" for axis in found.axes):
-        raise SourceRejected(
+        raise NoCoordinates(
             f"{found.fields[0]!r} has no coordinates, so it is unknown where or when its values are",
             reason="not-a-cube",
-            next_step="add coordinate variables with CF attributes; or cubeport add, which catalogues files that are not cubes",
+            next_step=_grid_file(raw, found.fields)
+            or "add coordinate variables with CF attributes; or cubeport add, which catalogues files that are not cubes",
         )
+
+
+_NAMED_BY_LENGTH = "phony_dim_"
+"""How netCDF's library, and h5netcdf as it does, names a dimension that has no name: one for each length."""
+
+
+def _check_names_of_lengths(raw: xr.Dataset, found: CubeAxes) -> None:
+    """Refuse longitudes and latitudes that seem to be of the same cells only because there are as many of both.
+
+    In an HDF5 file whose dimensions have no names, a square field shares one of its dimensions with both.
+    """
+    own = str(text_dims(raw.variables[str(found.x)])[-1])
+    alike = {str(dim) for name in found.fields for dim in raw.variables[name].dims if raw.sizes[dim] == raw.sizes[own]}
+    if own.startswith(_NAMED_BY_LENGTH) and raw.variables[str(found.x)].ndim == 1 and len(alike) > 1:
+        first = found.fields[0]
+        raise SourceRejected(
+            f"the dimensions of the file have no names, and {found.x!r}, {found.y!r} and both dimensions of {first!r} "
+            f"have the length {raw.sizes[own]}: it is unknown which of them is which",
+            reason="bad-coordinates",
+            next_step=f"name them in the file with h5py, if {found.y!r} is the first: {_scaled(first, 0, found.y)}; "
+            f"{_scaled(first, 1, found.x)}",
+        )
+
+
+def _scaled(field: str, number: int, labels: str | None) -> str:
+    return f"file[{labels!r}].make_scale({labels!r}); file[{field!r}].dims[{number}].attach_scale(file[{labels!r}])"
 
 
 def _check_axis(raw: xr.Dataset, axis: FoundAxis, found: CubeAxes, notes: list[tuple[str, str]]) -> None:

@@ -249,7 +249,8 @@ def _variable(
         if role == "data" and spread.least is None and not unread and seen.size and seen.dtype.kind in "iuf":
             words = f"{name!r} has no finite value in any of its {seen.size:,} cells, so maps and tables of it are empty"
             notes.append(("all-missing", f"{words}; to leave it out, ingest the others with --variables"))
-        notes += undeclared(name, variable, spread)
+        if "cf_role" not in variable.attrs:  # a mesh topology has attributes only, and an id is no value
+            notes += undeclared(name, variable, spread)
     mapping = variable.attrs.get("grid_mapping")
     return Variable(
         name=name,

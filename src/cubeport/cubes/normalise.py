@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import date
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import xarray as xr
 
-from cubeport.cubes import axes
+from cubeport.cubes import axes, calendars
 from cubeport.cubes.companions import REFERENCES
 from cubeport.cubes.decoding import decoded
 from cubeport.cubes.mending import in_days
@@ -57,8 +56,14 @@ def normalise(raw: xr.Dataset, steps: Sequence[Mapping[str, Any]], *, file: str 
         try:
             raw = _STEPS[name](raw, value, file)
         except Unfit as error:
-            raise InvalidRequest(f"normalise, step {number} ({name}): {error}", next_step=error.next_step) from None
+            raise error.refusal(f"normalise, step {number} ({name})") from None
     return raw
+
+
+def from_elsewhere(steps: Sequence[Mapping[str, Any]]) -> Positions | None:
+    """Return the step whose positions are not among the other variables of a source, or ``None``."""
+    found = (value for name, value in parsed(NormaliseStep, list(steps)) if isinstance(value, Positions))
+    return next((each for each in found if each.file is not None or each.group is not None), None)
 
 
 def dropped_by(steps: Sequence[Mapping[str, Any]]) -> set[str]:
@@ -77,6 +82,10 @@ class Unfit(Exception):
     def __init__(self, text: str, next_step: str | None = None) -> None:
         super().__init__(text)
         self.next_step = next_step
+
+    def refusal(self, step: str) -> InvalidRequest:
+        """Return the refusal that names the *step*."""
+        return InvalidRequest(f"{step}: {self}", next_step=self.next_step)
 
 
 def need(raw: xr.Dataset, names: Iterable[str], *, dimensions: bool = False) -> None:
@@ -313,7 +322,7 @@ _SINCE = "minutes since 1970-01-01"
 def _set_time(raw: xr.Dataset, step: SetTime, file: str) -> xr.Dataset:
     name = step.variable
     if step.from_name is not None:
-        minutes = _minutes_of_name(step.from_name, file)
+        minutes = _minutes_of_name(step.from_name, file, _calendar(step))
         return _one_step(raw, name, np.array([minutes]), {"units": _SINCE, "calendar": step.calendar or "standard"})
     if step.from_variable is not None:
         return _dates(raw, step)
@@ -335,7 +344,21 @@ def _set_time(raw: xr.Dataset, step: SetTime, file: str) -> xr.Dataset:
     return dataset(held, raw.attrs)
 
 
-def _minutes_of_name(pattern: str, file: str) -> int:
+def _calendar(step: SetTime) -> calendars.CalendarName:
+    found = calendars.canonical(step.calendar or "standard")
+    if found is None:
+        raise Unfit(f"CF has no calendar {step.calendar!r}", f"use one of {', '.join(get_args(calendars.CalendarName.__value__))}")
+    return found
+
+
+def _since_1970(year: int, month: int, day: int, calendar: calendars.CalendarName) -> int:
+    """Return the days of *calendar* from 1970-01-01 to a date. Raises ValueError if the calendar does not have it."""
+    if not calendars.exists(year, month, day, calendar):
+        raise ValueError(f"the calendar {calendar} has no day {year:04d}-{month:02d}-{day:02d}")
+    return calendars.day_number(year, month, day, calendar) - calendars.day_number(1970, 1, 1, calendar)
+
+
+def _minutes_of_name(pattern: str, file: str, calendar: calendars.CalendarName) -> int:
     pieces = re.split(r"(\{[A-Za-z]+\})", pattern)
     unknown = [p for p in pieces if p.startswith("{") and p[1:-1] not in _PLACES]
     if unknown:
@@ -351,11 +374,11 @@ def _minutes_of_name(pattern: str, file: str) -> int:
     if "Y" not in parts:
         raise Unfit(f"{pattern!r} has no year", "put {YYYY} where it is")
     try:
-        day = date(int(parts["Y"]), int(parts.get("m") or 1), int(parts.get("d") or 1)).toordinal()
+        day = _since_1970(int(parts["Y"]), int(parts.get("m") or 1), int(parts.get("d") or 1), calendar)
     except ValueError as error:
         raise Unfit(f"the file name {file[:80]!r} has no date at {pattern!r}: {error}") from None
     day += int(parts["j"]) - 1 if parts.get("j") else 0
-    return (day - date(1970, 1, 1).toordinal()) * 1_440 + int(parts.get("H") or 0) * 60 + int(parts.get("M") or 0)
+    return day * 1_440 + int(parts.get("H") or 0) * 60 + int(parts.get("M") or 0)
 
 
 def _one_step(raw: xr.Dataset, name: str, values: np.ndarray[Any, Any], attributes: Mapping[str, Any]) -> xr.Dataset:
@@ -375,13 +398,18 @@ def _dates(raw: xr.Dataset, step: SetTime) -> xr.Dataset:
     need(raw, [source])
     variable = raw.variables[source]
     values = decoded(variable, name=source)
+    calendar = _calendar(step)
     try:
-        moments = np.array([_moment(each) for each in np.ravel(values)], "datetime64[s]").reshape(values.shape)
+        if variable.dtype == "f4" and np.nanmax(values, initial=0) > _WHOLE_IN_SINGLE:
+            raise ValueError("it has single precision, which has no odd number above 16777216")
+        seconds = np.array([_seconds(each, calendar) for each in np.ravel(values)], "int64").reshape(values.shape)
     except ValueError as error:
         raise SourceRejected(
-            f"{source!r} does not contain dates: {error}", reason="bad-time", next_step="remove set_time"
+            f"{source!r} does not contain dates that can be read: {error}",
+            reason="bad-time",
+            next_step=f"say its times with --normalise 'set_time: {{variable: {step.variable}, values: […], "
+            "units: days since 2000-01-01}', or remove set_time: it is an axis of numbers then",
         ) from None
-    seconds = moments.astype("int64")
     unit, length = next(pair for pair in (("days", 86_400), ("minutes", 60), ("seconds", 1)) if (seconds % pair[1] == 0).all())
     attributes = {"standard_name": "time", "units": f"{unit} since 1970-01-01", "calendar": step.calendar or "standard"}
     held = variables(raw)
@@ -391,31 +419,52 @@ def _dates(raw: xr.Dataset, step: SetTime) -> xr.Dataset:
     return dataset(held, raw.attrs)
 
 
-def _moment(value: Any) -> np.datetime64:
-    is_number = isinstance(value, int | float | np.integer | np.floating)
-    text = str(int(value)) if is_number and float(value).is_integer() else str(value).strip()
-    if text.isdigit() and len(text) not in (4, 6, 7, 8, 10, 12, 14):
-        raise ValueError(f"{text} is not a date")
-    match len(text) if text.isdigit() else 0:
-        case 8:
-            text = f"{text[:4]}-{text[4:6]}-{text[6:]}"
-        case 7:
-            year, day = int(text[:4]), int(text[4:])
-            if not 1 <= day <= 366:
-                raise ValueError(f"{text} is not a year and a day of it")
-            return np.datetime64(f"{year:04d}-01-01", "s") + np.timedelta64(day - 1, "D")
-        case 6:
-            text = f"{text[:4]}-{text[4:]}"
-        case 10:
-            text = f"{text[:4]}-{text[4:6]}-{text[6:8]}T{text[8:]}"
-        case 12:
-            text = f"{text[:4]}-{text[4:6]}-{text[6:8]}T{text[8:10]}:{text[10:]}"
-        case 14:
-            text = f"{text[:4]}-{text[4:6]}-{text[6:8]}T{text[8:10]}:{text[10:12]}:{text[12:]}"
-    found = np.datetime64(text.removesuffix("Z").removesuffix("+00:00"), "s")
-    if np.isnat(found):
+_WHOLE_IN_SINGLE = 2.0**24
+_ISO = re.compile(r"(\d{4})(?:-(\d\d)(?:-(\d\d)(?:[Tt _](\d\d)(?::(\d\d)(?::(\d\d)(?:\.\d+)?)?)?(?:[Zz]|\+00:?00)?)?)?)?", re.ASCII)
+
+
+def _seconds(value: Any, calendar: calendars.CalendarName) -> int:
+    """Return the seconds from 1970-01-01 to a date, in the days of *calendar*. Raises ValueError if it is none.
+
+    A number has 4, 6, 7 (year and day of the year), 8, 10, 12 or 14 digits. A fraction after 8 digits is a part of the day (CDO's
+    ``day as %Y%m%d.%f``), and after 4 digits a part of the year.
+    """
+    if not isinstance(value, int | float | np.integer | np.floating):
+        return _of_parts(_iso(str(value).strip()), calendar)
+    if not np.isfinite(value):
         raise ValueError("a date is missing")
-    return found
+    whole = int(value // 1)
+    text, part = str(whole), float(value) - whole
+    if len(text) not in ((4, 6, 7, 8, 10, 12, 14) if not part else (4, 8)):
+        raise ValueError(f"{value:.17g} is not a date")
+    if len(text) == 7:
+        day, last = int(text[4:]), _since_1970(int(text[:4]) + 1, 1, 1, calendar)
+        first = _since_1970(int(text[:4]), 1, 1, calendar)
+        if not 1 <= day <= last - first:
+            raise ValueError(f"{text} is not a year and a day of it")
+        return (first + day - 1) * 86_400
+    start = _of_parts([text[:4], *(text[at : at + 2] for at in range(4, len(text), 2))], calendar)
+    if not part:
+        return start
+    length = 86_400 if len(text) == 8 else _since_1970(whole + 1, 1, 1, calendar) * 86_400 - start
+    return start + round(part * length)
+
+
+def _iso(text: str) -> list[str]:
+    if text.isdigit() and len(text) in (8, 10, 12, 14):
+        return [text[:4], *(text[at : at + 2] for at in range(4, len(text), 2))]
+    found = _ISO.fullmatch(text)
+    if found is None:
+        raise ValueError(f"{text[:40]!r} is not a date" if text else "a date is missing")
+    return [part for part in found.groups() if part is not None]
+
+
+def _of_parts(parts: Sequence[str], calendar: calendars.CalendarName) -> int:
+    """Return the seconds since 1970-01-01 of year, month, day, hour, minute and second, of which the last may be missing."""
+    year, month, day, hour, minute, second = (*map(int, parts), *(1, 1, 1, 0, 0, 0)[len(parts) :])
+    if hour > 23 or minute > 59 or second > 59:
+        raise ValueError(f"{hour:02d}:{minute:02d}:{second:02d} is not a time of day")
+    return _since_1970(year, month, day, calendar) * 86_400 + (hour * 60 + minute) * 60 + second
 
 
 def _decode_periods(raw: xr.Dataset, names: Mapping[str, str], _: str) -> xr.Dataset:
@@ -441,15 +490,70 @@ def _positions(raw: xr.Dataset, step: Positions, _: str) -> xr.Dataset:
             "units": variable.attrs["units"] if "rad" in given else units,
         }
         held[name] = variable
-    if held[step.longitude].dims != held[step.latitude].dims:
-        raise Unfit(f"{step.longitude!r} and {step.latitude!r} have different dimensions")
-    dims = set(held[step.longitude].dims)
+    pair = held[step.longitude], held[step.latitude]
+    if pair[0].dims != pair[1].dims:
+        if any(each.ndim != 1 for each in pair):
+            raise Unfit(f"{step.longitude!r} and {step.latitude!r} have different dimensions")
+        return dataset(held, raw.attrs)  # the labels of two axes
+    dims = set(pair[0].dims)
     for name, variable in held.items():
         if name not in (step.longitude, step.latitude) and dims <= set(variable.dims) and variable.dtype.kind in "iufb":
             words = [w for w in str(variable.attrs.get("coordinates", "")).split() if w not in (step.longitude, step.latitude)]
             held[name] = variable.copy(deep=False)
             held[name].attrs = {**variable.attrs, "coordinates": " ".join([*words, step.latitude, step.longitude])}
     return dataset(held, raw.attrs)
+
+
+def placed(raw: xr.Dataset, step: Positions, grid: xr.Dataset, where: str) -> tuple[xr.Dataset, list[tuple[str, str]]]:
+    """Return *raw* with the positions of cells, and their bounds, that *grid* has, and warnings.
+
+    They replace variables with their names. Their dimensions are those of *raw* with the same name, or the only ones with the same
+    length, which is reported.
+
+    Parameters
+    ----------
+    where
+        What *grid* is, in messages.
+
+    Raises
+    ------
+    Unfit
+        If *grid* has no such variables, or no dimension of *raw* fits them.
+    """
+    names = [step.longitude, step.latitude]
+    need(grid, names)
+    own = dict.fromkeys(dim for name in names for dim in axes.text_dims(grid.variables[name]))
+    places = {dim: _place_of(raw, dim, grid.sizes[dim], set(own), where) for dim in own}
+    if len(set(places.values())) < len(places):
+        raise Unfit(f"dimensions of {where} have the same length, so it is unknown which is which", "rename them in one of the two")
+    edges = [edge for name in names if (edge := str(grid.variables[name].attrs.get("bounds"))) in grid.variables]
+    held = variables(raw)
+    for name in (*names, *edges):
+        variable = grid.variables[name]
+        corners = {dim: f"{dim}_of_{name}" for dim in axes.text_dims(variable) if dim not in own and dim in raw.sizes}
+        held[name] = variable.copy(deep=False)
+        held[name].dims = tuple({**corners, **places}.get(dim, dim) for dim in axes.text_dims(variable))
+    other = {dim: place for dim, place in places.items() if dim != place}
+    said = ", ".join(f"{dim!r} is {place!r} here, which has its length of {grid.sizes[dim]}" for dim, place in other.items())
+    words = f"the positions {step.longitude!r} and {step.latitude!r} are those of {where}; its dimension {said}"
+    return dataset(held, raw.attrs), [("positions-taken", words)] if other else []
+
+
+def _place_of(raw: xr.Dataset, dimension: str, length: int, own: set[str], where: str) -> str:
+    if dimension in raw.sizes:
+        if raw.sizes[dimension] == length:
+            return dimension
+        raise Unfit(
+            f"{dimension!r} has {length} cells in {where}, and {raw.sizes[dimension]} in the source", "bring the grid of these data"
+        )
+    fits = [str(dim) for dim, size in raw.sizes.items() if size == length and dim not in own and dim not in raw.variables]
+    if len(fits) != 1:
+        found = f"several of the source do: {', '.join(fits)}" if fits else "no dimension of the source does"
+        raise Unfit(
+            f"{dimension!r} of {where} has {length} cells, and {found}",
+            "rename the one that it is, in the source or in the grid file",
+        )
+    return fits[0]
 
 
 def _standing(name: str, variable: xr.Variable) -> xr.Variable:

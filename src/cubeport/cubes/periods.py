@@ -19,6 +19,7 @@ from cubeport.cubes.calendars import (
     day_of,
     days_in_month,
     exists,
+    first_from,
     ordinal,
     parse_stamp,
     stamp_of,
@@ -159,9 +160,9 @@ def start_of(number: int, period_type: str, calendar: CalendarName = "standard")
         case "weekly":
             return Stamp(*day_of(number * 7, calendar))
         case "pentad":
-            return Stamp(number // 72, number // 6 % 12 + 1, number % 6 * 5 + 1)
+            return first_from(number // 72, number // 6 % 12 + 1, number % 6 * 5 + 1, calendar)
         case "dekadal":
-            return Stamp(number // 36, number // 3 % 12 + 1, number % 3 * 10 + 1)
+            return first_from(number // 36, number // 3 % 12 + 1, number % 3 * 10 + 1, calendar)
         case "monthly":
             return Stamp(number // 12, number % 12 + 1, 1)
         case "yearly":

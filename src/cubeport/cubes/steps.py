@@ -54,10 +54,14 @@ class SetTime(_Part):
 
 
 class Positions(_Part):
-    """The variables with the position of each cell."""
+    """The variables with the position of each cell: in the source itself, in another of its groups, or in a grid file."""
 
     longitude: Name
     latitude: Name
+    file: Name | None = None
+    """The name of a grid file among the sources. Its positions are those of every other source, and nothing else of it is taken."""
+    group: str | None = None
+    """The group with these variables, in each source or in *file*."""
 
 
 class _Step(_Part):

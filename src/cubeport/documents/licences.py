@@ -50,7 +50,7 @@ def spdx(text: str) -> str | None:
 
 def doubt(license: str | None, url: str | None) -> str | None:
     """Return a warning about a licence that no program can recognise, or ``None``."""
-    if license is None or spdx(license) is not None or (license == "other" and url is not None):
+    if license is None or license == UNSTATED or spdx(license) is not None or (license == "other" and url is not None):
         return None
     words = f"The licence {license[:_NAME]!r} is not an SPDX identifier such as CC-BY-4.0, so STAC says 'other'."
     return words if url is not None else f"{words} license_url (--license-url) gives the address of its text."

@@ -13,8 +13,8 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ from cubeport.adapters.gate.functions import imported
 from cubeport.adapters.gate.objects import InFolder, InMemory, put
 from cubeport.adapters.gate.parent import is_shared, merge, parent_of, shared
 from cubeport.adapters.sandbox import child, wire
+from cubeport.adapters.sources.contents import Group
 from cubeport.adapters.sources.formats import format_of, scan, stored
 from cubeport.adapters.sources.identity import identity
 from cubeport.adapters.sources.reading import AXIS_BYTES, OpenedSource, decoding, load_labels, native
@@ -36,11 +37,13 @@ from cubeport.adapters.sources.series import Part, Parts, in_memory, join, label
 from cubeport.adapters.sources.stored import Stored
 from cubeport.cubes import checks, keys, layout
 from cubeport.cubes import cutout as window
-from cubeport.cubes.axes import find, kind_of, roles_of, text_dims
+from cubeport.cubes.axes import find, is_latitude, is_longitude, kind_of, roles_of, text_dims
 from cubeport.cubes.companions import companions
 from cubeport.cubes.mending import counted_in_days, mend
-from cubeport.cubes.normalise import dropped, dropped_by, normalise, tolerance
+from cubeport.cubes.normalise import Unfit, dropped, dropped_by, from_elsewhere, normalise, placed, tolerance
 from cubeport.cubes.raw import dataset
+from cubeport.cubes.repairs import repairable
+from cubeport.cubes.steps import Positions
 from cubeport.cubes.transforms import transform, unknown_starts
 from cubeport.cubes.update import StepsChange
 from cubeport.cubes.workload import Block, Box, Made
@@ -80,13 +83,19 @@ def write(request: Mapping[str, Any], context: child.Context) -> dict[str, Any]:
         boxes = request.get("boxes")
         hashed = context.sources if storage == "copy" and boxes is None else ()
         identities = [pool.submit(identity, each.name, each.fd) for each in hashed]
-        found = prepare(request, open_all(request, context, stack, origins.note))
+        try:
+            found = prepare(request, open_all(request, context, stack, origins.note))
+        except checks.NoCoordinates as refusal:
+            raise _with_positions(refusal, request, context) from None
         whole, raw, warnings = found.whole, found.raw, found.warnings
         pointing = _Pointing(storage, origins, context, (request["group"] or "").strip("/"), request["chunks"])
 
         def look() -> None:
             # What is pointed at is not decoded by HDF5 but for a sample, and by the second child exactly as it will be read.
+            elsewhere = from_elsewhere(request.get("normalise", ()))
             for each in context.sources:
+                if elsewhere is not None and each.name == elsewhere.file:
+                    continue  # of a grid file only the positions are read, which were looked at before
                 skipped = found.left_out | pointing.names
                 format_of(each).verify(each, context.limits, pool, group=(request["group"] or "").strip("/"), left_out=skipped)
 
@@ -207,16 +216,76 @@ def open_all(
     *note* is called with the number of each source and its dataset as it is stored.
     """
     wanted, steps = request["variables"], request.get("normalise", ())
+    elsewhere = from_elsewhere(steps)
+    grid = None if elsewhere is None or elsewhere.file is None else _grid_file(elsewhere, context, stack)
     # If not all files of a long series can stay open, they are opened again for each variable.
     kept = _open_files(len(context.sources))
     stack.enter_context(xr.set_options(file_cache_maxsize=kept))  # type: ignore[no-untyped-call]  # xarray has no types here
     opened = []
     for done, each in enumerate(context.sources):
         context.progress("checking", done, len(context.sources))
-        opened.append(_open(each, context, request["group"], () if steps else wanted or (), steps, partial(note, done)))
-        stack.callback(opened[-1].close)
+        if grid is not None and each.name == grid.name:
+            continue
+        source = _stored(each, context, request["group"], () if steps else wanted or ())
+        stack.callback(source.close)
+        note(done, source.raw)
+        if elsewhere is not None:
+            source = _placed(source, elsewhere, grid or _positions_of(elsewhere, each, context, stack))
+        opened.append(_repaired(source, steps))
         load_labels(opened[-1])
     return opened
+
+
+def _grid_file(step: Positions, context: child.Context, stack: contextlib.ExitStack) -> OpenedSource:
+    """Return the grid file of *step*, which is one of the sources."""
+    found = next((each for each in context.sources if each.name == step.file), None)
+    if found is None or all(each.name == step.file for each in context.sources):
+        what = f"{step.file!r} is not among the sources" if found is None else "there are no sources besides the grid file"
+        raise Unfit(what, f"give {step.file} and the files with the data together").refusal("normalise (positions)")
+    return _positions_of(step, found, context, stack)
+
+
+def _positions_of(step: Positions, source: child.Input, context: child.Context, stack: contextlib.ExitStack) -> OpenedSource:
+    """Return the group of a source that has the positions, after a look at their chunks: nothing else of it is read."""
+    group = (step.group or "").strip("/")
+    names = {step.longitude, step.latitude}
+    found = _stored(source, context, group or None, sorted(names))
+    stack.callback(found.close)
+    names |= {str(found.raw.variables[name].attrs.get("bounds")) for name in names & found.raw.variables.keys()}
+    with ThreadPoolExecutor(max_workers=THREADS) as pool:
+        format_of(source).verify(source, context.limits, pool, group=group, left_out=set(found.raw.variables) - names)
+    return found
+
+
+def _with_positions(refusal: SourceRejected, request: Mapping[str, Any], context: child.Context) -> SourceRejected:
+    """Return the refusal of data without coordinates, with the step that takes them from another group if one has them."""
+    own = (request["group"] or "").strip("/")
+    if not own or from_elsewhere(request.get("normalise", ())) is not None:
+        return refusal
+    source = context.sources[0]
+    for group in format_of(source).contents(source.path):
+        longitude, latitude = (_named(group, test) for test in (is_longitude, is_latitude))
+        if group.path != own and len(longitude) == len(latitude) == 1:
+            step = {"positions": {"longitude": longitude[0], "latitude": latitude[0], "group": group.path}}
+            return repairable(refusal.message, reason=refusal.reason, repair=step)
+    return refusal
+
+
+def _named(group: Group, test: Callable[[str, Any], bool]) -> list[str]:
+    """Return the variables with numbers that pass a *test* of their name and attributes."""
+    numbers = {name: each for name, each in group.variables.items() if each["dtype"] != "string"}
+    described = {name: SimpleNamespace(dtype=np.dtype(each["dtype"]), attrs=each["attributes"]) for name, each in numbers.items()}
+    return [name for name, each in described.items() if test(name, each)]
+
+
+def _placed(source: OpenedSource, step: Positions, grid: OpenedSource) -> OpenedSource:
+    """Return *source* with the positions of *grid*."""
+    where = grid.name if step.group is None else f"the group {step.group!r}" + (f" of {grid.name}" if step.file else "")
+    try:
+        raw, warnings = placed(source.raw, step, grid.raw, where)
+    except Unfit as error:
+        raise error.refusal("normalise (positions)") from None
+    return replace(source, raw=raw, warnings=(*source.warnings, *warnings))
 
 
 def prepare(request: Mapping[str, Any], opened: Sequence[OpenedSource]) -> Prepared:
@@ -315,20 +384,11 @@ def _open_files(sources: int) -> int:
     return max(16, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - sources - 64)
 
 
-def _open(
-    source: child.Input,
-    context: child.Context,
-    group: str | None,
-    wanted: Sequence[str],
-    steps: Sequence[Mapping[str, Any]],
-    note: Callable[[xr.Dataset], None],
-) -> OpenedSource:
-    """Scan the source, open it by the format of its content, and return it mended and normalised by *steps*."""
-    opened = _stored(source, context, group, wanted)
-    note(opened.raw)
-    raw, mended = mend(opened.raw)
+def _repaired(source: OpenedSource, steps: Sequence[Mapping[str, Any]]) -> OpenedSource:
+    """Return *source* mended and normalised by *steps*."""
+    raw, mended = mend(source.raw)
     raw, dated = counted_in_days(normalise(raw, steps, file=source.name))
-    return replace(opened, raw=raw, warnings=(*opened.warnings, *mended, *dated))
+    return replace(source, raw=raw, warnings=(*source.warnings, *mended, *dated))
 
 
 def _stored(source: child.Input, context: child.Context, group: str | None, wanted: Sequence[str]) -> OpenedSource:

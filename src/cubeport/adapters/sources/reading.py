@@ -267,7 +267,7 @@ def opened(
     with contextlib.ExitStack() as refused:
         refused.callback(raw.close)
         source = prepare(name, raw, wanted, skipped)
-        if all(variable.dims == (label,) for label, variable in source.raw.variables.items()):
+        if not wanted and all(variable.dims == (label,) for label, variable in source.raw.variables.items()):
             raise _no_fields(name, groups(), [words for kind, words in source.warnings if kind == "variable-skipped"])
         others = groups() if group is None else []
         refused.pop_all()
