@@ -31,3 +31,23 @@ def test_every_example_that_reads_values_works_as_it_stands(families: Server) ->
     assert {f"/ogcapi/collections/{{collection_id}}/{each}" for each in ("trajectory", "corridor", "radius", "map")} <= tried
     assert "/ogcapi/processes/{process_id}" in tried
     assert len(tried) > 30
+
+
+def test_a_document_that_can_be_a_page_says_so(families: Server) -> None:
+    pages = 0
+    for path, operations in families.json("/openapi.json")["paths"].items():
+        parameters = {each["name"]: each for each in operations.get("get", {}).get("parameters", ())}
+        forms = str(parameters.get("f", {}).get("schema"))
+        needed = [name for name, each in parameters.items() if each["in"] == "path"]
+        if path.endswith("/plot"):
+            continue  # it needs a place
+        if "'html'" not in forms or {"location_id", "job_id", "zone_set_id"} & set(needed):
+            continue
+        address = re.sub(r"\{(\w+)\}", lambda found, of=parameters: str(of[found[1]]["example"]), path)
+        query = {name: each["example"] for name, each in parameters.items() if each["in"] == "query" and "example" in each}
+        answer = families.get(address, **{**query, "f": "html"})
+        assert answer.status_code == 200, (path, answer.text)
+        assert answer.headers["content-type"].startswith("text/html"), path
+        assert "text/html" in operations["get"]["responses"]["200"]["content"], path
+        pages += 1
+    assert pages > 10

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
-from typing import Any
+from typing import Any, get_args
 
 from fastapi import FastAPI
 from pydantic import BaseModel
@@ -104,7 +104,8 @@ def described(
     if raw_body is not None:
         extra["requestBody"] = {"required": True, "content": {raw_body: {"schema": {"type": "string", "format": "binary"}}}}
     answer = {"schema": {"$ref": f"#/components/schemas/{_name(schema)}"}} if schema is not None else {}
-    content = {media_type: answer if "json" in media_type else {} for media_type in media_types}
+    types = [*media_types, *(["text/html"] if query is not None and _has_page(query) else [])]
+    content = {media_type: answer if "json" in media_type else {} for media_type in types}
     responses: dict[str, Any] = {
         str(status): {"description": text, "content": content} for status, text in (success or {200: "As asked"}).items()
     }
@@ -114,6 +115,12 @@ def described(
     responses |= {str(status): {"description": _STATUSES[status], "content": problem} for status in sorted(statuses)}
     extra["responses"] = responses
     return {"openapi_extra": extra, "response_class": Response}
+
+
+def _has_page(query: type[BaseModel]) -> bool:
+    """Return whether ``f`` can be ``html``."""
+    form = query.model_fields.get("f")
+    return form is not None and any("html" in get_args(each) for each in get_args(form.annotation))
 
 
 _PROBLEM = {
