@@ -78,6 +78,38 @@ def test_lock_fills_in_what_is_known_without_fetching(tmp_path: Path, place: Pla
     assert place.service.lock_sources(file) == {}
 
 
+def test_lock_takes_no_checksum_of_another_file(tmp_path: Path, place: Place) -> None:
+    place.provider.put("ice.nc", netcdf(tmp_path, 0))
+    place.provider.put("old/ice.nc", netcdf(tmp_path, 0))
+    place.provider.put("more.nc", netcdf(tmp_path, 1))
+    file = tmp_path / "sources.toml"
+    file.write_text(text := LIST.format(name=place.id, url=place.provider.url))
+    assert place.take("old/ice.nc").status == "completed"
+    assert place.service.lock_sources(file) == {}, "the file of that name at another address is another file"
+    assert place.take("ice.nc", mode="replace").status == "completed"
+    assert place.take("more.nc", mode="update").status == "completed"
+    assert place.service.lock_sources(file) == {}, "the newest version was made of what was added"
+    assert file.read_text() == text
+
+
+def test_entries_that_make_one_dataset_are_refused_together(tmp_path: Path, place: Place) -> None:
+    place.provider.put("a.nc", netcdf(tmp_path, 0))
+    place.provider.put("b.nc", netcdf(tmp_path, 1))
+    entry = '[{name}]\nuri = "{url}/{name}.nc"\n[{name}._CUBEPORT]\ndataset_id = "{id}"\n'
+    file = tmp_path / "sources.toml"
+    text = "[_META]\nschema = 1\n" + "".join(entry.format(name=name, url=place.provider.url, id=place.id) for name in "ab")
+    file.write_text(text)
+    for dry_run in (True, False):
+        found = place.service.apply(file, dry_run=dry_run)
+        assert [each.outcome for each in found] == ["failed", "failed"]
+        assert all("'a', 'b' make the same dataset" in each.detail for each in found)
+    assert place.provider.requests() == [], "nothing is fetched"
+    # The next step of the refusal.
+    file.write_text(text + 'mode = "update"\n')
+    assert [each.outcome for each in place.service.apply(file)] == ["created", "created"]
+    assert place.held() == {0: 0.0, 1: 1.0}
+
+
 def test_one_entry_that_fails_does_not_keep_the_others(tmp_path: Path, place: Place) -> None:
     place.provider.put("good.nc", netcdf(tmp_path, 0))
     file = tmp_path / "sources.toml"

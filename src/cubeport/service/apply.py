@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from pydantic import ValidationError
 
 from cubeport.catalog.forms.datamanifest import Entry
 from cubeport.catalog.forms.names import of_name
 from cubeport.catalog.models import invalid
-from cubeport.errors import CubeportError
+from cubeport.errors import CubeportError, InvalidRequest
 from cubeport.service.ingestions import Ingestion, IngestionRequest
 from cubeport.service.state import VersionState
 
@@ -49,6 +51,39 @@ def request_of(entry: Entry) -> IngestionRequest | None:
         return IngestionRequest.model_validate({"dataset_id": dataset_id, "source": source, "template": template, **own})
     except ValidationError as exc:
         raise invalid(f"entry {entry.name!r}", exc) from None
+
+
+def shared(entries: Sequence[Entry]) -> dict[str, InvalidRequest]:
+    """Return the refusals, by entry, of those that would make the same dataset. One makes it, and others can add to it."""
+    makers: dict[str, list[str]] = {}
+    for entry in entries:
+        with suppress(CubeportError):  # an entry that is not valid makes nothing
+            request = request_of(entry)
+            if request is not None and request.mode != "update":
+                makers.setdefault(request.dataset_id, []).append(entry.name)
+    return {
+        name: InvalidRequest(
+            f"The entries {', '.join(map(repr, names))} make the same dataset, {dataset_id!r}.",
+            next_step=f'give each its own dataset_id in its table [{name}._CUBEPORT], or add to one with mode = "update" there',
+        )
+        for dataset_id, names in makers.items()
+        if len(names) > 1
+        for name in names
+    }
+
+
+def known(entry: Entry, version: VersionState, address: str | None) -> str | None:
+    """Return the sha256 of the file of an entry if the version was made of that file alone, else ``None``.
+
+    Parameters
+    ----------
+    address
+        The address that the version was made from, if its ingestion is still listed. Otherwise the name of the file must do.
+    """
+    if entry.uri is None or (address is not None and address != entry.uri):
+        return None
+    name = unquote(urlsplit(entry.uri).path).rpartition("/")[2]
+    return checksum(version) if [each["name"] for each in version.sources] == [name] else None
 
 
 def checksum(version: VersionState) -> str | None:

@@ -671,9 +671,12 @@ class Service:
         if not dry_run:
             self._writable()
         found: list[Applied] = []
+        twice = apply.shared(entries)
         for entry in entries:
             try:
                 request = apply.request_of(entry)
+                if entry.name in twice:
+                    raise twice[entry.name]
                 if request is None:
                     found.append(Applied(entry.name, None, "skipped", "it has no uri: its own project makes it"))
                 elif dry_run:
@@ -693,7 +696,7 @@ class Service:
         return apply.outcome_of(entry, done, self._ingester.head(dataset) if dataset is not None else None)
 
     def lock_sources(self, path: str | Path) -> dict[str, str]:
-        """Add missing checksums to a list of sources from ingested data, without fetching. Return them."""
+        """Add missing checksums to a list of sources, of what was made from their files, without fetching. Return them."""
         file = Path(path)
         text = file.read_text("utf-8")
         found: dict[str, str] = {}
@@ -701,11 +704,19 @@ class Service:
             request = apply.request_of(entry)
             dataset = self._datasets.find(request.dataset_id) if request is not None and entry.sha256 is None else None
             head = self._ingester.head(dataset) if dataset is not None else None
-            if head is not None and (known := apply.checksum(head)) is not None:
+            if head is not None and (known := apply.known(entry, head, self._address_of(head))) is not None:
                 found[entry.name] = known
         if found:
             replace_file(file, datamanifest.fill(text, found).encode())
         return found
+
+    def _address_of(self, version: VersionState) -> str | None:
+        """Return the address that a version was made from, if its ingestion is still listed and names one."""
+        try:
+            job = self._jobs.get(version.ingestion_id)
+        except NotFound:
+            return None
+        return job.request.source.template if isinstance(job, Ingestion) and job.request.source is not None else None
 
     # --- derived datasets ---
 
