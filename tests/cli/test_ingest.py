@@ -72,6 +72,16 @@ class TestOneOrEach:
         assert "The id is air-temp-2020, from the name of the file" in said.err
         assert published(shell) == {"air-temp-2020": 1}
 
+    def test_letters_of_other_languages_become_those_that_an_id_may_have(self, shell: Shell, inbox: Path) -> None:
+        shell.ok("ingest", write(inbox / "Größe Île Østerbro.nc"))
+        assert published(shell) == {"grosse-ile-osterbro": 1}
+
+    def test_the_url_of_a_local_file_is_its_path(self, shell: Shell, inbox: Path) -> None:
+        shell.ok("ingest", write(inbox / "Air Temp.nc").as_uri(), "--id", "a")
+        later = write(inbox / "b c.nc", month=2)
+        shell.ok("update", "a", f"file://localhost{later.as_uri().removeprefix('file://')}")
+        assert published(shell) == {"a": 2}
+
     def test_an_id_that_no_address_may_have_is_refused_with_one_that_works(self, shell: Shell, inbox: Path) -> None:
         file = str(min(inbox.glob("*.nc")))
         said = shell("ingest", file, "--id", "My Data (2020)")
@@ -201,7 +211,7 @@ class TestTemplates:
         (["a.nc", "b.nc"], "folder"),
         (["2001.nc", "2002.nc"], "folder"),
         (["x.nc"], "x"),
-        (["Größe (m).nc"], "gr-e-m"),
+        (["Größe (m).nc"], "grosse-m"),
     ],
 )
 def test_the_id_of_a_series_is_what_the_names_share(names: list[str], made: str) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any, Self
+from urllib.parse import unquote, urlsplit
 
 import typer
 
@@ -150,6 +151,7 @@ def ingest(
             fields[name] = [*fields.get(name, []), *(_step(text, flag) for text in steps)]
     if fields:
         request["template"] = fields
+    sources = [_local(each) for each in sources]
     if _is_template(sources, of_files=id is not None or series or each):
         only_files = {
             "--template": template, "--group": group, "--attrs": attrs, "--append-dim": append_dim,
@@ -251,6 +253,7 @@ def update(
             fields[name] = [_step(text, flag) for text in steps or ()]
     if fields:
         request["template"] = fields
+    files = [_local(each) for each in files]
     if (address := _address(files, None)) is not None:
         request["source"] = _block(address, None, group, {})
         return _report(session, _one(session, request, {"append_dim": append_dim}))
@@ -258,6 +261,12 @@ def update(
     _tell_skipped(session, found)
     said = {"files": [str(path.absolute()) for path in found.sources], "append_dim": append_dim, "group": group}
     return _report(session, _one(session, request, said))
+
+
+def _local(source: str) -> str:
+    """Return the path of a ``file:`` URL of this machine (RFC 8089), as browsers and file managers copy it; all else unchanged."""
+    parts = urlsplit(source)
+    return unquote(parts.path) if parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path else source
 
 
 def _address(sources: Sequence[str], asset: str | None) -> str | None:

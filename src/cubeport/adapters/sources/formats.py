@@ -20,7 +20,7 @@ from cubeport.adapters.sandbox.child import Context, Input
 from cubeport.adapters.sandbox.limits import SourceLimits
 from cubeport.adapters.sources.contents import Group
 from cubeport.adapters.sources.reading import OpenedSource
-from cubeport.adapters.sources.scanned import Scanned, rejected, unreadable
+from cubeport.adapters.sources.scanned import Scanned, rejected
 from cubeport.adapters.sources.stored import Stored
 from cubeport.errors import ExtraMissing
 
@@ -158,4 +158,5 @@ def _refusal(name: str, head: bytes) -> Exception:
         return rejected(
             name, "is a web page or XML, not data; servers answer so when something went wrong", "unreadable", "fetch it again"
         )
-    return unreadable(name, "is neither NetCDF, HDF5, GRIB nor a Zarr folder")
+    step = "bring data in one of these formats; cubeport add catalogues files of any kind"
+    return rejected(name, "is neither NetCDF, HDF5, GRIB nor a Zarr folder", "unreadable", step)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from cubeport.catalog.artifacts.naming import split_suffix
+from cubeport.catalog.forms.names import latin
 from cubeport.errors import InvalidTemplate, PathEscapes
 
 DIRECTORY = "{year_added}/{original_stem}"
@@ -138,9 +139,4 @@ def segment(text: str, template: str | None = None) -> str:
 
 def slug(text: str | None) -> str:
     """Return *text* as lower-case ASCII words joined by ``-``. Diacritics are removed; other characters separate words."""
-    plain = "".join(c for c in unicodedata.normalize("NFKD", (text or "").casefold()) if not unicodedata.combining(c))
-    return "-".join(re.findall(r"[a-z0-9]+", plain.translate(_LETTERS)))
-
-
-_LETTERS = str.maketrans({"æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i", "ħ": "h"})
-"""Letters that Unicode does not decompose to a base letter and a mark. Case folding changes ß to ss."""
+    return "-".join(re.findall(r"[a-z0-9]+", latin(text or "")))

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 
 _LONGEST = 64
+_LETTERS = str.maketrans({"æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i", "ħ": "h"})
+"""Letters that Unicode does not decompose to a base letter and a mark. Case folding changes ß to ss."""
+
+
+def latin(text: str) -> str:
+    """Return *text* in lower case and without diacritics."""
+    return "".join(c for c in unicodedata.normalize("NFKD", text.casefold()) if not unicodedata.combining(c)).translate(_LETTERS)
 
 
 def of_name(text: str) -> str | None:
-    """Return the id for *text*, or ``None`` if nothing remains. It is lower case, with other characters than a-z, 0-9, _ and - as
-    -.
+    """Return the id for *text*, or ``None`` if nothing remains. It is lower case and without diacritics, with other characters than
+    a-z, 0-9, _ and - as -.
     """
-    cleaned = re.sub(r"-{2,}", "-", re.sub(r"[^a-z0-9_-]", "-", text.lower())).strip("-_")
+    cleaned = re.sub(r"-{2,}", "-", re.sub(r"[^a-z0-9_-]", "-", latin(text))).strip("-_")
     return cleaned[:_LONGEST].rstrip("-_") or None
