@@ -139,8 +139,20 @@ def _flipped(body: bytes) -> bytes:
 
 
 def _every(count: int, what: Fault) -> Fault:
-    """Do it to one of *count* requests, and forward the others."""
-    return lambda request: what(request) if request.number % count == count - 1 else request.forward()
+    """Do it to one of *count* requests, and forward the others; but never twice in a row to the same request, which would then have
+    been sent in vain as often as chance wants.
+    """
+    hit: set[tuple[str, ...]] = set()
+
+    def fault(request: Request) -> Answer:
+        said = request.method, request.path, *(value for name, value in request.headers.items() if name.lower() == "range")
+        if request.number % count == count - 1 and said not in hit:
+            hit.add(said)
+            return what(request)
+        hit.discard(said)
+        return request.forward()
+
+    return fault
 
 
 def _kill_before(_: Request) -> Answer:

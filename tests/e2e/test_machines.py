@@ -81,6 +81,8 @@ class Seen:
     failed: list[str] = field(default_factory=list)
     torn: list[str] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
+    asked: list[tuple[float, str]] = field(default_factory=list)
+    """Of each answer, when it was asked for, and its path."""
     commits: int = 0
     shown: int = 0
     """How often a machine showed a commit at the next request."""
@@ -88,6 +90,14 @@ class Seen:
     """How often a machine was killed, or drained."""
     restarts: list[float] = field(default_factory=list)
     """How long each took until it answered again, in seconds."""
+    back: list[float] = field(default_factory=list)
+    """When each answered again."""
+
+    def longest(self, count: int = 8) -> str:
+        """Return the longest answers: how long, how long after a machine was back, and what was asked."""
+        slow = sorted(zip(self.seconds, self.asked, strict=True), reverse=True)[:count]
+        since = [min((at - each for each in self.back if each <= at), default=float("inf")) for _, (at, _) in slow]
+        return "; ".join(f"{s:.2f} s, {ago:.1f} s after, {path}" for (s, (_, path)), ago in zip(slow, since, strict=True))
 
 
 @dataclass
@@ -279,6 +289,7 @@ def read(it: Pair, seen: Seen, stop: threading.Event) -> None:
                 return None
             seen.answers += 1
             seen.seconds.append(time.monotonic() - began)
+            seen.asked.append((began, path))
             stop.wait(PAUSE)
             if answer.status_code != 200:
                 seen.failed.append(f"{path}: {answer.status_code} {answer.text[:300]}")
@@ -329,6 +340,7 @@ def trial(it: Pair, seconds: float, *, drain: bool = False) -> Seen:
             machine.wait()  # the other is the only one until then
             seen.stops += 1
             seen.restarts.append(time.monotonic() - began)
+            seen.back.append(time.monotonic())
             with lock:
                 alive[victim] = True
             due = max(due + every, time.monotonic() + 3)  # nginx asks again one that failed after fail_timeout, 2 s
@@ -378,7 +390,7 @@ def test_two_machines_behind_nginx_answer_everything_while_they_are_killed(
         f"{np.median(seen.restarts):.1f} s (longest {max(seen.restarts):.1f}); {seen.commits} commits, seen at the next request "
         f"{seen.shown} times; p50 {half:.3f} s, p99 {most:.3f} s {seen.failed[:3]}"
     )
-    print(said)
+    print(said, seen.longest(), sep="\n")
     assert seen.torn == [], said
     assert seen.failed == [], said
     assert seen.stops >= max(1, 0.8 * seconds // EVERY), said

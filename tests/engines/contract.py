@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,8 @@ class Engine:
     references: dict[str, str] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)
     """What the catalog has of each version."""
+    afterwards: dict[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    """What is to do after the commit of each version."""
 
     def lose(self, version: Version, key: str) -> None:
         """Lose an object."""
@@ -112,7 +114,8 @@ def finish(engine: Engine, staging: Staging) -> None:
 def published(engine: Engine, staging: Staging) -> Version:
     manifest = (staging.root / "data" / "manifest.json").read_bytes()
     engine.digests[staging.version_id] = hashlib.sha256(manifest).hexdigest()
-    engine.references[staging.version_id] = engine.writer.publish(staging)
+    reference = engine.references[staging.version_id] = engine.writer.publish(staging)
+    engine.afterwards[staging.version_id] = engine.writer.afterwards(staging, reference)
     engine.writer.clear(staging)
     return staging.dataset_id, staging.version_id
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -32,7 +35,6 @@ from tests.engines.contract import (
 from cubeport.adapters.engines import icechunk, repositories
 from cubeport.adapters.engines.repositories import Bucket, Folder, ObjectPlace, Repositories, Tuning
 from cubeport.adapters.storage.s3 import S3Place
-from cubeport.cubes.write_request import Staging
 from cubeport.errors import Corrupt, StoreUnavailable
 
 NOTHING_INLINE = Tuning(inline_bytes=0)
@@ -128,7 +130,24 @@ class TestIcechunkEngine(EngineContract):
         [info] = [each for each in repository.ancestry(tag=f"v-{version[1]}") if each.id == session.snapshot_id]
         assert json.loads(json.dumps(dict(info.metadata)))["version"] == version[1]
 
-    def test_the_branch_follows_a_commit(self, engine: Engine, tmp_path: Path) -> None:
+    def test_the_branch_follows_from_where_the_version_began_and_never_back(self, engine: Engine, tmp_path: Path) -> None:
+        first = make(engine)
+        second = update(engine, first, {**OBJECTS, "v/c/0/1": b"two"}, only={"v/c/0/1"})
+        store = Repositories(Folder(tmp_path / "bucket"))
+        repository = store.find("sst")
+        assert repository is not None
+        for version in (first, second, first, second):  # late and repeated, as of recovered operations
+            [action] = engine.afterwards[version[1]]
+            icechunk.move_main(lambda: store, action)
+        assert repository.lookup_branch("main") == engine.references[second[1]]
+        third = update(engine, second, {**OBJECTS, "v/c/0/1": b"three"}, only={"v/c/0/1"})
+        engine.lister.drop(*third)
+        [action] = engine.afterwards[third[1]]
+        action["proof"]["before"] = engine.references[first[1]]
+        icechunk.move_main(lambda: store, action)
+        assert repository.lookup_branch("main") == engine.references[second[1]]
+
+    def test_the_branch_follows_a_commit_of_an_older_release(self, engine: Engine, tmp_path: Path) -> None:
         first = make(engine)
         store = Repositories(Folder(tmp_path / "bucket"))
         action = {"path": f"store/sst/{first[1]}", "proof": {}}
@@ -166,7 +185,7 @@ def test_an_update_asks_the_store_for_little_beside_the_chunks(tmp_path: Path, o
 
         def updated(version: Version, content: bytes) -> Version:
             found = update(engine, version, {**OBJECTS, "v/c/0/1": content}, only={"v/c/0/1"})
-            [action] = engine.writer.afterwards(Staging(new_id(), *found, root=tmp_path, new=tmp_path, source=tmp_path), "")
+            [action] = engine.afterwards[found[1]]
             icechunk.move_main(lambda: moving, action)
             return found
 
@@ -175,11 +194,37 @@ def test_an_update_asks_the_store_for_little_beside_the_chunks(tmp_path: Path, o
         version = updated(version, b"later")
         others = [each for each in asked if "/chunks/" not in each]
         assert content(engine, version, "v/c/0/1") == b"later"
-    assert len(others) <= 23, "\n".join(others)
+    assert len(others) <= 21, "\n".join(others)
+    assert urlsplit(others[0]).path.endswith("/repo"), "nothing of the parent is read"
     assert not [each for each in others if "config.yaml" in each or "/refs/" in each], "no repository is opened again"
     repository = moving.find("sst")
     assert repository is not None
     assert repository.lookup_branch("main") == engine.references[version[1]]
+
+
+def test_readers_who_come_at_once_open_a_version_once(tmp_path: Path, object_store: objectstore.ObjectStore) -> None:
+    asked: list[str] = []
+
+    def note(request: badstores.Request) -> badstores.Answer:
+        asked.append(urlsplit(request.path).path.rpartition("/cubes/sst/")[2])
+        return request.forward()
+
+    with badstores.behind(object_store, note) as store:
+        engine = engine_on_s3(tmp_path, store)
+        first = make(engine)
+        assert content(engine, first, "v/c/0/1") == OBJECTS["v/c/0/1"]  # the repository is open from here on
+        version = update(engine, first, {**OBJECTS, "v/c/0/1": b"two"}, only={"v/c/0/1"})
+        asked.clear()
+        together = threading.Barrier(8)
+
+        def read(_: int) -> bytes | None:
+            together.wait()
+            return content(engine, version, "v/c/0/1")
+
+        with ThreadPoolExecutor(8) as threads:
+            assert set(threads.map(read, range(8))) == {b"two"}
+    assert asked.count("repo") == 1
+    assert len([each for each in asked if each.startswith("snapshots/")]) == 1
 
 
 def look_up(folder: Path) -> None:

@@ -18,7 +18,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -51,6 +53,16 @@ _SAMPLE = 100
 """Of the chunks that a version adds, one of so many is read back before it is published; and at least :data:`_LEAST`."""
 _LEAST = 8
 
+_PARENTS = 16
+"""How many published versions a writer keeps open. Each has connections of its own."""
+
+_OBJECTS_BYTES = 8 << 20
+"""How many bytes of small objects a writer keeps."""
+_SMALL = 128 << 10
+
+_OPENED_AT_ONCE = 64
+"""How many versions can be opened at the same time, at most."""
+
 _TREES = ((CUBE, MANIFEST), (OVERVIEWS, OVERVIEWS_MANIFEST))
 
 
@@ -79,8 +91,12 @@ class Writer(StagingArea):
     store: Repositories = field(kw_only=True)
     references: Callable[[str], str] = field(kw_only=True)
     digests: Callable[[str], str] = field(kw_only=True)
-    _made: dict[str, tuple[str, icechunk.Repository]] = field(default_factory=dict, init=False)
-    """The snapshot of each operation that is between :meth:`sync` and its end, and the repository in which it was compared."""
+    _made: dict[str, _Made] = field(default_factory=dict, init=False)
+    """What each operation has made that is between :meth:`sync` and its end."""
+    _parents: Bounded[str, _Held] = field(default_factory=lambda: Bounded(_PARENTS), init=False)
+    """The versions that were published last, open: the next update of a dataset begins from one of them."""
+    _objects: Bounded[str, bytes] = field(default_factory=lambda: Bounded(_OBJECTS_BYTES), init=False)
+    """Small objects of parents by their sha256. Each update of a dataset reads the same coordinates."""
 
     @classmethod
     def at(cls, place: Place) -> Writer:
@@ -103,7 +119,9 @@ class Writer(StagingArea):
         ]
         base, bring = None, None
         if parent is not None:
-            reader = Reader(self.store, self.references, self.digests, entries=0)
+            reader = Reader(self.store, self.references, self.digests, entries=0, objects=self._objects)
+            if (held := self._parents.get(parent)) is not None:
+                reader.keep(parent, held)
             base, bring = reader.local(dataset_id, checked_id(parent), root / "base")
         new, source = root / "new", root / "source"
         return (
@@ -165,8 +183,9 @@ class Writer(StagingArea):
         snapshot = self._flush(repository, session, staging)
         # In its own caches are the snapshot and the manifests as they were sent, not as the store has them.
         anew = repositories.forgetful(repository)
-        self._check(anew, snapshot, {key: entry for key, (_, entry) in new.items()})
-        self._made[staging.operation_id] = snapshot, anew
+        checked = self._check(anew, snapshot, {key: entry for key, (_, entry) in new.items()})
+        held = _Held.of(checked, documents[_name(MANIFEST)], documents.get(_name(OVERVIEWS_MANIFEST)))
+        self._made[staging.operation_id] = _Made(snapshot, start, anew, held)
 
     @staticmethod
     def _session(repository: icechunk.Repository) -> icechunk.Session:
@@ -203,8 +222,10 @@ class Writer(StagingArea):
                     raise
                 return found
 
-    def _check(self, repository: icechunk.Repository, snapshot: str, entries: Mapping[str, Entry]) -> None:
-        """Compare the size of every new object, and the bytes of all metadata and of a sample of the chunks."""
+    def _check(self, repository: icechunk.Repository, snapshot: str, entries: Mapping[str, Entry]) -> icechunk.Session:
+        """Compare the size of every new object, and the bytes of all metadata and of a sample of the chunks. Return the session
+        that read them.
+        """
         session = repositories.at(repository, snapshot)
         if session is None:
             raise StoreUnavailable("The store does not have the snapshot that was sent.", next_step="try again")
@@ -222,6 +243,7 @@ class Writer(StagingArea):
             raise StoreUnavailable(
                 f"The store does not have {len(wrong)} objects of the version as they were sent.", next_step="try again"
             )
+        return session
 
     def publish(self, staging: Staging) -> str:
         """Give the snapshot the tag of the version, and return its id.
@@ -231,7 +253,8 @@ class Writer(StagingArea):
         TargetExists
             If the version already exists.
         """
-        (snapshot, repository), tag = self._made.pop(staging.operation_id), repositories.tag_of(staging.version_id)
+        made, tag = self._made[staging.operation_id], repositories.tag_of(staging.version_id)
+        snapshot, repository = made.snapshot, made.repository
         with step("pointer"), repositories.errors("publish a version"):
             try:
                 repository.create_tag(tag, snapshot)
@@ -245,16 +268,29 @@ class Writer(StagingArea):
                     repositories.tag_again(repository, staging.version_id, snapshot)
                 elif there != snapshot:
                     raise TargetExists("this version is already in the store", version_id=staging.version_id) from error
+        self._parents.put(staging.version_id, made.held)
         return snapshot
 
     def afterwards(self, staging: Staging, reference: str) -> Sequence[Mapping[str, Any]]:
-        """Return the action that points ``main`` to the version."""
-        return [{"action": "point_main", "path": _place(staging.dataset_id, staging.version_id), "proof": {"snapshot": reference}}]
+        """Return the action that points ``main`` from where the version began to the version."""
+        proof = {"snapshot": reference, "before": self._made[staging.operation_id].start}
+        return [{"action": "point_main", "path": _place(staging.dataset_id, staging.version_id), "proof": proof}]
 
     def clear(self, staging: Staging) -> None:
         """Remove ``staging/<op>``. Idempotent."""
         self._made.pop(staging.operation_id, None)
         super().clear(staging)
+
+
+class _Made(NamedTuple):
+    """A version that was stored and compared, and is not committed yet."""
+
+    snapshot: str
+    start: str
+    """The snapshot that it began from, and which ``main`` names until the commit."""
+    repository: icechunk.Repository
+    """That in which it was compared."""
+    held: _Held
 
 
 class _Held(NamedTuple):
@@ -266,6 +302,13 @@ class _Held(NamedTuple):
     manifest: bytes
     root: bytes
     """The consolidated metadata of the cube, which every reader needs first."""
+
+    @classmethod
+    def of(cls, session: icechunk.Session, manifest: bytes, coarser: bytes | None, root: bytes | None = None) -> _Held:
+        """Return it with a manifest that was compared with its digest, and with the manifest of the overviews."""
+        trees = {} if coarser is None else {OVERVIEWS: parse(coarser)}
+        root = repositories.get(session, keys.METADATA) if root is None else root
+        return cls(session, {CUBE: trusted(manifest), **trees}, manifest, root or b"")
 
 
 class Reader:
@@ -279,6 +322,8 @@ class Reader:
         Returns the sha256 of the manifest of a version, with which it is compared when it is opened.
     entries
         How many manifest entries to cache. A version never changes.
+    objects
+        Where small objects are kept, by their sha256; ``None`` keeps none.
     """
 
     def __init__(
@@ -288,12 +333,15 @@ class Reader:
         digests: Callable[[str], str],
         *,
         entries: int = 500_000,
+        objects: Bounded[str, bytes] | None = None,
     ) -> None:
         self._store = store
         self._references = references
         self._digests = digests
         self._most = entries
         self._open: Bounded[str, _Held] = Bounded(max(1, entries))
+        self._objects = Bounded[str, bytes](0) if objects is None else objects
+        self._turns = tuple(threading.Lock() for _ in range(_OPENED_AT_ONCE))
 
     @classmethod
     def at(cls, place: Place) -> Reader:
@@ -360,14 +408,15 @@ class Reader:
         entry = held.trees.get(tree, {}).get(key)
         if entry is None:
             return None
-        if tree == CUBE and key == keys.METADATA:
-            content: bytes | None = held.root
-        else:
+        content = held.root if tree == CUBE and key == keys.METADATA else self._objects.get(entry.sha256)
+        if content is None:
             try:
                 content = repositories.get(held.session, _key(tree, key))
             except Corrupt:
                 content = None
         data = self._checked(content, entry, key, dataset_id, version_id)
+        if len(data) <= _SMALL:
+            self._objects.put(entry.sha256, data, len(data))
         return StoredObject(file=io.BytesIO(data), size=entry.size, digest=entry.sha256)
 
     def _checked(self, content: bytes | None, entry: Entry, key: str, dataset_id: str, version_id: str) -> bytes:
@@ -381,14 +430,23 @@ class Reader:
             raise _corrupt(f"{key!r} has a different size than was written", dataset_id, version_id)
         raise _corrupt(f"{key!r} has different bytes than were written", dataset_id, version_id)
 
+    def keep(self, version_id: str, held: _Held) -> None:
+        """Keep a version that is open."""
+        weight = sum(map(len, held.trees.values()))
+        self._open.put(version_id, held, min(weight, max(1, self._most)))
+
     def _held(self, dataset_id: str, version_id: str) -> _Held:
         """Return what is kept in memory of the version."""
         held = self._open.get(checked_id(version_id))
-        if held is None:
-            held = self._opened(dataset_id, version_id)
-            weight = sum(map(len, held.trees.values()))
-            self._open.put(version_id, held, min(weight, max(1, self._most)))
-        return held
+        if held is not None:
+            return held
+        # All readers come at once to a version that was committed a moment ago. One opens it, and the others wait for that.
+        with self._turns[hash(version_id) % len(self._turns)]:
+            held = self._open.get(version_id)
+            if held is None:
+                held = self._opened(dataset_id, version_id)
+                self.keep(version_id, held)
+            return held
 
     def _opened(self, dataset_id: str, version_id: str) -> _Held:
         repository = self._store.find(dataset_id)
@@ -397,10 +455,11 @@ class Reader:
         session = repositories.at(repository, self._references(version_id))
         if session is None:
             raise _corrupt("its snapshot is missing", dataset_id, version_id)
+        names = [_name(listed) for _, listed in _TREES]
         try:
-            manifest, coarser = (_document(session, _name(listed)) for _, listed in _TREES)
-            trees = {} if coarser is None else {OVERVIEWS: parse(coarser)}
-            root = repositories.get(session, keys.METADATA)
+            with repositories.errors("open a version"):
+                read = (*(_fetched(session, name) for name in names), repositories.fetch(session, keys.METADATA))
+                manifest, coarser, root = repositories.run(repositories.together(*read))
         except ValueError as error:
             raise _corrupt("its manifest cannot be read", dataset_id, version_id) from error
         except Corrupt as error:
@@ -410,7 +469,10 @@ class Reader:
         # One that was damaged may not list an object that there is, and readers take an absent chunk for fill values.
         if hashlib.sha256(manifest).hexdigest() != self._digests(version_id):
             raise _corrupt("its manifest has different bytes than were written", dataset_id, version_id)
-        return _Held(session, {CUBE: trusted(manifest), **trees}, manifest, root or b"")
+        try:
+            return _Held.of(session, manifest, coarser, root or b"")
+        except ValueError as error:
+            raise _corrupt("the manifest of its overviews cannot be read", dataset_id, version_id) from error
 
 
 class Lister:
@@ -585,6 +647,11 @@ def move_main(store: Callable[[], Repositories], action: Mapping[str, Any]) -> N
     """Point ``main`` to a committed version, unless its tag is gone or a later version has moved it already."""
     dataset_id, version_id = _parts(str(action["path"]))
     repository = store().writing(dataset_id)
+    proof = action["proof"]
+    if repository is not None and "before" in proof:  # it is not in journals of older releases
+        with suppress(DatasetBusy, icechunk.NotFoundError), step("pointer"):
+            repositories.point_main(repository, proof["snapshot"], there=proof["before"])
+            return
     history = [] if repository is None else repositories.history_of(repository, version_id)
     if repository is None or not history:
         return
@@ -678,22 +745,22 @@ def _put_document(session: icechunk.Session, name: str, content: bytes) -> None:
 
 def _document(session: icechunk.Session, name: str) -> bytes | None:
     """Return a document, or ``None`` if the snapshot has none. Raises Corrupt, ValueError if it cannot be read."""
+    with repositories.errors("read a document of a version"):
+        return repositories.run(_fetched(session, name))
+
+
+async def _fetched(session: icechunk.Session, name: str) -> bytes | None:
     node = f"{HIDDEN}/{name}"
-    metadata = repositories.get(session, f"{node}/{keys.METADATA}")
+    metadata = await repositories.fetch(session, f"{node}/{keys.METADATA}")
     if metadata is None:
         return None
     (size,) = json.loads(metadata)["shape"]
-    parts: dict[str, bytes] = {}
-    wanted = [keys.chunk(node, (at,)) for at in range(-(-size // _BLOCK))]
-
-    def take(key: str, content: bytes | None) -> None:
-        try:
-            parts[key] = bytes(Zstd().decode(content)) if content is not None else b""
-        except RuntimeError as error:  # what numcodecs raises for bytes that are not zstd's
-            raise ValueError("a document that cannot be decoded") from error
-
-    repositories.get_all(session, wanted, take)
-    whole = b"".join(parts[key] for key in wanted)
+    wanted = (keys.chunk(node, (at,)) for at in range(-(-size // _BLOCK)))
+    parts = await repositories.together(*(repositories.fetch(session, key) for key in wanted))
+    try:
+        whole = b"".join(bytes(Zstd().decode(each)) for each in parts if each is not None)
+    except RuntimeError as error:  # what numcodecs raises for bytes that are not zstd's
+        raise ValueError("a document that cannot be decoded") from error
     if len(whole) < size:
         raise ValueError("a document that was cut")
     return whole[:size]

@@ -415,20 +415,28 @@ def get(session: icechunk.Session, key: str) -> bytes | None:
         If the store cannot be read.
     """
     with errors("read an object"):
-        found = run(session.store.get(key, default_buffer_prototype()))
+        return run(fetch(session, key))
+
+
+async def fetch(session: icechunk.Session, key: str) -> bytes | None:
+    """Do as :func:`get`, for :func:`run`; errors are those of Icechunk."""
+    found = await session.store.get(key, default_buffer_prototype())
     return None if found is None else found.to_bytes()
+
+
+async def together[T](*work: Coroutine[Any, Any, T]) -> list[T]:
+    """Return the results of all, which wait for the store at the same time."""
+    return await asyncio.gather(*work)
 
 
 def get_all(session: icechunk.Session, keys: Iterable[str], take: Callable[[str, bytes | None], None]) -> None:
     """Fetch objects, several at once, and pass each to *take*. Raises as :func:`get`."""
-    store = session.store
 
-    async def fetch(key: str) -> None:
-        found = await store.get(key, default_buffer_prototype())
-        take(key, None if found is None else found.to_bytes())
+    async def bring(key: str) -> None:
+        take(key, await fetch(session, key))
 
     with errors("read objects"):
-        run(_each(fetch, keys), wait_s=None)
+        run(_each(bring, keys), wait_s=None)
 
 
 def set_all(session: icechunk.Session, objects: Iterable[tuple[str, Callable[[], bytes]]]) -> None:
