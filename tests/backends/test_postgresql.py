@@ -14,12 +14,22 @@ import pytest
 from tests.pages import blocks
 
 from cubeport.adapters.backends.sql import SqlBackend, postgresql, search
+from cubeport.adapters.backends.sql.backend import migrate_database
 from cubeport.adapters.backends.sql.postgresql import PostgresStore
 from cubeport.catalog.backend import Row
 from cubeport.catalog.models import CatalogRecord
 from cubeport.catalog.query import Query, select
 from cubeport.catalog.testing.generated import sample
-from cubeport.errors import BackendUnavailable, CatalogExists, CatalogMoved, Forbidden, InvalidRequest, Locked, ReadOnly
+from cubeport.errors import (
+    BackendUnavailable,
+    CatalogExists,
+    CatalogMoved,
+    CubeportError,
+    Forbidden,
+    InvalidRequest,
+    Locked,
+    ReadOnly,
+)
 
 ID = "c" * 32
 
@@ -170,6 +180,48 @@ def test_pages_in_an_order_with_an_index_sort_nothing(
     with backend.store.reading() as connection:
         plans = ["\n".join(row[0] for row in connection.execute(f"EXPLAIN {text}", values)) for text, values in asked]
     assert not [plan for plan in plans if "Seq Scan on record" in plan], plans
+
+
+def test_an_index_of_a_newer_release_is_made_while_others_write(backend: SqlBackend, database: str) -> None:
+    stop, added, failed = threading.Event(), [], []
+
+    def write() -> None:
+        number = 0
+        try:
+            while not stop.is_set():
+                number += 1
+                added.append(backend.add_record(sample(number)).id)
+        except CubeportError as error:
+            failed.append(error)
+
+    with psycopg.connect(database, autocommit=True, options="-c search_path=cubeport_cccccccc") as own:
+        own.execute("DROP INDEX record_updated")
+        with pytest.raises(BackendUnavailable, match="no index record_updated") as caught:
+            SqlBackend.at(database, ID)
+        assert caught.value.next_step == "cubeport migrate"
+        writer = threading.Thread(target=write)
+        writer.start()
+        try:
+            assert migrate_database(database, ID).made == ["record_updated"]
+            # A migration that was killed leaves an index that cannot be used.
+            own.execute("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'record_updated'::regclass")
+            assert migrate_database(database, ID).made == ["record_updated"]
+        finally:
+            stop.set()
+            writer.join()
+    assert failed == []
+    assert added
+    with contextlib.closing(SqlBackend.at(database, ID)) as opened:
+        assert opened.count(Query()) == len(added)
+        assert opened.check(deep=True) == []
+
+
+def test_tables_are_made_anew_while_nobody_writes(backend: SqlBackend, database: str) -> None:
+    with backend.transaction():
+        backend.add_record(sample(1))
+        with pytest.raises(Locked):
+            migrate_database(f"{database}?options=-c%20lock_timeout%3D300ms", ID)
+    assert backend.count(Query()) == 1
 
 
 def test_damaged_indexes_are_found(backend: SqlBackend) -> None:

@@ -366,6 +366,47 @@ def test_other_schemas_ask_for_the_right_step(path: Path, backend: SqlBackend) -
     assert caught.value.next_step == "cubeport migrate"
 
 
+def test_an_index_of_a_newer_release_is_made_beside_everything_else(path: Path, backend: SqlBackend) -> None:
+    """Servers of the older release go on: they look for no index that they do not know, and no table is made anew."""
+    fill(backend, 0, 3)
+
+    def tables() -> list[object]:
+        with raw(path) as connection:
+            return connection.execute("SELECT name, rootpage FROM sqlite_master WHERE type = 'table'").fetchall()
+
+    with raw(path) as connection:
+        connection.execute("DROP INDEX record_updated")
+        connection.execute("CREATE INDEX of_a_later_release ON record (created_by)")
+    before = tables()
+    with pytest.raises(BackendUnavailable, match="no index record_updated") as caught:
+        SqlBackend.open(path)
+    assert caught.value.next_step == "cubeport migrate"
+    assert backend.search(Query(where=["n=1"])) != [], "the process that has it open goes on"
+    assert migrate(path) == (SCHEMA, SCHEMA, ["record_updated"])
+    assert tables() == before
+    with contextlib.closing(SqlBackend.open(path)) as opened:
+        assert [each.key for each in opened.search(Query(order=["updated_at"], limit=3))] == ["k0", "k1", "k2"]
+    assert backend.add_record(sample(7)).version == 1
+    assert migrate(path).made == []
+
+
+def test_a_process_under_which_the_catalog_was_migrated_refuses_to_go_on(path: Path, backend: SqlBackend) -> None:
+    """It would read and write tables of a form that it does not know."""
+    fill(backend, 0, 1)
+    with raw(path) as connection:
+        connection.execute("UPDATE state SET schema = 99")
+    for act in (
+        backend.generation,
+        lambda: backend.add_record(sample(1)),
+        lambda: backend.rows.put(Row("job", "j", {}, state="accepted", seq=1)),
+    ):
+        with pytest.raises(NewerModel, match="schema 99"):
+            act()
+    with raw(path) as connection:
+        assert connection.execute("SELECT count(*) FROM record").fetchone() == (1,)
+        assert connection.execute("SELECT count(*) FROM beside").fetchone() == (0,)
+
+
 def test_migrations_run_in_order_each_whole(path: Path, backend: SqlBackend) -> None:
     backend.close()
 
@@ -382,11 +423,11 @@ def test_migrations_run_in_order_each_whole(path: Path, backend: SqlBackend) -> 
         assert connection.execute("SELECT schema FROM state").fetchone() == (3,)
         assert connection.execute("SELECT a FROM one").fetchall() == [(1,)]
         assert connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'half'").fetchone() is None
-    assert migrate(path, migrations=steps | {3: lambda c: None}) == (3, 4)
+    assert migrate(path, migrations=steps | {3: lambda c: None}) == (3, 4, [])
 
 
 def test_migrating_what_is_up_to_date_does_nothing(path: Path, backend: SqlBackend) -> None:
-    assert migrate(path) == (SCHEMA, SCHEMA)
+    assert migrate(path) == (SCHEMA, SCHEMA, [])
     assert backend.add_record(sample(1)).version == 1
 
 
@@ -410,7 +451,7 @@ def test_a_catalog_of_the_first_release_is_migrated(path: Path, backend: SqlBack
     with pytest.raises(CubeportError) as old:
         SqlBackend.open(path)
     assert old.value.next_step == "cubeport migrate"
-    assert migrate(path) == (1, SCHEMA)
+    assert migrate(path)[:2] == (1, SCHEMA)
     with contextlib.closing(SqlBackend.open(path)) as opened:
         assert [each.key for each in opened.search(Query(order=["key"], limit=2))] == ["k0", "k1"]
         for order in ORDERS:
@@ -477,7 +518,7 @@ def test_derived_tables_are_checked_and_made_anew(path: Path, backend: SqlBacken
     assert "fields, words, boxes" in finding.message
     assert len(backend.search(Query(where=["n=2"]))) == 0
     assert finding.next_step == "cubeport migrate"
-    assert migrate(path) == (SCHEMA, SCHEMA)
+    assert migrate(path) == (SCHEMA, SCHEMA, [])
     assert backend.check(deep=True) == []
     assert tuple(backend.search(Query(where=["n=2"], text="t2", bbox=(2, 2, 3, 3)))) == (record,)
 

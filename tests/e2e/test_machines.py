@@ -35,7 +35,7 @@ from tests.objectstore import ObjectStore
 from tests.seaweedfs import SeaweedFS
 
 import cubeport
-from cubeport.adapters.backends.sql.tables import SCHEMA
+from cubeport.adapters.backends.sql.tables import ORDERS, SCHEMA
 from cubeport.service.ingestions import FileOptions, IngestionRequest
 from cubeport.service.keys import Keys
 
@@ -408,6 +408,13 @@ def test_a_machine_that_drains_breaks_no_answer(tmp_path: Path) -> None:
     assert seen.stops >= 1
 
 
+def plain(environment: dict[str, str]) -> dict[str, str]:
+    """Return the environment of a machine with the new code, and with the database as this computer sees it."""
+    host = urlsplit(environment["CUBEPORT_CATALOG_URL"]).hostname
+    kept = {name: value for name, value in environment.items() if name != "PYTHONPATH"}
+    return {**kept, "CUBEPORT_CATALOG_URL": environment["CUBEPORT_CATALOG_URL"].replace(str(host), "127.0.0.1")}
+
+
 def old_code(folder: Path) -> Path:
     """Put the package of the commit :data:`OLD` below *folder*. Skips without it, or if its catalog has another form."""
     tree = subprocess.run(["git", "archive", OLD, "src/cubeport"], cwd=ROOT, capture_output=True, check=False)
@@ -421,9 +428,18 @@ def old_code(folder: Path) -> Path:
     return folder / "src"
 
 
+NEWER = ORDERS["updated_at"].name
+"""An index that the older release shall not know. No page of the readers needs it."""
+
+
 def test_machines_get_new_code_one_after_the_other_and_break_no_answer(tmp_path: Path) -> None:
+    """The catalog is as a release before the index :data:`NEWER` made it. The new code makes it while the old code serves."""
     code, seen, stop = old_code(tmp_path / "old"), Seen(), threading.Event()
     with pair(tmp_path, PYTHONPATH=str(code)) as it:
+        store: Any = it.writer.catalog.backend.store
+        with store.beginning() as connection:
+            connection.execute(f"DROP INDEX {NEWER}")
+            connection.execute("COMMIT")
         readers = [threading.Thread(target=read, args=(it, seen, stop)) for _ in range(3)]
         for each in readers:
             each.start()
@@ -436,6 +452,12 @@ def test_machines_get_new_code_one_after_the_other_and_break_no_answer(tmp_path:
                 machine.process.wait(60)
                 machine.end()
                 it.publish(10.0 * done + 2)
+                if not done:
+                    said = cli("doctor", "--instance", machine.root, env=plain(machine.environment))
+                    assert "cubeport migrate" in said.stdout + said.stderr, "the new code needs the index"
+                    made = cli("migrate", "--json", "--instance", machine.root, env=plain(machine.environment))
+                    assert json.loads(made.stdout)["made"] == [NEWER], made.stderr
+                    it.publish(2.5)
                 del machine.environment["PYTHONPATH"]
                 settings = machine.root / "config" / "service.yaml"
                 settings.write_text(re.sub(r"(?m)^title:.*$", "title: New", settings.read_text()))

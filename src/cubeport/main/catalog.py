@@ -206,14 +206,14 @@ class Catalog(core.Catalog):
             from cubeport.adapters.backends.sql.backend import migrate_database
             from cubeport.adapters.backends.stores import database_of
 
-            before, after = migrate_database(database_of(file.backend, database_at(root, file.backend)).url, file.catalog_id)
-            return {"backend": kind, "before": before, "after": after}
+            done = migrate_database(database_of(file.backend, database_at(root, file.backend)).url, file.catalog_id)
+            return {"backend": kind, **done._asdict()}
         if file.backend != "sqlite":
-            return {"backend": file.backend, "before": FORMAT, "after": FORMAT}
+            return {"backend": file.backend, "before": FORMAT, "after": FORMAT, "made": []}
         from cubeport.adapters.backends.sql.backend import migrate
 
-        before, after = migrate(inner / STORES["sqlite"], lock_path=inner / "locks" / "catalog.lock")
-        return {"backend": file.backend, "before": before, "after": after}
+        done = migrate(inner / STORES["sqlite"], lock_path=inner / "locks" / "catalog.lock")
+        return {"backend": file.backend, **done._asdict()}
 
 
 def _parts(

@@ -10,10 +10,9 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from itertools import batched
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
-from sqlalchemy import Index, bindparam, case, delete, func, insert, literal_column, or_, select, tuple_, update
-from sqlalchemy.schema import CreateIndex
+from sqlalchemy import bindparam, case, delete, func, insert, literal_column, or_, select, tuple_, update
 
 from cubeport.adapters.backends.sql import derived, search
 from cubeport.adapters.backends.sql.batch import Batch
@@ -24,11 +23,10 @@ from cubeport.adapters.backends.sql.problems import corrupt, moved
 from cubeport.adapters.backends.sql.rows import SqlRows, damaged, differing, read_record
 from cubeport.adapters.backends.sql.seal import seal, unseal
 from cubeport.adapters.backends.sql.sqlite import SqliteStore, create, lifting
-from cubeport.adapters.backends.sql.store import Store
+from cubeport.adapters.backends.sql.store import Store, demand_indexes, demand_schema
 from cubeport.adapters.backends.sql.tables import (
-    BY_KEY,
+    INDEXES,
     KEY_IS_LIVE,
-    ORDERS,
     ROW,
     SCHEMA,
     Derived,
@@ -49,7 +47,6 @@ from cubeport.catalog.ndjson import Lines
 from cubeport.catalog.query import Page, Query, read_cursor, sort_key, write_cursor
 from cubeport.catalog.summaries import FieldSummary, field_summary
 from cubeport.errors import (
-    BackendUnavailable,
     CorruptCatalog,
     InvalidRequest,
     KeyExists,
@@ -59,34 +56,29 @@ from cubeport.errors import (
 )
 
 
-def _making(*indexes: Index) -> Callable[[Connection], None]:
-    def make(connection: Connection) -> None:
-        for index in indexes:
-            connection.execute(connection.dialect.text(CreateIndex(index)))
-
-    return make
+def _nothing(connection: Connection) -> None:
+    """Do nothing: ``migrate`` makes the indexes that are missing, and the tables that are derived."""
 
 
-def _index_places(connection: Connection) -> None:
-    """Do nothing: the tables of places are derived, and ``migrate`` rebuilds them."""
-
-
-def _index_orders(connection: Connection) -> None:
-    """Make the indexes of sort orders, and drop those that no statement uses. Fields are derived, and get numbers when they are
-    rebuilt.
-    """
+def _drop_orders(connection: Connection) -> None:
+    """Drop the indexes that no statement uses. Fields are derived, and get numbers when they are rebuilt."""
     for name in ("record_time_start", "record_time_end", "record_generation"):
         connection.execute(f"DROP INDEX IF EXISTS {name}")
-    _making(*(ORDERS[name] for name in ("key", "updated_at", "time.start", "time.end")))(connection)
 
 
-MIGRATIONS: Mapping[int, Callable[[Connection], None]] = {
-    1: _making(BY_KEY),
-    2: _index_places,
-    3: _making(ORDERS["title"]),
-    4: _index_orders,
-}
+MIGRATIONS: Mapping[int, Callable[[Connection], None]] = {1: _nothing, 2: _nothing, 3: _nothing, 4: _drop_orders}
 """``{n: function}`` that convert tables of schema n to schema n + 1, each in one transaction."""
+
+
+class Migrated(NamedTuple):
+    """What a migration did."""
+
+    before: int
+    after: int
+    """The schemas of the tables."""
+    made: Sequence[str]
+    """The indexes that were missing."""
+
 
 _log = logging.getLogger(__name__)
 
@@ -199,12 +191,9 @@ class SqlBackend:
 
     def _check_schema(self) -> None:
         _, schema, _, retired = self._state()
-        if schema > SCHEMA:
-            raise NewerModel(f"The database has schema {schema}; this release knows up to {SCHEMA}.", next_step="upgrade cubeport")
-        if schema < SCHEMA:
-            raise BackendUnavailable(
-                f"The database has schema {schema}; this release needs {SCHEMA}.", next_step="cubeport migrate"
-            )
+        demand_schema(schema)
+        with self._store.reading() as connection:
+            demand_indexes(connection.dialect.indexes(connection))
         if retired is not None and not self._store.read_only:
             raise moved(retired)
 
@@ -405,14 +394,21 @@ class SqlBackend:
         return self._store.begin(state=self._store.dialect.alone_state)
 
     def generation(self) -> int:
-        """Return the sequence number of the last commit that changed a record. Raises CatalogMoved if the catalog was converted."""
+        """Return the sequence number of the last commit that changed a record.
+
+        Raises
+        ------
+        CatalogMoved, NewerModel
+            If the catalog was converted, or migrated by a release whose tables this one does not know.
+        """
         # The order matters: a commit that the mark does not tell of still holds the lock, or the statement sees it.
         mark = self._store.mark() if self._store.current() is None else None
         known, last = self._last
         if mark is not None and mark == known:
             return last
         is_quiet = mark is not None and self._store.is_quiet()
-        _, _, generation, retired = self._state()
+        _, schema, generation, retired = self._state()
+        demand_schema(schema)
         if retired is not None and not self._store.read_only:
             raise moved(retired)
         if is_quiet:
@@ -486,16 +482,17 @@ class SqlBackend:
 
 def migrate(
     path: Path, *, lock_path: Path | None = None, migrations: Mapping[int, Callable[[Connection], None]] = MIGRATIONS
-) -> tuple[int, int]:
-    """Convert the database to the schema of this release, one transaction for each step. Return the schema before and after.
+) -> Migrated:
+    """Convert the database to the schema of this release, one transaction for each step, and make the indexes that are missing.
 
     Then all derived tables are rebuilt from the documents. This also repairs tables that differ from them (``index-differs``).
+    Where only indexes were missing, nothing else is touched, so that servers go on meanwhile.
     """
     with lifting(path, lock_path) as connection:
         return _lift(connection, migrations)
 
 
-def migrate_database(url: str, catalog_id: str) -> tuple[int, int]:
+def migrate_database(url: str, catalog_id: str) -> Migrated:
     """Do as :func:`migrate` does, in PostgreSQL."""
     from cubeport.adapters.backends.sql import postgresql
 
@@ -503,21 +500,27 @@ def migrate_database(url: str, catalog_id: str) -> tuple[int, int]:
         return _lift(connection, MIGRATIONS)
 
 
-def _lift(connection: Connection, migrations: Mapping[int, Callable[[Connection], None]]) -> tuple[int, int]:
+def _lift(connection: Connection, migrations: Mapping[int, Callable[[Connection], None]]) -> Migrated:
     newest = max((n + 1 for n in migrations), default=SCHEMA)
     (before,) = connection.execute("SELECT schema FROM state").fetchone() or (newest,)
     if before > newest:
         raise NewerModel(f"The database has schema {before}; this release knows up to {newest}.", next_step="upgrade cubeport")
     for step in range(before, newest):
         _whole(connection, step + 1, migrations[step])
-    _whole(connection, newest, derived.rebuild)
-    return before, newest
+    there = connection.dialect.indexes(connection)
+    missing = {name: index for name, index in INDEXES.items() if name not in there}
+    if before < newest or not missing:
+        _whole(connection, newest, derived.rebuild)  # with the indexes of the derived tables
+    for name in missing.keys() - connection.dialect.indexes(connection):
+        connection.dialect.make(connection, missing[name])
+    return Migrated(before, newest, sorted(missing))
 
 
 def _whole(connection: Connection, schema: int, act: Callable[[Connection], None]) -> None:
-    """Call *act* and record the resulting schema, in one transaction."""
+    """Call *act* and record the resulting schema, in one transaction, beside which nobody else writes."""
     connection.execute(connection.dialect.begin)
     try:
+        connection.execute(connection.dialect.alone_state)
         act(connection)
         connection.execute("UPDATE state SET schema = ?", (schema,))
         connection.execute("COMMIT")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol, Self, cast
 
-from sqlalchemy import BindParameter, ColumnElement, TableClause, bindparam, literal
+from sqlalchemy import BindParameter, ColumnElement, Index, TableClause, bindparam, literal
 from sqlalchemy.engine import Dialect as Compiling
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.schema import CreateIndex, CreateTable
@@ -118,7 +118,7 @@ class Dialect(ABC):
     begin: ClassVar[str]
     """The statement that begins a transaction that writes."""
     state: ClassVar[str]
-    """The statement that reads generation and retirement in that transaction. It lets one transaction at a time continue."""
+    """The statement that reads generation, retirement and schema in that transaction. One transaction at a time continues."""
     rows_state: ClassVar[str]
     """The same for a transaction that changes rows next to the records only: many of them can run at once."""
     alone_state: ClassVar[str]
@@ -182,6 +182,14 @@ class Dialect(ABC):
     def text(self, statement: ClauseElement) -> str:
         """Return the text of a statement without values."""
         return str(statement.compile(dialect=self._compiling))
+
+    @abstractmethod
+    def indexes(self, connection: Any) -> set[str]:
+        """Return the names of the indexes that the database has and can use."""
+
+    @abstractmethod
+    def make(self, connection: Any, index: Index) -> None:
+        """Make an index in a catalog that others use meanwhile. *connection* is in no transaction."""
 
     @abstractmethod
     def with_words(self, texts: Sequence[Sequence[str]]) -> tuple[ColumnElement[bool], ColumnElement[bool]]:

@@ -21,9 +21,10 @@ import psycopg
 from psycopg import errors
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import TransactionStatus
-from sqlalchemy import ColumnElement, TableClause, and_, cast, column, func, literal, or_
+from sqlalchemy import ColumnElement, Index, TableClause, and_, cast, column, func, literal, or_
 from sqlalchemy.dialects.postgresql import TSQUERY
 from sqlalchemy.dialects.postgresql.psycopg import dialect as compiling
+from sqlalchemy.schema import CreateIndex
 
 from cubeport.adapters.backends.sql.dialect import Dialect, Sides
 from cubeport.adapters.backends.sql.problems import corrupt
@@ -72,9 +73,9 @@ class Postgresql(Dialect):
 
     name: ClassVar[str] = "postgresql"
     begin: ClassVar[str] = "BEGIN"
-    state: ClassVar[str] = "SELECT generation, retired FROM state FOR NO KEY UPDATE"
-    rows_state: ClassVar[str] = "SELECT generation, retired FROM state FOR KEY SHARE"
-    alone_state: ClassVar[str] = "SELECT generation, retired FROM state FOR UPDATE"
+    state: ClassVar[str] = "SELECT generation, retired, schema FROM state FOR NO KEY UPDATE"
+    rows_state: ClassVar[str] = "SELECT generation, retired, schema FROM state FOR KEY SHARE"
+    alone_state: ClassVar[str] = "SELECT generation, retired, schema FROM state FOR UPDATE"
     # Statements are prepared, yet planned for their values in searches: a plan for all of them was up to a hundred times slower.
     # Not in what writes: the checks of foreign keys would be planned for each row, which took more than half of an import.
     snapshot: ClassVar[str] = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL plan_cache_mode = force_custom_plan"
@@ -109,6 +110,20 @@ class Postgresql(Dialect):
             "CREATE TABLE journal_open (operation_id text PRIMARY KEY, host text NOT NULL, began timestamptz NOT NULL)",
         ),
     )
+
+    def indexes(self, connection: Any) -> set[str]:
+        """See :class:`Dialect`."""
+        asked = (
+            "SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid"
+            " WHERE i.indisvalid AND c.relnamespace = current_schema()::regnamespace"
+        )
+        return {name for (name,) in connection.execute(asked).fetchall()}
+
+    def make(self, connection: Any, index: Index) -> None:
+        """See :class:`Dialect`. It waits for the transactions that have begun, for as long as they take."""
+        connection.execute("SET lock_timeout = 0; SET statement_timeout = 0")
+        connection.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {index.name}")  # one whose making was interrupted cannot be used
+        connection.execute(self.text(CreateIndex(index)).replace("INDEX", "INDEX CONCURRENTLY", 1))
 
     def with_words(self, texts: Sequence[Sequence[str]]) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
         """See :class:`Dialect`."""

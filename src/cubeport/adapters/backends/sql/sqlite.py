@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import quote
 
-from sqlalchemy import ColumnElement, TableClause, and_, column, literal, or_
+from sqlalchemy import ColumnElement, Index, TableClause, and_, column, literal, or_
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.dialects.sqlite.base import SQLiteCompiler
 from sqlalchemy.engine import Dialect as Compiling
+from sqlalchemy.schema import CreateIndex
 
 from cubeport.adapters.backends.sql.dialect import Dialect, Sides
 from cubeport.adapters.backends.sql.problems import corrupt
@@ -82,7 +83,7 @@ class Sqlite(Dialect):
 
     name: ClassVar[str] = "sqlite"
     begin: ClassVar[str] = "BEGIN IMMEDIATE"
-    state: ClassVar[str] = "SELECT generation, retired FROM state"
+    state: ClassVar[str] = "SELECT generation, retired, schema FROM state"
     rows_state: ClassVar[str] = state
     alone_state: ClassVar[str] = state
     snapshot: ClassVar[str] = "BEGIN"
@@ -98,6 +99,14 @@ class Sqlite(Dialect):
         ("record_box", _TREE.format("record_box")),
         ("place_box", _TREE.format("place_box")),
     )
+
+    def indexes(self, connection: Any) -> set[str]:
+        """See :class:`Dialect`."""
+        return {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'index'").fetchall()}
+
+    def make(self, connection: Any, index: Index) -> None:
+        """See :class:`Dialect`."""
+        connection.execute(self.text(CreateIndex(index)))
 
     def with_words(self, texts: Sequence[Sequence[str]]) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
         """See :class:`Dialect`."""

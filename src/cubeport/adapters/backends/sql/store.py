@@ -6,7 +6,7 @@ import contextlib
 import os
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from operator import methodcaller
@@ -16,8 +16,9 @@ from sqlalchemy.sql import ClauseElement
 
 from cubeport.adapters.backends.sql.dialect import Connection, Cursor, Dialect
 from cubeport.adapters.backends.sql.problems import corrupt, moved
+from cubeport.adapters.backends.sql.tables import INDEXES, SCHEMA
 from cubeport.catalog.backend import Finding
-from cubeport.errors import ReadOnly
+from cubeport.errors import BackendUnavailable, NewerModel, ReadOnly
 
 IDLE_CONNECTIONS = 8
 BULK_RECORDS = 1_000
@@ -269,6 +270,7 @@ class Store(ABC):
                     raise corrupt("The catalog's database has lost its state.")
                 if row[1] is not None:
                     raise moved(row[1])
+                demand_schema(row[2])
                 transaction = Transaction(connection, row[0] + 1)
                 token = self._current.set(transaction)
                 try:
@@ -301,3 +303,19 @@ class Store(ABC):
         self._closed = True
         while self._idle:
             self._idle.pop().close()
+
+
+def demand_schema(schema: int) -> None:
+    """Raise NewerModel or BackendUnavailable if the tables have another form than the one that this release reads and writes."""
+    if schema > SCHEMA:
+        raise NewerModel(f"The database has schema {schema}; this release knows up to {SCHEMA}.", next_step="upgrade cubeport")
+    if schema < SCHEMA:
+        raise BackendUnavailable(f"The database has schema {schema}; this release needs {SCHEMA}.", next_step="cubeport migrate")
+
+
+def demand_indexes(there: Collection[str]) -> None:
+    """Raise BackendUnavailable if an index of this release is missing. Those of a newer release disturb nobody."""
+    missing = sorted(INDEXES.keys() - there)
+    if missing:
+        words = f"The database has no index {missing[0]}; this release needs it. Other servers can go on meanwhile."
+        raise BackendUnavailable(words, next_step="cubeport migrate")

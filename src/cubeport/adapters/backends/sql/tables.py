@@ -38,7 +38,9 @@ from cubeport.catalog.query import TEXT_COMPARED, comparable, document_words, le
 from cubeport.catalog.terms import Scalar
 
 SCHEMA = 5
-"""The version of the tables that this release writes."""
+"""The version of the tables that this release reads and writes. Releases with another one cannot use a catalog beside it. A new
+index is no new version: it has a name that was never used, and older releases go on beside it.
+"""
 
 
 def compared(own: ColumnElement[Any]) -> ColumnElement[Any]:
@@ -237,6 +239,9 @@ VAGUE = Index("place_vague", place.c.n, sqlite_where=_VAGUE)
 PARTIAL = (BY_LIVE_KEY, VAGUE)
 """Indexes of some rows only. What PostgreSQL is to know of them is said in its own module: SQLAlchemy would load that dialect, in
 0.1 s, for an option that is named here."""
+
+INDEXES: Mapping[str, Index] = {str(index.name): index for each in META.sorted_tables for index in each.indexes}
+"""All indexes that this release needs, by name."""
 
 record_text = table("record_text", column("rowid", WHOLE), column("words", TEXT))
 """The words of a record. They are already normalised, so the tokenizer only splits at spaces."""
