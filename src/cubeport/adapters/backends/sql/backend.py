@@ -193,7 +193,7 @@ class SqlBackend:
         _, schema, _, retired = self._state()
         demand_schema(schema)
         with self._store.reading() as connection:
-            demand_indexes(connection.dialect.indexes(connection))
+            demand_indexes(connection.dialect.parts(connection))
         if retired is not None and not self._store.read_only:
             raise moved(retired)
 
@@ -507,11 +507,11 @@ def _lift(connection: Connection, migrations: Mapping[int, Callable[[Connection]
         raise NewerModel(f"The database has schema {before}; this release knows up to {newest}.", next_step="upgrade cubeport")
     for step in range(before, newest):
         _whole(connection, step + 1, migrations[step])
-    there = connection.dialect.indexes(connection)
+    there = connection.dialect.parts(connection)
     missing = {name: index for name, index in INDEXES.items() if name not in there}
     if before < newest or not missing:
         _whole(connection, newest, derived.rebuild)  # with the indexes of the derived tables
-    for name in missing.keys() - connection.dialect.indexes(connection):
+    for name in missing.keys() - connection.dialect.parts(connection):
         connection.dialect.make(connection, missing[name])
     return Migrated(before, newest, sorted(missing))
 

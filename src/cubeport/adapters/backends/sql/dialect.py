@@ -184,8 +184,8 @@ class Dialect(ABC):
         return str(statement.compile(dialect=self._compiling))
 
     @abstractmethod
-    def indexes(self, connection: Any) -> set[str]:
-        """Return the names of the indexes that the database has and can use."""
+    def parts(self, connection: Any) -> set[str]:
+        """Return the names of the tables of the database, and of the indexes that it can use."""
 
     @abstractmethod
     def make(self, connection: Any, index: Index) -> None:

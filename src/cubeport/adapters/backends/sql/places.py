@@ -21,7 +21,6 @@ from sqlalchemy import (
     and_,
     bindparam,
     cast,
-    false,
     func,
     literal,
     literal_column,
@@ -32,7 +31,7 @@ from sqlalchemy import (
 )
 
 from cubeport.adapters.backends.sql.dialect import SHAPES, Connection, Dialect, among, given, listed
-from cubeport.adapters.backends.sql.search import SearchPlan, indexed, path_numbers, probe
+from cubeport.adapters.backends.sql.search import SearchPlan, from_here, indexed, known, path_numbers, probe
 from cubeport.adapters.backends.sql.tables import (
     BOX,
     BY_KEY,
@@ -386,7 +385,7 @@ def _pages(dialect: Dialect, asked: Asked, *, few: bool, placed: bool) -> tuple[
     else:
         owner = select(literal(1)).select_from(record).where(record.c.id == _P.owner, *_fits(dialect, asked))
         statement = statement.select_from(place).where(probe(indexed(owner, record, "INDEXED BY record_id")))
-    parts = _stretches(asked, keys, of_records=walked is not None)
+    parts = _stretches(asked, keys, of_records=walked is not None, whole=dialect.orders_whole)
     return tuple(
         dialect.made(statement.where(*conditions).order_by(*order).limit(given("most", Integer()))) for conditions, order in parts
     )
@@ -401,11 +400,11 @@ def _key(name: RowOrder) -> ColumnElement[Any]:
 
 
 def _stretches(
-    asked: Asked, keys: Sequence[ColumnElement[Any]], *, of_records: bool
+    asked: Asked, keys: Sequence[ColumnElement[Any]], *, of_records: bool, whole: bool
 ) -> list[tuple[list[ColumnElement[bool]], list[ColumnElement[Any]]]]:
     """Return the conditions and the order of the parts of the page. Rows without the first value are a separate part.
 
-    If one statement asked for both parts, SQLite would read the index from its beginning.
+    If one statement asked for both parts, SQLite would read the index from its beginning. *whole* is :attr:`Dialect.orders_whole`.
     """
     down = [descends for _, descends in asked.order]
     columns = [_COLUMNS[name] for name, _ in asked.order]
@@ -420,15 +419,18 @@ def _stretches(
 
     after = asked.after
     behind = [] if after is None else [_behind(keys, columns, down, after)]
-    leading = keys[0].desc() if down[0] else keys[0].asc()
-    bound = [] if after is None or not after[0] else [keys[0] <= _at(0) if down[0] else keys[0] >= _at(0)]
+    first = columns[0].is_(None)
+    leading = [each.desc() if down[0] else each.asc() for each in ([first] if of_records and whole else []) + [keys[0]]]
+    bound: list[ColumnElement[bool]] = []
+    if after is not None and after[0]:
+        bound = [from_here(first, keys[0], _at(0), down[0], whole=of_records and whole)]
     if not columns[0].nullable:
-        return [([*bound, *behind], [leading, *rest(1)])]
+        return [([*bound, *behind], [*leading, *rest(1)])]
     parts = []
     if after is None or after[0]:
-        known = columns[0].is_(None) == false() if of_records else columns[0].is_not(None)  # in the words of the index
-        parts.append(([known, *bound, *behind], [leading, *rest(1)]))
-    missing = columns[0].is_(None) == true() if of_records else columns[0].is_(None)
+        there = known(first, whole=whole) if of_records else columns[0].is_not(None)
+        parts.append(([there, *bound, *behind], [*leading, *rest(1)]))
+    missing = first == true() if of_records else first
     parts.append(([missing, *behind], rest(1)))
     return parts
 
@@ -444,8 +446,8 @@ def _behind(
     """Return whether a row is after the position. Missing values come last in both directions."""
     ways: list[ColumnElement[bool]] = []
     same: list[ColumnElement[bool]] = []
-    for i, (key, own, descends, known) in enumerate(zip(keys, columns, down, after[:-1], strict=True)):
-        if not known:
+    for i, (key, own, descends, there) in enumerate(zip(keys, columns, down, after[:-1], strict=True)):
+        if not there:
             same = [*same, own.is_(None)]
             continue
         later = key < _at(i) if descends else key > _at(i)

@@ -111,11 +111,11 @@ class Postgresql(Dialect):
         ),
     )
 
-    def indexes(self, connection: Any) -> set[str]:
+    def parts(self, connection: Any) -> set[str]:
         """See :class:`Dialect`."""
         asked = (
-            "SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid"
-            " WHERE i.indisvalid AND c.relnamespace = current_schema()::regnamespace"
+            "SELECT c.relname FROM pg_class c LEFT JOIN pg_index i ON c.oid = i.indexrelid"
+            " WHERE i.indisvalid IS NOT FALSE AND c.relnamespace = current_schema()::regnamespace"
         )
         return {name for (name,) in connection.execute(asked).fetchall()}
 

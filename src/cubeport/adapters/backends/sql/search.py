@@ -358,18 +358,34 @@ def _stretches(keys: Sequence[OrderKey], after: SortKey | None, *, along: bool, 
     if after is None:
         if first is None or first.missing is None or not parted or not (first.descends or along):
             return [Stretch((), order)]
-        return [Stretch((first.missing == false(),), (*lead, *order[1:])), Stretch((first.missing == true(),), rest)]
+        return [Stretch((known(first.missing, whole=whole),), (*lead, *order[1:])), Stretch((first.missing == true(),), rest)]
     behind = _behind(keys, after)
     if first is None or first.missing is None or not parted or after[0][0] is None:
         return [Stretch((behind,), order)]
     bound = _parts(first, after[0][0])
     assert bound is not None
-    (part,) = first.parts
-    bounded = part <= bound[0] if first.descends else part >= bound[0]
+    here = from_here(first.missing, first.parts[0], bound[0], first.descends, whole=whole)
     return [
-        Stretch((first.missing == false(), bounded, behind), (*lead, *order[1:])),
+        Stretch((known(first.missing, whole=whole), here, behind), (*lead, *order[1:])),
         Stretch((first.missing == true(),), rest),
     ]
+
+
+def known(missing: ColumnElement[bool], *, whole: bool) -> ColumnElement[bool]:
+    """Return the condition that a value is not missing, in the words of an index on (``x IS NULL``, ``x``).
+
+    PostgreSQL takes ``(x IS NULL) = false`` for ``x IS NOT NULL``, which is not in the index. *whole* is
+    :attr:`Dialect.orders_whole`.
+    """
+    return missing <= literal_column("false") if whole else missing == false()
+
+
+def from_here(
+    missing: ColumnElement[bool], part: ColumnElement[Any], value: Any, descends: bool, *, whole: bool
+) -> ColumnElement[bool]:
+    """Return the condition with which such an index is read from a value on, and not from its beginning."""
+    here, there = (tuple_(missing, part), tuple_(false(), value)) if whole else (part, value)
+    return here <= there if descends else here >= there
 
 
 def _behind(keys: Sequence[OrderKey], after: SortKey) -> ColumnElement[bool]:

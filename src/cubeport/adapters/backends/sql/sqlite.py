@@ -100,9 +100,9 @@ class Sqlite(Dialect):
         ("place_box", _TREE.format("place_box")),
     )
 
-    def indexes(self, connection: Any) -> set[str]:
+    def parts(self, connection: Any) -> set[str]:
         """See :class:`Dialect`."""
-        return {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'index'").fetchall()}
+        return {name for (name,) in connection.execute("SELECT name FROM sqlite_master").fetchall()}
 
     def make(self, connection: Any, index: Index) -> None:
         """See :class:`Dialect`."""

@@ -314,8 +314,12 @@ def demand_schema(schema: int) -> None:
 
 
 def demand_indexes(there: Collection[str]) -> None:
-    """Raise BackendUnavailable if an index of this release is missing. Those of a newer release disturb nobody."""
+    """Raise BackendUnavailable if an index of this release is missing, and CorruptCatalog if its table is. Those of a newer release
+    disturb nobody.
+    """
     missing = sorted(INDEXES.keys() - there)
+    if lost := [name for name in missing if (of := INDEXES[name].table) is not None and of.name not in there]:
+        raise corrupt(f"The catalog's database has lost the table of {lost[0]}.")
     if missing:
         words = f"The database has no index {missing[0]}; this release needs it. Other servers can go on meanwhile."
         raise BackendUnavailable(words, next_step="cubeport migrate")
