@@ -285,8 +285,21 @@ def test_keys_on_the_wire_are_the_keys_that_are_checked(port: int, engine: FakeE
 
 class TestRun:
     def test_a_taken_port_is_told_plainly(self) -> None:
-        with run.bind("127.0.0.1", 0) as bound, pytest.raises(Unavailable, match="Address already in use"):
-            run.bind("127.0.0.1", bound.getsockname()[1])
+        with run.bind("127.0.0.1", 0) as bound:
+            bound.listen()
+            with pytest.raises(Unavailable, match="Address already in use"):
+                run.bind("127.0.0.1", bound.getsockname()[1])
+
+    def test_of_two_servers_that_start_at_the_same_time_one_is_told_plainly(self) -> None:
+        with run.bind("127.0.0.1", 0) as first, run.bind("127.0.0.1", first.getsockname()[1]) as second:
+            first.listen()
+            with pytest.raises(Unavailable, match="Address already in use"):
+                run.serve(Big(), [second])
+
+    def test_a_server_that_cannot_answer_yet_refuses_connections(self) -> None:
+        """A proxy then asks another machine at once. It would wait for seconds in the queue of one that starts."""
+        with run.bind("127.0.0.1", 0) as bound, pytest.raises(ConnectionRefusedError):
+            socket.create_connection(bound.getsockname(), timeout=5)
 
     def test_the_address_is_what_was_bound(self) -> None:
         with run.bind("127.0.0.1", 0) as bound:

@@ -1,4 +1,4 @@
-"""Run the server: bind the sockets first, make the application for their address, and drain requests at the end."""
+"""Run the server: bind the sockets first, make the application for their address, listen, and drain requests at the end."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ DRAIN_S = 30
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Return a listening socket. Port 0 selects a free port.
+    """Return a socket with this address, which does not listen yet: until the server can answer, a proxy shall ask another
+    machine at once, and not wait in the queue of this one. Port 0 selects a free port.
 
     Raises
     ------
@@ -48,12 +49,15 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind((host, port))
-        bound.listen(_BACKLOG)
     except (OSError, OverflowError) as exc:
         bound.close()
-        reason = getattr(exc, "strerror", None) or "the address cannot be used"
-        raise Unavailable(f"Port {port} on {host}: {reason}", next_step="Choose another with --port, or 0 for a free one.") from exc
+        raise _unusable(host, port, exc) from exc
     return bound
+
+
+def _unusable(host: str, port: int, exc: Exception) -> Unavailable:
+    reason = getattr(exc, "strerror", None) or "the address cannot be used"
+    return Unavailable(f"Port {port} on {host}: {reason}", next_step="Choose another with --port, or 0 for a free one.")
 
 
 def address(bound: socket.socket) -> str:
@@ -227,6 +231,13 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         asyncio.get_running_loop().set_exception_handler(_Quiet())
+        for bound in sockets or ():
+            # Two servers that start at the same time can bind one address; only one of them can listen.
+            try:
+                bound.listen(_BACKLOG)
+            except OSError as exc:
+                host, port = bound.getsockname()[:2]
+                raise _unusable(host, port, exc) from exc
         await super().startup(sockets)
         if self._ready is not None and self.started:
             self._ready()
