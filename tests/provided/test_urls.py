@@ -248,7 +248,8 @@ def test_a_provider_that_lies_is_caught_by_name(tmp_path: Path, rolling: Place, 
         rolling.provider.temper(name, **how)
         refused = rolling.ask("2024-01-01", "2024-01-04")
         assert refused.error is not None
-        assert refused.error["kind"] == kind
+        assert (refused.error["kind"], refused.error["detail"].partition(":")[0]) == (kind, name_of(3))
+    assert "needs no login" in refused.error["next"]
     assert rolling.held() == days(0, 1, 2), "none of it harmed what is published"
     rolling.provider.calm(name)
     # Days that were not asked for are left out, whatever else the file has.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -16,7 +16,7 @@ from cubeport.adapters.storage.fetching import KeepingFetcher, Resource
 from cubeport.cubes.placeholders import Pattern
 from cubeport.cubes.sources import Area, Fetched, Period
 from cubeport.cubes.write_request import Choose
-from cubeport.errors import Cancelled, NoData, SourceRejected
+from cubeport.errors import Cancelled, NoData, SourceFailed, SourceRejected, SourceTimeout
 
 PROBES_AT_ONCE = 8
 
@@ -84,7 +84,8 @@ class UrlSource:
             return store.fetch_period(period, area, into)
         uri = self._pattern.at(period)
         path = into / name_of(uri)
-        found = download(self._fetcher, uri, path, stopping=self._stopping)
+        with _named(uri):
+            found = download(self._fetcher, uri, path, stopping=self._stopping)
         if found is None:
             raise NoData(f"There is nothing at {uri.partition('?')[0][:300]}.", next_step="check the address and the period")
         refuse_stac(uri, path)
@@ -107,9 +108,20 @@ class UrlSource:
             return self._fetcher.head(uri, by_get=self._probe == "get")
 
         try:
-            return patiently(ask, self._stopping)
+            with _named(uri):
+                return patiently(ask, self._stopping)
         except SourceRejected as exc:
             if self._probe == "head" and exc.members.get("upstream_status") in (405, 501):
                 step = "set probe: get in the source, or probe: none"
                 raise SourceRejected(exc.message, reason="unreadable", source=exc.members.get("source"), next_step=step) from exc
             raise
+
+
+@contextmanager
+def _named(uri: str) -> Iterator[None]:
+    """Name the file in errors of the origin, of which a template with dates asks for many."""
+    try:
+        yield
+    except (SourceFailed, SourceRejected, SourceTimeout) as exc:
+        exc.message = f"{name_of(uri)}: {exc.message}"
+        raise

@@ -29,6 +29,9 @@ _AGAIN = {408, 425, 429}
 _ABSENT = {404, 410}
 """Status codes that mean "does not exist". All other failures are errors."""
 
+_CLOSED = {401, 403, 407}
+"""Status codes that mean "not for everybody". No credentials are sent to addresses."""
+
 _RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)")
 
 
@@ -174,7 +177,10 @@ class OriginFetcher:
             next_step = "record the address it redirects to, if that origin may be trusted"
             raise _refused(origin, "answers with a redirect, which cubeport does not follow", "not-allowed", next_step=next_step)
         if status != 200:
-            raise _refused(origin, f"answers {status}", "unreadable", upstream_status=status)
+            next_step = (
+                "check the address" if status not in _CLOSED else "use an address that needs no login, or fetch the file yourself"
+            )
+            raise _refused(origin, f"answers {status}", "unreadable", next_step=next_step, upstream_status=status)
         if _encoded(response):
             raise _refused(origin, "encodes the body, although the request asked for no encoding", "unreadable")
         length = _length(response)
