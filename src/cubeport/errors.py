@@ -28,7 +28,7 @@ tables at the edges (``server/problems.py``, ``cli/_output.py``), found along th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -63,6 +63,16 @@ class Problem:
     def to_mapping(self) -> dict[str, Any]:
         """Return the member of a problem document's ``errors`` list."""
         return {"loc": list(self.loc), "kind": self.kind, "message": self.message}
+
+
+def unknown_parameter(name: str, known: Iterable[str]) -> Problem:
+    """Return what is wrong with a query parameter that an address does not have, with those that it has."""
+    return Problem(("query", name[:60]), "unknown", f"{name[:60]} {not_among(known)}")
+
+
+def not_among(known: Iterable[str]) -> str:
+    """Return the words for a parameter that is not one of *known*."""
+    return f"is not a parameter here, where there are only {', '.join(sorted(known))}"
 
 
 class CubeportError(Exception):

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cubeport.cubes.download import parse_download
 from cubeport.cubes.selection import (
     Instant,
     Latest,
@@ -212,6 +213,15 @@ def test_every_problem_is_told_at_once_and_no_value_is_echoed() -> None:
         ("estimate", "malformed"),
     ]
     assert "secret" not in str(caught.value.to_mapping())
+
+
+def test_an_unknown_parameter_is_refused_with_those_that_exist() -> None:
+    """``f`` is ``format`` in a download, where refusals said only that ``f`` is none."""
+    with pytest.raises(InvalidRequest) as caught:
+        parse_download([("f", "netcdf")])
+    (problem,) = caught.value.errors
+    words = "f is not a parameter here, where there are only bbox, datetime, end, estimate, format, start, variables"
+    assert (problem.kind, problem.message) == ("unknown", words)
 
 
 def test_parameters_that_say_nothing_together_are_refused() -> None:

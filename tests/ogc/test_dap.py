@@ -97,6 +97,22 @@ def test_every_type_goes_out_without_loss(door: Door) -> None:
         assert found.title == truth.title
 
 
+def test_times_in_nanoseconds_are_served_where_double_precision_has_them(stored: tuple[Shelf, Path], door: Door) -> None:
+    """As whole numbers they are far above 2^53, but days of nanoseconds end with 16 zero bits. netCDF-C opens all or nothing."""
+    shelf, folder = stored
+    days = np.array([18262, 18263, 18264]) * 86_400 * 10**9
+    for name, times in (("exact", days), ("odd", days + 1)):
+        with netCDF4.Dataset(folder / f"{name}.nc", "w") as file:
+            file.createDimension("time", 3)
+            time = file.createVariable("time", "i8", ("time",))
+            time.units = "nanoseconds since 1970-01-01"
+            time[:] = times
+            file.createVariable("v", "f4", ("time",))[:] = [1, 2, 3]
+        shelf.put(f"{name}.nc")
+    assert door.get("exact.dods?time").content[-24:] == days.astype(">f8").tobytes()
+    assert door.get("odd.dods?time").status_code == 400
+
+
 def test_whole_numbers_that_no_type_holds_are_refused(stored: tuple[Shelf, Path], door: Door) -> None:
     shelf, folder = stored
     with netCDF4.Dataset(folder / "large.nc", "w") as file:

@@ -10,7 +10,7 @@ from cubeport.cubes.calendars import canonical, ordinal, stamp_of
 from cubeport.cubes.description import CubeDescription
 from cubeport.cubes.forms import downloads
 from cubeport.cubes.selection import Instant, Period, Selection, first_of, last_of, parse, parse_datetime
-from cubeport.errors import InvalidPeriod, InvalidRange, InvalidRequest, Problem
+from cubeport.errors import InvalidPeriod, InvalidRange, InvalidRequest, Problem, unknown_parameter
 
 PARAMETERS = ("format", "bbox", "datetime", "start", "end", "variables", "estimate")
 NAMES = {"format": "f", "variables": "properties"}
@@ -34,7 +34,7 @@ def parse_download(pairs: Sequence[tuple[str, str]]) -> tuple[Selection, dict[st
         problems.append(Problem(("query", "start"), "repeated", "start and end may appear only once"))
     for name, _ in pairs:
         if name not in PARAMETERS:
-            problems.append(Problem(("query", name[:60]), "unknown", f"{name[:60]} is not a parameter here"))
+            problems.append(unknown_parameter(name, PARAMETERS))
     taken = [(NAMES.get(name, name), value) for name, value in pairs if name in PARAMETERS and name not in ends]
     selection = Selection()
     try:

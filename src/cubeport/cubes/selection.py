@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cubeport.cubes.calendars import Stamp, canonical, exists, ordinal, stamp_of
-from cubeport.errors import InvalidRequest, Problem
+from cubeport.errors import InvalidRequest, Problem, not_among
 
 CRS84 = "http://www.opengis.net/def/crs/OGC/1.3/CRS84"
 """Longitude and latitude in degrees on WGS 84, the default CRS of a ``bbox``."""
@@ -209,7 +209,7 @@ def parse(pairs: Iterable[tuple[str, str]], *, forms: Sequence[str], allowed: Se
     for name, value in pairs:
         try:
             if name not in allowed:
-                raise _not_taken(name)
+                raise _not_taken(name, allowed)
             if name == "subset":
                 subsets.extend(_subsets(value))
                 continue
@@ -285,8 +285,8 @@ def _curie(code: str | None) -> str | None:
     return None if code is None else "#storageCrs" if code == "native" else f"[{code}]"
 
 
-def _not_taken(name: str) -> _Malformed:
-    return _Malformed("is not offered yet", "not-offered") if name in LATER else _Malformed("is not a parameter here", "unknown")
+def _not_taken(name: str, allowed: Iterable[str]) -> _Malformed:
+    return _Malformed("is not offered yet", "not-offered") if name in LATER else _Malformed(not_among(allowed), "unknown")
 
 
 def _value(name: str, text: str, forms: Sequence[str]) -> object:

@@ -395,14 +395,19 @@ def encoded(variable: Variable, values: Array, *, is_array: bool) -> bytes:
         return b"".join(_text(each) for each in values.reshape(-1).tolist())
     if variable.meant != variable.code:
         values = values.view(variable.meant)
-    if variable.meant in ("i8", "u8") and values.size:
-        far = int(values.max()) > EXACT or int(values.min()) < -EXACT
-        if far and any(int(float(each)) != each for each in values.reshape(-1).tolist()):
-            raise too_large(variable.name)
+    if variable.meant in ("i8", "u8") and not is_exact(values):
+        raise too_large(variable.name)
     kind, form = TYPES[variable.meant]
     if kind == "Byte" and not is_array:
         form = ">i4"
     return np.ascontiguousarray(values.astype(form)).tobytes()
+
+
+def is_exact(values: Array) -> bool:
+    """Return whether Float64 holds each of these whole numbers."""
+    if not values.size or (int(values.max()) <= EXACT and int(values.min()) >= -EXACT):
+        return True
+    return all(int(float(each)) == each for each in values.reshape(-1).tolist())
 
 
 def too_large(name: str) -> InvalidRequest:

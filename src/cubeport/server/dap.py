@@ -129,7 +129,7 @@ class DapFace:
 
     def _dods(self, shown: PublishedView, source: Source, expression: str) -> tuple[str, str, _Stream]:
         parts = dap2.constrained(source.dataset, expression)
-        self._slabs.check(shown, parts)
+        self._slabs.check(source, shown, parts)
         size = dap2.size_of(parts)
         before = len(dap2.dds(source.dataset, parts).encode()) + len(b"\nData:\n")
         deadline = AnswerDeadline(self._slabs.limits.seconds)
@@ -137,7 +137,7 @@ class DapFace:
 
     def _ascii(self, shown: PublishedView, source: Source, expression: str) -> tuple[str, str, _Stream]:
         parts = dap2.constrained(source.dataset, expression)
-        self._slabs.check(shown, parts, text=True)
+        self._slabs.check(source, shown, parts, text=True)
         deadline = AnswerDeadline(self._slabs.limits.seconds)
         return "dods_ascii", _TEXT, (lambda: self._slabs.text(source, parts, deadline), None)
 

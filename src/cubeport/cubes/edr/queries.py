@@ -14,7 +14,7 @@ from cubeport.cubes.edr.query import EdrQuery, Parameter, Place
 from cubeport.cubes.part import Deadline
 from cubeport.cubes.selection import Point, Scale, Selection, Slice, Subset, Trim, parse, read_number
 from cubeport.cubes.windows import Labels, Windows
-from cubeport.errors import InvalidRequest, NotFound, Problem
+from cubeport.errors import InvalidRequest, NotFound, Problem, unknown_parameter
 
 QUERIES: tuple[EdrQuery, ...] = (position.QUERY, radius.QUERY, area.QUERY, cube.QUERY, trajectory.QUERY, corridor.QUERY)
 
@@ -67,9 +67,7 @@ def parse_query(name: str, pairs: Iterable[tuple[str, str]], *, forms: Sequence[
         given, problems = _with_levels(given, several=kind.heights)
     takes = parameters_of(kind)
     allowed = (*(each.name for each in takes), *_OF_ANSWERS)
-    problems += [
-        Problem(("query", key[:60]), "unknown", f"{key[:60]} is not a parameter here") for key, _ in given if key not in allowed
-    ]
+    problems += [unknown_parameter(key, allowed) for key, _ in given if key not in allowed]
     readers: dict[str, Any] = {"z": _levels} | {each.name: each.read for each in kind.parameters}
     readers |= dict.fromkeys(_RESOLUTION, _number_of_cells) if kind.bbox else {}
     own = {key: value for key, value in given if key in readers}

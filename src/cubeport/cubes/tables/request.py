@@ -11,7 +11,7 @@ from cubeport.cubes.selection import Selection, parse
 from cubeport.cubes.tables import statistics, timing
 from cubeport.cubes.tables.statistics import RequestedStatistic
 from cubeport.cubes.tables.timing import AS_STORED, Method
-from cubeport.errors import InvalidRequest, Problem
+from cubeport.errors import InvalidRequest, Problem, unknown_parameter
 
 type Departure = Literal["absolute", "percent", "standard"]
 
@@ -78,7 +78,7 @@ def parse_table(pairs: Sequence[tuple[str, str]]) -> TableRequest:
     given: dict[str, str] = {}
     for name, value in pairs:
         if name not in PARAMETERS:
-            problems.append(Problem(("query", name[:60]), "unknown", f"{name[:60]} is not a parameter here"))
+            problems.append(unknown_parameter(name, PARAMETERS))
         elif name in given:
             problems.append(Problem(("query", name), "repeated", f"{name} may be given once"))
         given.setdefault(name, value)
