@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cftime
 import pytest
+import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,6 +23,7 @@ from cubeport.cubes.calendars import (
     same,
     stamp_of,
 )
+from cubeport.cubes.describe import describe
 from cubeport.errors import InvalidPeriod
 
 CALENDARS = ("standard", "proleptic_gregorian", "noleap", "all_leap", "360_day", "julian")
@@ -125,3 +127,13 @@ def test_what_is_no_moment_is_refused(text: str) -> None:
 )
 def test_durations_are_iso_8601(microseconds: int, text: str) -> None:
     assert duration(microseconds) == text
+
+
+def test_a_climatology_says_that_its_labels_are_no_single_year() -> None:
+    """A page said '1990-01 to 1990-03' of normals of thirty years."""
+    days = {"units": "days since 1990-01-01", "climatology": "edges"}
+    held = {"time": ("time", [15.0, 45], days), "edges": (("time", "nv"), [[0.0, 10988], [31.0, 11016]]), "v": ("time", [1.0, 2])}
+    (words,) = [words for kind, words in describe(xr.Dataset(held)).warnings if kind == "climatology"]
+    assert "several years within 1990 to 2020" in words
+    held["time"] = ("time", [15.0, 45], {"units": days["units"]})
+    assert "climatology" not in {kind for kind, _ in describe(xr.Dataset(held)).warnings}

@@ -264,7 +264,7 @@ def update(
 
 
 def _local(source: str) -> str:
-    """Return the path of a ``file:`` URL of this machine (RFC 8089), as browsers and file managers copy it; all else unchanged."""
+    """Return the path of a ``file:`` URL of this machine (RFC 8089), as file managers copy it; everything else unchanged."""
     parts = urlsplit(source)
     return unquote(parts.path) if parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path else source
 

@@ -88,6 +88,10 @@ def describe(
         raise SourceRejected("no variable contains data", reason="not-a-cube")
     notes = list(found.notes)
     axes, spatial, temporal, grids = _extents(raw, found)
+    if temporal is not None and raw.variables[temporal.axis].attrs.get("climatology") in raw.variables:
+        years = f"{temporal.index_start[:4]} to {temporal.index_end[:4]}"
+        words = f"{temporal.axis!r} is that of a climatology: each step is a statistic of several years within {years} (CF 7.4)"
+        notes.append(("climatology", f"{words}, and the year in its label is only one of them"))
     variables = tuple(_variable(raw, name, found, chunks or {}, ranges or {}, notes) for name in map(str, raw.variables))
     return CubeDescription(
         axes=axes,
