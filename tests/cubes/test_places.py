@@ -266,3 +266,58 @@ def test_what_is_seen_is_the_cell_of_each_pixel(apart: bool, level: int) -> None
 def test_a_picture_beside_the_data_has_no_window() -> None:
     seen = Places(("y", "x"), (np.full(4, -1, "i4"), np.arange(6, dtype="i4")), apart=True).seen()
     assert (seen.window, seen.shape, seen.cell(0, 0)) == ((), (4, 6), None)
+
+
+def fibonacci(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return positions all over the sphere, from the poles to the equator at about the same distance, not quite even."""
+    rng = np.random.default_rng(seed)
+    lat = np.degrees(np.arcsin(1 - 2 * (np.arange(count) + 0.5) / count))
+    lon = (np.arange(count) * 137.50776 + 180) % 360 - 180
+    return lon + rng.normal(0, 0.5, count), np.clip(lat + rng.normal(0, 0.5, count), -90, 90)
+
+
+@pytest.mark.parametrize(
+    "canvas",
+    [
+        Canvas((-180.0, -90.0, 180.0, 90.0), 90, 45, CRS84),
+        Canvas((0.0, -90.0, 360.0, 90.0), 90, 45, CRS84),
+        Canvas((-MERCATOR_M, -MERCATOR_M, MERCATOR_M, MERCATOR_M), 60, 60, MERCATOR),
+        Canvas((-5e6, -5e6, 5e6, 5e6), 60, 60, "EPSG:3995"),
+        Canvas((-4e6, -4e6, 4e6, 4e6), 60, 60, "EPSG:3031"),
+        Canvas((170.0, 60.0, 200.0, 88.0), 60, 56, CRS84),
+    ],
+    ids=["world", "from 0", "mercator", "arctic", "antarctic", "dateline"],
+)
+@pytest.mark.parametrize("count", [60, 3000])
+def test_a_pixel_of_a_mesh_has_the_cell_of_the_position_at_its_centre(canvas: Canvas, count: int) -> None:
+    """On a map in degrees, the nearest node near a pole was another one, or none."""
+    lon, lat = fibonacci(count, 1)
+    mesh = points(lon, lat)
+    (index,) = locate(mesh.description, Labels({"lon": lon, "lat": lat}), canvas).index
+    x, y = pyproj.Transformer.from_crs(canvas.crs, CRS84, always_xy=True).transform(*np.meshgrid(*canvas.centres()))
+    a, b = np.radians(x), np.radians(y)
+    pixels = np.stack([np.cos(b) * np.cos(a), np.cos(b) * np.sin(a), np.sin(b)], axis=-1)
+    a, b = np.radians(lon), np.radians(lat)
+    nodes = np.stack([np.cos(b) * np.cos(a), np.cos(b) * np.sin(a), np.sin(b)], axis=-1)
+    near = pixels @ nodes.T
+    assert (index >= 0).all()  # the mesh has no edge
+    taken = np.take_along_axis(near, index[..., None].astype("int64"), -1)[..., 0]
+    lost = np.degrees(np.arccos(np.clip(taken, -1, 1)) - np.arccos(np.clip(near.max(axis=-1), -1, 1)))
+    assert lost.max() < 1e-6
+    row, column = divmod(7 * index.size // 9, index.shape[1])
+    at = f"POINT({(x[row, column] + 180) % 360 - 180:.12f} {y[row, column]:.12f})"
+    assert mesh.values(mesh.edr("position", coords=at)) == [float(index[row, column])]
+
+
+def test_a_mesh_ends_where_its_last_nodes_reach_no_farther() -> None:
+    lon, lat = (each.ravel() for each in np.meshgrid(np.arange(0.0, 10), np.arange(60.0, 66)))
+    mesh, canvas = points(lon, lat), Canvas((-5.0, 55.0, 15.0, 70.0), 40, 30, CRS84)
+    (index,) = locate(mesh.description, Labels({"lon": lon, "lat": lat}), canvas).index
+    for row, column in np.ndindex(index.shape):
+        x, y = -5 + (column + 0.5) / 2, 70 - (row + 0.5) / 2
+        try:
+            cell = mesh.values(mesh.edr("position", coords=f"POINT({x} {y})"))[0]
+        except NotFound:
+            cell = -1.0
+        away = np.hypot((lon - x) * np.cos(np.radians(y)), lat - y).min()
+        assert index[row, column] == cell or (cell == -1 and away < 0.5), (x, y)  # a pixel is half a degree wide

@@ -114,6 +114,8 @@ def test_documents_lead_to_tiles(families: Server) -> None:
         ("range=5,1", "range"),
         ("bbox=1,2,3", "bbox"),
         ("crs=EPSG:1", "crs"),
+        ("crs=EPSG:1&bbox=0,0,1,1&bbox-crs=EPSG:3857", "crs"),
+        ("bgcolor=red", "bgcolor"),
         ("properties=nothing", "properties"),
         ("width=9999", "width"),
         ("nothing=1", "nothing"),
@@ -124,6 +126,8 @@ def test_what_cannot_be_drawn_is_refused_with_its_place(families: Server, query:
     answer = families.get(f"/ogcapi/collections/regular/map?{query}")
     assert answer.status_code == 400, answer.text
     assert {each["loc"][-1] for each in answer.json()["errors"]} == {place}
+    words = {"crs": "EPSG:1 is not a known", "bgcolor": "a colour of six hex digits, such as 0x"}.get(place, "")
+    assert words in answer.json()["errors"][0]["message"]
 
 
 def test_a_box_without_data_is_a_picture_without_anything_on_it(families: Server) -> None:

@@ -171,11 +171,16 @@ def nearest(lon: Array, lat: Array, place: tuple[float, float], *, reach: float 
         if far > math.radians(reach):
             raise Outside
         return at
-    # Positions can be repeated; a repeated position is not a neighbour.
-    around = [angle for _, angle in index.nearest(float(lon[at]), float(lat[at]), 9 + 2 * len(at)) if angle > 0][: 2 * len(at)]
-    if (around and far > max(around)) or (len(at) == 2 and min(lon.shape) > 1 and _past_its_edge(lon, lat, at, place)):
+    if far > spacing(lon, lat, at) or (len(at) == 2 and min(lon.shape) > 1 and _past_its_edge(lon, lat, at, place)):
         raise Outside
     return at
+
+
+def spacing(lon: Array, lat: Array, at: tuple[int, ...]) -> float:
+    """Return how far from a position without edges its values are valid, as an angle: up to its neighbours; inf without any."""
+    # Positions can be repeated; a repeated position is not a neighbour.
+    around = index_of(lon, lat).nearest(float(lon[at]), float(lat[at]), 9 + 2 * len(at))
+    return max([angle for _, angle in around if angle > 0][: 2 * len(at)], default=math.inf)
 
 
 def _past_its_edge(lon: Array, lat: Array, at: tuple[int, ...], place: tuple[float, float]) -> bool:

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -35,6 +35,12 @@ _CODE = re.compile(r"(?:https?://www\.opengis\.net/def/crs/)?\[?([A-Za-z]{2,10})
 _SELECTION = ("datetime", "subset", "properties")
 
 
+def _checked_colour(text: str) -> str:
+    if re.fullmatch("(0x|#)?[0-9A-Fa-f]{6}", text) is None:
+        raise ValueError("must be a colour of six hex digits, such as 0xFF8800")
+    return text
+
+
 class LookQuery(incoming.Model):
     """The parameters for colours."""
 
@@ -51,8 +57,7 @@ class LookQuery(incoming.Model):
     f: Annotated[Literal["png", "image/png"] | None, Field(description="png")] = None
     transparent: Annotated[bool, Field(description="Whether pixels without data are transparent")] = True
     bgcolor: Annotated[
-        str | None,
-        Field(pattern="^(0x|#)?[0-9A-Fa-f]{6}$", description="0xRRGGBB of pixels without data"),
+        Annotated[str, AfterValidator(_checked_colour)] | None, Field(description="0xRRGGBB of pixels without data")
     ] = None
 
 

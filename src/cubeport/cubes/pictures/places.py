@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from cubeport.cubes.boxes import spacing
 from cubeport.cubes.cells import Cells
 from cubeport.cubes.description import CubeDescription
+from cubeport.cubes.nearest import Sphere, on_sphere
 from cubeport.cubes.quads import quads
 from cubeport.cubes.resolve import cells
 from cubeport.cubes.windows import IndexRange, Labels, native_system
@@ -257,13 +259,20 @@ def transform(crs: str, to: str) -> Any:
 
 @lru_cache(maxsize=64)
 def _transformer(crs: str, to: str) -> Any:
-    from pyproj import Transformer
+    from pyproj import CRS, Transformer
     from pyproj.exceptions import ProjError
 
+    def known(name: str) -> CRS:
+        try:
+            return CRS.from_user_input(name)
+        except ProjError as exc:
+            raise ValueError(f"{name} is not a known reference system") from exc
+
+    before, after = known(crs), known(to)
     try:
-        return Transformer.from_crs(crs, to, always_xy=True)
+        return Transformer.from_crs(before, after, always_xy=True)
     except ProjError as exc:
-        raise ValueError(f"{crs} is not a known reference system") from exc
+        raise ValueError(f"there is no transformation from {crs} to {to}") from exc
 
 
 def _degrees(x: Array, y: Array) -> tuple[Array, Array]:
@@ -519,39 +528,75 @@ def _flat(description: CubeDescription, found: Array, canvas: Canvas, shape: tup
 
 
 def _unstructured(description: CubeDescription, labels: Labels, canvas: Canvas) -> Places:
-    """Locate pixels on an unstructured grid: the nearest node, if it is not farther away than neighbouring nodes are from each
-    other.
+    import numpy as np
+
+    spatial = description.spatial
+    lon, lat = (np.asarray(labels.values[str(name)], "float64") for name in (spatial.x, spatial.y))
+    found = _stations(lon, lat, canvas, spatial.reach) if spatial.reach is not None else _mesh(lon, lat, canvas)
+    return _flat(description, found, canvas, lon.shape)
+
+
+def _mesh(lon: Array, lat: Array, canvas: Canvas) -> Array:
+    """Return the node nearest to each pixel on the sphere, if it is not farther away than its neighbours, as EDR has it."""
+    import numpy as np
+
+    found = np.full(canvas.height * canvas.width, -1, "int32")
+    x, y = _finite(transform(canvas.crs, CRS84)(*np.meshgrid(*canvas.centres())))
+    there = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
+    points, positions = on_sphere(x.ravel()[there], y.ravel()[there]), on_sphere(lon.ravel(), lat.ravel())
+    nodes = _near(positions, points)
+    if not there.size or not nodes.size:
+        return found
+    sphere = Sphere(positions[nodes])
+    nearest, far = sphere.nearest(points)
+    used, of = np.unique(nearest, return_inverse=True)
+    reach = sphere.spacing(used, 2 * lon.ndim)
+    for each in np.flatnonzero(np.isnan(reach)).tolist():
+        reach[each] = spacing(lon, lat, tuple(int(at) for at in np.unravel_index(nodes[used[each]], lon.shape)))
+    reach[np.isinf(reach)] = 0  # the extent of a single node is unknown
+    # A dense mesh can be smaller than a pixel, and is seen nevertheless.
+    close = far <= np.maximum(reach[of], math.radians(1) / _pixels_per_degree(canvas))
+    nearest = nodes[nearest]
+    found[there[close]] = nearest[close]
+    return found
+
+
+def _near(positions: Array, points: Array) -> Array:
+    """Return the known nodes around the points of a picture: as far away as it is wide, or more where nodes are farther apart."""
+    import numpy as np
+
+    known = np.flatnonzero(np.isfinite(positions).all(axis=1))
+    centre = points.sum(axis=0) if len(points) else np.zeros(3)
+    if (length := np.linalg.norm(centre)) < 0.5 * len(points) or known.size <= _ENOUGH:
+        return known
+    centre = centre / length
+    away = np.arccos(np.clip(positions[known] @ centre, -1, 1))
+    radius = 3 * float(np.arccos(np.clip(points @ centre, -1, 1)).max())
+    return known[away <= max(radius, float(np.partition(away, _ENOUGH - 1)[_ENOUGH - 1]))]
+
+
+def _stations(lon: Array, lat: Array, canvas: Canvas, reach: float) -> Array:
+    """Return the nearest of stations, of pixels within its reach. Stations are no cells: what they measure says nothing of places
+    far from them. A dot is wide enough to be seen.
     """
     import numpy as np
     import shapely
 
-    spatial = description.spatial
-    lon, lat = (np.asarray(labels.values[str(name)], "float64") for name in (spatial.x, spatial.y))
-    shape = lon.shape
-    lon, lat = _turned(lon.ravel(), canvas), lat.ravel()
-    project = transform(CRS84, canvas.crs)
-    nodes = np.arange(lon.size)
+    lon, lat, nodes = _turned(lon.ravel(), canvas), lat.ravel(), np.arange(lon.size)
     if canvas.crs in (CRS84, MERCATOR):
         # A node near the seam is also near the pixels on the other side.
         lon, lat, nodes = np.concatenate([lon, lon - 360, lon + 360]), np.tile(lat, 3), np.tile(nodes, 3)
     found = np.full(canvas.height * canvas.width, -1, "int32")
-    x, y, nodes = _around(*canvas.pixels(*_finite(project(lon, lat))), nodes, canvas)
-    if nodes.size > 1 or (nodes.size and spatial.reach is not None):
-        points: Any = shapely.points(x, y)
-        tree = shapely.STRtree(points)
-        spacing = np.full(nodes.size, np.inf)
-        if nodes.size > 1:
-            (own, _), apart = tree.query_nearest(points, return_distance=True, exclusive=True, all_matches=False)
-            spacing[own] = apart
+    x, y, nodes = _around(*canvas.pixels(*_finite(transform(CRS84, canvas.crs)(lon, lat))), nodes, canvas)
+    if nodes.size:
         column, row = (each.ravel() for each in np.meshgrid(np.arange(canvas.width) + 0.5, np.arange(canvas.height) + 0.5))
-        (pixel, nearest), distance = tree.query_nearest(shapely.points(column, row), return_distance=True, all_matches=False)
-        if spatial.reach is None:
-            close = distance <= np.maximum(1.5 * spacing[nearest], 1.0)
-        else:
-            # Stations are no cells: what they measure says nothing of places far from them. A dot is wide enough to be seen.
-            close = distance <= max(spatial.reach * _pixels_per_degree(canvas), _DOT)
+        places: Any = shapely.points(x, y)
+        (pixel, nearest), distance = shapely.STRtree(places).query_nearest(
+            shapely.points(column, row), return_distance=True, all_matches=False
+        )
+        close = distance <= max(reach * _pixels_per_degree(canvas), _DOT)
         found[pixel[close]] = nodes[nearest[close]]
-    return _flat(description, found, canvas, shape)
+    return found
 
 
 _ENOUGH = 256
