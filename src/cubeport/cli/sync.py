@@ -59,6 +59,8 @@ def sync(
             continue
         items.append(document)
         session.warn(f"{name}: {each['message']}" for each in detail["warnings"])
+        if status in ("not_syncable", "waiting_for_source"):
+            session.note(f"{name}: {detail['message']}")
         delta = f"{detail['delta_start']} … {detail['delta_end'] or '?'}" if detail["delta_start"] else ""
         rows.append((name, status, detail["action"], detail["reason"], delta))
     session.result(

@@ -169,7 +169,7 @@ class SyncDetail(BaseModel):
 _MESSAGES: Mapping[Reason, str] = {
     "static_dataset": "The template says that the source does not change.",
     "no_template": "The dataset was made from files that were named directly: add new files with update.",
-    "template_missing": "The template that it was made from is not in config/datasets, or is broken.",
+    "template_missing": "The template that it was made from is missing or broken: `cubeport check-config` says which.",
     "template_changed": "The template changed since the dataset was made: ingest it with --overwrite first.",
     "new_periods_available_for_append": "There may be new periods: they will be read and added.",
     "new_periods_available": "There may be new periods: the dataset will be rebuilt with them.",
