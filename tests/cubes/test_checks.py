@@ -160,6 +160,11 @@ def test_the_repair_of_a_time_without_a_date_fits_it() -> None:
     mended = normalise(since, steps)
     assert words_of("undated-time", mended) == []
     assert next(axis.kind for axis in find(mended).axes) == "t"
+    for units in ("months", None):
+        given = {} if units is None else {"units": units}
+        (words,) = words_of("undated-time", cube(time=(("time",), np.arange(3.0), {**given, "standard_name": "time"})))
+        assert f"{units or 'days'} since 2000-01-01" in words
+        assert "from_variable" not in words, "0, 1 and 2 are no dates"
     bare = cube().drop_vars("time")
     (words,) = words_of("undated-time", bare)
     assert "its 3 values" in words

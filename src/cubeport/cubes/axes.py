@@ -430,7 +430,9 @@ def _is_start(raw: xr.Dataset, axis: FoundAxis) -> bool:
     return named or _is_reference_time(raw, axis)
 
 
-_UNITS_OF_TIME = re.compile(r"(milli|micro)?seconds?|secs?|s|min(ute)?s?|h(ou)?rs?|h|days?|d", re.IGNORECASE)
+_UNITS_OF_TIME = re.compile(r"(milli|micro)?seconds?|secs?|s|min(ute)?s?|h(ou)?rs?|h|days?|d|weeks?|months?|years?", re.IGNORECASE)
+_LEAST_DATE = 1_000
+"""The least number that can be a date: a year of four digits."""
 
 
 def _undated_words(raw: xr.Dataset, name: str) -> str:
@@ -446,10 +448,20 @@ def _undated_words(raw: xr.Dataset, name: str) -> str:
         f"{name!r} has {units}, so it is not read as time and the data have no time; "
         "CF writes a time as numbers with units such as 'days since 2000-01-01'. "
     )
-    if isinstance(given, str) and _UNITS_OF_TIME.fullmatch(given.strip()):
-        since = f"set_attributes: {{{name}: {{units: {given.strip()} since 2000-01-01}}}}"
-        return f"{words}If it counts from a date, ingest with --normalise '{since}', with that date"
-    return f"{words}If it contains dates, ingest with --normalise 'set_time: {{from_variable: {name}}}'"
+    counts = given.strip() if isinstance(given, str) and _UNITS_OF_TIME.fullmatch(given.strip()) else None
+    if counts is None and _may_be_dates(raw.variables[name]):
+        return f"{words}If it contains dates, ingest with --normalise 'set_time: {{from_variable: {name}}}'"
+    since = f"set_attributes: {{{name}: {{units: {counts or 'days'} since 2000-01-01}}}}"
+    return f"{words}If it counts from a date, ingest with --normalise '{since}', with that date{'' if counts else ' and unit'}"
+
+
+def _may_be_dates(variable: Any) -> bool:
+    """Return whether the first label is text, or a number with as many digits as a date has."""
+    return (
+        is_text(variable)
+        or not variable.size
+        or abs(float(decoded(variable[(slice(0, 1),) * variable.ndim]).flat[0])) >= _LEAST_DATE
+    )
 
 
 def _believed(raw: xr.Dataset, axis: FoundAxis, notes: list[tuple[str, str]]) -> FoundAxis:
