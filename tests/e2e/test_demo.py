@@ -23,7 +23,7 @@ import xarray as xr
 from cubeport.adapters.backends.sql import private
 from cubeport.adapters.storage import seaweedfs
 from cubeport.errors import ExtraMissing, Unavailable
-from cubeport.main.scaled import Watched
+from cubeport.main.scaled import Restarter
 
 from .conftest import CUBEPORT, cli
 
@@ -86,18 +86,18 @@ def _command(process: Path) -> bytes:
 def test_what_ends_again_right_after_its_start_ends_the_whole_set_with_a_plain_sentence(tmp_path: Path) -> None:
     told: list[str] = []
     seconds = iter([0.0, 60.0, 60.0, 61.0])
-    watched = Watched(told.append, clock=lambda: next(seconds))
+    restarter = Restarter(told.append, clock=lambda: next(seconds))
     for _ in range(2):
-        assert watched.restart("SeaweedFS", "ended (-9)", tmp_path / "log", lambda: 1) == 1
+        assert restarter.restart("SeaweedFS", "ended (-9)", tmp_path / "log", lambda: 1) == 1
     assert told == ["SeaweedFS ended (-9) and is started again"] * 2
     with pytest.raises(Unavailable, match=r"SeaweedFS ended \(1\), .* without it\. It had just been started again"):
-        watched.restart("SeaweedFS", "ended (1)", tmp_path / "log", lambda: 1)
+        restarter.restart("SeaweedFS", "ended (1)", tmp_path / "log", lambda: 1)
 
     def fails() -> None:
         raise Unavailable("no space left")
 
     with pytest.raises(Unavailable, match=r"PostgreSQL was killed, .* without it\. It does not start again: no space left"):
-        watched.restart("PostgreSQL", "was killed", tmp_path / "log", fails)
+        restarter.restart("PostgreSQL", "was killed", tmp_path / "log", fails)
 
 
 @pytest.mark.slow

@@ -154,7 +154,7 @@ class ScaledSet:
             self.note(f"{Path(proxy[0]).name} shares requests out between them")
         if not stopping:
             announce(url)
-        watched = Watched(self.note)
+        restarter = Restarter(self.note)
         asked = time.monotonic()
         while not stopping:
             time.sleep(0.1)
@@ -163,13 +163,13 @@ class ScaledSet:
             asked = time.monotonic()
             if not self.postgresql.answers() and not stopping:
                 log = self.postgresql.folder / "log"
-                watched.restart("PostgreSQL", "was killed or stopped", log, self.postgresql.start_again)
+                restarter.restart("PostgreSQL", "was killed or stopped", log, self.postgresql.start_again)
             if self.store is not None and (code := self.store.ended()) is not None and not stopping:
-                watched.restart("SeaweedFS", f"ended ({code})", self.store.folder / "log", self.store.launch)
+                restarter.restart("SeaweedFS", f"ended ({code})", self.store.folder / "log", self.store.launch)
             if proxy is not None and front is not None and (code := front.poll()) is not None and not stopping:
                 self._processes.remove(front)
                 name = Path(proxy[0]).name
-                front = watched.restart(name, f"ended ({code})", self.root / name, partial(self._started_proxy, proxy))
+                front = restarter.restart(name, f"ended ({code})", self.root / name, partial(self._started_proxy, proxy))
             for name, process in servers.items():
                 if process.poll() is not None and not stopping:
                     self.note(f"server {name} ended ({process.returncode}) and is started again")
@@ -194,7 +194,7 @@ class ScaledSet:
 
 
 @dataclass
-class Watched:
+class Restarter:
     """Starts again what ended by itself, unless it ended right after it was started again."""
 
     note: Callable[[str], None]
