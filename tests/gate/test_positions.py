@@ -76,7 +76,7 @@ def test_a_grid_file_places_every_file_of_a_series(tmp_path: Path) -> None:
     ("step", "words"),
     [
         ("{longitude: clon, latitude: clat, file: other.nc}", "'other.nc' is not among the sources"),
-        ("{longitude: lon, latitude: clat, file: grid.nc}", "the source has no 'lon'"),
+        ("{longitude: lon, latitude: clat, file: grid.nc}", "grid.nc has no 'lon'"),
     ],
 )
 def test_a_step_that_does_not_fit_says_what_there_is(tmp_path: Path, step: str, words: str) -> None:
@@ -124,6 +124,8 @@ def test_positions_in_another_group_are_taken_by_the_step_that_the_refusal_print
     with netCDF4.Dataset(path, "w") as file:
         file.createDimension("line", 3)
         file.createDimension("pixel", 4)
+        odd = file.createCompoundType(np.dtype([("a", "i4"), ("b", "f8")]), "pair")
+        file.createGroup("attitude").createVariable("odd", odd, ("line",))
         where, what = file.createGroup("navigation_data"), file.createGroup("geophysical_data")
         for name, units in (("longitude", "degrees_east"), ("latitude", "degrees_north")):
             made = where.createVariable(name, "f8", ("line", "pixel"))

@@ -88,12 +88,12 @@ class Unfit(Exception):
         return InvalidRequest(f"{step}: {self}", next_step=self.next_step)
 
 
-def need(raw: xr.Dataset, names: Iterable[str], *, dimensions: bool = False) -> None:
-    """Raise unless the source has every variable (or dimension) of *names*."""
+def need(raw: xr.Dataset, names: Iterable[str], *, dimensions: bool = False, where: str = "the source") -> None:
+    """Raise unless the source, or what is named *where*, has every variable (or dimension) of *names*."""
     held = {*map(str, raw.variables), *(map(str, raw.sizes) if dimensions else ())}
     missing = [name for name in names if name not in held]
     if missing:
-        raise Unfit(f"the source has no {', '.join(map(repr, missing))}", f"choose from {', '.join(sorted(held))[:500]}")
+        raise Unfit(f"{where} has no {', '.join(map(repr, missing))}", f"choose from {', '.join(sorted(held))[:500]}")
 
 
 def _rename(raw: xr.Dataset, names: Mapping[str, str], _: str) -> xr.Dataset:
@@ -430,7 +430,10 @@ def _seconds(value: Any, calendar: calendars.CalendarName) -> int:
     ``day as %Y%m%d.%f``), and after 4 digits a part of the year.
     """
     if not isinstance(value, int | float | np.integer | np.floating):
-        return _of_parts(_iso(str(value).strip()), calendar)
+        digits = str(value).strip()
+        if not digits.isdigit():
+            return _of_parts(_iso(digits), calendar)
+        value = int(digits)
     if not np.isfinite(value):
         raise ValueError("a date is missing")
     whole = int(value // 1)
@@ -451,8 +454,6 @@ def _seconds(value: Any, calendar: calendars.CalendarName) -> int:
 
 
 def _iso(text: str) -> list[str]:
-    if text.isdigit() and len(text) in (8, 10, 12, 14):
-        return [text[:4], *(text[at : at + 2] for at in range(4, len(text), 2))]
     found = _ISO.fullmatch(text)
     if found is None:
         raise ValueError(f"{text[:40]!r} is not a date" if text else "a date is missing")
@@ -521,7 +522,7 @@ def placed(raw: xr.Dataset, step: Positions, grid: xr.Dataset, where: str) -> tu
         If *grid* has no such variables, or no dimension of *raw* fits them.
     """
     names = [step.longitude, step.latitude]
-    need(grid, names)
+    need(grid, names, where=where)
     own = dict.fromkeys(dim for name in names for dim in axes.text_dims(grid.variables[name]))
     places = {dim: _place_of(raw, dim, grid.sizes[dim], set(own), where) for dim in own}
     if len(set(places.values())) < len(places):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import re
 import resource
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -273,7 +274,7 @@ def _with_positions(refusal: SourceRejected, request: Mapping[str, Any], context
 
 def _named(group: Group, test: Callable[[str, Any], bool]) -> list[str]:
     """Return the variables with numbers that pass a *test* of their name and attributes."""
-    numbers = {name: each for name, each in group.variables.items() if each["dtype"] != "string"}
+    numbers = {name: each for name, each in group.variables.items() if re.fullmatch(r"(u?int|float)\d+", each["dtype"])}
     described = {name: SimpleNamespace(dtype=np.dtype(each["dtype"]), attrs=each["attributes"]) for name, each in numbers.items()}
     return [name for name, each in described.items() if test(name, each)]
 
