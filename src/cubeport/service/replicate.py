@@ -179,12 +179,12 @@ class Replicator:
         Raises
         ------
         Conflict
-            If its chunks are in files of this machine.
+            If its chunks are in files or objects that are nobody's but this instance's to read.
         """
         if "storage" in shown.sealed:
             raise Conflict(
-                f"{shown.texts.dataset_id} points into files of this machine, so it can be neither pushed nor pulled.",
-                next_step=f"publish a copy: cubeport ingest FILE --id {shown.texts.dataset_id} --replace --storage copy",
+                f"{shown.texts.dataset_id} points into its sources where they are, so it can be neither pushed nor pulled.",
+                next_step=f"publish a copy of them: cubeport ingest SOURCE --id {shown.texts.dataset_id} --replace --storage copy",
             )
         row = self._catalog.rows.get(VERSION, shown.version.version_id)
         if row is None:
