@@ -296,6 +296,7 @@ def test_a_dataset_that_a_caller_may_not_see_is_absent_from_every_face(shared: S
         # The key may ingest every dataset, but this one does not exist for it.
         headers = {"Authorization": f"Bearer {shared.keys['anna']}"}
         assert httpx.post(f"{shared.url}/datasets/tides/unpublish", headers=headers, trust_env=False).status_code == 404
+        assert shared.get("/sync/tides/plan", "anna").status_code == 404
         tokens = {"Authorization": "Basic " + base64.b64encode(b"a:b").decode()}
         assert shared.get("/zarr/tides/zarr.json", headers=tokens).status_code == 401
 

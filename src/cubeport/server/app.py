@@ -232,8 +232,9 @@ class App:
         if (caller := scope.get("cubeport.caller")) is None:
             check = partial(self._parts.gatekeeper.check, needed, method, Connection.of(scope))
             caller = check() if needed in OPEN else await asyncio.to_thread(check)
-        if needed not in OPEN and asked["method"] != "GET" and "dataset_id" in asked["path_params"]:
-            caller.check_dataset(asked["path_params"]["dataset_id"])
+        if needed not in OPEN and "dataset_id" in asked["path_params"]:
+            if asked["method"] != "GET":
+                caller.check_dataset(asked["path_params"]["dataset_id"])
             await asyncio.to_thread(self._parts.service.check_visible, asked["path_params"]["dataset_id"])
         asked |= {"cubeport.caller": caller, "cubeport.route": route, "state": {}}
         if asked["method"] == "GET" and browsing.has_values(route.path):
