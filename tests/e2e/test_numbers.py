@@ -360,7 +360,32 @@ class Judge:
             elif answer.status_code == 200 and door == "netcdf":
                 with xr.open_dataset(io.BytesIO(answer.content), engine="h5netcdf", **CFTIME) as found:
                     self.check("position netcdf", same(found["t"].values.ravel(), [truth]), found["t"].values, truth)
+        if abs(lat) < 89.9:
+            self.around(at, lon, lat, truth, chosen)
         self.map(at, lon, lat, truth)
+
+    def around(self, at: dict[str, int], lon: float, lat: float, truth: float, chosen: dict[str, str]) -> None:
+        """Small regions and a short line around the middle of a cell: each has this cell alone."""
+        half = 1e-4
+        west, south, east, north = (f"{each:.9f}" for each in (lon - half, lat - half, lon + half, lat + half))
+        ring = f"POLYGON(({west} {south},{east} {south},{east} {north},{west} {north},{west} {south}))"
+        line = f"LINESTRING({west} {lat!r},{east} {lat!r})"  # a row without edges is met only there
+        for kind, query in (
+            ("area", {"coords": ring}),
+            ("cube", {"bbox": f"{west},{south},{east},{north}"}),
+            ("radius", {"coords": f"POINT({lon:.9f} {lat:.9f})", "within": "20", "within-units": "m"}),
+            ("trajectory", {"coords": line}),
+            ("corridor", {"coords": line, "corridor-width": "10", "width-units": "m"}),
+        ):
+            answer = self.get(f"/ogcapi/collections/{self.name}/{kind}", **query, **chosen)
+            if answer.status_code != 200:
+                self.check(kind, False, answer.status_code, answer.text[:300], query, chosen)
+                continue
+            document = answer.json()
+            values = [each for part in document.get("coverages", [document]) for each in part["ranges"]["t"]["values"]]
+            known = [each for each in values if each is not None]
+            wanted = [] if np.isnan(truth) else [truth]
+            self.check(kind, len(known) == len(wanted) and np.allclose(known, wanted, rtol=1e-6), values, truth, at, query, chosen)
 
     def map(self, at: dict[str, int], lon: float, lat: float, truth: float) -> None:
         """GetFeatureInfo and the colour of the pixel."""

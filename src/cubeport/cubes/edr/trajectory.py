@@ -131,8 +131,10 @@ def _crossed(columns: Cells, rows: Cells, line: Any) -> set[tuple[int, ...]]:
 
     shapely.prepare(line)
     across, up = (np.argsort(axis.lower, kind="stable") for axis in (columns, rows))
-    west, east = columns.lower[across], columns.upper[across]
-    south, north = rows.lower[up], rows.upper[up]
+    # A row or column without edges is a line: as for points, its label may be rounded.
+    wide, high = (np.where(axis.upper > axis.lower, 0.0, axis.slack) for axis in (columns, rows))
+    west, east = (columns.lower - wide)[across], (columns.upper + wide)[across]
+    south, north = (rows.lower - high)[up], (rows.upper + high)[up]
     blocks = [(0, len(up), 0, len(across))]
     found: set[tuple[int, ...]] = set()
     while blocks:
