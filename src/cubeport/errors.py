@@ -28,6 +28,7 @@ tables at the edges (``server/problems.py``, ``cli/_output.py``), found along th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -100,6 +101,18 @@ class CubeportError(Exception):
         self.members: Mapping[str, Any] = members
         """Extension members of the problem document (RFC 9457, 3.2), JSON values only: ``reason``, ``limit``, ``what``…"""
 
+    def __str__(self) -> str:
+        """Return the message, with the problems themselves where it only says that ``errors`` lists them."""
+        words = without_list(self.message)
+        if words == self.message or not self.errors:
+            return self.message
+        return f"{words.removesuffix('.')}: {'; '.join(f'{".".join(map(str, each.loc))}: {each.message}' for each in self.errors)}"
+
+    @property
+    def __notes__(self) -> list[str]:  # type: ignore[override]  # computed, because a next step may be set after the error was made
+        """The next step, which a traceback shows below the message (PEP 678)."""
+        return [] if self.next_step is None else [f"Next: {self.next_step}"]
+
     @classmethod
     def title(cls) -> str:
         """Return the one-line meaning of the kind: the class's own docstring."""
@@ -130,6 +143,11 @@ class CubeportError(Exception):
             **{name: value for name, value in problem.items() if name not in _DOCUMENTED} | members,
         )
         return exc
+
+
+def without_list(message: str) -> str:
+    """Return a message without the words that send a program to ``errors``, for people, who see the problems themselves."""
+    return re.sub(r"; errors lists (?:it|them|the first \d+)\b", "", message)
 
 
 def _message(problem: Mapping[str, Any]) -> str:

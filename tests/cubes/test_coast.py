@@ -8,7 +8,7 @@ import pytest
 
 from cubeport.cubes.description import Crs, Spatial
 from cubeport.cubes.pictures import coast
-from cubeport.cubes.pictures.places import Canvas
+from cubeport.cubes.pictures.places import CRS84, Canvas, transform
 from cubeport.cubes.view import maps, pin, polar_frame
 
 CAPES = {
@@ -103,3 +103,56 @@ def test_a_polar_map_begins_with_all_of_a_dataset_or_a_circle_around_the_pole(na
             across, down = pin(f"{(lon + 540) % 360 - 180},{lat}", name)
             assert x <= across <= x + width
             assert y <= down <= y + height
+
+
+def _is_land(canvas: Canvas, lon: float, lat: float) -> bool:
+    """Return whether a place is inside an odd number of the rings."""
+    x, y = transform(CRS84, canvas.crs)(np.array([lon]), np.array([lat]))
+    [column], [row] = canvas.pixels(x, y)
+    crossings = 0
+    for ring in coast.land(canvas):
+        ends = np.r_[ring[1:], ring[:1]]
+        (x0, y0), (x1, y1) = ring.T.astype(float), ends.T.astype(float)
+        over = (y0 <= row) != (y1 <= row)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            crossings += int((over & (x0 + (row - y0) / (y1 - y0) * (x1 - x0) > column)).sum())
+    return crossings % 2 == 1
+
+
+@pytest.mark.parametrize(
+    ("canvas", "land", "water"),
+    [
+        (Canvas((-10.0, 35.0, 20.0, 55.0), 1680, 1120), [(2.3, 48.9), (-4.0, 40.0), (9.0, 40.0)], [(-8.0, 47.0), (5.0, 42.0)]),
+        (Canvas((44.0, 35.0, 60.0, 48.0), 1680, 1400), [(45.0, 40.0), (58.0, 40.0)], [(50.5, 42.0)]),  # the Caspian is a hole
+        (Canvas((170.0, 60.0, 190.0, 72.0), 1680, 1008), [(175.0, 67.0), (182.0, 67.0)], [(179.0, 62.0), (189.0, 64.5)]),
+        (Canvas((9.0, 49.0, 10.0, 50.0), 800, 800), [(9.1, 49.1), (9.9, 49.9)], []),  # no coast in sight
+        (Canvas((-30.0, 30.0, -29.0, 31.0), 800, 800), [], [(-29.5, 30.5)]),
+        (
+            Canvas((-6e6, -6e6, 6e6, 6e6), 1200, 1200, "EPSG:3995"),
+            [(-40.0, 75.0), (100.0, 65.0), (-100.0, 60.0), (178.0, 67.0), (-178.0, 67.0)],
+            [(0.0, 89.9), (0.0, 75.0), (-30.0, 50.0), (-175.0, 50.0)],
+        ),
+        (
+            Canvas((-6e6, -6e6, 6e6, 6e6), 1200, 1200, "EPSG:3031"),
+            [(0.5, -89.0), (90.0, -75.0), (-178.0, -87.0), (178.0, -87.0)],
+            [(0.0, -60.0), (180.0, -70.0)],
+        ),
+    ],
+    ids=["europe", "caspian", "antimeridian", "inland", "at-sea", "north", "south"],
+)
+def test_land_is_filled_and_water_is_not(canvas: Canvas, land: list[tuple[float, float]], water: list[tuple[float, float]]) -> None:
+    assert [_is_land(canvas, *place) for place in land] == [True] * len(land)
+    assert [_is_land(canvas, *place) for place in water] == [False] * len(water)
+
+
+def test_the_land_of_a_small_part_has_few_points() -> None:
+    assert sum(map(len, coast.land(Canvas((9.0, 49.0, 10.0, 50.0), 800, 800)))) < 200
+    assert sum(map(len, coast.land(Canvas((-10.0, 35.0, 20.0, 55.0), 1680, 1120)))) < 6000
+
+
+def test_a_polar_map_has_parallels_and_meridians_where_they_are() -> None:
+    canvas = Canvas((-3e6, -3e6, 3e6, 3e6), 1200, 1200, "EPSG:3995")
+    x, y = transform(CRS84, canvas.crs)(np.array([0.0, 90.0, 180.0]), np.array([70.0, 80.0, 74.0]))
+    for column, row in np.stack(canvas.pixels(x, y), axis=1):  # each on a line
+        assert min(np.hypot(*(line - [column, row]).T).min() for line in coast.graticule(canvas)) < 12
+    assert coast.graticule(Canvas((0.0, 0.0, 10.0, 10.0), 100, 100)) == []

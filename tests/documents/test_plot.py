@@ -99,3 +99,21 @@ def test_ticks_surround_the_values(a: float, b: float) -> None:
     assert found[0] <= low + 1e-8 * span
     assert high - 1e-8 * span <= found[-1]
     assert 2 <= len(found) <= 9
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    [(1, [0]), (2, [0, 1]), (6, [0, 1, 2, 3, 4, 5]), (7, [0, 2, 4, 6]), (12, None), (13, [0, 3, 6, 9, 12]), (100, [0, 33, 66, 99])],
+)
+def test_dates_of_a_series_have_the_same_distance(count: int, shown: list[int] | None) -> None:
+    labels = [f"m{at:03}" for at in range(count)]
+    root = ET.fromstring(plot.svg(line(np.arange(count), labels=labels)))
+    found = [labels.index(text.text) for text in root.iter(f"{SVG}text") if text.text in labels]
+    assert (found[0], found[-1]) == (0, count - 1)
+    assert found == shown or (shown is None and len(found) == 5)
+
+
+def test_long_dates_are_fewer() -> None:
+    labels = [f"2006-01-{at + 1:02}T18:00:00Z" for at in range(12)]
+    root = ET.fromstring(plot.svg(line(np.arange(12), labels=labels)))
+    assert sum(text.text in labels for text in root.iter(f"{SVG}text")) <= 4

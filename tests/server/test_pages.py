@@ -22,7 +22,7 @@ from cubeport.documents.licences import in_words
 from cubeport.documents.native import Periods, period_labels
 from cubeport.server.app import App
 from cubeport.server.browsing import BROWSABLE, _limited
-from cubeport.server.html import _options, _span
+from cubeport.server.html import _few, _options, _span
 
 from .conftest import GONE, PATH, URL, V1, V2, Client, FakeEngine, FakeService, Live, make_parts
 
@@ -471,3 +471,37 @@ def test_changes_are_a_page_with_a_way_to_those_that_follow(client: Client) -> N
         assert more[1].startswith(f"{URL}/changes?limit=1&amp;cursor=")
         assert client.get(unescape(more[1].removeprefix(URL))).status_code == 200
         assert known["items"][0]["href"] in first
+
+
+def test_an_empty_list_says_so(client: Client) -> None:
+    page = client.get("/zones?f=html").text
+    assert "The list is empty." in page
+    assert "cubeport zones add districts.geojson" in page
+    assert "The list is empty." not in client.get("/datasets?f=html").text
+
+
+def test_a_card_names_a_dozen_variables() -> None:
+    names = [f"v{number}" for number in range(345)]
+    assert _few(names).endswith("v11 and 333 more")
+    assert _few(names[:13]) == ", ".join(names[:13])
+
+
+def test_the_page_of_a_problem_does_not_speak_of_errors_members(client: Client) -> None:
+    page = client.get("/datasets?limit=-1&nonsense=1", headers={"Accept": "text/html"}).text
+    assert "errors lists" not in page
+    assert "nonsense" in page
+
+
+def test_the_land_of_a_part_is_a_filled_picture(client: Client) -> None:
+    found = client.get("/coast.svg?bbox=-10,35,5,45&width=600&land=true")
+    assert "fill:#c3d8df" in found.text
+    assert found.text != client.get("/coast.svg?bbox=-10,35,5,45&width=600").text
+    assert 'class="grid"' in client.get("/coast.svg?bbox=-4000000,-4000000,4000000,4000000&crs=EPSG:3995").text
+
+
+@pytest.mark.parametrize("path", ["/wms?SERVICE=WMS&REQUEST=GetCapabilities", "/wmts/", "/dap", "/zarr"])
+def test_an_address_for_all_data_says_that_each_dataset_has_its_own(client: Client, path: str) -> None:
+    answer = client.get(path)
+    assert answer.status_code == 404
+    assert f"each dataset has its own, /{re.split('[/?]', path)[1]}/ID" in answer.json()["detail"]
+    assert "its own" not in client.get("/nowhere").json()["detail"]

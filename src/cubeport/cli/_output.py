@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from cubeport.errors import Conflict, Corrupt, CubeportError, InvalidRequest, NotFound, Refused, Unavailable
+from cubeport.errors import Conflict, Corrupt, CubeportError, InvalidRequest, NotFound, Refused, Unavailable, without_list
 
 EXIT_CODES: Mapping[type[CubeportError], int] = {
     CubeportError: 1,
@@ -36,7 +36,7 @@ def exit_code(exc: CubeportError) -> int:
 
 def problem(exc: CubeportError) -> str:
     """Return the lines of a problem for people."""
-    lines = [f"error[{exc.kind}]: {printable(exc.message, lines=True)}"]
+    lines = [f"error[{exc.kind}]: {printable(without_list(exc.message), lines=True)}"]
     more = [each for each in exc.errors if each.message not in exc.message]
     lines += [f"  {printable('.'.join(map(str, each.loc)))}: {printable(each.message)}" for each in more[:_MOST_PROBLEMS]]
     if len(more) > _MOST_PROBLEMS:
@@ -122,6 +122,11 @@ def columns() -> int | None:
 def moment(text: str) -> str:
     """Return a time of a document to the minute, as tables show it: ``2026-11-29 10:47``."""
     return text[:16].replace("T", " ")
+
+
+def between(start: str | None, end: str | None, word: str) -> str:
+    """Return a span of time for people; one step is one time."""
+    return str(start) if start == end else f"{start}{word}{end}"
 
 
 def _width(text: str) -> int:

@@ -184,30 +184,53 @@ def legend_svg(title: str, units: str | None, look: Look) -> bytes:
         ]
         return _svg(label, 24 + 20 * len(rows), "".join(rows))
     stops = "".join(f'<stop offset="{n / 32:.4f}" stop-color="{colours[round(n / 32 * (len(colours) - 1))]}"/>' for n in range(33))
-    values = look.stops()
+    # As many values as fit side by side.
+    values = next(found for count in (5, 3, 2) if _fit(found := [f"{each:g}" for each in look.stops(count)]) or count == 2)
     last = len(values) - 1
     anchors = ("start", *["middle"] * (last - 1), "end")
     texts = "".join(
-        f'<text x="{n / last * 280:.0f}" y="56" text-anchor="{anchor}">{value:g}</text>'
+        f'<text x="{n / last * 280:.0f}" y="56" text-anchor="{anchor}">{value}</text>'
         for n, (value, anchor) in enumerate(zip(values, anchors, strict=True))
     )
     bar = '<rect x="0" y="24" width="280" height="14" fill="url(#bar)"/>'
     return _svg(label, 62, f'<defs><linearGradient id="bar">{stops}</linearGradient></defs>{bar}{texts}')
 
 
-def coast_svg(canvas: Canvas, lines: Sequence[Any]) -> bytes:
+def _fit(labels: Sequence[str]) -> bool:
+    """Return whether labels fit below the bar: a digit is about 7 of its 280 pixels wide, and so is the gap that they need."""
+    return 7 * (sum(map(len, labels)) + len(labels) - 1) <= 280
+
+
+def coast_svg(canvas: Canvas, lines: Sequence[Any], graticule: Sequence[Any]) -> bytes:
     """Return lines in pixels of the canvas as an SVG picture of its size, without a margin."""
-    size = f"{canvas.width} {canvas.height}"
-    path = "".join(
+    style = (
+        "path{fill:none;stroke:#1d313b;stroke-linejoin:round;opacity:.85}.grid{opacity:.3}"
+        "@media(prefers-color-scheme:dark){path{stroke:#dfe9ed}}"
+    )
+    grid = f'<path class="grid" d="{_path(graticule)}"/>' if graticule else ""
+    return _earth(canvas, style, f'<path d="{_path(lines)}"/>{grid}')
+
+
+def land_svg(canvas: Canvas, rings: Sequence[Any]) -> bytes:
+    """Return rings in pixels of the canvas as a filled SVG picture of its size, which lies below the data."""
+    style = "path{fill:#c3d8df;fill-rule:evenodd}@media(prefers-color-scheme:dark){path{fill:#35525e}}"
+    return _earth(canvas, style, f'<path d="{_path(rings)}"/>')
+
+
+def _path(lines: Sequence[Any]) -> str:
+    return "".join(
         f"M{line[0][0]} {line[0][1]}l{' '.join(f'{x} {y}' for x, y in zip(steps[::2], steps[1::2], strict=True))}"
         for line in lines
         for steps in [(line[1:] - line[:-1]).ravel().tolist()]
     ).replace(" -", "-")
+
+
+def _earth(canvas: Canvas, style: str, body: str) -> bytes:
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size}" width="{canvas.width}" height="{canvas.height}" '
-        'preserveAspectRatio="none"><!-- Natural Earth (naturalearthdata.com, public domain), 1:50 million -->'
-        "<style>path{fill:none;stroke:#1d313b;stroke-linejoin:round;opacity:.85}"
-        f'@media(prefers-color-scheme:dark){{path{{stroke:#dfe9ed}}}}</style><path d="{path}"/></svg>'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {canvas.width} {canvas.height}" width="{canvas.width}" '
+        f'height="{canvas.height}" preserveAspectRatio="none">'
+        "<!-- Natural Earth (naturalearthdata.com, public domain), 1:50 million -->"
+        f"<style>{style}</style>{body}</svg>"
     ).encode()
 
 

@@ -97,7 +97,7 @@ def _series(line: Line) -> bytes:
     body = [_gridline(_LEFT, up(each), _WIDTH - _RIGHT, up(each), _number(each), "end", -8, 4) for each in marks]
     body += [
         _text(min(max(across(float(line.positions[at])), _LEFT + 14), _WIDTH - 34), height - 12, line.labels[at], "middle")
-        for at in _spread(len(line.labels), 5)
+        for at in _spread(line.labels)
     ]
     body += _drawn([across(float(each)) for each in line.positions], line.values, up)
     note = "Each column of pixels spans the least and the greatest value." if len(line.values) > _MOST_POINTS else ""
@@ -160,11 +160,18 @@ def _scale(low: float, high: float, start: float, end: float) -> Any:
     return lambda value: start + (value - low) * (end - start) / span
 
 
-def _spread(count: int, wanted: int) -> list[int]:
-    """Return up to *wanted* evenly spaced indices from the first to the last."""
-    if count <= wanted:
-        return list(range(count))
-    return sorted({round(at * (count - 1) / (wanted - 1)) for at in range(wanted)})
+def _spread(labels: Sequence[str]) -> list[int]:
+    """Return the indices of about five labels from the first to the last, with the same distance if that is possible."""
+    last = len(labels) - 1
+    # A letter is about 7 pixels wide.
+    most = max(2, min(7, int((_WIDTH - _LEFT - _RIGHT) // (7 * max(map(len, labels)) + 14))))
+    if last < 2:
+        return list(range(last + 1))
+    for gaps in sorted(range(min(2, most - 1), most), key=lambda each: abs(each - 4)):
+        if last % gaps == 0:
+            return list(range(0, last + 1, last // gaps))
+    gaps = min(4, most - 1)
+    return sorted({round(at * last / gaps) for at in range(gaps + 1)})
 
 
 def _dot(point: tuple[float, float]) -> str:

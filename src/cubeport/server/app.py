@@ -220,7 +220,10 @@ class App:
         asked["method"] = "GET" if method == "HEAD" else method
         route, allowed = self._match(asked)
         if not allowed:
-            raise NotFound("There is nothing at this address", what="path", next_step=f"Begin at {self._parts.public_url}/.")
+            face, _, rest = path[1:].partition("/")
+            own = f": each dataset has its own, /{face}/ID" if face in _OF_DATASETS and not rest else ""
+            step = f"Begin at {self._parts.public_url}/."
+            raise NotFound(f"There is nothing at this address{own}", what="path", next_step=step)
         if method == "OPTIONS":
             await self._options(scope, send, allowed)
             return
@@ -506,6 +509,10 @@ class _Routes:
     def of(self, path: str) -> Sequence[Route]:
         """Return the routes that can match the path, in their order."""
         return self._known.get(_shape_of(path), self._all)
+
+
+_OF_DATASETS = ("wms", "wmts", "dap", "griddap", "zarr", "zarr-v2", "geozarr")
+"""Paths that other servers have for all data at once, and this one for each dataset."""
 
 
 def _shape_of(path: str) -> tuple[str, int]:

@@ -19,6 +19,7 @@ from cubeport.cubes.zones import ZoneSet
 from cubeport.documents import native as documents
 from cubeport.documents.licences import in_words
 from cubeport.documents.texts import PublishedView
+from cubeport.errors import without_list
 from cubeport.server.parts import Parts
 
 
@@ -47,6 +48,7 @@ def document(
     """
     rest = {name: each for name, each in value.items() if name not in _COUNTS}
     links = [each for each in rest.pop("links", ()) if isinstance(each, Mapping)]
+    empty = None if any(value.get(name) for name in _LISTED) or not any(name in value for name in _LISTED) else _EMPTY.get(path, "")
     listed = [_entry(each) for name in _LISTED if isinstance(rest.get(name), list) for each in rest.pop(name)]
     dataset = next((found[1] for each in _OF_DATASETS if (found := each.match(path))), None)
     title = _heading(path) or next((str(rest[name]) for name in _TITLES if rest.get(name)), path)
@@ -60,6 +62,7 @@ def document(
         crumbs=crumbs,
         dataset=dataset,
         listed=listed,
+        empty=empty,
         following=next(
             (link for link in links if link.get("rel") == "next"), _continued(f"{parts.public_url}{path}", query, rest, len(listed))
         ),
@@ -168,6 +171,12 @@ _OF_DATASETS = (
 )
 """The paths of documents about one dataset."""
 
+_EMPTY: Mapping[str, str] = {
+    "/zones": "cubeport zones add districts.geojson",
+    "/datasets": "cubeport ingest FILES --id NAME",
+}
+"""What fills a list that is empty, as a command on the machine of the service."""
+
 _HEADINGS: Sequence[tuple[re.Pattern[str], str]] = tuple(
     (re.compile(pattern), heading)
     for pattern, heading in (
@@ -177,7 +186,7 @@ _HEADINGS: Sequence[tuple[re.Pattern[str], str]] = tuple(
         (r"/records/([^/]+)/(history|lineage|artifacts)", "{1} of a record"),
         (r"/dataset-templates", "Sources that can be ingested"),
         (r"/extent", "Named areas"),
-        (r"/zones", "Zone sets: areas of tables"),
+        (r"/zones", "Zone sets: areas for tables"),
         (r"/changes", "Changes, oldest first"),
         (r"/ingestions", "Ingestions"),
         (r"/recipes", "Recipes: how a dataset is made of others"),
@@ -272,10 +281,24 @@ def zone_set(parts: Parts, found: ZoneSet) -> bytes:
     return rendered("zones.html", parts, it=found, zones=found.zones[:_MOST_ZONES], more=max(len(found.zones) - _MOST_ZONES, 0))
 
 
+_MOST_NAMES = 12
+"""Variables that a card of the list names; the page of the dataset has all."""
+
+
+def _few(names: Sequence[str]) -> str:
+    """Return names for a card: all, or the first ones and how many more there are."""
+    return (
+        ", ".join(names)
+        if len(names) <= _MOST_NAMES + 1
+        else f"{', '.join(names[:_MOST_NAMES])} and {len(names) - _MOST_NAMES} more"
+    )
+
+
 def problem(parts: Parts, document: Mapping[str, Any]) -> bytes:
     """Return a problem document as a page: what went wrong, where, and what to do next."""
     # What a program does next, a person does by a link below.
     detail = re.sub(r" ?Next: GET http\S+$", "", str(document["detail"]))
+    detail = without_list(detail)
     sought = document.get("dataset_id") if document["status"] == 404 and document.get("what") == "dataset" else None
     alternatives = [_way_out(each) for each in document.get("alternatives") or ()]
     return rendered("failure.html", parts, it=document, detail=detail, sought=sought, alternatives=alternatives)
@@ -312,7 +335,7 @@ def card(shown: PublishedView, parts: Parts) -> Mapping[str, Any]:
         "page": f"{url}/datasets/{it.dataset_id}?f=html",
         "title": it.dataset_name,
         "description": it.description if it.description != it.dataset_name else None,
-        "variables": ", ".join(v.name for v in it.variables),
+        "variables": _few([v.name for v in it.variables]),
         "period": _span(when) if when else None,
         "resolution": it.resolution,
         "license": in_words(it.license, shown.texts.license_url),

@@ -106,6 +106,7 @@ class CoastQuery(incoming.Model):
         Literal["CRS84", "EPSG:3995", "EPSG:3031"], Field(description="CRS84 (default), EPSG:3995 (north) or EPSG:3031 (south)")
     ] = "CRS84"
     width: Annotated[int, Field(ge=16, le=4096, description="Pixels")] = 1120
+    land: Annotated[bool, Field(description="The filled land, to lie below the data, instead of the lines above them")] = False
 
 
 class LandingPage(BaseModel):
@@ -297,9 +298,11 @@ class _Pages:
         canvas = Canvas((x0, y0, x1, y1), asked.width, height, crs)
         return replies.reply(
             request,
-            lambda: maps.coast_svg(canvas, coast.lines(canvas)),
+            (lambda: maps.land_svg(canvas, coast.land(canvas)))
+            if asked.land
+            else (lambda: maps.coast_svg(canvas, coast.lines(canvas), coast.graticule(canvas))),
             media_type=maps.SVG,
-            tag=replies.etag("coast", self._parts.version, canvas),
+            tag=replies.etag("coast", self._parts.version, canvas, asked.land),
             cache=_ONE_DAY,
         )
 

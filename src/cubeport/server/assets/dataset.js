@@ -99,6 +99,7 @@ function start(root, url) {
     series = null;
     fetch(`${url.position}?${values}&f=covjson`).then((answer) => answer.ok ? answer.json() : null).then((found) => { series = found; value(); });
   }
+  const short = (number) => Math.abs(number) < 1e-3 && number ? number.toExponential(3).replace(/\.?0+e/, "e") : `${+number.toPrecision(6)}`;
   function value() {
     const range = series && series.ranges && series.ranges[field()], shown = page("[data-value]");
     shown.textContent = "";
@@ -107,7 +108,7 @@ function start(root, url) {
     mark(t && t.values, at);
     const found = range.values.length === 1 ? range.values[0] : range.values[at];
     const said = series.parameters[field()].unit || {}, unit = (said.label || {}).en || said.symbol;
-    if (found !== undefined && (at >= 0 || range.values.length === 1)) shown.textContent = found === null ? "missing" : `${+found.toPrecision(6)} ${unit ? unit.value || unit : ""}`;
+    if (found !== undefined && (at >= 0 || range.values.length === 1)) shown.textContent = found === null ? "missing" : `${short(found)} ${unit ? unit.value || unit : ""}`;
   }
   // Where the time of the map is in the plot: its axis runs from 62 to 706 of 720.
   function mark(times, at) {
@@ -219,16 +220,16 @@ function start(root, url) {
     drawn = asked;
     const answer = await fetch(asked);
     if (!answer.ok || asked !== drawn) return;
-    const text = await answer.text(), line = /<path d="([^"]*)"/.exec(text)[1], size = /viewBox="0 0 ([0-9]+) ([0-9]+)"/.exec(text);
-    for (const old of root.querySelectorAll(".coast")) old.remove();
+    const text = await answer.text(), size = /viewBox="0 0 ([0-9]+) ([0-9]+)"/.exec(text);
+    for (const old of root.querySelectorAll(".coast, .fine")) old.remove();
     const places = near ? [`translate(${part[0]} ${part[1]}) scale(${part[2] / size[1]} ${part[3] / size[2]})`] : [-360, 0, 360].map((turn) => `translate(${turn} 0) scale(0.1)`);
-    for (const place of places) {
-      const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
-      path.setAttribute("class", "coast");
-      path.setAttribute("d", line);
-      path.setAttribute("transform", place);
-      $(".pin").before(path);
-    }
+    const put = (name, before, members) => {
+      const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+      for (const [key, value] of Object.entries(members)) made.setAttribute(key, value);
+      before.before(made);
+    };
+    for (const [, grid, d] of text.matchAll(/<path( class="grid")? d="([^"]*)"/g)) for (const transform of places) put("path", $(".pin"), { class: grid ? "coast grid" : "coast", d, transform });
+    if (near) put("image", data, { class: "land fine", href: `${asked}&land=true`, x: part[0], y: part[1], width: part[2], height: part[3], preserveAspectRatio: "none" });
     view.classList.toggle("near", Boolean(near));
   }
   // What is small or below comes after the picture, which a slow line then brings first.
