@@ -8,6 +8,7 @@ import http.server
 import json
 import re
 import threading
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -317,3 +318,46 @@ def test_importing_the_client_loads_nothing_scientific() -> None:
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *_: Any) -> None: ...
+
+
+def test_a_search_shows_itself_and_goes_on(port: Port) -> None:
+    found = port.search("sea", variable="sst")
+    assert repr(found) == f"<cubeport.Datasets {repr(port)[15:-1]} q='sea', variable='sst': iterate over it, or list(…)>"
+    assert "Sea &amp; air" in found._repr_html_()
+    assert [each.id for each in found] == ["sea"]
+
+
+def test_a_slice_of_time_is_the_interval(port: Port) -> None:
+    data = port["sea"]
+    for given, words in (
+        (slice("2020-01-02", "2020-01-03"), "2020-01-02/2020-01-03"),
+        (slice("2020-01-03", None), "2020-01-03/.."),
+    ):
+        part = data.select(time=given).load()
+        xr.testing.assert_identical(part, data.select(time=words).load())
+        assert part.sizes["time"] == (2 if given.start else 3)
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"variable": "sst"}, "variables='NAME'"),
+        ({"bbox": (0, 0, 1, 1)}, "box=(west, south, east, north)"),
+        ({"lat": slice(0, 10)}, "box=(west, south, east, north)"),
+        ({"time": slice("2020-01-01", "2020-01-04", 2)}, "n-th step"),
+    ],
+)
+def test_what_select_does_not_take_says_what_it_takes(port: Port, asked: dict[str, Any], words: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        port["sea"].select(**asked)
+    assert words in str(refused.value.next_step)
+
+
+def test_a_traceback_says_what_was_wrong_and_what_to_do(port: Port) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        port["sea"].select(member=3).load()
+    assert "errors" not in str(refused.value)
+    assert "query.subset: subset may name the axes time, depth, lat, lon" in str(refused.value)
+    with pytest.raises(InvalidRequest) as refused:
+        port["sea"].select(variable="sst")
+    assert "Next: write variables='NAME'" in "".join(traceback.format_exception(refused.value))

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     from cubeport.client.notebook import Picture
 
+_MEANT = {"variable": "variables='NAME'", "bbox": "box=(west, south, east, north)", "datetime": "time='FROM/TO'"}
+"""Names that addresses have for what ``select`` calls otherwise."""
+
 
 class Dataset:
     """One dataset of a service, pinned to the version that was published when you requested it."""
@@ -96,7 +99,7 @@ class Dataset:
         self,
         *,
         variables: str | Sequence[str] | None = None,
-        time: str | None = None,
+        time: str | slice | None = None,
         box: Sequence[float] | None = None,
         level: float | str | None = None,
         at: Sequence[float] | None = None,
@@ -112,6 +115,7 @@ class Dataset:
             A name or several names. Default: all variables.
         time
             An RFC 3339 instant, or an interval ``a/b`` with both ends included. A date, a month or a year means its whole span.
+            ``slice(a, b)``, as xarray writes it, is the same as ``a/b``.
         box
             West, south, east, north in degrees (CRS84). Selects the cells that meet the box; west > east crosses the antimeridian.
         level
@@ -132,6 +136,18 @@ class Dataset:
             If more than one of *box*, *at*, *area* and *along* is given, or one of them is not valid.
         """
         names = (variables,) if isinstance(variables, str) else variables
+        for name, value in axes.items():
+            if name in _MEANT:
+                raise InvalidRequest(f"select has no {name}.", next_step=f"write {_MEANT[name]}")
+            if isinstance(value, slice):
+                raise InvalidRequest(
+                    f"{name} takes one label, not a range.",
+                    next_step="a range of places is box=(west, south, east, north); cut others out of what load gives",
+                )
+        if isinstance(time, slice):
+            if time.step is not None:
+                raise InvalidRequest("A slice of time has no step.", next_step="take each n-th step of what load gives")
+            time = f"{'..' if time.start is None else time.start}/{'..' if time.stop is None else time.stop}"
         if sum(each is not None for each in (box, at, area, along)) > 1:
             raise InvalidRequest("select takes one of box, at, area and along.")
         if box is not None and len(box) != 4:

@@ -24,6 +24,37 @@ UNFINISHED = ("accepted", "running", "retrying")
 _AT_ONCE = {"Prefer": "respond-async"}
 
 
+class Datasets(Iterator[Dataset]):
+    """The datasets that a search finds, one after the other: ``for data in found``, ``next(found)``, ``list(found)``."""
+
+    def __init__(self, session: Session, asked: Mapping[str, Any]) -> None:
+        self._session = session
+        self._asked = {name: value for name, value in asked.items() if value is not None}
+        self._coming = self._pages()
+
+    def __next__(self) -> Dataset:
+        return next(self._coming)
+
+    def __repr__(self) -> str:
+        words = ", ".join(f"{name}={value!r}" for name, value in self._asked.items())
+        return f"<cubeport.Datasets {self._session.url}{' ' if words else ''}{words}: iterate over it, or list(…)>"
+
+    def _repr_html_(self) -> str:
+        from cubeport.client import notebook
+
+        found = itertools.islice(self._pages(), 20)
+        return notebook.listing(repr(self), [(each.id, each.title, " to ".join(each.time) if each.time else "") for each in found])
+
+    def _pages(self) -> Iterator[Dataset]:
+        cursor: str | None = None
+        while True:
+            page = self._session.json("/datasets", **self._asked, cursor=cursor, limit=100)
+            for summary in page["items"]:
+                yield Dataset(self._session, summary["dataset_id"], summary)
+            if (cursor := next_cursor(page)) is None:
+                return
+
+
 class Port:
     """A cubeport service at an address. Creating it makes no request.
 
@@ -53,8 +84,8 @@ class Port:
         box: Sequence[float] | None = None,
         time: str | None = None,
         variable: str | None = None,
-    ) -> Iterator[Dataset]:
-        """Yield the matching published datasets, ordered by id. Further pages are requested when you need them.
+    ) -> Datasets:
+        """Return the matching published datasets, ordered by id. Their pages are requested when you need them.
 
         Parameters
         ----------
@@ -67,14 +98,7 @@ class Port:
         variable
             The name of a variable.
         """
-        asked = {"q": text, "bbox": _numbers(box), "datetime": time, "variable": variable}
-        cursor: str | None = None
-        while True:
-            page = self._session.json("/datasets", **asked, cursor=cursor, limit=100)
-            for summary in page["items"]:
-                yield Dataset(self._session, summary["dataset_id"], summary)
-            if (cursor := next_cursor(page)) is None:
-                return
+        return Datasets(self._session, {"q": text, "bbox": _numbers(box), "datetime": time, "variable": variable})
 
     def __iter__(self) -> Iterator[Dataset]:
         return self.search()
