@@ -162,3 +162,10 @@ class TestCheckConfig:
         assert [(each["level"], each["place"]) for each in found] == [("warn", "sources.roots")]
         shell.file("config/service.yaml", "sources: {roots: [/usr]}\n")
         assert "wide-root" not in shell("doctor").out
+
+
+@pytest.mark.parametrize("group", ["export", "keys", "schema", "webhooks", "zones"])
+def test_the_commands_of_a_group_are_explained_whole(shell: Shell, group: str) -> None:
+    said = shell.ok(group, "--help").out
+    assert "..." not in said.partition("Commands:")[2]
+    assert said.count("\n", said.index("Commands:")) > 2

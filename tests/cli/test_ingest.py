@@ -242,7 +242,7 @@ def test_a_gap_is_named_with_the_flag_that_accepts_it(shell: Shell, inbox: Path)
     files = (inbox / "tas_20200101.nc", inbox / "tas_20200103.nc", write(inbox / "tas_20200104.nc", month=4))
     refused = shell("ingest", *files, "--series", "--id", "a", "--period-type", "daily")
     assert refused.code == 4
-    assert "1 of 4 daily periods are missing: 2020-01-02 to 2020-01-02." in refused.err
+    assert "1 of 4 daily periods is missing: 2020-01-02." in refused.err
     assert "--allow-gaps" in refused.err
     shell.ok("ingest", *files, "--series", "--id", "a", "--period-type", "daily", "--allow-gaps")
     update = shell("update", "a", write(inbox / "tas_20200106.nc", month=6))

@@ -40,6 +40,6 @@ def test_the_facts_of_every_kind_of_job(job: Work, told: tuple[str, ...], untold
         def shown(self, *_: Any, **__: Any) -> Any:
             raise AssertionError("no dataset is asked for")
 
-    said = " ".join(_facts(ingestion(Nowhere(), job, "http://x")).split())  # type: ignore[arg-type]
+    said = " ".join(_facts(ingestion(Nowhere(), job, "http://x"), str).split())  # type: ignore[arg-type]
     assert all(each in said for each in told), said
     assert not any(each in said for each in untold), said

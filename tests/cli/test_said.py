@@ -57,16 +57,16 @@ def test_a_difference_in_one_step_is_told_as_one(root: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "advice"),
     [
-        ("diff x 1 latest", 3, "cubeport versions x"),
-        ("update nope {root}/../first.nc", 3, "cubeport ingest FILES --id nope"),
         ("sync x --plan", 0, "x: The dataset was made from files that were named directly: add new files with update."),
         ("sync x", 0, "x: The dataset was made from files that were named directly: add new files with update."),
+        ("diff x 1 latest", 3, "cubeport --instance {root} versions x"),
+        ("update nope {root}/../first.nc", 3, "cubeport --instance {root} ingest FILES --id nope"),
         ("sync --all --plan", 0, "No dataset has a template that says how to follow its source (sync)."),
     ],
 )
 def test_what_is_missing_is_named_with_the_command_that_helps(root: Path, words: str, code: int, advice: str) -> None:
     said = run(root, *words.format(root=root).split())
-    assert (said.returncode, advice in said.stderr) == (code, True), said
+    assert (said.returncode, advice.format(root=root) in said.stderr) == (code, True), said
 
 
 def test_a_template_without_a_dataset_is_named_with_the_flag_that_it_needs(root: Path) -> None:
@@ -74,7 +74,7 @@ def test_a_template_without_a_dataset_is_named_with_the_flag_that_it_needs(root:
     template.write_text(
         "id: daily\ntitle: T\nperiod_type: daily\nsource: {kind: files, paths: [/data/x.nc]}\nsync: {kind: temporal}\n"
     )
-    assert "`cubeport ingest daily --start PERIOD` makes it" in run(root, "sync", "daily").stderr
+    assert f"`cubeport --instance {root} ingest daily --start PERIOD` makes it" in run(root, "sync", "daily").stderr
 
 
 def test_a_full_queue_names_its_setting(root: Path) -> None:
@@ -120,7 +120,7 @@ def test_a_list_whose_entries_were_not_made_is_not_said_to_be_complete(root: Pat
     listed = tmp_path / "sources.toml"
     listed.write_text('[_META]\nschema = 1\n\n[ice]\nformat = "nc"\nuri = "https://example.com/ice.nc"\n')
     said = run(root, "lock", str(listed))
-    advice = re.search("`cubeport (apply .*)` makes it", said.stdout)
+    advice = re.search(r"`cubeport --instance \S+ (apply .*)` makes it", said.stdout)
     assert (said.returncode, advice is not None) == (0, True), said
     assert advice is not None
     assert "add https://example.com to sources.origins" in run(root, *advice[1].split(), "--dry-run").stderr, "it is the next step"

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
-from cubeport.cli import _help, _output
+from cubeport.cli import _advice, _help, _output
 from cubeport.cli._session import Session, Wiring
 from cubeport.errors import Usage
 
@@ -222,6 +222,7 @@ def _finish(root: typer.core.TyperGroup, name: str, command: Any) -> None:
             command.params.append(twin)
     if isinstance(command, typer.core.TyperGroup):
         for inner, each in command.commands.items():
+            each.short_help = _help.sentence(each.help or "")  # whole, where typer would cut it after 45 letters
             _finish(root, f"{name} {inner}", each)
     else:
         _help.add_examples(name, command)
@@ -234,6 +235,10 @@ def _where_it_works(name: str, invoke: Callable[[Any], Any], ctx: Any) -> Any:
     if isinstance(session, Session) and session.options.url is not None:
         if session.options.instance is not None and session.options.instance != session.wiring.environment.instance:
             raise Usage("--instance names a folder and --url a service: give one of them.")
+        if not session.options.url.startswith(("http://", "https://")):
+            given = session.options.url
+            written = [word.replace(given, f"http://{given}") for word in session.arguments]
+            raise Usage(f"--url takes an address with http:// or https://, not {given!r}.", next_step=_advice.again(written))
         _help.refuse_elsewhere(name)
     return invoke(ctx)
 

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cubeport.errors import CubeportError, Forbidden, Unauthorized, Usage
+from cubeport.errors import Usage
 
 FIRST = """\
 cubeport publishes NetCDF and Zarr data as STAC, Zarr over HTTP and OGC API.
@@ -215,17 +215,6 @@ def refuse_elsewhere(name: str) -> None:
         raise Usage(f"cubeport {name} does not take --url: {reason}.", next_step=f"cubeport {name} --instance DIR …")
 
 
-def at_service(exc: CubeportError, url: str) -> str | None:
-    """Return the next step as it is for a service: a command gets ``--url``; one for a folder is for who runs the service."""
-    if isinstance(exc, Unauthorized | Forbidden):
-        return "export CUBEPORT_KEY=cp_…"
-    program, _, words = (exc.next_step or "").partition(" ")
-    if program != "cubeport" or "--instance" in words:
-        return exc.next_step
-    name = next((each for each in (*OVER_HTTP, *HERE_ONLY) if f"{words} ".startswith(f"{each} ")), None)
-    return f"who runs the service can run {exc.next_step}" if name in HERE_ONLY else f"cubeport --url {url} {words}"
-
-
 _SHOWN_AS = {"str": "TEXT", "int": "N", "float": "NUMBER", "Path": "PATH", "list": "TEXT"}
 
 
@@ -269,13 +258,13 @@ def write_groups(group: Any, ctx: Any, formatter: Any) -> None:
     grouped = {name for _, names in sections for name in names}
     sections.append(("More", [name for name in left if name not in grouped]))
     for title, names in sections:
-        rows = [(name, _sentence(group.commands.help(name))) for name in names]
+        rows = [(name, sentence(group.commands.help(name))) for name in names]
         if rows:
             with formatter.section(title):
                 formatter.write_dl(rows, col_max=18)
 
 
-def _sentence(help: str) -> str:
+def sentence(help: str) -> str:
     """Return the first sentence of a command's help."""
     text = " ".join(help.split())
     end = min((at for mark in (". ", "; ", ": ") if (at := text.find(mark)) > 0), default=len(text))

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 import typer
 
 from cubeport.catalog.forms.folders import folder_of
-from cubeport.cli import _help, _output
-from cubeport.errors import CubeportError, ExtraMissing, NotACatalog, PluginFailed, Usage
+from cubeport.cli import _advice, _output
+from cubeport.errors import CubeportError, ExtraMissing, Forbidden, NotACatalog, PluginFailed, Unauthorized, Usage
 
 if TYPE_CHECKING:
     from cubeport.catalog.backend import Finding
@@ -136,7 +136,11 @@ class Session:
         for folder in (here, *here.parents):
             if (folder / MARK).is_dir():
                 return folder
-        raise NotACatalog(f"Neither {here} nor a folder above it contains a catalog.", next_step="cubeport init")
+        words = f"Neither {here} nor a folder above it contains a catalog"
+        if not (names := _advice.below(here, MARK)[:5]):
+            raise NotACatalog(f"{words}.", next_step="cubeport init")
+        does = "does" if len(names) == 1 else "do"
+        raise NotACatalog(f"{words}; in it, {' and '.join(names)} {does}.", next_step=_advice.in_one_of(names, self.arguments))
 
     def catalog(self, *, read_only: bool = False) -> Catalog:
         """Return the catalog of this run, opened at the first call and closed at the end."""
@@ -260,19 +264,24 @@ class Session:
     def note(self, text: str) -> None:
         """Print a note on stderr, unless ``--quiet``."""
         if not self.options.quiet:
-            sys.stderr.write(_output.printable(text, lines=True) + "\n")
+            sys.stderr.write(_output.printable(self.advice(text), lines=True) + "\n")
+
+    def advice(self, text: str | None) -> str:
+        """Return a text whose commands work where the caller stands; an empty text for ``None``."""
+        given = self.options.instance
+        return _advice.Place(None if given == self.wiring.environment.instance else given, self.options.url).pasted(text or "")
 
     def warn(self, warnings: Iterable[str]) -> None:
         """Print each warning on stderr, even with ``--quiet``."""
         for warning in warnings:
-            sys.stderr.write(f"warning: {_output.printable(warning)}\n")
+            sys.stderr.write(f"warning: {_output.printable(self.advice(warning))}\n")
 
     def confirm(self, question: str, *, yes: bool) -> None:
         """Ask for confirmation on a terminal. Elsewhere ``--yes`` is required."""
         if yes:
             return
         if not sys.stdin.isatty():
-            raise Usage(f"{question} There is no terminal on which to ask.", next_step=f"cubeport {self.command} … --yes")
+            raise Usage(f"{question} There is no terminal on which to ask.", next_step=_advice.again(self.arguments, "--yes"))
         if not typer.confirm(question, err=True):
             raise typer.Exit(_output.INTERRUPTED)
 
@@ -284,8 +293,11 @@ class Session:
             traceback.print_exception(exc)
         from cubeport.catalog.forms.redaction import redact, redact_text
 
-        if self.options.url is not None:
-            exc.next_step = _help.at_service(exc, self.options.url)
+        if self.options.url is not None and isinstance(exc, Unauthorized | Forbidden):
+            scope = exc.members.get("scope")
+            maker = f"; who runs the service makes one: cubeport keys add NAME --scope {scope}" if scope else ""
+            exc.next_step = f"export CUBEPORT_KEY=cp_…{maker}"
+        exc.next_step = self.advice(exc.next_step) or None
         if self.options.json:
             from cubeport.catalog.forms.canonical import dumps
 

@@ -297,8 +297,11 @@ def changes(
     """List the changes that readers could see, oldest first."""
     session = current(ctx)
     page = session.verbs.changes(cursor=cursor, dataset_id=dataset_id, limit=limit)
-    rows = [(each["time"], each["dataset_id"], each["reason"], each["type"], each["version_id"]) for each in page["items"]]
-    session.result(page, lambda: _output.table(rows, ("time", "dataset", "reason", "type", "version")))
+    rows = [
+        (_output.moment(each["time"]), each["dataset_id"], each["reason"], each["type"], each["version_id"])
+        for each in page["items"]
+    ]
+    session.result(page, lambda: _output.table(rows, ("time (utc)", "dataset", "reason", "type", "version")))
 
 
 def delete(
@@ -348,6 +351,7 @@ def restore(
         names = [record.id if record and record.kind == "dataset" else name for name, record in zip(ids, found, strict=True)]
     for dataset_id in names:
         session.result(session.verbs.restore(dataset_id), f"{dataset_id} is restored, unpublished.")
+        session.note(f"next: cubeport publish {dataset_id}")
 
 
 def _facts(document: dict[str, Any]) -> str:
@@ -424,7 +428,7 @@ def _json(text: str | None, flag: str) -> Any:
 
 
 def _span(periods: Mapping[str, Any] | None) -> str:
-    return f"{periods['start']} … {periods['end']}" if periods else ""
+    return _output.between(periods["start"], periods["end"], " … ") if periods else ""
 
 
 def _bbox(text: str | None) -> tuple[float, ...] | None:

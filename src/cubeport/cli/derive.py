@@ -30,7 +30,7 @@ def derive(
     no_publish: Annotated[bool, typer.Option("--no-publish", help="Keep it unpublished.")] = False,
     every: Annotated[bool, typer.Option("--list", help="List the derived datasets, and which are stale.")] = False,
 ) -> None:
-    """Make a dataset of others by a recipe: a normal, an anomaly, longer periods. `sync` makes stale ones again."""
+    """Derive a dataset from others by a recipe: a normal, an anomaly, longer periods. `sync` makes stale ones again."""
     session = current(ctx)
     if every:
         if recipe is not None or dataset_id is not None or param or title is not None or no_publish:

@@ -8,7 +8,7 @@ import re
 import shlex
 import threading
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -348,10 +348,10 @@ class _Each:
     ingestion: Document | None = None
     error: CubeportError | None = None
 
-    def line(self) -> str:
+    def line(self, advice: Callable[[str | None], str]) -> str:
         if self.error is not None:
             words = f": {self.error.message.removesuffix('.')}." + (
-                f" Next: {self.error.next_step}" if self.error.next_step else ""
+                f" Next: {advice(self.error.next_step)}" if self.error.next_step else ""
             )
         else:
             assert self.ingestion is not None
@@ -381,7 +381,7 @@ def _each(session: Session, found: Found, pattern: str | None, request: Mapping[
         for each in several.results():
             results.append(each)
             if not session.options.json:
-                session.write(each.line())
+                session.write(each.line(session.advice))
             if len(results) < len(found.sources):
                 progress.file(len(results) + 1, len(found.sources), found.sources[len(results)].name)
     counts = Counter(each.outcome for each in results)
@@ -572,7 +572,7 @@ def _report(session: Session, done: Document) -> int:
     else:
         words = "nothing changed: the dataset already has these data"
     span = (done["coverage"] or {}).get("temporal")
-    periods = f"; it has {span['start']} to {span['end']}" if span and span.get("start") else ""
+    periods = f"; it has {_output.between(span['start'], span['end'], ' to ')}" if span and span.get("start") else ""
     session.result(done, f"{name}: {words}{periods} (version {done['version_id']}).")
     return 0
 

@@ -12,6 +12,8 @@ from cubeport.cli._verbs import whole_ingestion
 from cubeport.errors import CubeportError, Usage
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cubeport.cli._verbs import Document
 
 
@@ -38,10 +40,10 @@ def jobs(
             raise Usage("--cancel, --retry and --follow need the id of an ingestion.", next_step="cubeport jobs")
         listing = verbs.ingestions(limit=limit)
         rows = [
-            (i["ingestion_id"][:8], i["dataset_id"], i["status"], i["action"], _output.moment(i["created_at"]))
+            (i["ingestion_id"][:8], i["dataset_id"], i["status"], i["action"], _output.moment(i["created_at"]), _error(i["error"]))
             for i in listing["items"]
         ]
-        session.result(listing, lambda: _output.table(rows, ("ingestion", "dataset", "status", "action", "created (utc)")))
+        session.result(listing, lambda: _output.table(rows, ("ingestion", "dataset", "status", "action", "created (utc)", "error")))
         return 0
     if cancel and retry:
         raise Usage("--cancel and --retry cannot be combined.")
@@ -50,13 +52,17 @@ def jobs(
     if follow:
         with _progress.shown(session) as bar:
             found = verbs.follow(found["ingestion_id"], bar.listener())
-    session.result(found, lambda: _facts(found))
+    session.result(found, lambda: _facts(found, session.advice))
     if follow and found["error"] is not None:
         return session.fail(CubeportError.from_mapping(found["error"]))
     return 0
 
 
-def _facts(found: Document) -> str:
+def _error(error: Document | None) -> str | None:
+    return None if error is None else f"{error['kind']}: {error['detail']}"
+
+
+def _facts(found: Document, advice: Callable[[str | None], str]) -> str:
     """Return the main facts about a job for people; ``--json`` has all. A table has no periods of its own, and no plan."""
     asked, plan, span = found["request_scope"], found["plan"], (found["coverage"] or {}).get("temporal")
     progress = found["progress"]
@@ -82,7 +88,7 @@ def _facts(found: Document) -> str:
         "ended": found["finished_at"],
         "result": next((each["href"] for each in found["links"] if each["rel"] == "results"), None),
         "warnings": [{each["kind"]: each["message"]} for each in found["warnings"]],
-        "error": error and f"{error['kind']}: {error['detail']}",
-        "next": error and error.get("next"),
+        "error": _error(error),
+        "next": error and advice(error.get("next")),
     }
     return _output.tree(facts)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 import textwrap
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,7 +33,7 @@ def register(app: typer.Typer) -> None:
     export.command("openlineage")(export_openlineage)
     export.command("intake")(export_intake)
     export.command("urls")(export_urls)
-    app.add_typer(export, name="export", help="Write datasets and records in forms of other tools.")
+    app.add_typer(export, name="export", help="Write datasets and records in the formats of other tools.")
 
 
 def init(
@@ -66,9 +68,18 @@ def init(
         result["stores"] = stores
     lines = [
         f"made {result['root']}",
-        *(f"{each.place}: {'; '.join(filter(None, (each.message, each.next_step)))}" for each in stores),
+        *(f"{each.place}: {'; '.join(filter(None, (each.message, each.next_step)))}" for each in _placed(session, stores)),
     ]
     session.result(result, "\n".join(lines))
+    if not core and session.wiring.init_service is not None:
+        away = "" if root == Path.cwd() else f" --instance {shlex.quote(_shortest(root))}"
+        session.note(f"next: cubeport ingest{away} FILES... --id NAME, then cubeport serve{away}")
+
+
+def _shortest(folder: Path) -> str:
+    """Return a folder as one would type it here."""
+    here = Path.cwd()
+    return str(folder.relative_to(here) if folder.is_relative_to(here) else folder)
 
 
 def plugins(ctx: typer.Context) -> None:
@@ -189,9 +200,14 @@ def doctor(
     found = _health(session)
     if try_stores and session.wiring.stores is not None:
         found += session.wiring.stores(session.root, trial=True)
-    session.result(found, lambda: _diagnosis(found, every=every))
+    session.result(found, lambda: _diagnosis(_placed(session, found), every=every))
     bad = ("error", "warn") if strict else ("error",)
     return 1 if any(each.level in bad for each in found) else 0
+
+
+def _placed(session: Session, found: Iterable[Finding]) -> list[Finding]:
+    """Return findings whose next steps work where the caller stands."""
+    return [replace(each, next_step=session.advice(each.next_step) or None) for each in found]
 
 
 def _diagnosis(found: list[Finding], *, every: bool) -> str:
@@ -278,7 +294,7 @@ def fsck(
     limit_s = None if time_limit is None else _values.seconds_of(time_limit)
     checked = session.catalog(read_only=not repair).fsck(id, data=data, time_limit_s=limit_s, resume=resume, repair=repair)
     document = {**_output.plain(checked), "counts": checked.counts}
-    rows = ([each.kind, each.place, each.message, each.next_step] for each in checked.findings)
+    rows = ([each.kind, each.place, each.message, each.next_step] for each in _placed(session, checked.findings))
     session.result(document, lambda: _output.table(rows, ["finding", "where", "message", "next"], width=10_000))
     state = "complete" if checked.complete else "stopped by the time limit: continue with --resume"
     session.note(f"{checked.records} records, {checked.artifacts} artifacts, {len(checked.findings)} findings; {state}")

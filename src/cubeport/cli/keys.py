@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    keys = typer.Typer(help="Keys of callers over HTTP.", no_args_is_help=True)
+    keys = typer.Typer(help="Make, list and revoke the keys of callers over HTTP.", no_args_is_help=True)
     for name, command in (("add", add), ("list", list_), ("revoke", revoke)):
         keys.command(name)(command)
     app.add_typer(keys, name="keys")

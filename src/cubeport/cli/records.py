@@ -389,11 +389,19 @@ def _changes(edit: Any) -> str:
 
 def _change(each: Any) -> str:
     if each.field not in _PARTS:
-        return f"{_output.cell(each.before)} → {_output.cell(each.after)}"
+        return _difference("", each.before, each.after)
     before, after = ({_PARTS[each.field](part): part for part in side or ()} for side in (each.before, each.after))
     signs = [*(f"-{name}" for name in before.keys() - after), *(f"+{name}" for name in after.keys() - before)]
     signs += [f"~{name}" for name in before.keys() & after if before[name] != after[name]]
     return _output.printable(" ".join(sorted(signs, key=lambda sign: sign[1:])))
+
+
+def _difference(name: str, before: Any, after: Any) -> str:
+    """Return what differs between two values; of two objects only the members that do, each with its name."""
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        names = [key for key in dict.fromkeys((*before, *after)) if before.get(key) != after.get(key)]
+        return ", ".join(_difference(f"{name}.{key}" if name else str(key), before.get(key), after.get(key)) for key in names)
+    return f"{name} {_output.cell(before) or '-'} → {_output.cell(after) or '-'}".lstrip()
 
 
 _PARTS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {

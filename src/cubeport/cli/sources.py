@@ -28,7 +28,7 @@ def apply(
     file: List = Path("sources.toml"),
     dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Say what would be done; fetch and write nothing.")] = False,
 ) -> int:
-    """Make the datasets of a list of sources, and fill in the checksums that it lacks. Exit 1 if an entry failed."""
+    """Make the datasets of a list of sources, and fill in its missing checksums. Exits with 1 if an entry failed."""
     session = current(ctx)
     _check(file)
     service: Service = session.service
@@ -46,13 +46,13 @@ def apply(
 
 
 def lock(ctx: typer.Context, file: List = Path("sources.toml")) -> None:
-    """Fill in the checksums that a list of sources lacks, of what was ingested; nothing is fetched."""
+    """Fill in the missing checksums of a list of sources, from what was ingested; nothing is fetched."""
     session = current(ctx)
     _check(file)
     found = session.service.lock_sources(file)
     filled = "\n".join(f"{name}: {sha256}" for name, sha256 in found.items())
     nothing = f"Nothing to fill in. An entry that still has no checksum was not made here: `cubeport apply {file}` makes it."
-    session.result({"kind": "Lock", "checksums": found}, filled or nothing)
+    session.result({"kind": "Lock", "checksums": found}, filled or session.advice(nothing))
 
 
 def _check(file: Path) -> None:

@@ -325,12 +325,13 @@ class Gatekeeper:
             return caller
         if caller.name == "loopback":
             raise Unauthorized(
-                "Without a key, a caller on this machine cannot delete, because a reverse proxy "
-                "could forward the request for anybody",
+                f"Without a key, a caller on this machine may only ingest, because a reverse proxy could forward the request "
+                f"for anybody; this needs the scope {needed}",
                 next_step="Use the command line, or send a key, or the text of .cubeport/local-token, as Authorization: Bearer ….",
+                scope=needed,
             )
         if caller.name is not None:
-            raise Forbidden(f"This needs the scope {needed}")
+            raise Forbidden(f"This needs the scope {needed}", scope=needed)
         if method not in ("GET", "HEAD") and foreign_origin(connection.headers):
             raise Forbidden("A web page from another origin may not do this")
         if self._is_open(connection, prove=False):
@@ -338,7 +339,9 @@ class Gatekeeper:
                 "The process that asks may be a proxy or tunnel, or cannot be seen: without a key it may not write",
                 next_step="Use the command line, or send a key, or the text of .cubeport/local-token, as Authorization: Bearer ….",
             )
-        raise Unauthorized(f"This needs a key with the scope {needed}", next_step="Send it as Authorization: Bearer cp_….")
+        raise Unauthorized(
+            f"This needs a key with the scope {needed}", next_step="Send it as Authorization: Bearer cp_….", scope=needed
+        )
 
     def _known(self, given: str, now: datetime) -> Caller:
         match = _KEY.fullmatch(given)

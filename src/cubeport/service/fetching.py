@@ -165,7 +165,7 @@ def take(query: RequestedPeriods, there: Sequence[Period], *, allow_gaps: bool, 
     if fresh and not allow_gaps:
         named = [(Period(a, end.type, end.calendar), Period(b, end.type, end.calendar)) for a, b in fresh[:GAPS_TOLD]]
         count = sum(b - a + 1 for a, b in fresh)
-        words = f"{max(end.number, fresh[-1][1]) - begin + 1} {end.type} periods are missing in the source"
+        words = f"{max(end.number, fresh[-1][1]) - begin + 1} {end.type} periods of the source"
         raise missing([{"start": str(a), "end": str(b), "count": b.number - a.number + 1} for a, b in named], count, words)
     return Taken(tuple(wanted), end)
 

@@ -137,15 +137,15 @@ def check_realised(scope: Scope, description: CubeDescription, period_type: str,
         )
     if temporal.count < expected and not allow_gaps:
         found = [gap.model_dump() for gap in gaps(temporal, period_type)[:GAPS_TOLD]]
-        raise missing(found, expected - temporal.count, f"{expected} {period_type} periods are missing")
+        raise missing(found, expected - temporal.count, f"{expected} {period_type} periods")
 
 
 def missing(found: Sequence[Mapping[str, Any]], count: int, words: str) -> Gap:
     """Return the refusal of *count* missing periods, whose message names the first gap of *found*."""
-    first = f"{found[0]['start']} to {found[0]['end']}" if found else ""
+    first = "" if not found else found[0]["start"] if count == 1 else f"{found[0]['start']} to {found[0]['end']}"
     where = f": {first}" if len(found) == 1 else f", first {first}" if found else ""
     return Gap(
-        f"{count} of {words}{where}.",
+        f"{count} of {words} {'is' if count == 1 else 'are'} missing{where}.",
         gaps=list(found),
         next_step="bring the missing periods too, or accept the gap with --allow-gaps (allow_gaps in a request or template)",
     )

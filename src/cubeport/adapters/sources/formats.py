@@ -158,5 +158,5 @@ def _refusal(name: str, head: bytes) -> Exception:
         return rejected(
             name, "is a web page or XML, not data; servers answer so when something went wrong", "unreadable", "fetch it again"
         )
-    step = "bring data in one of these formats; cubeport add catalogues files of any kind"
-    return rejected(name, "is neither NetCDF, HDF5, GRIB nor a Zarr folder", "unreadable", step)
+    words = "name a file in one of these formats, or fetch it again if it should be one; for other files: cubeport add FILE"
+    return rejected(name, "is neither NetCDF, HDF5, GRIB nor a Zarr folder", "unreadable", words)
