@@ -16,7 +16,7 @@ from cubeport.service.ingestions import FileOptions, IngestionRequest
 
 from .conftest import Clients
 
-pytestmark = [pytest.mark.conformance, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.conformance, pytest.mark.timeout(600, func_only=True)]
 
 ZONES, STEPS = 177, 60
 

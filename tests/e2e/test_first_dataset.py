@@ -57,7 +57,7 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
                 compared += 1
             else:
                 printed = user.run(block)
-        assert compared == 6
+        assert compared == 8
         assert (folder / "june.png").read_bytes()[:4] == b"\x89PNG"
         yield Session(folder, url)
     finally:
