@@ -137,7 +137,7 @@ def test_asking_again_with_another_title_is_a_commit_and_says_so(server: Server,
 def test_an_edit_of_the_record_names_the_command_that_works(server: Server) -> None:
     refused = here("edit", "lcc", "--title", "Edited", "--instance", server.root)
     assert refused.returncode == 2
-    assert "next: cubeport describe lcc --title" in refused.stderr
+    assert f"next: cubeport --instance {server.root} describe lcc --title" in refused.stderr
     assert titles(server) == {"Again"}
     with cubeport.connect(server.root) as service:
         for change in ({"tags_add": ["x"]}, {"set": {"dataset.texts.title": "x"}}, {"description": "x"}, {"bbox": (0, 0, 1, 1)}):

@@ -189,6 +189,6 @@ def test_command_line_http_and_client_say_the_same(tmp_path: Path, service: Serv
         missing = here("diff", "x@ffffffff", "x@old", "--instance", root)
         assert missing.returncode == 3, missing.stderr
         usage = here("diff", "x", "--instance", root)
-        assert (usage.returncode, "cubeport versions x" in usage.stderr) == (2, True)
+        assert (usage.returncode, "versions x" in usage.stderr) == (2, True)
     finally:
         stop(process)

@@ -190,7 +190,7 @@ def test_a_job_is_left_to_the_server_and_told_in_words(made: Callable[..., Path]
             r"sst: accepted as ([0-9a-f]{32}); a running server of the instance \(cubeport serve\) does it\.\n", accepted.stdout
         )
         assert job, accepted.stdout
-        assert f"next: cubeport jobs {job[1][:8]} --follow" in accepted.stderr
+        assert f"next: cubeport --instance {root} jobs {job[1][:8]} --follow" in accepted.stderr
         ended = here("jobs", job[1][:8], "--follow", "--instance", root)
         assert ended.returncode == 0, ended.stderr
         told = dict(line.split(": ", 1) for line in ended.stdout.splitlines())
@@ -226,7 +226,7 @@ def test_what_was_not_done_is_not_told_as_done(made: Callable[..., Path]) -> Non
     assert (wrong.returncode, "'soon' is not a period of type monthly, such as 2024-01" in wrong.stderr) == (2, True)
     run(root, "delete", "sst", "--purge", "--yes")
     only = here("sync", "sst", "--instance", root)
-    assert (only.returncode, "`cubeport ingest sst --start PERIOD` makes it" in only.stderr) == (3, True)
+    assert (only.returncode, f"`cubeport --instance {root} ingest sst --start PERIOD` makes it" in only.stderr) == (3, True)
     (root / "config/datasets/sst.yaml").write_text("id: sst\ntitel: x\n")
     broken = here("ingest", "sst", "--instance", root)
-    assert (broken.returncode, "next: cubeport check-config" in broken.stderr) == (3, True)
+    assert (broken.returncode, f"next: cubeport --instance {root} check-config" in broken.stderr) == (3, True)
