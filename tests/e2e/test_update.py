@@ -171,6 +171,19 @@ def test_overlap_gap_and_a_missing_dataset_are_refused_and_change_nothing(root: 
         assert missing.error["kind"] == "not-found"
 
 
+def test_a_dataset_that_began_with_one_step_learns_its_period_type(tmp_path: Path) -> None:
+    """Its first label alone is no type, and `irregular` stayed for ever, so that no gap was ever noticed."""
+    prepare(tmp_path / "instance")
+    with cubeport.connect(tmp_path / "instance") as service:
+        request = IngestionRequest.model_validate({"dataset_id": "x"})
+        assert service.ingest_here(request, save(tmp_path / "first.nc", [7])).status == "completed"
+        assert update(service, save(tmp_path / "second.nc", [8])).status == "completed"
+        assert service.shown("x").texts.period_type == "daily"
+        late = update(service, save(tmp_path / "late.nc", [10]))
+        assert (late.status, late.error["kind"]) == ("failed", "gap")
+        assert days_of(service) == {7: 7.0, 8: 8.0}
+
+
 def half(path: Path, days: list[int], *, last_bit: bool = False) -> Path:
     """Write days of random values, the same in each file, with a NaN in each day; *last_bit* changes the last bit of one value."""
     values = np.stack([np.random.default_rng(day).normal(280, 10, (3, 4)).astype("f4") for day in days])

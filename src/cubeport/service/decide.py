@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from cubeport.cubes.update import OnOverlap
 from cubeport.errors import (
@@ -134,6 +136,12 @@ def updates(ingestion: Ingestion, wanted: Wanted) -> bool:
 def period_type_of(wanted: Wanted, dataset: Dataset | None) -> str:
     """Return the period type of an existing dataset, which its template or its first version determined."""
     return wanted.fields.period_type or (dataset.state.texts.period_type if dataset else None) or "irregular"
+
+
+def kept_type(period_type: str | None, coverage: Mapping[str, Any]) -> str | None:
+    """Return the period type that an update keeps; ``None`` if the data have to tell: a single label could not."""
+    one = ((coverage.get("temporal") or {}).get("count") or 0) <= 1
+    return None if one and period_type == "irregular" else period_type
 
 
 def overlap(ingestion: Ingestion, wanted: Wanted, plan: IngestionPlan) -> OnOverlap:

@@ -40,7 +40,7 @@ from cubeport.errors import (
 from cubeport.service import describe
 from cubeport.service.changes import Reason, announce, join_version
 from cubeport.service.datasets import Dataset, Datasets
-from cubeport.service.decide import as_before, builds, choose, decide, overlap, period_type_of, updates
+from cubeport.service.decide import as_before, builds, choose, decide, kept_type, overlap, period_type_of, updates
 from cubeport.service.engines import Engines
 from cubeport.service.fetching import RequestedPeriods, Taken, asked, runs, take
 from cubeport.service.ingestions import Ingestion, IngestionPlan, IngestionRequest, Scope
@@ -600,7 +600,9 @@ class Ingester:
             written, measured = self._bytes(staging, ingestion, wanted, scope, progress, base)
             written = replace(written, warnings=(*written.warnings, *wanted.warnings, *warnings))
             making = making.as_written(written)
-            said = dataset.state.texts.period_type if dataset is not None and parent is not None else None
+            said = (
+                kept_type(dataset.state.texts.period_type, parent.coverage) if dataset is not None and parent is not None else None
+            )
             period_type = native.period_type(wanted.fields.period_type or said, measured.description.temporal)
             check_said(wanted.fields, measured.description)
             check_realised(wanted.scope, measured.description, period_type, allow_gaps=allow_gaps(ingestion, wanted))

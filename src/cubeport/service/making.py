@@ -103,8 +103,9 @@ class Making:
         old = self.dataset.state if self.dataset else None
         tags = {**(old.tags if old else {}), **({request.tag: version.version_id} if request.tag else {})}
         if self.updates and old is not None:
-            # Only steps are added; the texts, template and area of the dataset do not change.
-            held = {"variables": description.all_fields, "grids": len(description.grids)}
+            # Only steps are added; texts, template and area of the dataset do not change, but a second step can tell the periods.
+            texts = old.texts.model_copy(update={"period_type": old.texts.period_type and period_type})
+            held = {"texts": texts, "variables": description.all_fields, "grids": len(description.grids)}
             state = old.model_copy(update={"head": version.version_id, "tags": tags, **held})
             return self._pointing(state, version, description)
         texts, described = texts_of(wanted, old, description, period_type)
