@@ -204,8 +204,7 @@ function start(root, url) {
       event.target.setAttribute("aria-label", playing ? "Pause" : "Play");
     };
   }
-  // The coast as a line of one pixel at every zoom: that of the world, or that of the part where the map is close or polar. Without
-  // scripts it is a picture, whose lines widen.
+  // The coast as a line of one pixel at every zoom.
   let drawn = "";
   async function shore() {
     const near = polar || box[2] < 120, y = polar ? -1e9 : -90, part = [...box];
@@ -232,7 +231,7 @@ function start(root, url) {
     if (near) put("image", data, { class: "land fine", href: `${asked}&land=true`, x: part[0], y: part[1], width: part[2], height: part[3], preserveAspectRatio: "none" });
     view.classList.toggle("near", Boolean(near));
   }
-  // What is small or below comes after the picture, which a slow line then brings first.
+  // The picture comes first.
   const first = new Image();
   first.onload = first.onerror = () => { shore(); plotted(); inView(); };
   first.src = data.getAttribute("href");
