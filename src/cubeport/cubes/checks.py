@@ -92,10 +92,6 @@ def _check_axes(raw: xr.Dataset, problems: _Problems) -> list[tuple[str, str]]:
     return notes
 
 
-class NoCoordinates(SourceRejected):
-    """Nothing in the source says where or when its values are."""
-
-
 def _place_beside(fields: Sequence[str]) -> str:
     names = ", ".join(map(repr, fields[:5])) + (f" and {len(fields) - 5} more" if len(fields) > 5 else "")
     one = len(fields) == 1
@@ -395,9 +391,10 @@ def _check_cube(raw: xr.Dataset, found: CubeAxes) -> None:
             next_step="cubeport add catalogues files that are not cubes",
         )
     if found.family == "none" and not any(axis.labels is not None and axis.kind != "index" for axis in found.axes):
-        raise NoCoordinates(
+        raise SourceRejected(
             f"{found.fields[0]!r} has no coordinates, so it is unknown where or when its values are",
             reason="not-a-cube",
+            lacks="coordinates",
             next_step=_grid_file(raw, found.fields)
             or "add coordinate variables with CF attributes; or cubeport add, which catalogues files that are not cubes",
         )

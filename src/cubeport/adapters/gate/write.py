@@ -86,7 +86,7 @@ def write(request: Mapping[str, Any], context: child.Context) -> dict[str, Any]:
         identities = [pool.submit(identity, each.name, each.fd) for each in hashed]
         try:
             found = prepare(request, open_all(request, context, stack, origins.note))
-        except checks.NoCoordinates as refusal:
+        except SourceRejected as refusal:
             raise _with_positions(refusal, request, context) from None
         whole, raw, warnings = found.whole, found.raw, found.warnings
         pointing = _Pointing(storage, origins, context, (request["group"] or "").strip("/"), request["chunks"])
@@ -259,9 +259,9 @@ def _positions_of(step: Positions, source: child.Input, context: child.Context, 
 
 
 def _with_positions(refusal: SourceRejected, request: Mapping[str, Any], context: child.Context) -> SourceRejected:
-    """Return the refusal of data without coordinates, with the step that takes them from another group if one has them."""
+    """Return a refusal. That of data without coordinates has the step that takes them from another group, if one has them."""
     own = (request["group"] or "").strip("/")
-    if not own or from_elsewhere(request.get("normalise", ())) is not None:
+    if refusal.members.get("lacks") != "coordinates" or not own or from_elsewhere(request.get("normalise", ())) is not None:
         return refusal
     source = context.sources[0]
     for group in format_of(source).contents(source.path):
