@@ -277,6 +277,7 @@ def test_an_index_of_a_newer_release_is_made_while_others_write(backend: SqlBack
         assert opened.check(deep=True) == []
 
 
+@pytest.mark.slow  # it waits ten seconds for a lock
 def test_tables_are_made_anew_while_nobody_writes(backend: SqlBackend, database: str) -> None:
     with backend.transaction():
         backend.add_record(sample(1))

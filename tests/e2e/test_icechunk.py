@@ -342,7 +342,7 @@ def _bytes(place: Place, key: str) -> bytes:
     return data
 
 
-@pytest.mark.parametrize("newer", [False, True], ids=["the-only-version", "after-another"])
+@pytest.mark.parametrize("newer", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["the-only-version", "after-another"])
 def test_a_damaged_version_of_a_mirror_in_a_bucket_is_repaired_by_pulling_it_again(
     place: Place, tmp_path: Path, newer: bool
 ) -> None:

@@ -144,6 +144,7 @@ def test_two_servers_show_one_catalog_and_survive_each_others_death(
         assert connection.execute(f"SELECT count(*) FROM {schema[0]}.journal_open").fetchone() == (0,)
 
 
+@pytest.mark.slow
 def test_a_killed_ingestion_is_done_again_by_the_other_server(
     machines: Callable[[str], Machine], sources: Path, tmp_path: Path
 ) -> None:

@@ -254,7 +254,7 @@ def test_a_corridor_follows_the_heights_of_its_line(client: httpx.Client, put: A
     assert flat.status_code == 400
 
 
-@pytest.mark.parametrize(("kilometres", "metres"), [(20, 5), (60, 30)])
+@pytest.mark.parametrize(("kilometres", "metres"), [(20, 5), pytest.param(60, 30, marks=pytest.mark.slow)])
 def test_a_corridor_around_a_descent_is_found_again_by_brute_force(
     client: httpx.Client, stored: Any, kilometres: int, metres: int
 ) -> None:

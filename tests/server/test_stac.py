@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import warnings
 from typing import Any
@@ -273,9 +274,10 @@ class TestSearch:
             assert answer.headers["content-type"] == "application/schema+json"
             document = answer.json()
             assert (document["$id"], document["type"]) == (URL + path, "object")
-            for name in document["properties"]:
-                for address in ("/stac/search", "/stac/collections", "/stac/collections/sea/items"):
-                    assert client.get(address, params={"filter": f'"{name}" IS NULL OR 1 = 1'}).json()["numberReturned"] >= 1
+            # Each name at one of the addresses: compiling a condition for a new field takes most of the time.
+            addresses = itertools.cycle(("/stac/search", "/stac/collections", "/stac/collections/sea/items"))
+            for name, address in zip(document["properties"], addresses, strict=False):
+                assert client.get(address, params={"filter": f'"{name}" IS NULL OR 1 = 1'}).json()["numberReturned"] >= 1
         assert client.get("/stac/collections/nix/queryables").status_code == 404
 
     @pytest.mark.parametrize(
