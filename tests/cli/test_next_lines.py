@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     try:
         with cubeport.Catalog.open(root) as catalog:
             record = catalog.add_file(source)
-            part = cubeport.connect(url)["sea"].select(area="POLYGON((0 0,3 0,3 3,0 3,0 0))")
+            sea = cubeport.connect(url)["sea"]
+            part = sea.select(area="POLYGON((0 0,3 0,3 3,0 3,0 0))")
             [data] = cubeport.open_stac(f"{url}/stac")
             yield {
                 "cubeport": cubeport,
@@ -80,6 +82,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
                 "data": data,
                 "load": part.load,
                 "save": part.save,
+                "select": partial(sea.select, time="2020-01-02"),
+                "west": 0,
+                "south": 0,
+                "east": 3,
+                "north": 3,
+                "longitude": 1,
+                "latitude": 2,
                 "values": {"https://…": url, "folder": str(root), "{}": url},
             }
     finally:
@@ -91,6 +100,7 @@ SHOWS: dict[str, Callable[[Any], bool]] = {
     "catalog.path": lambda found: Path(found).is_file(),
     "load": lambda found: found["sst"].values.tolist() == [[[1.0, 2], [3, 4]], [[5, 6], [7, 8]]],
     "save": lambda found: xr.load_dataset(found)["sst"].values.ravel().tolist() == [1.0, 2, 3, 4, 5, 6, 7, 8],
+    "select": lambda found: found.content.startswith((b"\x89PNG", b"<svg")) and "/sea" in found.address,
     "next": lambda found: found["sst"].values.ravel().tolist() == [1.0, 2, 3, 4, 5, 6, 7, 8],
     "zarr.consolidate_metadata": lambda found: "a" in found.metadata.consolidated_metadata.metadata,
 }

@@ -140,7 +140,7 @@ class VersionKeeper:
         path = places[version.engine].get(row.id)
         if path is None and lister.is_unnamed(_dataset(record), row.id):
             words = "no tag names its snapshot, so that nothing but the catalog leads to it"
-            yield "", Finding("untagged-snapshot", name, words, "cubeport gc gives it a tag again")
+            yield "", Finding("untagged-snapshot", name, words, "cubeport gc, which gives it a tag again")
             return
         if path is None:
             yield "", Finding("missing-data", name, "its folder is not in the store", _CURE)
