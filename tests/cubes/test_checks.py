@@ -162,9 +162,13 @@ def test_the_repair_of_a_time_without_a_date_fits_it() -> None:
     assert next(axis.kind for axis in find(mended).axes) == "t"
     for units in ("months", None):
         given = {} if units is None else {"units": units}
-        (words,) = words_of("undated-time", cube(time=(("time",), np.arange(3.0), {**given, "standard_name": "time"})))
+        without = cube(time=(("time",), np.arange(3.0), {**given, "standard_name": "time"}))
+        (words,) = words_of("undated-time", without)
         assert f"{units or 'days'} since 2000-01-01" in words
         assert "from_variable" not in words, "0, 1 and 2 are no dates"
+        step = shlex.split(words.partition("ingest with ")[2].partition(", with that date")[0])[1]
+        mended = normalise(without, plain((NormaliseStep.model_validate(strictyaml.parse(step, "--normalise").value),)))
+        assert next(axis.kind for axis in find(mended).axes) == "t"
     bare = cube().drop_vars("time")
     (words,) = words_of("undated-time", bare)
     assert "its 3 values" in words

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from cubeport.cubes import crs as reference
-from cubeport.cubes.companions import companions
+from cubeport.cubes.companions import companions, of_topology
 from cubeport.cubes.decoding import decoded as decoded
 from cubeport.cubes.description import AxisKind, GridFamily
 from cubeport.cubes.times import is_time_units
@@ -671,9 +671,7 @@ def _roles(raw: xr.Dataset, named: Iterable[str]) -> dict[str, Role]:
         word
         for variable in raw.variables.values()
         if str(variable.attrs.get("cf_role", "")) == "mesh_topology"
-        for key, words in variable.attrs.items()
-        if str(key).endswith(("_connectivity", "_coordinates", "_dimension"))
-        for word in str(words).split()
+        for word in of_topology(variable.attrs)
     }
     roles: dict[str, Role] = {}
     for key_, variable in raw.variables.items():

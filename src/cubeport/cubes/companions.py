@@ -12,15 +12,11 @@ from typing import Any
 REFERENCES = ("coordinates", "bounds", "climatology", "grid_mapping", "cell_measures", "formula_terms", "ancillary_variables")
 """The CF attributes that name the variables needed to read a variable."""
 
-_MESH = (
-    "mesh",
-    "node_coordinates",
-    "face_coordinates",
-    "edge_coordinates",
-    "face_node_connectivity",
-    "edge_node_connectivity",
-)
-"""The same for UGRID: the mesh, and the variables that its topology names."""
+
+def of_topology(attributes: Mapping[Any, Any]) -> list[str]:
+    """Return the names of the variables that a mesh topology needs: positions and connectivities (UGRID 1.0)."""
+    needed = (value for key, value in attributes.items() if str(key).endswith(("_coordinates", "_connectivity")))
+    return [word for words in needed if isinstance(words, str) for word in words.split()]
 
 
 def companions(
@@ -66,6 +62,6 @@ def companions(
         if name not in kept:
             kept.add(name)
             given = attributes(name)
-            words = re.findall(r"[^\s:]+", " ".join(str(given.get(key, "")) for key in (*REFERENCES, *_MESH)))
-            front += [each for each in (*words, *dimensions(name)) if each in names]
+            words = re.findall(r"[^\s:]+", " ".join(str(given.get(key, "")) for key in (*REFERENCES, "mesh")))
+            front += [each for each in (*words, *of_topology(given), *dimensions(name)) if each in names]
     return [name for name in names if name in kept]
