@@ -6,6 +6,7 @@ import os
 import subprocess
 from pathlib import Path
 
+import pytest
 from tests.e2e.conftest import CUBEPORT
 from tests.provided.places import Place, days, held, name_of, netcdf
 
@@ -108,3 +109,38 @@ def test_a_file_of_this_machine_that_changed_is_read_again(tmp_path: Path) -> No
         assert (done.status, done.action) == ("completed", "revise"), done.error
         assert held(service, "local") == days(*range(8), d5=5.5, d6=6.5, d7=7.5), "day 4 is older than what is looked at again"
         assert service.sync("local").status == "up_to_date"
+
+
+@pytest.mark.parametrize("lists", [True, False], ids=["listed", "read"])
+def test_a_new_release_that_does_not_have_every_period_yet_is_waited_for(tmp_path: Path, place: Place, lists: bool) -> None:
+    """The plan says it where the source can list its periods; otherwise reading it tells, and the sync says it."""
+
+    def publish(*numbers: int, add: float = 0.0) -> None:
+        if not lists:
+            place.provider.put("all.nc", netcdf(tmp_path, *numbers, add=add))
+        for number in numbers * lists:
+            place.provider.put(f"2024/{name_of(number)}", netcdf(tmp_path, number, add=add))
+
+    def follow(version: str) -> None:
+        address = "{YYYY}/t_{YYYY}{MM}{DD}.nc" if lists else "all.nc"
+        sync = f"sync: {{kind: release, version: {{value: {version}}}}}"
+        place.template(f"{{kind: url, template: '{place.provider.url}/{address}'}}", sync)
+
+    publish(*range(4))
+    follow("v1")
+    assert place.ask("2024-01-01", "2024-01-04").status == "completed"
+    assert place.service.sync_plan(place.id).reason == "no_new_release"
+    follow("v2")
+    if lists:
+        (place.provider.root / "2024" / name_of(3)).unlink()
+    publish(*range(3), add=0.5)
+    if lists:
+        assert place.service.sync_plan(place.id).status == "waiting_for_source"
+    waiting = place.service.sync(place.id)
+    assert (waiting.status, waiting.detail.action) == ("waiting_for_source", "no_op")
+    assert (waiting.detail.reason, waiting.ingestion) == ("release_version_unavailable", None)
+    assert place.held() == days(*range(4)), "nothing shrinks"
+    publish(*range(4), add=0.5)
+    done = place.service.sync(place.id)
+    assert (done.status, done.detail.reason) == ("completed", "release_version_changed")
+    assert place.held() == {number: number + 0.5 for number in range(4)}

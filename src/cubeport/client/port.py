@@ -14,7 +14,7 @@ from typing import Any
 from cubeport.client._http import HttpSession, Session, next_cursor
 from cubeport.client.dataset import Dataset
 from cubeport.client.records import Records
-from cubeport.errors import CubeportError, InvalidRequest, NotFound
+from cubeport.errors import CoverageIncomplete, CubeportError, InvalidRequest, NotFound
 
 type Progress = Callable[[str, int, int], None]
 """Called with the phase, how much of it is done, and of how much."""
@@ -274,7 +274,14 @@ class Port:
         answer: dict[str, Any] = dict(self.send("POST", f"/sync/{dataset_id}", body, headers=_AT_ONCE))
         if answer.get("sync_id") and answer["status"] in UNFINISHED:
             ended = self.ended(answer["sync_id"], progress=progress)
-            _raise_failure(ended)
+            try:
+                _raise_failure(ended)
+            except CoverageIncomplete as error:
+                detail = answer["sync_detail"]
+                if detail["reason"] not in ("release_version_changed", "release_version_unknown"):
+                    raise
+                waits = {"action": "no_op", "reason": "release_version_unavailable", "message": error.message}
+                return answer | {"status": "waiting_for_source", "message": error.message, "sync_detail": detail | waits}
             status = "up_to_date" if ended["reused"] else ended["status"]
             answer |= {"status": status, "dataset": self._session.json(f"/datasets/{dataset_id}")}
             if ended["reused"]:  # it hoped for new data, and there were none

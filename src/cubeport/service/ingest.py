@@ -233,6 +233,21 @@ class Ingester:
         nothing = end is None and wanted.source is None and self._is_untouched(wanted, dataset, head)
         return (() if nothing else None), ()
 
+    def is_covered(self, dataset: Dataset, head: VersionState) -> bool:
+        """Return whether the source says that it has the first and the last period of the dataset. Many say it only when they are
+        read, so that True means nothing for them. Raises the errors of the source.
+        """
+        temporal = head.coverage.get("temporal")
+        asking = Ingestion(
+            dataset_id=dataset.state.texts.dataset_id, request=IngestionRequest(dataset_id=dataset.state.texts.dataset_id)
+        )
+        wanted = self.resolve(asking)
+        if temporal is None or not wanted.is_fetched_by_period:
+            return True
+        calendar = canonical(head.coverage.get("calendar") or "") or "standard"
+        ends = (Period.parse(temporal[each], str(wanted.fields.period_type), calendar) for each in ("start", "end"))
+        return all(self._sources.listed(_called(wanted), _source(wanted), each, each) != () for each in dict.fromkeys(ends))
+
     def _is_untouched(self, wanted: Wanted, dataset: Dataset, head: VersionState) -> bool:
         """Return whether the version has all that its local files have: none is new, and none has another size or time of change.
 

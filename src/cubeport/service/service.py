@@ -489,6 +489,8 @@ class Service:
         # An append asks the source itself, under the lock. A rebuild reads everything again, and local files are hashed whole.
         if detail.looks_ahead and (asks or detail.action == "rematerialize" or template.source.kind == "files"):
             detail = detail.confirmed(*self._ingester.news(dataset, head, end=end or None, until=detail.target_end))
+        if detail.is_new_release and not self._ingester.is_covered(dataset, head):
+            return detail.short()
         if not template.sync.revisit_periods or not detail.looks_back:
             return detail
         found = self._ingester.revisit(dataset, head, template)

@@ -56,6 +56,8 @@ class Synced:
     @classmethod
     def of(cls, detail: SyncDetail, ingestion: Ingestion) -> Synced:
         """Return the outcome of the ingestion that ran, or runs, *detail*."""
+        if ingestion.error is not None and detail.waits_after(str(ingestion.error.get("kind"))):
+            return cls(detail.short())
         return cls(detail.carried_out(ingestion), ingestion)
 
     @property
@@ -102,6 +104,20 @@ class SyncDetail(BaseModel):
     def looks_ahead(self) -> bool:
         """Whether it hopes for new periods, which only the source can confirm."""
         return self.reason in (*_NOTHING_NEW, "new_periods_available_for_append")
+
+    @property
+    def is_new_release(self) -> bool:
+        """Whether it rebuilds the dataset from another release, which must have all periods that the dataset has."""
+        return self.reason in ("release_version_changed", "release_version_unknown")
+
+    def waits_after(self, kind: str) -> bool:
+        """Return whether its ingestion, which failed with an error of *kind*, found that the new release is not complete yet."""
+        return self.is_new_release and kind == "coverage-incomplete"
+
+    def short(self) -> SyncDetail:
+        """Return it with a release that does not have all periods of the dataset: the dataset waits for the rest."""
+        reason: Reason = "release_version_unavailable"
+        return self.model_copy(update={"action": "no_op", "reason": reason, "message": _MESSAGES[reason]})
 
     def confirmed(self, new: Sequence[str] | None, warnings: Sequence[tuple[str, str]] = ()) -> SyncDetail:
         """Return it with the new periods that the source says it has; ``None`` if that is only known when it is read."""
