@@ -10,9 +10,9 @@ import pytest
 import xarray as xr
 
 from cubeport.catalog.forms import strictyaml
-from cubeport.cubes.axes import find
 from cubeport.cubes.checks import check, droppable
 from cubeport.cubes.describe import describe
+from cubeport.cubes.groups import find
 from cubeport.cubes.normalise import normalise
 from cubeport.cubes.steps import NormaliseStep, plain
 from cubeport.errors import SourceRejected, VariablesMismatch

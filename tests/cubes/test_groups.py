@@ -10,11 +10,11 @@ import xarray as xr
 from pyproj import Transformer
 from tests.cubes.asking import Version
 
-from cubeport.cubes.axes import find
 from cubeport.cubes.checks import check
 from cubeport.cubes.crs import from_attributes
 from cubeport.cubes.cutout import window_indexers
 from cubeport.cubes.describe import describe, where_and_when
+from cubeport.cubes.groups import find
 from cubeport.cubes.write_request import SourceWindow
 from cubeport.documents.stac_sealing import interval
 from cubeport.errors import SourceRejected

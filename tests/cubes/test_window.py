@@ -161,7 +161,7 @@ def test_the_native_window_holds_every_cell_whose_centre_is_in_the_box(
     from pyproj import Transformer
 
     from cubeport.cubes import crs
-    from cubeport.cubes.axes import find
+    from cubeport.cubes.groups import find
 
     raw = opened(name)
     found = find(raw)

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from cubeport.cubes.axes import CubeAxes, FoundAxis, position_dims, text_dims
+from cubeport.cubes.axes import CubeAxes, FoundAxis
 from cubeport.cubes.crs import degrees_of
 from cubeport.cubes.decoding import decoded
+from cubeport.cubes.grids import position_dims
+from cubeport.cubes.variables import text_dims
 from cubeport.errors import SourceRejected
 
 if TYPE_CHECKING:

@@ -18,11 +18,13 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from cubeport.cubes import keys, times
-from cubeport.cubes.axes import CubeAxes, FoundAxis, find, is_latitude, is_ragged, is_text, roles_of, text_dims
+from cubeport.cubes.axes import CubeAxes, FoundAxis
 from cubeport.cubes.cells import degrees, exact, places
 from cubeport.cubes.decoding import decoded, opened, whole
 from cubeport.cubes.describe import named_place
+from cubeport.cubes.groups import find, is_ragged
 from cubeport.cubes.repairs import flag, repairable
+from cubeport.cubes.variables import is_latitude, is_text, roles_of, text_dims
 from cubeport.errors import Problem, SourceRejected
 
 if TYPE_CHECKING:

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from cubeport.cubes import boxes, footprint, periods, times
 from cubeport.cubes import crs as reference
-from cubeport.cubes.axes import CubeAxes, FoundAxis, find, position_dims, reach_of
+from cubeport.cubes.axes import CubeAxes, FoundAxis
 from cubeport.cubes.boxes import Box
 from cubeport.cubes.calendars import CalendarName
 from cubeport.cubes.cells import Cells, bounds, cells_of, places
 from cubeport.cubes.decoding import decoded
+from cubeport.cubes.grids import position_dims, reach_of
+from cubeport.cubes.groups import find
 from cubeport.cubes.stamps import Stamps
 from cubeport.cubes.write_request import SourceWindow
 from cubeport.errors import AreaOutsideSource, InvalidPeriod, InvalidRange, InvalidRequest, NoData

@@ -10,25 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from cubeport.cubes import crs as reference
 from cubeport.cubes import footprint, periods, times
-from cubeport.cubes.axes import (
-    CubeAxes,
-    FoundAxis,
-    find,
-    heights_of,
-    is_latitude,
-    is_longitude,
-    is_text,
-    position_dims,
-    reach_of,
-    text_dims,
-)
+from cubeport.cubes.axes import CubeAxes, FoundAxis
 from cubeport.cubes.calendars import CalendarName, gregorian
 from cubeport.cubes.cells import bounds, cells_of, degrees, labels, places, steps
 from cubeport.cubes.decoding import decoded, opened
 from cubeport.cubes.description import Axis, BoundingBox, Crs, CubeDescription, Grid, Spatial, Temporal, Variable
+from cubeport.cubes.grids import heights_of, position_dims, reach_of
+from cubeport.cubes.groups import find
 from cubeport.cubes.spread import Part, Spread, Values, part_of, together
 from cubeport.cubes.stamps import Stamps
 from cubeport.cubes.undeclared import undeclared
+from cubeport.cubes.variables import is_latitude, is_longitude, is_text, text_dims
 from cubeport.errors import SourceRejected, VariablesMismatch
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from cubeport.cubes.axes import find, is_text
+from cubeport.cubes.groups import find
+from cubeport.cubes.variables import is_text
 from cubeport.errors import InvalidTemplate
 
 if TYPE_CHECKING:

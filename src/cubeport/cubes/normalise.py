@@ -12,14 +12,16 @@ from typing import Any, get_args
 import numpy as np
 import xarray as xr
 
-from cubeport.cubes import axes, calendars
+from cubeport.cubes import calendars
 from cubeport.cubes.companions import REFERENCES
 from cubeport.cubes.decoding import decoded
+from cubeport.cubes.groups import find
 from cubeport.cubes.mending import in_days
 from cubeport.cubes.packing import VALID, valid_range
 from cubeport.cubes.ragged import NotRagged, by_station
 from cubeport.cubes.raw import computed, dataset, expanded, renamed, variables
 from cubeport.cubes.steps import NormaliseStep, Positions, SetTime, parsed
+from cubeport.cubes.variables import is_longitude, kind_of, text_dims
 from cubeport.errors import InvalidRequest, SourceRejected
 
 PACKING = ("scale_factor", "add_offset", "_FillValue", "missing_value", "_Unsigned")
@@ -198,7 +200,7 @@ def at(raw: xr.Dataset, dimension: str, order: np.ndarray[Any, Any]) -> xr.Datas
 
 
 def _wrap_longitude(raw: xr.Dataset, end: int, _: str) -> xr.Dataset:
-    found = [name for name, each in variables(raw).items() if each.ndim and axes.is_longitude(name, each)]
+    found = [name for name, each in variables(raw).items() if each.ndim and is_longitude(name, each)]
     if not found:
         raise Unfit("the source has no longitude", "give it units first: set_attributes: {lon: {units: degrees_east}}")
     for name in found:
@@ -288,8 +290,8 @@ def _set_crs(raw: xr.Dataset, text: str, _: str) -> xr.Dataset:
     held = variables(raw)
     name = next(n for n in ("crs", "spatial_ref", "grid_mapping_of_cubeport") if n not in held and n not in raw.sizes)
     by_name = {n: v for n, v in held.items() if v.dims == (n,)}
-    x = next((n for n, v in by_name.items() if axes.kind_of(n, v) == "x" or n.lower() in ("x", "easting", "xc")), None)
-    y = next((n for n, v in by_name.items() if axes.kind_of(n, v) == "y" or n.lower() in ("y", "northing", "yc")), None)
+    x = next((n for n, v in by_name.items() if kind_of(n, v) == "x" or n.lower() in ("x", "easting", "xc")), None)
+    y = next((n for n, v in by_name.items() if kind_of(n, v) == "y" or n.lower() in ("y", "northing", "yc")), None)
     if x is None or y is None:
         raise Unfit("the source has no coordinates x and y", "rename them first: rename: {…: x, …: y}")
     if crs.is_projected:
@@ -523,7 +525,7 @@ def placed(raw: xr.Dataset, step: Positions, grid: xr.Dataset, where: str) -> tu
     """
     names = [step.longitude, step.latitude]
     need(grid, names, where=where)
-    own = dict.fromkeys(dim for name in names for dim in axes.text_dims(grid.variables[name]))
+    own = dict.fromkeys(dim for name in names for dim in text_dims(grid.variables[name]))
     places = {dim: _place_of(raw, dim, grid.sizes[dim], set(own), where) for dim in own}
     if len(set(places.values())) < len(places):
         raise Unfit(f"dimensions of {where} have the same length, so it is unknown which is which", "rename them in one of the two")
@@ -531,9 +533,9 @@ def placed(raw: xr.Dataset, step: Positions, grid: xr.Dataset, where: str) -> tu
     held = variables(raw)
     for name in (*names, *edges):
         variable = grid.variables[name]
-        corners = {dim: f"{dim}_of_{name}" for dim in axes.text_dims(variable) if dim not in own and dim in raw.sizes}
+        corners = {dim: f"{dim}_of_{name}" for dim in text_dims(variable) if dim not in own and dim in raw.sizes}
         held[name] = variable.copy(deep=False)
-        held[name].dims = tuple({**corners, **places}.get(dim, dim) for dim in axes.text_dims(variable))
+        held[name].dims = tuple({**corners, **places}.get(dim, dim) for dim in text_dims(variable))
     other = {dim: place for dim, place in places.items() if dim != place}
     said = ", ".join(f"{dim!r} is {place!r} here, which has its length of {grid.sizes[dim]}" for dim, place in other.items())
     words = f"the positions {step.longitude!r} and {step.latitude!r} are those of {where}; its dimension {said}"
@@ -576,7 +578,7 @@ def _join_scalar_time(raw: xr.Dataset, name: str, _: str) -> xr.Dataset:
 
 def joined_by_scalar(raw: xr.Dataset, name: str) -> xr.Dataset:
     """Return *raw* with the scalar coordinate *name* as a new first dimension of length 1 of itself and of every field."""
-    fields = {field for field, role in axes.find(raw).roles.items() if role == "data"}
+    fields = {field for field, role in find(raw).roles.items() if role == "data"}
     held = {}
     for each, variable in variables(raw).items():
         if each == name or each in fields:

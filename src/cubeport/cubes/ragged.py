@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from cubeport.cubes.axes import kind_of, text_dims
 from cubeport.cubes.decoding import decoded
 from cubeport.cubes.raw import dataset, variables
+from cubeport.cubes.variables import kind_of, text_dims
 
 type Values = np.ndarray[Any, Any]
 

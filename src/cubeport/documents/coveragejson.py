@@ -9,10 +9,10 @@ from itertools import product
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from cubeport.cubes.axes import PRESSURE_UNITS
 from cubeport.cubes.cut import Cut
 from cubeport.cubes.description import Axis, CubeDescription, Variable
 from cubeport.cubes.selection import stamp_at
+from cubeport.cubes.variables import PRESSURE_UNITS
 from cubeport.cubes.windows import LATITUDE_FIRST, UNKNOWN, Mask, Windows, storage_crs, time_axis
 from cubeport.errors import NotAcceptable
 

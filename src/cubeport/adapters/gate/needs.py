@@ -18,8 +18,8 @@ from cubeport.adapters.sandbox import child
 from cubeport.adapters.sources.excerpts import ExcerptArray, noting
 from cubeport.adapters.sources.reading import native
 from cubeport.cubes import layout
-from cubeport.cubes.axes import find
 from cubeport.cubes.cutout import window_indexers
+from cubeport.cubes.groups import find
 from cubeport.cubes.write_request import SourceWindow
 from cubeport.errors import CubeportError, NoData
 

@@ -26,8 +26,9 @@ from cubeport.adapters.gate.references import Reference
 from cubeport.adapters.sandbox import child
 from cubeport.adapters.sources import series
 from cubeport.adapters.sources.reading import RAW, TEXT, OpenedSource, decoding, native
-from cubeport.cubes import axes, keys, update
+from cubeport.cubes import keys, update
 from cubeport.cubes.describe import value_range
+from cubeport.cubes.groups import find
 from cubeport.cubes.keys import METADATA
 from cubeport.cubes.normalise import PACKING
 from cubeport.cubes.raw import dataset, expanded
@@ -259,7 +260,7 @@ def merge(
     SourceRejected
         ``bad-time``, if the steps of one of them are not ascending.
     """
-    axis = axes.find(parent.raw).axis_of("t")
+    axis = find(parent.raw).axis_of("t")
     along = dimension or (None if axis is None else axis.dimension)
     if along is None or along not in parent.raw.sizes:
         raise VariablesMismatch(

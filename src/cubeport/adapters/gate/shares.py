@@ -28,10 +28,10 @@ from cubeport.adapters.gate.write import THREADS
 from cubeport.adapters.sandbox import child
 from cubeport.adapters.sources.stored import Index
 from cubeport.cubes import decoding, keys
-from cubeport.cubes.axes import is_text
 from cubeport.cubes.describe import is_measured, values_in
 from cubeport.cubes.keys import METADATA
 from cubeport.cubes.spread import Part, Values, part_of, together
+from cubeport.cubes.variables import is_text
 from cubeport.cubes.workload import Box
 from cubeport.cubes.write_request import StoredObject
 from cubeport.errors import SourceRejected

@@ -38,8 +38,8 @@ from cubeport.adapters.sources.series import Part, Parts, in_memory, join, label
 from cubeport.adapters.sources.stored import Stored
 from cubeport.cubes import checks, keys, layout
 from cubeport.cubes import cutout as window
-from cubeport.cubes.axes import find, is_latitude, is_longitude, kind_of, roles_of, text_dims
 from cubeport.cubes.companions import companions
+from cubeport.cubes.groups import find
 from cubeport.cubes.mending import counted_in_days, mend
 from cubeport.cubes.normalise import Unfit, dropped, dropped_by, from_elsewhere, normalise, placed, tolerance
 from cubeport.cubes.raw import dataset
@@ -47,6 +47,7 @@ from cubeport.cubes.repairs import repairable
 from cubeport.cubes.steps import Positions
 from cubeport.cubes.transforms import transform, unknown_starts
 from cubeport.cubes.update import StepsChange
+from cubeport.cubes.variables import is_latitude, is_longitude, kind_of, roles_of, text_dims
 from cubeport.cubes.workload import Block, Box, Made
 from cubeport.cubes.write_request import SourceWindow
 from cubeport.errors import NoData, Problem, SourceRejected, VariablesMismatch

@@ -21,13 +21,16 @@ from xarray.backends import BackendArray
 from xarray.core import indexing
 
 from cubeport.adapters.sources.reading import TEXT, OpenedSource, decoding, native
-from cubeport.cubes import axes, calendars, times
+from cubeport.cubes import calendars, times
+from cubeport.cubes.decoding import decoded
+from cubeport.cubes.groups import find
 from cubeport.cubes.normalise import PACKING, TOLERANCE, dropped, joined_by_scalar
 from cubeport.cubes.raw import computed, dataset, variables
 from cubeport.cubes.repairs import flag
 from cubeport.cubes.stamps import Stamps
 from cubeport.cubes.units import canonical, conversion
 from cubeport.cubes.update import OnOverlap
+from cubeport.cubes.variables import is_longitude, is_text
 from cubeport.errors import (
     CalendarMismatch,
     CubeportError,
@@ -163,7 +166,7 @@ def _is_scalar(source: OpenedSource, name: str) -> bool:
 
 def _time_axis(sources: Sequence[OpenedSource]) -> str:
     """Return the time dimension, or the name of the scalar time that every file has."""
-    axis = axes.find(sources[0].raw).axis_of("t")
+    axis = find(sources[0].raw).axis_of("t")
     if axis is not None:
         return axis.name if axis.scalar else axis.dimension
     names = [source.name for source in sources]
@@ -462,9 +465,9 @@ def _ordered(
 
     If files overlap, *on_overlap* decides which parts of them are returned.
     """
-    labels = axes.find(sources[0].raw)
+    labels = find(sources[0].raw)
     axis = next((each for each in labels.axes if each.dimension == along and each.labels), None)
-    if axis is None or axes.is_text(sources[0].raw.variables[axis.name]):
+    if axis is None or is_text(sources[0].raw.variables[axis.name]):
         return list(sources), []
     spans = []
     for source in sources:
@@ -533,7 +536,7 @@ def labels_of(source: OpenedSource, name: str) -> Sequence[Any]:
     """Return the labels of an axis: dates of its calendar, otherwise numbers or texts."""
     variable = source.raw.variables[name]
     with decoding(name, source.name):
-        values = axes.decoded(variable)
+        values = decoded(variable)
     if times.is_time_units(variable.attrs.get("units")):
         return times.decode(values, variable.attrs["units"], times.calendar_of(variable.attrs, name=name), name=name)
     return list(np.ravel(values).tolist())
@@ -587,7 +590,7 @@ def _cure_of_grid(sources: Sequence[OpenedSource], along: str, tolerance: float)
                 if not (_is_sorted(values) or _is_sorted(-values)):
                     return None
                 steps[name] = {"sort": [name if _is_sorted(values) else f"-{name}"]}
-            elif axes.is_longitude(name, variable) and _is_sorted(values) and values.shape == other.shape:
+            elif is_longitude(name, variable) and _is_sorted(values) and values.shape == other.shape:
                 frame = 180 if values.min() < 0 else 360
                 turned = [np.sort((each + 360 - frame) % 360 - 360 + frame) for each in (values, other)]
                 if _differs(values, turned[0], True, tolerance)[0] or _differs(values, turned[1], True, tolerance)[0]:
