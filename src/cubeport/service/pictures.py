@@ -281,6 +281,8 @@ class Pictures:
             chosen = _slices(opened, field, across, selection)
             labels = {each: _labels(opened, each, (place,))[0] for each, place in chosen.items()}
             wished = _wished(opened, field, selection) if opened.description.cell_dimensions else None
+            if wished is not None and not _of_some_cells(wished, across, opened, field):
+                wished = None
             found = _Slice(chosen, labels, wished)
             if selection.datetime is not None and (wished is None or wished.mask is None):
                 self._slices.put(key, found)
@@ -416,6 +418,14 @@ def _wished(opened: Opened, field: str, selection: Selection) -> Windows | None:
     """Return what the selection has of a field, ``None`` if it wishes no time and no labels."""
     asked = Selection(datetime=selection.datetime, subsets=selection.subsets, properties=(field,))
     return resolve(opened.description, opened.labels(), asked) if asked.datetime is not None or asked.subsets else None
+
+
+def _of_some_cells(wished: Windows, cells: Sequence[str], opened: Opened, field: str) -> bool:
+    """Return whether a selection can leave out cells of the map: points at other times, other stations."""
+    if wished.mask is not None and set(wished.mask.dimensions) & set(cells):
+        return True
+    sizes = dict(zip(opened.dimensions(field), opened.shape(field), strict=True))
+    return any(each in wished.along and wished.along[each].size < sizes.get(each, 0) for each in cells)
 
 
 def _of_time(

