@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numcodecs import Zstd
 
 from cubeport.adapters.engines import zarr
 from cubeport.adapters.engines.opened import OpenedVersions
@@ -147,6 +148,41 @@ def test_a_box_of_chunks_is_fetched_together_and_each_once(co2: Any) -> None:
     assert np.allclose(opened.read("tcco2", whole), truth, rtol=1e-6)
     assert np.allclose(one, truth[:1], rtol=1e-6)
     assert len([key for key in co2.engine.reads[before:] if "/tcco2/c/" in key]) == 8 * 12
+
+
+class Watched:
+    """An engine that keeps in which thread each chunk is read."""
+
+    def __init__(self, engine: Any) -> None:
+        self._engine = engine
+        self.threads: set[threading.Thread] = set()
+
+    def read(self, dataset_id: str, version_id: str, key: str) -> Any:
+        if "/c/" in key:
+            self.threads.add(threading.current_thread())
+        return self._engine.read(dataset_id, version_id, key)
+
+
+def test_chunks_of_ours_are_read_without_the_loop_of_zarr(co2: Any) -> None:
+    """zarr reads in a thread of its own, which costs as much as reading and decoding a chunk."""
+    watched = Watched(co2.engine)
+    opened = OpenedVersions(watched).open(co2.dataset_id, VERSION, co2.description)
+    watched.threads.clear()
+    assert np.allclose(opened.read("tcco2", window(co2)), co2.truth()["tcco2"].values, rtol=1e-6)
+    assert watched.threads == {threading.current_thread()}
+
+
+def test_a_chunk_of_another_length_is_corrupt(co2: Any, copied: tuple[zarr.Reader, Path]) -> None:
+    engine, chunks = copied
+    chunk = chunks / "0/0/0"
+    size = chunk.stat().st_size
+    short = Zstd(level=1).encode(np.random.default_rng(1).bytes(size - 200))
+    # A frame that may be skipped (RFC 8878, 3.1.2) fills the file to the size in the manifest.
+    gap = size - len(short) - 8
+    chunk.write_bytes(short + b"\x50\x2a\x4d\x18" + gap.to_bytes(4, "little") + bytes(gap))
+    opened = OpenedVersions(engine).open(co2.dataset_id, VERSION, co2.description)
+    with pytest.raises(Corrupt, match="cannot be decoded"):
+        opened.read("tcco2", window(co2, **CORNER))
 
 
 def test_what_is_handed_out_is_nobody_elses(co2: Any) -> None:

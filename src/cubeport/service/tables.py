@@ -53,9 +53,9 @@ _WEIGHTS_BYTES = 64 * MIB
 """Bytes of weights that are kept in memory, because the next table of the same zones needs the same weights."""
 _READ_BYTES = 16 * MIB
 """Bytes of the statistics of steps that are kept in memory: those of another period, or of the same table again, read no values."""
-_SLAB_BYTES = 128 * MIB
+_SLAB_BYTES = 16 * MIB
 """Stored bytes that are read at once."""
-_BLOCK_VALUES = 2 * MIB
+_BLOCK_VALUES = MIB // 2
 """Values of cells that are in memory at once."""
 _RATE = 40e6
 """Cells a second, about."""

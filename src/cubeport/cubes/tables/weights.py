@@ -82,7 +82,7 @@ def weigh(grid: StraightGrid, zones: ZoneSet, *, areas: Array | None = None, dea
         When the cells of an axis overlap or have no width, or a zone has no place on the grid's projection.
     """
     x, y = _Edges.of(grid.x, "x"), _Edges.of(grid.y, "y")
-    found: list[tuple[Array, Array, Numbers]] = []
+    found: list[tuple[Array, Array, Numbers, Numbers]] = []
     totals = np.zeros(len(zones.zones))
     starts = np.zeros(len(zones.zones) + 1, "int64")
     for place, zone in enumerate(zones.zones):
@@ -90,17 +90,16 @@ def weigh(grid: StraightGrid, zones: ZoneSet, *, areas: Array | None = None, dea
         shape = zone.geometry if grid.project is None else _projected(grid, zone.id, zone.geometry)
         parts = list(_covered(x, y, _edges_of(shape)[0], circle=grid.x.circle, deadline=deadline))
         rows, columns, fractions = (np.concatenate([part[i] for part in parts]) if parts else _NOTHING[i] for i in range(3))
-        found.append((rows, columns, fractions))
+        size = _ground(grid, areas, rows, columns)
+        found.append((rows, columns, fractions, size))
         starts[place + 1] = starts[place] + len(rows)
         inside = (x.widths[columns] * y.widths[rows] * fractions).sum()
-        size = _ground(grid, areas, rows, columns)
         totals[place] = _total(grid, shape, float((size * fractions).sum()), float(inside))
-    rows, columns, fractions = (np.concatenate([each[i] for each in found]) if found else _NOTHING[i] for i in range(3))
-    indices = (rows.astype("int32"), columns.astype("int32"))
-    return Weights(starts, indices, fractions, _ground(grid, areas, rows, columns), totals)
+    rows, columns, fractions, sizes = (np.concatenate([each[i] for each in found]) if found else _NOTHING[i] for i in range(4))
+    return Weights(starts, (rows.astype("int32"), columns.astype("int32")), fractions, sizes, totals)
 
 
-_NOTHING = (np.zeros(0, "int64"), np.zeros(0, "int64"), np.zeros(0))
+_NOTHING = (np.zeros(0, "int64"), np.zeros(0, "int64"), np.zeros(0), np.zeros(0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,12 +245,12 @@ def _ground(grid: StraightGrid, areas: Array | None, rows: Array, columns: Array
 
 def cell_areas(grid: StraightGrid, rows: Array, columns: Array) -> Numbers:
     """Return the areas of cells: on the sphere in m², or in the plane of a projection."""
-    width = (grid.x.upper - grid.x.lower)[columns]
-    low, high = grid.y.lower[rows], grid.y.upper[rows]
+    width, low, high = grid.x.upper - grid.x.lower, grid.y.lower, grid.y.upper
     if not grid.spherical:
-        return np.asarray(width * (high - low), "float64")
+        return np.asarray(width[columns] * (high - low)[rows], "float64")
+    # The sines of all rows, because most zones share them.
     band = np.sin(np.radians(high)) - np.sin(np.radians(low))
-    return np.asarray(_RADIUS_M**2 * np.radians(width) * band, "float64")
+    return np.asarray((_RADIUS_M**2 * np.radians(width))[columns] * band[rows], "float64")
 
 
 def _total(grid: StraightGrid, shape: Any, covered: float, inside: float) -> float:

@@ -31,13 +31,15 @@ def document(table: Table) -> dict[str, Any]:
                 "period": label,
                 "variable": column.variable,
                 "statistic": column.statistic,
-                "value": number(column.values[at, place].item()),
-                "cells": int(column.cells[at, place]),
-                "share": round(column.shares[at, place].item(), 6),
+                "value": number(value),
+                "cells": int(cells),
+                "share": round(share, 6),
             }
             for column in table.columns
-            for place, zone in enumerate(table.zone_set.zones)
-            for at, label in enumerate(table.labels)
+            for zone, *numbers in zip(
+                table.zone_set.zones, column.values.T.tolist(), column.cells.T.tolist(), column.shares.T.tolist(), strict=True
+            )
+            for label, value, cells, share in zip(table.labels, *numbers, strict=True)
         ],
     }
 
