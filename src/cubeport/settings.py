@@ -292,6 +292,8 @@ class WebhookTarget(BaseModel):
     """Reasons of changes; none is all."""
     secret_env: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")]
     """The environment variable that has the secret."""
+    restricted: bool = False
+    """Whether it receives the changes of datasets that not everybody may see."""
 
 
 class WebhooksSettings(Section):

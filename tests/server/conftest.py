@@ -410,6 +410,9 @@ class FakeService:
     def arrive(self, replica: Replica, *, publish: bool = True) -> Arrived:
         raise NotFound("No such version is on its way.", what="version")
 
+    def visible(self, dataset_id: str) -> bool:
+        return True
+
     def check_visible(self, dataset_id: str) -> None:
         """Let every caller see every dataset."""
 

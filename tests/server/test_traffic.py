@@ -57,6 +57,7 @@ def test_metrics_are_for_this_machine_unless_public(
     keeper = Gatekeeper(NoKeys(), public_metrics=public, asks_for_itself=lambda *_: True)
     with Client(App(make_parts(service, engine, gatekeeper=keeper)), peer=peer) as client:
         assert client.get("/metrics", headers=headers).status_code == status
+        assert client.get("/usage", headers=headers).status_code == (401 if peer == "8.8.8.8" else status), "it names datasets"
 
 
 def test_each_answer_is_a_line_with_its_request_id(

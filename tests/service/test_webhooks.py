@@ -58,13 +58,14 @@ class World:
         for each in self.hooks:
             self.webhooks.deliver(each)  # it begins here
 
-    def change(self, reason: str = "version") -> None:
+    def change(self, reason: str = "version", visibility: str | None = None) -> None:
         document = {
             "time": timestamp(now()),
             "type": "upserted",
             "reason": reason,
             "dataset_id": "t",
             "version_id": "f" * 32,
+            "visibility": visibility,
         }
         self.backend.rows.put(Row(CHANGE, new_id(), document, seq=self.backend.rows.next_seq(CHANGE)))
 
@@ -145,6 +146,16 @@ def test_only_the_events_that_are_asked_for_are_sent_and_each_receiver_has_its_o
     ]
     assert world.state(0)["state"] == "failing"
     assert world.state(1)["delivered"] == 2
+
+
+def test_changes_of_restricted_datasets_are_only_sent_to_who_asks_for_them() -> None:
+    world = World(Webhook("https://a.example/", SECRET, "A"), Webhook("https://b.example/", SECRET, "B", restricted=True))
+    for visibility in ("private", "public", "project", None):
+        world.change("version", visibility)
+    assert world.deliver() == 6
+    assert [url for url, _, _ in world.post.got] == ["https://a.example/"] * 2 + ["https://b.example/"] * 4
+    assert world.post.ids[:2] == ["inst-2", "inst-4"]
+    assert {each["state"] for each in world.webhooks.list()} == {"up-to-date"}
 
 
 def test_one_process_of_all_serves_a_webhook() -> None:

@@ -183,7 +183,10 @@ def _service(settings: Settings, catalog: Catalog, children: Children, *, public
     url = public_url or settings.public_url or f"http://{settings.server.host}:{settings.server.port}"
     webhooks = Webhooks(
         catalog.backend,
-        [Webhook(each.url, os.environ.get(each.secret_env), each.secret_env, each.events) for each in settings.webhooks.targets],
+        [
+            Webhook(each.url, os.environ.get(each.secret_env), each.secret_env, each.events, each.restricted)
+            for each in settings.webhooks.targets
+        ],
         post=_poster(settings),
         lock=partial(locks.hold, "webhook"),
         name=settings.id,

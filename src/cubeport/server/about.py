@@ -105,9 +105,19 @@ class _About:
 
     async def derived(self, request: Request) -> Response:
         incoming.query(request.scope["query_string"], incoming.NoParameters)
-        found = await asyncio.to_thread(self._service.derived)
-        seen = [each for each in found if caller_of(request).covers(each["dataset_id"])]
-        return replies.fresh(replies.dumps({"kind": "DerivedList", "items": seen}))
+        covers = caller_of(request).covers
+
+        def listed() -> bytes:
+            found = self._service.derived()
+            seen = [each for each in found if covers(each["dataset_id"]) and self._service.visible(each["dataset_id"])]
+            return replies.dumps({"kind": "DerivedList", "items": [self._told(each) for each in seen]})
+
+        return replies.fresh(await asyncio.to_thread(listed))
+
+    def _told(self, derived: dict[str, Any]) -> dict[str, Any]:
+        """Return what is told of a derived dataset, without inputs that do not exist for the caller."""
+        inputs = {name: told for name, told in derived["inputs"].items() if self._service.visible(told["dataset_id"])}
+        return derived if len(inputs) == len(derived["inputs"]) else {**derived, "inputs": inputs, "newer": []}
 
     async def webhooks(self, request: Request) -> Response:
         incoming.query(request.scope["query_string"], incoming.NoParameters)

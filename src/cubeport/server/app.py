@@ -47,7 +47,7 @@ from cubeport.server import (
     uploads,
     zones,
 )
-from cubeport.server.auth import KEY_HEADERS, OPEN, Connection, audience_of, scope_of
+from cubeport.server.auth import KEY_HEADERS, OPEN, Connection, audience_of
 from cubeport.server.files import Answer, Headers, lines
 from cubeport.server.freshness import Freshness
 from cubeport.server.geozarr import GeoZarrFace
@@ -231,7 +231,7 @@ class App:
             send.route = route.path
         if route is None:
             raise MethodNotAllowed(f"This address does not accept {method[:20]}", allow=allowed)
-        needed = scope_of(asked["method"], route.path)
+        needed = self._parts.gatekeeper.needed(asked["method"], route.path)
         if (caller := scope.get("cubeport.caller")) is None:
             check = partial(self._parts.gatekeeper.check, needed, method, Connection.of(scope))
             caller = check() if needed in OPEN else await asyncio.to_thread(check)

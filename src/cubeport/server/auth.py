@@ -205,12 +205,6 @@ def sees_unpublished(request: Request, dataset_id: str) -> bool:
     return caller.may("ingest") and caller.covers(dataset_id)
 
 
-def may_see(request: Request, dataset_id: str) -> bool:
-    """Return whether the caller may see the ingestions of a dataset."""
-    caller = caller_of(request)
-    return caller.may("admin") or caller.covers(dataset_id)
-
-
 _KEY = re.compile(r"cp_([a-z0-9]{4,32})_([A-Za-z0-9_-]{22,128})")
 _FORWARDING = re.compile(
     rb"forwarded|via|cdn-loop|client-ip|true-client-ip|x-(?:forwarded|original|real|client|cluster|proxy|envoy|remote|host|scheme|"
@@ -288,16 +282,22 @@ class Gatekeeper:
         )
 
     def _may_watch(self, connection: Connection) -> bool:
-        """Return whether a caller may read operator data: everybody if they are public, otherwise only the own user on this
-        machine.
+        """Return whether a caller may read operator data without a key: only the own user on this machine, which can read the
+        files too.
         """
-        return self.public_metrics or (is_local(connection) and self.asks_for_itself(connection.peer, connection.here))
+        return is_local(connection) and self.asks_for_itself(connection.peer, connection.here)
 
     def _is_local_token(self, given: str, connection: Connection) -> bool:
         """Return whether a caller on this machine sent the local secret, which a proxy does not know."""
         if self.local_token is None or not hmac.compare_digest(given.encode(), self.local_token.encode()):
             return False
         return self._is_open(connection, prove=False)
+
+    def needed(self, method: str, template: str) -> Scope | None:
+        """Return the scope of a route here; ``None`` means that it is refused for all callers."""
+        if self.public_metrics and (method, template) == ("GET", "/metrics"):
+            return "none"  # and nothing else of operators: /usage names all datasets
+        return scope_of(method, template)
 
     def check_read(self, connection: Connection) -> None:
         """Refuse a read without a required key. If reads are public and there is no key, nothing else is checked."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
@@ -25,7 +25,7 @@ from cubeport.server.incoming import FormQuery, PageQuery
 from cubeport.server.openapi import READ, WRITE, described
 from cubeport.server.parts import Keeps, Parts
 from cubeport.service import diff, present
-from cubeport.service.changes import ChangePage
+from cubeport.service.changes import Change, ChangePage
 from cubeport.service.describe import TextChanges
 from cubeport.service.pictures import moment
 from cubeport.service.queries import no_place
@@ -460,9 +460,15 @@ class _Datasets:
         while not found.items and time.monotonic() < until and not await request.is_disconnected():
             await asyncio.sleep(_CHANGES_POLL_S)
             found = await asyncio.to_thread(page)
-        items = [present.change(each, self._url) for each in found.items if sees(each)]
+        items = [present.change(each, self._url) for each in await asyncio.to_thread(self._seen, found.items)]
         listing = replies.dumps({"kind": "ChangeList", "items": items, "next_cursor": found.next})
         return replies.fresh(listing, headers={"Vary": "Accept"})
+
+    def _seen(self, changes: Sequence[Change]) -> list[Change]:
+        """Return the changes of datasets that the caller could see then and may see now."""
+        seen = [each for each in changes if sees(each)]
+        visible = {name for name in {each.dataset_id for each in seen} if self._service.visible(name)}
+        return [each for each in seen if each.dataset_id in visible]
 
     async def _changes_as_events(self, request: Request, asked: ChangesQuery) -> Response:
         if unused := sorted({"wait", "limit"} & asked.model_fields_set):
@@ -476,10 +482,10 @@ class _Datasets:
         spoke = time.monotonic()
         yield streams.COMMENT
         while not streams.STOPPING.is_set():
-            for each in page.items:
-                if dataset_id in (None, each.dataset_id) and sees(each):
-                    yield streams.event("change", each.cursor, present.change(each, self._url))
-                    spoke = time.monotonic()
+            asked = [each for each in page.items if dataset_id in (None, each.dataset_id)]
+            for each in await asyncio.to_thread(self._seen, asked) if asked else ():
+                yield streams.event("change", each.cursor, present.change(each, self._url))
+                spoke = time.monotonic()
             if not page.items:
                 await asyncio.sleep(_CHANGES_POLL_S)
             if time.monotonic() - spoke > streams.COMMENT_S:

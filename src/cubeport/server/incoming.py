@@ -6,7 +6,6 @@ The framework's own parsers accept UTF-16, duplicate keys and NaN, use the last 
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping
@@ -20,6 +19,7 @@ from starlette.types import Receive
 
 from cubeport.catalog.forms import strictjson
 from cubeport.errors import InvalidRequest, Problem, TooLarge, UnsupportedMediaType, UriTooLong
+from cubeport.server.threads import run_in
 
 MAX_BODY = 1 << 20
 MAX_DEPTH = 64
@@ -185,7 +185,7 @@ async def body[M: BaseModel](request: Request, model: type[M], *, may_be_empty: 
 
     if len(raw) <= _SHORT:
         return parse()
-    return await asyncio.get_running_loop().run_in_executor(_PARSING, parse)
+    return await run_in(_PARSING, parse)
 
 
 _PARSING = ThreadPoolExecutor(max_workers=1, thread_name_prefix="bodies")
@@ -196,7 +196,7 @@ async def json_document(request: Request, *, limit: int, max_values: int, media_
     """Return the JSON body of up to *limit* bytes, of one of *media_types*, read as strictly as :func:`body` and by a thread."""
     raw = await _read(request.headers, request.receive, limit)
     _check_media_type(request.headers, media_types)
-    return await asyncio.get_running_loop().run_in_executor(_PARSING, lambda: strict_json(raw, max_values=max_values))
+    return await run_in(_PARSING, lambda: strict_json(raw, max_values=max_values))
 
 
 def _check_media_type(headers: Mapping[str, str], media_types: tuple[str, ...] = ("application/json",)) -> None:

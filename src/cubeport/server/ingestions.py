@@ -17,15 +17,16 @@ from starlette.responses import Response
 
 from cubeport.catalog.forms.canonical import now, timestamp
 from cubeport.documents import native as documents
-from cubeport.errors import Cancelled, CubeportError, NotFound
+from cubeport.errors import Cancelled, CubeportError
 from cubeport.server import incoming, problems, replies, streams
-from cubeport.server.auth import caller_of, may_see, sees_unpublished
+from cubeport.server.auth import caller_of, sees_unpublished
 from cubeport.server.bodies import IngestionDocument, SyncRequest, SyncResponse
 from cubeport.server.incoming import PageQuery
 from cubeport.server.openapi import INGEST, READ, described
 from cubeport.server.parts import Ingests, Parts
+from cubeport.server.threads import run_in
 from cubeport.service import present
-from cubeport.service.ingestions import Ingestion, IngestionRequest, Work
+from cubeport.service.ingestions import Ingestion, IngestionRequest, Work, no_ingestion
 from cubeport.service.sync import SyncDetail, Synced
 
 
@@ -135,7 +136,7 @@ class _Waiting:
     pool: ThreadPoolExecutor
 
     async def __call__(self, service: Ingests, ingestion_id: str, seconds: float) -> Work:
-        return await asyncio.get_running_loop().run_in_executor(self.pool, service.wait, ingestion_id, seconds)
+        return await run_in(self.pool, lambda: service.wait(ingestion_id, seconds))
 
 
 class _Ingestions:
@@ -205,7 +206,7 @@ class _Ingestions:
     def ingestions(self, request: Request) -> Response:
         asked = incoming.query(request.scope["query_string"], IngestionsQuery)
         page = self._service.ingestions(**asked.model_dump())
-        seen = [each for each in page.items if may_see(request, each.dataset_id)]
+        seen = [each for each in page.items if self._may_see(request, each)]
         links = replies.page_links(f"{self._url}/ingestions", request, page.next)
         listing = documents.listing("IngestionList", [], links) | {
             "items": [self._ingestion(each) for each in seen],
@@ -215,17 +216,24 @@ class _Ingestions:
 
     def ingestion(self, request: Request) -> Response:
         incoming.query(request.scope["query_string"], incoming.NoParameters)
-        ingestion = self._service.ingestion(request.path_params["ingestion_id"])
-        if not may_see(request, ingestion.dataset_id):
-            raise NotFound("There is no such ingestion", what="ingestion")
+        ingestion = self._found(request, request.path_params["ingestion_id"])
         return replies.fresh(replies.dumps(self._ingestion(ingestion)))
+
+    def _found(self, request: Request, ingestion_id: str) -> Work:
+        ingestion = self._service.ingestion(ingestion_id)
+        if not self._may_see(request, ingestion):
+            raise no_ingestion(ingestion_id)
+        return ingestion
+
+    def _may_see(self, request: Request, ingestion: Work) -> bool:
+        """Return whether the key is valid for the dataset of an ingestion, and its caller may see the dataset."""
+        caller = caller_of(request)
+        return caller.may("admin") or (caller.covers(ingestion.dataset_id) and self._service.visible(ingestion.dataset_id))
 
     async def events(self, request: Request) -> Response:
         incoming.query(request.scope["query_string"], incoming.NoParameters)
         ingestion_id = request.path_params["ingestion_id"]
-        first, _ = await asyncio.to_thread(self._service.follow, ingestion_id)
-        if not may_see(request, first.dataset_id):
-            raise NotFound("There is no such ingestion", what="ingestion")
+        await asyncio.to_thread(self._found, request, ingestion_id)
         last = request.headers.get("last-event-id", "")
         seen = int(last) if last.isascii() and last.isdigit() and len(last) < 10 else 0
         return streams.streaming(self._events(ingestion_id, seen))
@@ -264,7 +272,7 @@ class _Ingestions:
     def cancel(self, request: Request) -> Response:
         incoming.query(request.scope["query_string"], incoming.NoParameters)
         ingestion_id = request.path_params["ingestion_id"]
-        caller_of(request).check_dataset(self._service.ingestion(ingestion_id).dataset_id)
+        caller_of(request).check_dataset(self._found(request, ingestion_id).dataset_id)
         ingestion = self._service.cancel(ingestion_id)
         headers = {"Location": f"{self._url}/ingestions/{ingestion_id}", "Retry-After": "1"}
         return replies.fresh(replies.dumps(self._ingestion(ingestion)), status=202, headers=headers)
@@ -274,7 +282,7 @@ class _Ingestions:
         ingestion_id = request.path_params["ingestion_id"]
 
         def act() -> Response:
-            caller_of(request).check_dataset(self._service.ingestion(ingestion_id).dataset_id)
+            caller_of(request).check_dataset(self._found(request, ingestion_id).dataset_id)
             ingestion = self._service.retry(ingestion_id, asker=caller_of(request).name)
             headers = {"Location": f"{self._url}/ingestions/{ingestion.ingestion_id}", "Retry-After": "1"}
             return replies.fresh(replies.dumps(self._ingestion(ingestion)), status=202, headers=headers)

@@ -25,7 +25,7 @@ from cubeport.server.openapi import READ, described
 from cubeport.server.parts import Service
 from cubeport.server.tables import TablesFace
 from cubeport.server.zones import MOST_VALUES
-from cubeport.service.ingestions import TableJob
+from cubeport.service.ingestions import TableJob, no_job
 from cubeport.service.tablejobs import TableJobs, TableOrder
 
 _MEMBERS = frozenset({"inputs", "outputs", "response", "subscriber"})
@@ -156,6 +156,7 @@ class ProcessesFace:
         """Answer ``/ogcapi/jobs``: the jobs of the caller's key; an admin key sees all."""
         asked = incoming.query(request.scope["query_string"], JobsQuery)
         found = [] if self._jobs is None else self._jobs.jobs(**_caller(request), limit=asked.limit)
+        found = [each for each in found if self._service.visible(each.dataset_id)]
         return replies.fresh(replies.dumps(processes.job_list(found, self._url)))
 
     def job(self, request: Request) -> Response:
@@ -188,7 +189,10 @@ class ProcessesFace:
     def _found(self, request: Request) -> tuple[TableJob, TableJobs]:
         if self._jobs is None:
             raise NoSuchJob("This service makes no jobs.", what="job")
-        return self._jobs.job(request.path_params["job_id"], **_caller(request)), self._jobs
+        job = self._jobs.job(request.path_params["job_id"], **_caller(request))
+        if not self._service.visible(job.dataset_id):  # it became private after the table was ordered
+            raise no_job(job.ingestion_id)
+        return job, self._jobs
 
 
 def _caller(request: Request) -> dict[str, Any]:

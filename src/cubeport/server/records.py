@@ -135,7 +135,7 @@ class _Records:
         def build() -> bytes:
             page = self._service.records.page(query)
             links = replies.page_links(f"{self._url}/records", request, page.next)
-            items = [documents.record(each, self._url) for each in page]
+            items = [documents.record(self._service.records.told(each), self._url) for each in page]
             listing = native.listing("RecordList", items, links, matched=page.matched, damaged=page.damaged)
             whole = not page.at_least
             if fields:
@@ -150,7 +150,8 @@ class _Records:
 
     def get(self, request: Request) -> Response:
         it = self._record(request)
-        return self._of_record(request, it, lambda: documents.record(it, self._url).model_dump_json().encode())
+        told = self._service.records.told
+        return self._of_record(request, it, lambda: documents.record(told(it), self._url).model_dump_json().encode())
 
     def history(self, request: Request) -> Response:
         it = self._record(request)
@@ -198,6 +199,8 @@ class _Records:
         return replies.reply(request, build, tag=replies.etag_of_list(self._service.generation(), request, "json", self._url))
 
     def _of_record(self, request: Request, it: CatalogRecord, build: Callable[[], bytes]) -> Response:
+        if it.lineage:  # what is told of parents depends on them and on the caller
+            return self._of_now(request, build)
         tag = replies.etag(it.id, request.scope["path"], it.version, it.status, replies.REVISION, self._url)
         return replies.reply(request, build, tag=tag)
 

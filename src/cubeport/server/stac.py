@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -21,6 +20,7 @@ from cubeport.errors import NotFound
 from cubeport.server import incoming, replies, search
 from cubeport.server.openapi import READ, described
 from cubeport.server.parts import Lists, Parts
+from cubeport.server.threads import run_in
 from cubeport.service.branches import branch, parent
 from cubeport.service.items import ItemPage
 
@@ -228,7 +228,7 @@ class _Stac:
                 links.append(_link("next", address) | {"method": "POST", "body": {"token": found.token}, "merge": True})
             return replies.reply(request, self._found(found, links, asked), media_type=documents.GEOJSON)
 
-        return await asyncio.get_running_loop().run_in_executor(self._searching, work)
+        return await run_in(self._searching, work)
 
     def _found(self, found: ItemPage, links: list[dict[str, Any]], query: search.Search) -> bytes:
         root = {"rel": "root", "href": f"{self._url}/stac", "type": "application/json", "title": self._site.title}

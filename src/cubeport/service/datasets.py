@@ -119,10 +119,17 @@ class Datasets:
             return found
         raise _no_dataset(dataset_id)
 
-    def check_visible(self, dataset_id: str) -> None:
-        """Refuse a dataset that exists and that the current viewer may not see, as if it did not exist. Raises NotFound."""
+    def visible(self, dataset_id: str) -> bool:
+        """Return whether the current viewer may see the dataset with this id, or the last one if it was deleted: yes if none."""
+        if self._restricted.audience() is None:
+            return True
         found = self.find(dataset_id)
-        if found is not None and not sees(found.record):
+        record = found.record if found is not None else self.deleted(dataset_id)
+        return record is None or sees(record)
+
+    def check_visible(self, dataset_id: str) -> None:
+        """Refuse a dataset that the current viewer may not see, as if it did not exist. Raises NotFound."""
+        if not self.visible(dataset_id):
             raise _no_dataset(dataset_id)
 
     def shown(self, ref: str, *, unpublished: bool = False) -> PublishedView:

@@ -14,6 +14,7 @@ from cubeport.catalog.forms.canonical import Timestamp, dumps, new_id, now
 from cubeport.catalog.forms.later import Later
 from cubeport.cubes.sources import is_zarr
 from cubeport.cubes.write_request import Storage, Verify
+from cubeport.errors import NoSuchJob, NotFound
 from cubeport.service.templates import PublicId, SourceBlock, TemplateFields
 
 type Status = Literal["planned", "accepted", "running", "retrying", "completed", "failed", "cancelled"]
@@ -247,3 +248,13 @@ type Work = Ingestion | TableJob
 def job_of(document: Mapping[str, Any]) -> Work:
     """Return the job of a stored document."""
     return (TableJob if document.get("kind") == "table" else Ingestion).model_validate(document)
+
+
+def no_ingestion(ingestion_id: str) -> NotFound:
+    """Return the error for an ingestion that does not exist, or that the caller may not see."""
+    return NotFound(f"There is no ingestion {ingestion_id[:40]!r}.", what="ingestion", next_step="cubeport jobs")
+
+
+def no_job(job_id: str) -> NoSuchJob:
+    """Return the error for a job that does not exist, or that the caller may not see."""
+    return NoSuchJob(f"There is no job {job_id[:40]}.", what="job")

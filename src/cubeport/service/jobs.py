@@ -42,7 +42,7 @@ from cubeport.errors import (
     Unavailable,
 )
 from cubeport.service.ingest import Ingester, Outcome
-from cubeport.service.ingestions import UNFINISHED, Ingestion, Phase, Status, TableJob, Work, job_of
+from cubeport.service.ingestions import UNFINISHED, Ingestion, Phase, Status, TableJob, Work, job_of, no_ingestion
 from cubeport.service.servers import Servers
 from cubeport.service.state import JOB
 from cubeport.service.workers import Life, Workers
@@ -501,7 +501,7 @@ class Jobs:
     def _row(self, ingestion_id: str) -> Row:
         row = self._rows.get(JOB, ingestion_id)
         if row is None:
-            raise NotFound(f"There is no ingestion {ingestion_id[:40]!r}.", what="ingestion", next_step="cubeport jobs")
+            raise no_ingestion(ingestion_id)
         return row
 
     def _put(self, ingestion_id: str, change: Callable[[Work, object], Work]) -> Work:

@@ -6,10 +6,10 @@ A record without ``visibility`` counts as ``project`` here: nobody has said that
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from stat import S_ISREG
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from cubeport.catalog import history
 from cubeport.catalog.audience import Audience
@@ -23,6 +23,7 @@ from cubeport.catalog.query import Page, Query
 from cubeport.catalog.terms import Scalar
 from cubeport.errors import Corrupt, Gone, RecordNotFound, SourceChanged
 from cubeport.service import viewing
+from cubeport.service.state import KIND
 
 FACET_VALUES = 20
 """How many values of a field a facet lists, the most frequent first."""
@@ -93,9 +94,32 @@ class Records:
         seen = [each for each in found if each is not None and self._sees(each)]
         return seen[0] if len(seen) == 1 else None
 
+    def told(self, record: CatalogRecord) -> CatalogRecord:
+        """Return a record without what names records that the viewer does not see: those that it was derived from."""
+        hidden = self._hidden_parents(record)
+        if not hidden:
+            return record
+        names = {each.key for each in hidden}
+        ids = {each.id for each in hidden}
+        return record.model_copy(
+            update={
+                "lineage": tuple(each for each in record.lineage if each.target not in ids),
+                "metadata": _without_inputs(record.metadata, names),
+            }
+        )
+
+    def _hidden_parents(self, record: CatalogRecord) -> list[CatalogRecord]:
+        if _audience() is None:
+            return []
+        parents = (self._backend.get_record(each.target) for each in record.lineage if is_id(each.target))
+        return [each for each in parents if each is not None and not self._sees(each)]
+
     def edits(self, record: CatalogRecord) -> list[Edit]:
-        """Return the versions of a record, newest first."""
-        return history.edits(self._backend.rows, record)
+        """Return the versions of a record, newest first, without changes that name records that the viewer does not see."""
+        found = history.edits(self._backend.rows, record)
+        if not self._hidden_parents(record):
+            return found
+        return [replace(each, changes=tuple(it for it in each.changes if not it.field.startswith(_OF_PARENTS))) for each in found]
 
     def lineage(self, record: CatalogRecord) -> LineageGraph:
         """Return the records that it was derived from and that were derived from it, without those that the viewer does not see."""
@@ -142,6 +166,18 @@ class Records:
     def _sees(record: CatalogRecord) -> bool:
         audience = _audience()
         return audience is None or audience.sees(record.visibility, record.created_by)
+
+
+_OF_PARENTS = ("lineage", "metadata.dataset.derived")
+
+
+def _without_inputs(metadata: dict[str, Any], names: Collection[str | None]) -> dict[str, Any]:
+    """Return the metadata of a derived dataset without the ids of these inputs."""
+    state = metadata.get(KIND)
+    if not isinstance(state, dict) or not isinstance(derived := state.get("derived"), dict):
+        return metadata
+    inputs = [each for each in derived.get("inputs", ()) if each.partition("@")[0] not in names]
+    return {**metadata, KIND: {**state, "derived": {**derived, "inputs": inputs}}}
 
 
 _SHORTEST_PREFIX = 4

@@ -161,6 +161,10 @@ class Service:
         """Return the published view of ``id`` or ``id@ref``; see :meth:`Datasets.shown`."""
         return self._datasets.shown(ref, unpublished=unpublished)
 
+    def visible(self, dataset_id: str) -> bool:
+        """Return whether the caller may see a dataset; see :meth:`Datasets.visible`."""
+        return self._datasets.visible(dataset_id)
+
     def check_visible(self, dataset_id: str) -> None:
         """Refuse a dataset that the caller may not see; see :meth:`Datasets.check_visible`."""
         self._datasets.check_visible(dataset_id)

@@ -23,7 +23,7 @@ from cubeport.documents.tables.form import TableForm
 from cubeport.documents.tables.forms import TABLE_FORMS, table_form
 from cubeport.documents.texts import PublishedView
 from cubeport.errors import Interrupted, NoSuchJob, NotFound, TooLarge
-from cubeport.service.ingestions import TableJob, Work
+from cubeport.service.ingestions import TableJob, Work, no_job
 from cubeport.service.jobs import Jobs, Listener
 from cubeport.service.queries import AnswerDeadline, Queries
 from cubeport.service.tables import TablePlan, Tables
@@ -120,7 +120,7 @@ class TableJobs:
         except NotFound:
             found = None
         if not isinstance(found, TableJob) or not (sees_all or found.asker == owner):
-            raise NoSuchJob(f"There is no job {job_id[:40]}.", what="job")
+            raise no_job(job_id)
         if found.status == "completed" and not self.result(found).exists():
             where = f"it is kept for {KEPT_H} hours, on the machine that took the job"
             raise NoSuchJob(f"The result of job {job_id[:40]} is not here: {where}.", what="job")

@@ -25,6 +25,7 @@ from cubeport.errors import CubeportError, InvalidConfiguration, Locked, NotFoun
 from cubeport.service.changes import Change
 from cubeport.service.changes import change as read_change
 from cubeport.service.state import CHANGE
+from cubeport.service.viewing import RESTRICTED
 
 WEBHOOK = "webhook"
 """The table of positions, with one row for each webhook."""
@@ -55,11 +56,18 @@ class Webhook:
     """The name of the environment variable with the secret."""
     events: tuple[str, ...] = ()
     """The reasons of changes to send; empty for all."""
+    restricted: bool = False
+    """Whether it receives the changes of datasets that not everybody may see."""
 
     @property
     def id(self) -> str:
         """The id for commands. The URL is not shown completely, because it can contain a secret."""
         return hashlib.sha256(self.url.encode()).hexdigest()[:8]
+
+    def wants(self, change: Change) -> bool:
+        """Return whether a change is sent to it."""
+        told = self.restricted or change.visibility not in RESTRICTED
+        return told and (not self.events or change.reason in self.events)
 
     @property
     def origin(self) -> str:
@@ -222,7 +230,7 @@ class Webhooks:
             _log.warning("webhook %s: %d changes were forgotten (changes.keep_days) before it could be told", hook.id, lost)
             row = self._rows.put(_row(row, replace(place, cursor=changes[0].seq - 1, given_up=place.given_up + lost, tries=0)))
             place = _place(row)
-        wanted = [each for each in map(read_change, changes) if not hook.events or each.reason in hook.events]
+        wanted = [each for each in map(read_change, changes) if hook.wants(each)]
         if not wanted:
             self._rows.put(_row(row, replace(place, cursor=changes[-1].seq)))
             return 0
