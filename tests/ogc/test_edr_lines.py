@@ -179,7 +179,9 @@ def test_a_line_outside_the_data_is_404_with_the_extent(client: httpx.Client, pu
         {"coords": "LINESTRING(0 0)"},
         {"coords": "LINESTRING(0 0,0 95)"},
         {"coords": "LINESTRING Z(0 0 1,1 1 1)"},
-        {"coords": "LINESTRING M(0 0 1577836800,1 1 1577923200)"},
+        {"coords": "LINESTRING M(0 0 nan,1 1 1577923200)"},
+        {"coords": "LINESTRING M(0 0 1e13,1 1 1577923200)"},
+        {"coords": "LINESTRING M(0 0 1577836800,1 1 1577923200)", "datetime": "2020-01-01"},
         {},
     ],
 )
@@ -245,13 +247,139 @@ def test_a_corridor_follows_the_heights_of_its_line(client: httpx.Client, put: A
         ({"z": "1000"}, "z"),
         ({"corridor-height": None, "height-units": None}, "corridor-height"),
         ({"coords": "LINESTRING Z(0 20 nan,40 20 500)"}, "coords"),
-        ({"coords": "LINESTRING ZM(0 20 500 1,40 20 500 2)"}, "coords"),
     ):
         refused = client.get(base, params={name: value for name, value in {**query, **wrong}.items() if value is not None})
         assert refused.status_code == 400, wrong
         assert [each["loc"][-1] for each in refused.json()["errors"]] == [place]
     flat = client.get(f"/ogcapi/collections/{put('south-up').dataset_id}/corridor", params=query)
     assert flat.status_code == 400
+
+
+def unix(text: str) -> float:
+    return float(np.datetime64(text, "s").astype("i8"))
+
+
+def tuples(found: Any, name: str) -> dict[tuple[Any, ...], float | None]:
+    """Return the value of each tuple of a trajectory."""
+    assert found["domain"]["domainType"] == "Trajectory"
+    composite = found["domain"]["axes"]["composite"]
+    values = found["ranges"][name]["values"]
+    assert found["ranges"][name]["axisNames"] == ["composite"]
+    assert composite["values"] == sorted(composite["values"], key=lambda each: each[0])
+    return dict(zip((tuple(each) for each in composite["values"]), values, strict=True))
+
+
+def moving(name: str, written: str = "LINESTRING M") -> tuple[str, np.ndarray]:
+    """Return a line that needs two days, slow at first, as text and as (longitude, latitude, Unix time) of 40,000 moments."""
+    corners = shapely.get_coordinates(shapely.from_wkt(LINES[name]))
+    times = unix("2020-01-01T00:00:00") + 2 * 86_400 * np.linspace(0, 1, len(corners)) ** 2
+    text = ",".join(f"{x!r} {y!r} {m!r}" for (x, y), m in zip(corners.tolist(), times.tolist(), strict=True))
+    at = np.linspace(0, len(corners) - 1, 40_000)
+    moments = np.column_stack([np.interp(at, np.arange(len(corners)), each) for each in (*corners.T, times)])
+    return f"{written}({text}){')' if '(' in written else ''}", moments
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("regular", "LINESTRING M"), ("regular", "MULTILINESTRING M("), ("south-up", "LINESTRINGM"),
+        ("from-0-to-360", "LINESTRING M"), ("over-the-dateline", "LINESTRING M"),
+    ],
+)  # fmt: skip
+def test_a_line_with_times_has_the_step_at_which_it_is_in_a_cell(client: httpx.Client, put: Any, name: str, written: str) -> None:
+    cube, truth = put(name), FAMILIES[name].make()
+    line, moments = moving(name, written)
+    found = tuples(ask(client, cube, "trajectory", coords=line), "t")
+    lon, lat = truth.lon.values, truth.lat.values
+    x, y, when = moments.T
+    step, row = np.round((when - when[0]) / 86_400).astype(int), np.abs(lat[None] - y[:, None]).argmin(1)
+    turns = np.abs((lon[None] - x[:, None] + 180) % 360 - 180)
+    column = turns.argmin(1)
+    inside = (turns.min(1) <= (lon[1] - lon[0]) / 2) & (np.abs(lat[row] - y) <= abs(lat[1] - lat[0]) / 2)
+    expected = set(truth.t.values[step, row, column][inside].tolist())
+    assert expected <= set(found.values())
+    assert len(set(found.values()) - expected) <= 1  # one that is crossed at a corner, between two moments
+    for place, value in found.items():
+        day, r, c = (int(each) for each in (value // 100, value // 10 % 10, value % 10))
+        assert place == (f"2020-01-0{day + 1}T00:00:00Z", lon[c], lat[r])
+
+
+@pytest.mark.parametrize("name", ["projected", "curvilinear"])
+def test_a_line_with_times_on_other_grids_has_what_positions_have(
+    client: httpx.Client, put: Any, name: str, tmp_path: Path
+) -> None:
+    cube = put(name)
+    line, moments = moving(name)
+    found = tuples(ask(client, cube, "trajectory", coords=line), "t")
+    for x, y, when in moments[:: len(moments) // 9].tolist():
+        day = f"2020-01-0{1 + round((when - moments[0, 2]) / 86_400)}"
+        query = {"coords": f"POINT({x} {y})", "datetime": day}
+        answer = client.get(f"/ogcapi/collections/{cube.dataset_id}/position", params=query)
+        if answer.status_code == 200:
+            assert answer.json()["ranges"]["t"]["values"][0] in found.values()
+    base = f"/ogcapi/collections/{cube.dataset_id}/trajectory"
+    rows = client.get(base, params={"coords": line, "f": "csv"}).text.split()[1:]
+    assert sorted(float(row.rpartition(",")[2]) for row in rows) == sorted(found.values())
+    (tmp_path / "way.nc").write_bytes(client.get(base, params={"coords": line, "f": "netcdf"}).content)
+    with xr.open_dataset(tmp_path / "way.nc") as stored:
+        assert sorted(stored.t.values[np.isfinite(stored.t.values)].tolist()) == sorted(found.values())
+
+
+def test_a_line_with_heights_and_times_is_a_descent(client: httpx.Client, stored: Any) -> None:
+    """A glider, found again here by 100,000 of its moments."""
+    cube = stored("cmems_mod_bal_phy_anfc_P1D.nc")
+    truth = cube.truth()
+    first = float(truth.time.values[0].astype("datetime64[s]").astype("i8"))
+    corners = np.array([[23.27, 59.11, 0.8, first], [23.6, 59.52, 33.3, first + 1e5], [23.41, 59.9, 4.1, first + 1.6e5]])
+    line = f"LINESTRING ZM({','.join(' '.join(map(repr, each)) for each in corners.tolist())})"
+    found = tuples(ask(client, cube, "trajectory", coords=line, parameter_name="thetao"), "thetao")
+    way = np.concatenate([np.linspace(a, b, 50_000) for a, b in itertools.pairwise(corners)])
+    axes = [truth[name].values.astype("f8") for name in ("longitude", "latitude", "depth")]
+    axes.append(truth.time.values.astype("datetime64[s]").astype("f8"))
+    i, j, k, n = (np.abs(axis[None] - part[:, None]).argmin(1) for axis, part in zip(axes, way.T, strict=True))
+    passed = set(zip(n.tolist(), i.tolist(), j.tolist(), k.tolist(), strict=True))
+    labels = [f"{np.datetime64(int(each), 's')}Z" for each in axes[3]]
+    expected = {
+        (labels[n], *(round(float(axis[at]), 4) for axis, at in zip(axes, (i, j, k), strict=False))): truth.thetao.values[
+            n, k, j, i
+        ]
+        for n, i, j, k in passed
+    }
+    seen = {(when, *(round(each, 4) for each in place)): value for (when, *place), value in found.items()}
+    assert len({when for when, *_ in seen}) == 3
+    assert seen.keys() == expected.keys()
+    for place, value in expected.items():
+        assert np.array_equal(np.float32(value), np.float32(np.nan if seen[place] is None else seen[place]), equal_nan=True)
+
+
+def test_a_corridor_follows_the_times_of_its_line(client: httpx.Client, put: Any) -> None:
+    cube = put("south-up")
+    truth, day = FAMILIES["south-up"].make(), unix("2020-01-01T00:00:00")
+    query = {"corridor-width": "2400", "width-units": "km"}
+    base = f"/ogcapi/collections/{cube.dataset_id}/corridor"
+    # Along the equator, from 20° W to 20° E in two days: each column of cells is passed on one day.
+    line = f"LINESTRING M(-20 0 {day},20 0 {day + 2 * 86_400})"
+    found = client.get(base, params={**query, "coords": line}).json()
+    shape = dict(zip(found["ranges"]["t"]["axisNames"], found["ranges"]["t"]["shape"], strict=True))
+    seen = np.array(found["ranges"]["t"]["values"], "f8").reshape(shape["t"], shape["y"], shape["x"])
+    assert found["domain"]["axes"]["t"]["values"] == [f"2020-01-0{each}T00:00:00Z" for each in (1, 2, 3)]
+    whole = client.get(base, params={**query, "coords": "LINESTRING(-20 0,20 0)"}).json()
+    every = np.array(whole["ranges"]["t"]["values"], "f8").reshape(seen.shape)
+    on_day = np.array([0, 1, 1, 2, 2])  # at 0, 12, 24, 36 and 48 hours; a day begins at the noon before it
+    assert np.array_equal(seen, np.where(np.arange(3)[:, None, None] == on_day, every, np.nan), equal_nan=True)
+    assert np.nanmax(seen) <= truth.t.values.max()
+    short = client.get(base, params={**query, "coords": f"LINESTRING M(-20 0 {day + 9e6},20 0 {day + 9.1e6})"})
+    assert short.status_code == 404
+
+
+def test_times_of_a_line_need_a_time_axis(client: httpx.Client, put: Any) -> None:
+    day = unix("2020-01-30T00:00:00")
+    wrong = client.get(
+        f"/ogcapi/collections/{put('days-of-360').dataset_id}/trajectory",
+        params={"coords": f"LINESTRING M(1 1 {day},9 9 {day + 86_400})"},
+    )
+    assert wrong.status_code == 400
+    assert "a day that the calendar 360_day does not have" in wrong.text
 
 
 @pytest.mark.parametrize(("kilometres", "metres"), [(20, 5), pytest.param(60, 30, marks=pytest.mark.slow)])

@@ -119,6 +119,28 @@ def holding(cells: Cells, value: float) -> tuple[int, float]:
     return at, float(moved[at])
 
 
+def holding_each(axis: Cells, values: Array) -> Array:
+    """Return the index of the cell that contains each value, int32; −1 where there is none."""
+    import numpy as np
+
+    lower, upper = axis.lower, axis.upper
+    if axis.circle:
+        first = float(axis.outer[0])
+        turned = first + (lower - first + 1e-9) % 360.0 - 1e-9
+        upper = upper + (turned - lower)
+        lower = turned
+        values = first + (values - first) % 360.0
+    order = np.argsort(lower, kind="stable")
+    at = np.clip(np.searchsorted(lower[order], values, side="right") - 1, 0, None)
+    found = order[at]
+    inside = (values >= lower[found] - axis.slack[found]) & (values <= upper[found] + axis.slack[found])
+    if axis.circle:
+        # The last cell may extend across the seam, where the first cell begins.
+        again = values + 360.0 <= upper[order[-1]]
+        found, inside = np.where(again & ~inside, order[-1], found), inside | again
+    return np.where(inside & np.isfinite(values), found, -1).astype("int32")
+
+
 def positions_in(lon: Array, lat: Array, box: Box, *, reach: float | None = None) -> Array:
     """Return which cells a box selects by their positions: those whose position is inside it or on its edge.
 

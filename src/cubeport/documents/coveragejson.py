@@ -13,7 +13,7 @@ from cubeport.cubes.cut import Cut
 from cubeport.cubes.description import Axis, CubeDescription, Variable
 from cubeport.cubes.selection import stamp_at
 from cubeport.cubes.variables import PRESSURE_UNITS
-from cubeport.cubes.windows import LATITUDE_FIRST, UNKNOWN, Mask, Windows, storage_crs, time_axis
+from cubeport.cubes.windows import LATITUDE_FIRST, UNKNOWN, Mask, Windows, aligned, storage_crs, time_axis
 from cubeport.errors import NotAcceptable
 
 if TYPE_CHECKING:
@@ -66,7 +66,8 @@ class Group:
     extra: tuple[str, ...]
     """Dimensions without a name in CoverageJSON. There is one coverage for each of their labels."""
     composite: tuple[str, ...]
-    """Dimensions of cells with arbitrary positions, which are written as tuples."""
+    """Dimensions of cells with arbitrary positions, which are written as tuples: those of the positions, and before them those of
+    the time and of the height, if each cell has its own."""
 
     def coverages(self, windows: Windows) -> int:
         """Return the number of coverages of the group."""
@@ -113,7 +114,7 @@ def _group(description: CubeDescription, windows: Windows, fields: tuple[Variabl
     dimensions = fields[0].dimensions
     time = time_axis(description)
     composite: tuple[str, ...] = ()
-    if positions := description.cell_dimensions:
+    if (positions := description.cell_dimensions) and not set(positions) < set(windows.scattered):
         composite = positions if set(positions) <= set(dimensions) else ()
     elif windows.scattered and set(windows.scattered) <= set(dimensions):
         composite = windows.scattered
@@ -183,7 +184,7 @@ def _cells(cut: Cut, group: Group) -> Array:
     import numpy as np
 
     assert cut.positions is not None  # the group has a composite axis because the cube has positions
-    x, y = cut.positions
+    x, y = (np.broadcast_to(each, cut.windows.shape(group.composite)) for each in cut.positions)
     inside: Array = np.isfinite(x) & np.isfinite(y)
     mask = cut.windows.mask
     if mask is not None and set(mask.dimensions) <= {*group.composite}:
@@ -192,14 +193,20 @@ def _cells(cut: Cut, group: Group) -> Array:
 
 
 def _domain(cut: Cut, group: Group, chosen: Array | None, at: Mapping[str, int]) -> dict[str, Any]:
+    import numpy as np
+
     time = time_axis(cut.description)
     axes: dict[str, Any] = {}
     times = _times_at(cut, group, at)
     if chosen is not None and cut.positions is not None:
-        columns: list[Sequence[Any]] = [cut.positions[0][chosen].tolist(), cut.positions[1][chosen].tolist()]
+        columns: list[Sequence[Any]] = [np.broadcast_to(each, chosen.shape)[chosen].tolist() for each in cut.positions]
         coordinates = ["x", "y"]
+        height_of = cut.description.axis_of("z")
         if cut.heights is not None:
-            columns.append(_column(cut.heights, chosen))
+            columns.append(_column(np.broadcast_to(cut.heights, chosen.shape), chosen))
+            coordinates.append("z")
+        elif height_of is not None and (along := _along_tuples(cut, group, height_of)) is not None:
+            columns.append(along[chosen].tolist())
             coordinates.append("z")
         elif "z" in group.named:
             height = cut.labels[group.named["z"].name].tolist()[0]
@@ -245,11 +252,19 @@ def _times_at(cut: Cut, group: Group, at: Mapping[str, int]) -> Array | None:
 
 
 def _times_on_the_way(cut: Cut, group: Group) -> Array | None:
-    """Return the time of each position if the time axis is also the axis of positions, as in a single trajectory."""
+    """Return the time of each cell if it has its own: that of a point of a trajectory, or of a line with times."""
     time = time_axis(cut.description)
-    if time is None or group.composite != (time.dimension,) or time.name not in cut.labels:
+    return None if time is None else _along_tuples(cut, group, time)
+
+
+def _along_tuples(cut: Cut, group: Group, axis: Axis) -> Array | None:
+    """Return the label of each cell along an axis whose labels are in the tuples, otherwise ``None``."""
+    import numpy as np
+
+    if axis.scalar or axis.dimension not in group.composite or axis.name not in cut.labels:
         return None
-    return cut.labels[time.name]
+    labels = aligned(cut.labels[axis.name], (axis.dimension,), group.composite)
+    return np.broadcast_to(labels, cut.windows.shape(group.composite))
 
 
 def _stamp(number: int) -> str | None:

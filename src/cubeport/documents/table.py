@@ -92,15 +92,14 @@ def _axes(cut: Cut, group: Group, dimensions: Sequence[str], shape: Sequence[int
             columns.append(np.repeat(texts, prod(shape)))
     spatial = cut.description.spatial
     if group.composite and cut.positions is not None and spatial.family in ("curvilinear", "unstructured"):
-        order = [dimensions.index(each) for each in group.composite]
         for name, values in zip((spatial.x, spatial.y), cut.positions, strict=True):
-            placed = values.transpose(np.argsort(order)).reshape([size if at in order else 1 for at, size in enumerate(shape)])
+            placed = aligned(values, cut.description.cell_dimensions, dimensions)
             names.append(quoted(str(name)))
             columns.append(cell_texts(np.broadcast_to(placed, shape).ravel()))
     temporal = cut.description.temporal
     own: list[tuple[str, Sequence[str], Array]] = []
     if cut.heights is not None and spatial.z is not None:
-        own.append((spatial.z, group.composite, cut.heights))
+        own.append((spatial.z, cut.description.cell_dimensions, cut.heights))
     if cut.times is not None and temporal is not None and set(temporal.dimensions) <= set(dimensions):
         stamps = ["" if each == UNKNOWN else str(stamp_at(each)) for each in cut.times.ravel().tolist()]
         own.append((temporal.axis, temporal.dimensions, np.array(stamps, dtype=object).reshape(cut.times.shape)))

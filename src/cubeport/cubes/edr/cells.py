@@ -128,15 +128,20 @@ def with_levels(description: CubeDescription, windows: Windows, *, explicit: boo
     """Return the vertical axis, and the windows of the fields that have levels. Raises InvalidRequest if a wished one has none."""
     z = description.axis_of("z")
     if z is None or z.scalar:
-        raise _no_levels("these data have no levels")
-    flat = [name for name in windows.fields if z.dimension not in description.variable(name).dimensions]
+        raise _none("levels", "these data have no levels")
+    return z, without_fields(description, windows, z, "levels", explicit=explicit)
+
+
+def without_fields(description: CubeDescription, windows: Windows, axis: Axis, what: str, *, explicit: bool) -> Windows:
+    """Return the windows of the fields with an axis of *what*: levels, times. Raises InvalidRequest if a wished one has none."""
+    flat = [name for name in windows.fields if axis.dimension not in description.variable(name).dimensions]
     if len(flat) == len(windows.fields) or (flat and explicit):
-        raise _no_levels(f"{flat[0]} has no levels")
-    return z, replace(windows, fields=tuple(name for name in windows.fields if name not in flat))
+        raise _none(what, f"{flat[0]} has no {what}")
+    return replace(windows, fields=tuple(name for name in windows.fields if name not in flat))
 
 
-def _no_levels(words: str) -> InvalidRequest:
-    message = f"coords has heights, and {words}"
+def _none(what: str, words: str) -> InvalidRequest:
+    message = f"coords has {'heights' if what == 'levels' else what}, and {words}"
     return InvalidRequest(message, errors=[Problem(("query", "coords"), "no-axis", message)])
 
 

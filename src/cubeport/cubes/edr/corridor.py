@@ -1,4 +1,6 @@
-"""EDR corridor: the cells whose centre is within half a width of a line, and half a height of a level or of the line itself."""
+"""EDR corridor: the cells whose centre is within half a width of a line, and half a height of a level or of the line itself; of a
+line with times, at the step in which the line is nearest to them.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ from cubeport.cubes.description import CubeDescription
 from cubeport.cubes.edr import regions
 from cubeport.cubes.edr.cells import masked, with_levels
 from cubeport.cubes.edr.distances import UNITS, distance, unit
-from cubeport.cubes.edr.geometry import canonical, read
+from cubeport.cubes.edr.geometry import LINES, canonical, dense, read, vertices
+from cubeport.cubes.edr.moments import Clock, clock_of, during
 from cubeport.cubes.edr.query import EdrQuery, Parameter, Place
 from cubeport.cubes.edr.radius import Circle
 from cubeport.cubes.part import Deadline
@@ -43,22 +46,27 @@ class Band:
 
     line: Any
     metres: float
+    clock: Clock | None = None
+    """The steps of the data, if the line has times."""
 
     @cached_property
     def _parts(self) -> tuple[Array, Array, Array]:
-        """The start and end points of the segments of the line, as unit vectors (n, 3), and the heights of both (n, 2)."""
+        """The start and end points of the segments of the line, as unit vectors (n, 3), and the height and the seconds of both
+        (n, 2, 2).
+        """
         import numpy as np
-        import shapely
 
         step = max(_STEP, self.line.length / _MOST_POINTS)
-        starts, ends, heights = [], [], []
-        for part in getattr(self.line, "geoms", [self.line]):
-            lon, lat, high = shapely.get_coordinates(shapely.segmentize(part, step), include_z=True).T
-            points = _vectors(lon, lat)
+        starts, ends, others = [], [], []
+        for part in vertices(self.line):
+            if self.clock is not None:
+                part[:, 3] = self.clock.seconds(part[:, 3])
+            whole = dense(part, step)
+            points = _vectors(*whole[:, :2].T)
             starts.append(points[:-1])
             ends.append(points[1:])
-            heights.append(np.column_stack([high[:-1], high[1:]]))
-        return np.concatenate(starts), np.concatenate(ends), np.concatenate(heights)
+            others.append(np.stack([whole[:-1, 2:], whole[1:, 2:]], axis=1))
+        return np.concatenate(starts), np.concatenate(ends), np.concatenate(others)
 
     @property
     def bounds(self) -> tuple[float, float, float, float]:
@@ -92,24 +100,24 @@ class Band:
             found[part] = self._nearest(_vectors(x[part], y[part]))[0] * _RADIUS_M <= self.metres
         return found.reshape(np.shape(lon))
 
-    def heights(self, lon: Array, lat: Array, deadline: Deadline) -> Array:
-        """Return the height of the line where it is nearest to each place."""
+    def there(self, lon: Array, lat: Array, deadline: Deadline) -> tuple[Array, Array]:
+        """Return the height of the line where it is nearest to each place, and when it is there, in seconds of the clock."""
         import numpy as np
 
         x, y = np.asarray(lon, "f8").ravel(), np.asarray(lat, "f8").ravel()
-        found = np.full(x.size, np.nan)
+        found = np.full((x.size, 2), np.nan)
         for start in range(0, x.size, _STRIP):
             deadline()
             part = slice(start, start + _STRIP)
             found[part] = self._nearest(_vectors(x[part], y[part]))[1]
-        return found.reshape(np.shape(lon))
+        return found[:, 0].reshape(np.shape(lon)), found[:, 1].reshape(np.shape(lon))
 
     def _nearest(self, points: Array) -> tuple[Array, Array]:
-        """Return the angle from each point to the nearest segment of the line, and the height of the line there."""
+        """Return the angle from each point to the nearest segment of the line, and the height and the seconds of the line there."""
         import numpy as np
 
-        least, height = np.full(len(points), np.inf), np.full(len(points), np.nan)
-        for a, b, (low, high) in zip(*self._parts, strict=True):
+        least, there = np.full(len(points), np.inf), np.full((len(points), 2), np.nan)
+        for a, b, (begin, end) in zip(*self._parts, strict=True):
             from_a, from_b = _angle(points, a), _angle(points, b)
             ends, part = np.minimum(from_a, from_b), np.where(from_a <= from_b, 0.0, 1.0)
             normal = np.cross(a, b)
@@ -123,9 +131,9 @@ class Band:
                 # How far along the segment this foot is.
                 along = np.arctan2(points @ np.cross(normal, a), points @ a) / _angle(b[None], a)[0]
                 part = np.where(inside, np.clip(along, 0, 1), part)
-            height = np.where(ends < least, low + part * (high - low), height)
+            there = np.where((ends < least)[:, None], begin + part[:, None] * (end - begin), there)
             least = np.minimum(least, ends)
-        return least, height
+        return least, there
 
 
 def _vectors(lon: Array, lat: Array) -> Array:
@@ -149,7 +157,22 @@ _around = regions.resolving(_band)
 
 
 def _resolve(description: CubeDescription, labels: Labels, selection: Selection, place: Place) -> Windows:
-    """Return the box around the band, between the heights. Raises as :func:`cubeport.cubes.edr.regions.around`."""
+    """Return the box around the band, between the heights, at the steps between the times. Raises as
+    :func:`cubeport.cubes.edr.regions.around`.
+    """
+    windows = _between(description, labels, selection, place)
+    line = read(place["coords"])
+    return during(description, windows, selection, _clock(description, labels, line)) if line.has_m else windows
+
+
+def _clock(description: CubeDescription, labels: Labels, line: Any) -> Clock:
+    import numpy as np
+
+    return clock_of(description, labels, np.concatenate([each[:, 3] for each in vertices(line)]))
+
+
+def _between(description: CubeDescription, labels: Labels, selection: Selection, place: Place) -> Windows:
+    """Return the box around the band, between the heights."""
     half = _half_height(description, place)
     level = next((each for each in selection.subsets if each.axis == "z"), None)
     line = read(place["coords"])
@@ -198,28 +221,42 @@ def _ends(line: Any) -> tuple[float, float]:
 def _settle(
     description: CubeDescription, labels: Labels, windows: Windows, selection: Selection, place: Place, deadline: Deadline
 ) -> Windows:
-    """Return the cells within half the width of the line, at the levels within half the height of it there. Raises NotFound."""
+    """Return the cells within half the width of the line, at the levels within half the height of it there, and at the step at
+    which it is there. Raises NotFound.
+    """
     band, half = _band(place), _half_height(description, place)
-    if not band.line.has_z or half is None:
+    around = half if band.line.has_z else None
+    if around is None and not band.line.has_m:
         return regions.inside(description, labels, windows, selection, band, deadline)
-    low, high = _ends(band.line)
-    around = Subset("z", Trim(low - half, high + half))
-    kept = replace(selection, subsets=(*selection.subsets, around))
+    kept = selection
+    if around is not None:
+        low, high = _ends(band.line)
+        kept = replace(selection, subsets=(*selection.subsets, Subset("z", Trim(low - around, high + around))))
     inside = regions.inside(description, labels, windows, kept, band, deadline)
-    z, inside = with_levels(description, inside, explicit=selection.properties is not None)
+    if band.line.has_m:
+        band = replace(band, clock=_clock(description, labels, band.line))
     across, lon, lat = regions.positions(description, labels, inside)
-    heights = band.heights(lon, lat, deadline)
-    given = labels.bounds.get(z.name)
-    layers = cells_of(labels.values[z.name], None if given is None else exact(given), spread=False, circle=False, latitude=False)
-    levels = inside.along[z.dimension].indices()
-    lower, upper = (each[levels].reshape(-1, *[1] * heights.ndim) for each in (layers.lower, layers.upper))
-    found = Mask((z.dimension, *across), (lower <= heights + half) & (upper >= heights - half))
-    selected = masked(inside, found)
-    if selected.mask is None or not selected.mask.inside.any():
-        raise NotFound("There are no data at these heights.", what="data")
-    if len(levels) > 1:
-        return selected
-    return replace(selected, mask=selected.mask.at({z.dimension: 0}))
+    heights, seconds = band.there(lon, lat, deadline)
+    along: list[str] = []
+    if band.clock is not None:
+        inside = during(description, inside, selection, band.clock)
+        dimension = band.clock.axis.dimension
+        steps = inside.along[dimension].indices().reshape(-1, *[1] * seconds.ndim)
+        inside = masked(inside, Mask((dimension, *across), steps == band.clock.indices(seconds)))
+        along.append(dimension)
+    if around is not None:
+        z, inside = with_levels(description, inside, explicit=selection.properties is not None)
+        given = labels.bounds.get(z.name)
+        layers = cells_of(
+            labels.values[z.name], None if given is None else exact(given), spread=False, circle=False, latitude=False
+        )
+        levels = inside.along[z.dimension].indices()
+        lower, upper = (each[levels].reshape(-1, *[1] * heights.ndim) for each in (layers.lower, layers.upper))
+        inside = masked(inside, Mask((z.dimension, *across), (lower <= heights + around) & (upper >= heights - around)))
+        along.append(z.dimension)
+    if inside.mask is None or not inside.mask.inside.any():
+        raise NotFound("There are no data at these heights and times.", what="data")
+    return replace(inside, mask=inside.mask.at({each: 0 for each in along if inside.along[each].size == 1}))
 
 
 def _per_unit(units: str, of_axis: str | None) -> float:
@@ -244,7 +281,7 @@ def _link_variables(description: CubeDescription) -> Mapping[str, Any]:
 def _line(text: str) -> str:
     import shapely
 
-    found = canonical(text, types=("LineString", "MultiLineString"), heights=True)
+    found = canonical(text, types=("LineString", "MultiLineString"), heights=True, times=True)
     line = read(found)
     if len(shapely.get_coordinates(line)) > _MOST_POINTS:
         raise ValueError(f"may have {_MOST_POINTS} vertices")
@@ -265,9 +302,7 @@ QUERY = EdrQuery(
     name="corridor",
     text="Values of the cells whose centres are within half a width of a line",
     parameters=(
-        Parameter(
-            "coords", "LINESTRING(lon lat, …) or LINESTRING Z(lon lat height, …); CRS84, heights as the levels of the data", _line
-        ),
+        Parameter("coords", LINES, _line),
         Parameter("corridor-width", "The whole width, above 0", distance),
         Parameter("width-units", ", ".join(UNITS), unit),
         Parameter(

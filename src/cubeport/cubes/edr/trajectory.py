@@ -1,4 +1,6 @@
-"""EDR trajectory: each cell that a line passes through, once; of a line with heights, at the levels that it passes there."""
+"""EDR trajectory: each cell that a line passes through, once; of a line with heights, at the levels that it passes there; of a
+line with times, at the steps in which it is there.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,8 @@ from cubeport.cubes.cells import Cells, exact
 from cubeport.cubes.cells import cells as cells_of
 from cubeport.cubes.description import CubeDescription
 from cubeport.cubes.edr.cells import horizontal, these, with_levels
-from cubeport.cubes.edr.geometry import canonical, read
+from cubeport.cubes.edr.geometry import LINES, canonical, read
+from cubeport.cubes.edr.moments import passed
 from cubeport.cubes.edr.query import EdrQuery, Parameter, Place
 from cubeport.cubes.resolve import cells, resolve
 from cubeport.cubes.selection import Selection
@@ -42,6 +45,8 @@ def _resolve(description: CubeDescription, labels: Labels, selection: Selection,
         raise InvalidRequest("These data have no horizontal position.", errors=[problem])
     windows = resolve(description, labels, selection)
     line = read(place["coords"])
+    if line.has_m:
+        return passed(description, labels, windows, selection, line)
     found = _of_positions(description, labels, line) if description.cell_dimensions else _of_axes(description, labels, line)
     if not found:
         raise NotFound("There are no data for this request.", what="data", extent={"bbox": list(description.spatial.bbox or ())})
@@ -186,8 +191,8 @@ QUERY = EdrQuery(
     parameters=(
         Parameter(
             "coords",
-            "LINESTRING(lon lat, …) or LINESTRING Z(lon lat height, …); CRS84, heights as the levels of the data",
-            partial(canonical, types=("LineString", "MultiLineString"), heights=True),
+            LINES,
+            partial(canonical, types=("LineString", "MultiLineString"), heights=True, times=True),
         ),
     ),
     resolve=_resolve,

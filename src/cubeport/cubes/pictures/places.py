@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from cubeport.cubes.boxes import spacing
-from cubeport.cubes.cells import Cells
+from cubeport.cubes.boxes import holding_each, spacing
 from cubeport.cubes.description import CubeDescription
 from cubeport.cubes.nearest import Sphere, on_sphere
 from cubeport.cubes.quads import quads
@@ -203,31 +202,9 @@ def _straight(description: CubeDescription, labels: Labels, canvas: Canvas) -> P
         columns, rows = canvas.centres()
         if canvas.crs == MERCATOR:
             columns, rows = _degrees(columns, rows)
-        return Places((y.dimension, x.dimension), (_holding(along, rows), _holding(across, columns)), apart=True)
+        return Places((y.dimension, x.dimension), (holding_each(along, rows), holding_each(across, columns)), apart=True)
     native_x, native_y = _between(canvas, _into(description, canvas.crs))
-    return Places((y.dimension, x.dimension), (_holding(along, native_y), _holding(across, native_x)), apart=False)
-
-
-def _holding(axis: Cells, values: Array) -> Array:
-    """Return the index of the cell that contains each value, int32; −1 where there is none."""
-    import numpy as np
-
-    lower, upper = axis.lower, axis.upper
-    if axis.circle:
-        first = float(axis.outer[0])
-        turned = first + (lower - first + 1e-9) % 360.0 - 1e-9
-        upper = upper + (turned - lower)
-        lower = turned
-        values = first + (values - first) % 360.0
-    order = np.argsort(lower, kind="stable")
-    at = np.clip(np.searchsorted(lower[order], values, side="right") - 1, 0, None)
-    found = order[at]
-    inside = (values >= lower[found] - axis.slack[found]) & (values <= upper[found] + axis.slack[found])
-    if axis.circle:
-        # The last cell may extend across the seam, where the first cell begins.
-        again = values + 360.0 <= upper[order[-1]]
-        found, inside = np.where(again & ~inside, order[-1], found), inside | again
-    return np.where(inside & np.isfinite(values), found, -1).astype("int32")
+    return Places((y.dimension, x.dimension), (holding_each(along, native_y), holding_each(across, native_x)), apart=False)
 
 
 def _into(description: CubeDescription, crs: str) -> Any:
