@@ -77,11 +77,13 @@ class Held:
 
     def base(self, on_overlap: str = "error") -> dict[str, Any]:
         ranges = {each["name"]: [each["valid_min"], each["valid_max"]] for each in self.found["description"]["variables"]}
+        time = self.found["description"]["temporal"]
         return {
             "folder": str(self.folder),
             "digest": self.found["digest"],
             "brings": False,
             "ranges": ranges,
+            "empty": [time["empty"], time["empty_count"]],
             "on_overlap": on_overlap,
         }
 

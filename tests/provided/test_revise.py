@@ -6,6 +6,7 @@ import os
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tests.e2e.conftest import CUBEPORT
 from tests.provided.places import Place, days, held, name_of, netcdf
@@ -144,3 +145,33 @@ def test_a_new_release_that_does_not_have_every_period_yet_is_waited_for(tmp_pat
     done = place.service.sync(place.id)
     assert (done.status, done.detail.reason) == ("completed", "release_version_changed")
     assert place.held() == {number: number + 0.5 for number in range(4)}
+
+
+def test_a_day_without_any_value_is_named_or_refused(tmp_path: Path, place: Place) -> None:
+    def publish(number: int, add: float = 0.0) -> None:
+        place.provider.put(f"2024/{name_of(number)}", netcdf(tmp_path, number, add=add))
+
+    def empty() -> object:
+        [newest, *_] = [state for state, _ in place.service.versions(place.id)]
+        return newest.coverage["temporal"]["empty"], [
+            each["message"] for each in newest.warnings if each["kind"] == "empty-periods"
+        ]
+
+    chunks = "layout: {chunks: {time: 2}}\n"
+    for number in range(3):
+        publish(number, add=np.nan if number == 1 else 0.0)
+    place.by_day(sync=chunks)
+    done = place.ask("2024-01-01", "2024-01-03")
+    assert done.status == "completed", done.error
+    words = "1 of 3 daily periods has no value (all are missing): 2024-01-02"
+    assert empty() == (["2024-01-02"], [words])
+    publish(3, add=np.nan)
+    place.by_day(sync=chunks + "ingestion: {on_empty: refuse}\n")
+    refused = place.ask("2024-01-01", "2024-01-04")
+    assert (refused.error["kind"], refused.error["periods"]) == ("no-data", ["2024-01-04"]), "the one that is held may stay"
+    publish(3)
+    assert place.ask("2024-01-01", "2024-01-04").status == "completed"
+    assert empty() == (["2024-01-02"], [words.replace("of 3", "of 4")]), "an append keeps what is known of the steps before"
+    publish(1)
+    assert place.ask("2024-01-02", "2024-01-02", overwrite=True).status == "completed"
+    assert empty() == ([], [])

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 from cubeport.cubes import crs as reference
 from cubeport.cubes import footprint, periods, times
 from cubeport.cubes.axes import CubeAxes, FoundAxis
-from cubeport.cubes.calendars import CalendarName, gregorian
+from cubeport.cubes.calendars import CalendarName, Stamp, gregorian
 from cubeport.cubes.cells import bounds, cells_of, degrees, labels, places, steps
 from cubeport.cubes.decoding import decoded, opened
 from cubeport.cubes.description import Axis, BoundingBox, Crs, CubeDescription, Grid, Spatial, Temporal, Variable
 from cubeport.cubes.grids import heights_of, position_dims, reach_of
 from cubeport.cubes.groups import find
+from cubeport.cubes.presence import Presence
 from cubeport.cubes.spread import Part, Spread, Values, part_of, together
 from cubeport.cubes.stamps import Stamps
 from cubeport.cubes.undeclared import undeclared
@@ -51,6 +52,7 @@ def describe(
     chunks: Mapping[str, tuple[int, ...]] | None = None,
     fields: Sequence[str] | None = None,
     ranges: Mapping[str, Values | None] | None = None,
+    presence: Presence | None = None,
 ) -> CubeDescription:
     """Return the description of a dataset.
 
@@ -64,6 +66,8 @@ def describe(
         The data variables to offer together; ``None`` selects those on the axes that most of them share.
     ranges
         What is known already of the values of some variables, ``None`` for nothing. Their values are not read.
+    presence
+        What is known already of which steps have a value.
 
     Raises
     ------
@@ -80,11 +84,16 @@ def describe(
         raise SourceRejected("no variable contains data", reason="not-a-cube")
     notes = list(found.notes)
     axes, spatial, temporal, grids = _extents(raw, found)
+    along = _along(raw, found, temporal)
+    if presence is None and along is not None:
+        presence = Presence(along, int(raw.sizes[along]))
     if temporal is not None and raw.variables[temporal.axis].attrs.get("climatology") in raw.variables:
         years = f"{temporal.index_start[:4]} to {temporal.index_end[:4]}"
         words = f"{temporal.axis!r} is that of a climatology: each step is a statistic of several years within {years} (CF 7.4)"
         notes.append(("climatology", f"{words}, and the year in its label is only one of them"))
-    variables = tuple(_variable(raw, name, found, chunks or {}, ranges or {}, notes) for name in map(str, raw.variables))
+    variables = tuple(_variable(raw, name, found, chunks or {}, ranges or {}, notes, presence) for name in map(str, raw.variables))
+    if temporal is not None and presence is not None and presence.dimension == along:
+        temporal = _with_empty(raw, found, temporal, presence, chunks or {}, ranges or {})
     return CubeDescription(
         axes=axes,
         variables=variables,
@@ -223,6 +232,7 @@ def _variable(
     chunks: Mapping[str, tuple[int, ...]],
     ranges: Mapping[str, Values | None],
     notes: list[tuple[str, str]],
+    presence: Presence | None,
 ) -> Variable:
     variable = raw.variables[name]
     role = found.roles[name]
@@ -233,7 +243,7 @@ def _variable(
     notes += [("decoding", f"{name!r}: {words}") for words in said]
     spread = Spread()
     if role in ("data", "auxiliary") and not is_text(variable):
-        known = ranges[name] if name in ranges else _values(seen, own)
+        known = ranges[name] if name in ranges else _values(seen, own, name=name, presence=presence)
         unread, known = known is None, known or Values()
         spread, far, endless = known if seen.dtype.kind == "f" else known.of_classes()
         if endless:
@@ -284,20 +294,37 @@ def _nodata(variable: Any) -> float | int | str | None:
     return first if isinstance(first, int | float) and not isinstance(first, bool) else None
 
 
-def value_range(variable: xr.Variable, name: str, chunks: tuple[int, ...], *, beyond: tuple[int, int] = (0, 0)) -> Spread:
+def value_range(
+    variable: xr.Variable,
+    name: str,
+    chunks: tuple[int, ...],
+    *,
+    beyond: tuple[int, int] = (0, 0),
+    first: int = 0,
+    presence: Presence | None = None,
+) -> Spread:
     """Return the ends of the finite values of a variable, as :func:`describe` measures them.
 
-    *beyond* is an axis, and how many places along it are known already: their chunks are read, but they do not count.
+    *beyond* is an axis, and how many places along it are known already: their chunks are read, but they do not count. For
+    *presence*, *first* is the step with which the variable begins.
     """
     if is_text(variable):
         return Spread()
     own = tuple(min(n, m) if m else 1 for n, m in zip(chunks, variable.shape, strict=True))
     seen, _ = opened(variable, name=name)
-    found = _values(seen, own, beyond=beyond)
+    found = _values(seen, own, name=name, beyond=beyond, first=first, presence=presence)
     return (found if seen.dtype.kind == "f" else found.of_classes()).spread
 
 
-def _values(seen: Any, chunks: tuple[int, ...], *, beyond: tuple[int, int] = (0, 0)) -> Values:
+def _values(
+    seen: Any,
+    chunks: tuple[int, ...],
+    *,
+    name: str,
+    beyond: tuple[int, int] = (0, 0),
+    first: int = 0,
+    presence: Presence | None = None,
+) -> Values:
     """Return what is known of the values. Whole chunks are read, a limited number at a time."""
     if not is_measured(seen):
         return Values()
@@ -306,6 +333,9 @@ def _values(seen: Any, chunks: tuple[int, ...], *, beyond: tuple[int, int] = (0,
     parts: list[Part] = []
     for window in blocks(seen.shape, chunks, seen.dtype.itemsize):
         values = values_in(seen, window)
+        if presence is not None and presence.dimension in seen.dims:
+            begin = window[seen.dims.index(presence.dimension)].start
+            presence.note(name, seen.dims, first + begin, values)
         if known and known > window[axis].start:
             values = values[(slice(None),) * axis + (slice(known - window[axis].start, None),)]
         if values.size:
@@ -438,24 +468,76 @@ def _of_labels(crs: Any, factor: float, units: str | None, mapping: Mapping[str,
     return reference.describe(reference.in_units_of(crs, factor, name), {})
 
 
+def _time_axis(raw: xr.Dataset, found: CubeAxes) -> FoundAxis | None:
+    """Return the axis of the steps of the fields."""
+    own = {str(d) for name in found.fields for d in raw.variables[name].dims}
+    times = (a for a in found.axes if a.kind == "t" and a.labels is not None and (a.scalar or a.dimension in own))
+    return next(times, None)
+
+
+def _along(raw: xr.Dataset, found: CubeAxes, temporal: Temporal | None) -> str | None:
+    """Return the dimension of the steps, if they have one."""
+    if temporal is None or temporal.dimensions or (axis := _time_axis(raw, found)) is None or axis.scalar:
+        return None
+    return axis.dimension
+
+
+def _with_empty(
+    raw: xr.Dataset,
+    found: CubeAxes,
+    temporal: Temporal,
+    presence: Presence,
+    chunks: Mapping[str, tuple[int, ...]],
+    ranges: Mapping[str, Values | None],
+) -> Temporal:
+    """Return it with the steps at which no field has a value."""
+    names = [name for name in found.fields if presence.dimension in raw.variables[name].dims]
+    for name in names:
+        if presence.knows(name):
+            continue
+        seen, _ = opened(raw.variables[name], name=name)
+        if not is_measured(seen) or ranges.get(name, Values()) is None:
+            return temporal  # texts and dates are values too, and what is not read is unknown
+        presence.search(name, seen, chunks.get(name) or seen.shape)
+    lacking = presence.without(names)
+    axis = _time_axis(raw, found)
+    assert axis is not None
+    moments = _moments(raw, axis, _stamps(raw, axis), temporal.period_type or "irregular") if lacking else ()
+    told = (*presence.empty, *(str(moments[number]) for number in lacking[:_LISTED_TIMES]))
+    return temporal.model_copy(update={"empty": told[:_LISTED_TIMES], "empty_count": presence.count + len(lacking)})
+
+
+def _bounds_of(
+    raw: xr.Dataset, axis: FoundAxis, stamps: tuple[CalendarName, Stamps]
+) -> tuple[tuple[Stamps, Stamps], tuple[Stamps, Stamps] | None]:
+    """Return the starts and ends of the steps, and the same if they are where the steps begin and end, or ``None``."""
+    calendar, labelled = stamps
+    given = bounds(raw, axis)
+    if given is None:
+        return (labelled, labelled), None
+    edges = raw.variables[str(axis.bounds)].attrs
+    units = str(edges.get("units", raw.variables[axis.name].attrs.get("units", "")))
+    starts, ends = (times.decode(given[:, side], units, calendar, name=str(axis.bounds)) for side in (0, 1))
+    # The bounds of a climatology give the years that it covers, not where its steps begin and end.
+    return (starts, ends), None if "climatology" in raw.variables[axis.name].attrs else (starts, ends)
+
+
+def _moments(raw: xr.Dataset, axis: FoundAxis, stamps: tuple[CalendarName, Stamps], kind: str) -> Sequence[Stamp]:
+    """Return the moments that decide the period of each step."""
+    calendar, labelled = stamps
+    return periods.moments(labelled, kind, calendar, _bounds_of(raw, axis, stamps)[1])
+
+
 def _temporal(raw: xr.Dataset, found: CubeAxes, stamps: Mapping[str, tuple[CalendarName, Stamps]]) -> Temporal | None:
     if found.times is not None:
         return _times_of_each(raw, found.times)
-    own = {str(d) for name in found.fields for d in raw.variables[name].dims}
-    axis = next((a for a in found.axes if a.kind == "t" and a.name in stamps and (a.scalar or a.dimension in own)), None)
+    axis = _time_axis(raw, found)
     if axis is None:
         return None
     calendar, labelled = stamps[axis.name]
     if not labelled:
         return None
-    given = bounds(raw, axis)
-    starts, ends = labelled, labelled
-    if given is not None:
-        edges = raw.variables[str(axis.bounds)].attrs
-        units = str(edges.get("units", raw.variables[axis.name].attrs.get("units", "")))
-        starts, ends = (times.decode(given[:, side], units, calendar, name=str(axis.bounds)) for side in (0, 1))
-    # The bounds of a climatology give the years that it covers, not where its steps begin and end.
-    whole = (starts, ends) if given is not None and "climatology" not in raw.variables[axis.name].attrs else None
+    (starts, ends), whole = _bounds_of(raw, axis, stamps[axis.name])
     step = times.step_of(labelled, calendar, whole[0] if whole is not None else None)
     kind = periods.infer(labelled, calendar, whole, frequency=_text(raw.attrs, "frequency"))
     moments = periods.moments(labelled, kind, calendar, whole)

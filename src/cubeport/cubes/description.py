@@ -130,6 +130,10 @@ class Temporal(Value):
     gaps: tuple[tuple[str, str, int], ...] = ()
     """Gaps between periods: first and last missing period, and their number. Empty for ``irregular`` labels, whose gaps are
     unknown."""
+    empty: tuple[str, ...] | None = None
+    """The moments of the steps at which no field has a value: the first 1,000. ``None`` if not all values were read."""
+    empty_count: int = 0
+    """How many such steps there are."""
     index_start: str = ""
     index_end: str = ""
     """The outer bounds of the cells as Gregorian instants. Searches use them."""

@@ -112,6 +112,8 @@ class Base:
     """sha256 of its manifest, as recorded in the catalog."""
     ranges: Mapping[str, Spread]
     """The measured ends of each variable."""
+    empty: tuple[tuple[str, ...], int] = ((), 0)
+    """The moments of the steps without a value, which may be only the first ones, and how many there are."""
     on_overlap: OnOverlap = "error"
     bring: Bring | None = None
     """Brings an object that is not in *folder* yet; ``None`` if all are there."""

@@ -126,7 +126,8 @@ class TemporalCoverage(NativeDocument):
     end: str
     count: int
     gaps: tuple[Gap, ...] = ()
-    empty: tuple[str, ...] = ()
+    empty: tuple[str, ...] | None = None
+    """The periods without any value: the first 1,000. ``None`` if not all values were read."""
 
 
 class Grid(NativeDocument):
@@ -454,7 +455,14 @@ def coverage(cube: CubeDescription, kind: str | None = None) -> Coverage:
 
 def _measured(temporal: Temporal, kind: str) -> TemporalCoverage:
     first, last = span(temporal, kind)
-    return TemporalCoverage(start=first, end=last, count=temporal.count, gaps=gaps(temporal, kind))
+    return TemporalCoverage(start=first, end=last, count=temporal.count, gaps=gaps(temporal, kind), empty=empty(temporal, kind))
+
+
+def empty(temporal: Temporal, kind: str) -> tuple[str, ...] | None:
+    """Return the periods of *kind* at which no field has a value: the first 1,000. ``None`` if not all values were read."""
+    if temporal.empty is None:
+        return None
+    return tuple(period(moment, kind, temporal.calendar) for moment in temporal.empty)
 
 
 def gaps(temporal: Temporal, kind: str) -> tuple[Gap, ...]:

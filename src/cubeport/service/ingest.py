@@ -62,7 +62,7 @@ from cubeport.service.ports import (
     Written,
 )
 from cubeport.service.publish import show, with_state
-from cubeport.service.scope import check_kept, check_realised, check_said, ends_early, spans
+from cubeport.service.scope import check_filled, check_kept, check_realised, check_said, ends_early, spans
 from cubeport.service.state import GONE, VERSION, Cube, DatasetState, VersionState
 from cubeport.service.templates import Configuration, DatasetTemplate, SourceBlock
 from cubeport.service.wanted import Wanted, allow_gaps, publishes, resolve
@@ -621,6 +621,8 @@ class Ingester:
             period_type = native.period_type(wanted.fields.period_type or said, measured.description.temporal)
             check_said(wanted.fields, measured.description)
             check_realised(wanted.scope, measured.description, period_type, allow_gaps=allow_gaps(ingestion, wanted))
+            before = None if head is None else self._datasets.cube(head.version_id).description
+            check_filled(before, measured.description, period_type, on_empty=wanted.fields.ingestion.on_empty)
             if head is not None and wanted.template is not None:
                 check_kept(head.coverage, measured.description, period_type)
             if head is None or head.digest != measured.digest:
@@ -729,6 +731,7 @@ class Ingester:
             ranges={
                 each.name: Spread(each.valid_min, each.valid_max, each.shown_min, each.shown_max) for each in measured.variables
             },
+            empty=((), 0) if (time := measured.temporal) is None else (time.empty or (), time.empty_count),
             on_overlap=overlap(ingestion, wanted, plan),
             bring=staging.bring,
         )

@@ -22,6 +22,7 @@ from cubeport.service.ports import (
     Written,
 )
 from cubeport.service.publish import pointed, with_shown, with_state
+from cubeport.service.scope import empty_warning
 from cubeport.service.state import KIND, DatasetState, Publication, Reach, VersionKind, VersionState
 from cubeport.service.wanted import Wanted, publishes
 
@@ -87,7 +88,7 @@ class Making:
             derived=self.wanted.derivation,
             validators=self.all_validators(),
             shown_at=at if publishes(self.ingestion.request, self.wanted) else None,
-            warnings=_warnings(written, measured),
+            warnings=_warnings(written, measured, period_type),
             reach=Reach.of(measured.description),
         )
 
@@ -174,6 +175,7 @@ def texts_of(
     return describe.texts(base, described), described
 
 
-def _warnings(written: Written, measured: Measured) -> tuple[dict[str, str], ...]:
-    pairs = dict.fromkeys((*written.warnings, *measured.description.warnings))
+def _warnings(written: Written, measured: Measured, period_type: str) -> tuple[dict[str, str], ...]:
+    empty = empty_warning(measured.description.temporal, period_type)
+    pairs = dict.fromkeys((*written.warnings, *measured.description.warnings, *([] if empty is None else [empty])))
     return tuple({"kind": kind, "message": message} for kind, message in pairs)

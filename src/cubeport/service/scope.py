@@ -7,13 +7,15 @@ from typing import Any
 
 from cubeport.cubes import periods
 from cubeport.cubes.calendars import CalendarName, canonical
-from cubeport.cubes.description import CubeDescription
-from cubeport.documents.native import gaps, span
+from cubeport.cubes.description import CubeDescription, Temporal
+from cubeport.documents.native import empty, gaps, span
 from cubeport.errors import (
     CalendarMismatch,
     CoverageIncomplete,
     Gap,
     InvalidRange,
+    InvalidRequest,
+    NoData,
     SourceRejected,
     UnitsMismatch,
     VariablesMismatch,
@@ -149,6 +151,50 @@ def missing(found: Sequence[Mapping[str, Any]], count: int, words: str) -> Gap:
         gaps=list(found),
         next_step="bring the missing periods too, or accept the gap with --allow-gaps (allow_gaps in a request or template)",
     )
+
+
+def check_filled(held: CubeDescription | None, description: CubeDescription, period_type: str, *, on_empty: str) -> None:
+    """Refuse new periods without any value, if these are to be refused. Those that the existing version has stay.
+
+    Raises
+    ------
+    NoData
+        With ``periods``.
+    InvalidRequest
+        If not all values were read.
+    """
+    temporal, before = description.temporal, None if held is None else held.temporal
+    if on_empty != "refuse" or temporal is None:
+        return
+    found = empty(temporal, period_type)
+    if found is None:
+        raise InvalidRequest(
+            "Periods without any value are refused (on_empty), and not all values were read, so that nobody knows of them.",
+            next_step="have all values read (verify full)",
+        )
+    old = set() if before is None else set(empty(before, period_type) or ())
+    if new := [each for each in found if each not in old]:
+        raise NoData(
+            f"{listed(new)} {'has' if len(new) == 1 else 'have'} no value: all are missing.",
+            periods=new[:GAPS_TOLD],
+            next_step="wait until the source has values, or accept such periods with on_empty: warn (in ingestion of the template)",
+        )
+
+
+def empty_warning(temporal: Temporal | None, period_type: str) -> tuple[str, str] | None:
+    """Return the warning of periods without any value; ``None`` if there are none, or nobody knows."""
+    if temporal is None or not (found := empty(temporal, period_type)):
+        return None
+    count = temporal.empty_count
+    what = "steps" if period_type in TIMELESS else f"{period_type} periods"
+    words = f"{count:,} of {temporal.count:,} {what} {'has' if count == 1 else 'have'} no value (all are missing)"
+    return "empty-periods", f"{words}: {listed(found, of=count)}"
+
+
+def listed(found: Sequence[str], *, of: int | None = None) -> str:
+    """Return the first texts, and how many more of them there are."""
+    more = (len(found) if of is None else of) - 5
+    return ", ".join(found[:5]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def check_said(fields: TemplateFields, description: CubeDescription) -> None:

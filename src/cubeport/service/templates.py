@@ -59,6 +59,8 @@ class IngestionRules(_Part):
     params: Annotated[dict[str, Any], Later({})] = {}
     clip: Literal["touch", "centre"] = "touch"
     allow_gaps: bool = False
+    on_empty: Literal["warn", "refuse"] = "warn"
+    """What to do with new periods without any value: publish them with a warning that lists them, or refuse them."""
     on_overlap: OnOverlap = "error"
     """What to do with steps in several files: refuse them, or use the file that begins first (``skip``) or last (``replace``)."""
     max_concurrency: Annotated[int, Field(ge=1, le=64)] = 4
@@ -68,10 +70,16 @@ class IngestionRules(_Part):
     verify: Verify = "full"
     """Which chunks of a source to decode before the version is published: all, or the first, the last and 1 %."""
 
+    @model_validator(mode="after")
+    def _reads_what_it_refuses(self) -> IngestionRules:
+        if self.on_empty == "refuse" and self.verify == "sample":
+            raise ValueError("on_empty refuse needs verify full: a sample does not tell which periods have no value")
+        return self
+
     def of_values(self) -> dict[str, Any]:
         """Return the fields that change values, as JSON values."""
         later = {} if self.on_overlap == "error" else {"on_overlap": self.on_overlap}
-        return self.model_dump(mode="json", exclude={"max_concurrency", "on_overlap", "storage", "verify"}) | later
+        return self.model_dump(mode="json", exclude={"max_concurrency", "on_empty", "on_overlap", "storage", "verify"}) | later
 
 
 class Pyramid(_Part):

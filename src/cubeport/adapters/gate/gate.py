@@ -375,6 +375,7 @@ def _told(base: Base) -> dict[str, Any]:
         "digest": base.digest,
         "brings": base.bring is not None,
         "ranges": ranges,
+        "empty": [list(base.empty[0]), base.empty[1]],
         "on_overlap": base.on_overlap,
     }
 

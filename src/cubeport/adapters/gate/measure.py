@@ -33,6 +33,7 @@ from cubeport.adapters.sources.zarr import open_zarr
 from cubeport.cubes import checks, keys
 from cubeport.cubes.describe import describe
 from cubeport.cubes.keys import METADATA
+from cubeport.cubes.presence import Presence
 from cubeport.cubes.raw import dataset
 from cubeport.cubes.spread import Values
 from cubeport.cubes.update import StepsChange
@@ -96,13 +97,15 @@ def measure(request: Mapping[str, Any], context: child.Context) -> dict[str, Any
         checks.check(seen)  # the first child did this too, but a source may have controlled it
         lengths = {name: grid.chunks for name, grid in arrays.items()}
         known: dict[str, Values | None] = {}
+        presence: Presence | None = None
         if updated is None:
             known |= checked.values
         elif in_full:
-            known |= updated.values(seen, lengths, checked.values)
+            presence = updated.presence(seen.sizes)
+            known |= updated.values(seen, lengths, checked.values, presence)
         if not in_full:  # the least and the greatest value of what nobody has read are unknown
             known |= dict.fromkeys(pointing)
-        description = describe(seen, chunks=lengths, fields=request["fields"], ranges=known)
+        description = describe(seen, chunks=lengths, fields=request["fields"], ranges=known, presence=presence)
         for name, each in watched.items():
             read = each.digest(pool, hashes[name])
             if expected[name] not in (None, read):
@@ -181,7 +184,7 @@ def _updated(
     if base is None or said is None:
         return None
     change = StepsChange(said["dimension"], said["length"], tuple(map(tuple, said["kept"])), said["added"], said["replaced"])
-    return Updated(parent_of(base, context), arrays, dimensions, change, base["ranges"], own)
+    return Updated(parent_of(base, context), arrays, dimensions, change, base["ranges"], base["empty"], own)
 
 
 def _takes(updated: Updated | None, name: str, index: tuple[int, ...]) -> bool:

@@ -31,6 +31,7 @@ from cubeport.cubes.describe import value_range
 from cubeport.cubes.groups import find
 from cubeport.cubes.keys import METADATA
 from cubeport.cubes.normalise import PACKING
+from cubeport.cubes.presence import Presence
 from cubeport.cubes.raw import dataset, expanded
 from cubeport.cubes.readers import reader
 from cubeport.cubes.spread import Spread, Values
@@ -144,6 +145,7 @@ class Updated:
         dimensions: Mapping[str, Sequence[str]],
         change: StepsChange,
         ranges: Mapping[str, Sequence[float | None]],
+        empty: tuple[Sequence[str], int],
         own: Written,
     ) -> None:
         self._parent = parent
@@ -151,6 +153,7 @@ class Updated:
         self._grids = grids
         self._change = change
         self._ranges = ranges
+        self._empty = empty
         held = parent.grids()
         self.forms = {name: grid.form for name, grid in held.items()}
         """By array of the parent, the form of the source in which its chunks are."""
@@ -183,9 +186,22 @@ class Updated:
                 found[key] = entry
         return found
 
-    def values(self, raw: xr.Dataset, lengths: Mapping[str, tuple[int, ...]], written: Mapping[str, Values]) -> dict[str, Values]:
+    def presence(self, sizes: Mapping[Any, int]) -> Presence | None:
+        """Return what is known of which steps have a value. It is known for appends: else all values must be read."""
+        if not self._change.is_append:
+            return None
+        labels, count = self._empty
+        return Presence(self._change.dimension, sizes[self._change.dimension], self._change.length, tuple(labels), count)
+
+    def values(
+        self,
+        raw: xr.Dataset,
+        lengths: Mapping[str, tuple[int, ...]],
+        written: Mapping[str, Values],
+        presence: Presence | None,
+    ) -> dict[str, Values]:
         """Return what is known of the values, from what is known of the parent's and of the chunks that were *written*, or by
-        reading these.
+        reading these. Which steps have a value is noted in *presence*.
 
         It is known for appends and for variables that the update does not change. If steps were replaced, all values must be
         read.
@@ -202,7 +218,11 @@ class Updated:
                 first = self._change.length // length * length
                 tail = raw.variables[name].isel({self._change.dimension: slice(first, None)})
                 beyond = axis, self._change.length - first
-                new = written[name].spread if name in written else value_range(tail, name, lengths[name], beyond=beyond)
+                new = (
+                    written[name].spread
+                    if name in written
+                    else value_range(tail, name, lengths[name], beyond=beyond, first=first, presence=presence)
+                )
                 found[name] = Values(Spread(*ends).hull(new))
         return found
 
