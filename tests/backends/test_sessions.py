@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta, tzinfo
 
 import psycopg
 import pytest
@@ -18,7 +19,8 @@ from tests.namespaces import namespace, needs_root
 from cubeport.adapters.backends.sql import SqlBackend, postgresql
 from cubeport.adapters.backends.sql.postgresql import PostgresStore
 from cubeport.adapters.backends.sql.sessions import PostgresLocks, TableJournal
-from cubeport.catalog.forms.canonical import new_id
+from cubeport.catalog.forms import clock
+from cubeport.catalog.forms.canonical import new_id, now
 from cubeport.catalog.testing.generated import sample
 from cubeport.catalog.testing.journal import JournalContract, OpenJournal
 from cubeport.errors import BackendUnavailable, Locked
@@ -76,6 +78,29 @@ def test_an_owner_whose_session_ended_writes_no_more_and_anybody_recovers(store:
     fresh.write("started")
     fresh.close()
     mine.end()
+
+
+def test_a_machine_with_a_wrong_clock_has_the_time_of_the_server(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Ahead(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Ahead:
+            return super().now(tz) + timedelta(hours=1)
+
+    def seconds_off() -> float:
+        return abs((now() - datetime.now(UTC)).total_seconds())
+
+    monkeypatch.setattr(clock, "_followed", None)
+    monkeypatch.setattr(clock, "datetime", Ahead)
+    assert seconds_off() == pytest.approx(3600, abs=5), "without a server, the clock of the machine counts"
+    postgresql.create(database, ID)
+    with contextlib.closing(PostgresStore(database, ID)) as store:
+        assert seconds_off() < 5
+        backend = SqlBackend(store)
+        # An hour later, somebody has set the clock of the server: it is asked again.
+        clock.follow(datetime.now(UTC) + timedelta(hours=1), clock.elapsed() - 61)
+        assert seconds_off() == pytest.approx(3661, abs=5)
+        backend.generation()
+        assert seconds_off() < 5
 
 
 def _end_sessions(store: PostgresStore) -> None:

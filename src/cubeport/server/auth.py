@@ -11,7 +11,7 @@ import hmac
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import Literal, Protocol
 from urllib.parse import urlsplit
@@ -20,6 +20,7 @@ from starlette.requests import Request
 from starlette.types import Scope as ASGIScope
 
 from cubeport.catalog.audience import Audience
+from cubeport.catalog.forms import clock
 from cubeport.catalog.forms.addresses import is_loopback
 from cubeport.errors import Forbidden, InvalidConfiguration, ReadOnly, Unauthorized
 from cubeport.server import peers
@@ -265,7 +266,7 @@ class Gatekeeper:
         if given is not None:
             if self._is_local_token(given, connection):
                 return Caller("admin", "local")
-            return self._known(given, now or datetime.now(UTC))
+            return self._known(given, now or clock.now())
         if self._is_open(connection, prove=prove):
             return Caller("ingest", "loopback")
         return Caller("read" if self.public_reads else "none")

@@ -24,9 +24,8 @@ import obstore
 from zarr.core.buffer.core import default_buffer_prototype
 
 from cubeport.adapters.engines.staging import checked_dataset, checked_id
-from cubeport.adapters.storage.s3 import UPLOADS
+from cubeport.adapters.storage.s3 import UPLOADS, time_of
 from cubeport.adapters.storage.trial import check_store
-from cubeport.catalog.forms.canonical import new_id
 from cubeport.cubes.bounded import Bounded
 from cubeport.errors import Corrupt, DatasetBusy, PathEscapes, StoreUnavailable
 
@@ -230,13 +229,8 @@ class Repositories:
 
     def now(self, dataset_id: str) -> datetime:
         """Return the present time by the clock of the store, which says when an object was written now."""
-        name = f"probe-{new_id()}"
         with errors("ask the store for the time"):
-            store = self.place.below(checked_dataset(dataset_id)).connect()
-            obstore.put(store, name, b"now")
-            at = obstore.head(store, name)["last_modified"]
-            obstore.delete(store, name)
-        return at
+            return time_of(self.place.below(checked_dataset(dataset_id)).connect())
 
     def forget(self, dataset_id: str, now: datetime, *, dry_run: bool = False) -> int:
         """Remove former states of a repository; return their size in bytes.

@@ -9,13 +9,13 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cubeport.adapters.fetching.uploads import KEPT_H, SAID, UploadFolder
-from cubeport.adapters.storage.s3 import S3Place
+from cubeport.adapters.storage.s3 import S3Place, time_of
 from cubeport.catalog.disk.durable import FREE_BYTES, demand_space, make_folders, store_errors
 from cubeport.catalog.forms.canonical import new_id
 from cubeport.errors import ArtifactMissing, StoreUnavailable
@@ -74,8 +74,8 @@ class SharedUploads(UploadFolder):
     def prune(self) -> None:
         """Remove uploads that are older than a day, from the object store too."""
         super().prune()
-        before = datetime.now(UTC) - timedelta(hours=KEPT_H)
         with self._place.errors("remove old uploads"):
+            before = time_of(self._store) - timedelta(hours=KEPT_H)
             old = [each["path"] for page in self._store.list() for each in page if each["last_modified"] < before]
             if old:
                 self._store.delete(old)

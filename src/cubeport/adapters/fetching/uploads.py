@@ -13,12 +13,12 @@ import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 from cubeport.catalog.disk.durable import FREE_BYTES, demand_space, make_folders, replace_file, store_errors
-from cubeport.catalog.forms.canonical import new_id
+from cubeport.catalog.forms.canonical import new_id, now
 from cubeport.cubes.write_request import Upload
 from cubeport.errors import NotFound, SourceRejected, TooLarge
 
@@ -103,7 +103,7 @@ class UploadFolder:
             said: Mapping[str, Any] = json.loads(document or b"")
         except ValueError:
             return None
-        return said if said["expires_at"] > datetime.now(UTC).isoformat() else None
+        return said if said["expires_at"] > now().isoformat() else None
 
     def _document(self, upload_id: str) -> bytes | None:
         try:
@@ -164,7 +164,7 @@ class Receiving:
                 reason="digest-mismatch",
                 next_step="send it again",
             )
-        expires = datetime.now(UTC) + timedelta(hours=KEPT_H)
+        expires = now() + timedelta(hours=KEPT_H)
         upload = Upload(self._id, self._filename, self._size, digest, expires)
         with store_errors("take the upload"):
             self._file.flush()

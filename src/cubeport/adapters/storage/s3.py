@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from cubeport.catalog.forms.canonical import new_id
 from cubeport.errors import ArtifactMissing, ExtraMissing, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -128,3 +129,12 @@ class S3Place:
 def reason(error: Exception) -> str:
     """Return the first line of an error of obstore. The rest is for its own developers."""
     return str(error).partition("\n")[0].rstrip()
+
+
+def time_of(store: S3Store) -> datetime:
+    """Return the present time by the clock of the store, which says when an object was written now."""
+    name = f"probe-{new_id()}"
+    store.put(name, b"now")
+    at: datetime = store.head(name)["last_modified"]
+    store.delete(name)
+    return at

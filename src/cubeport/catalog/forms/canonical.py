@@ -18,6 +18,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer, ValidationInfo
 
+from cubeport.catalog.forms.clock import now as now
 from cubeport.errors import InvalidRequest, Problem
 
 type Json = bool | int | float | str | list[Json] | dict[str, Json] | None
@@ -44,11 +45,6 @@ def new_id() -> str:
 def is_id(text: str) -> bool:
     """Return whether *text* is a complete id."""
     return _ID.fullmatch(text) is not None
-
-
-def now() -> datetime:
-    """Return the current time in UTC. It is only information; the generation of the catalog gives the order of changes."""
-    return datetime.now(UTC)
 
 
 def timestamp(instant: datetime) -> str:

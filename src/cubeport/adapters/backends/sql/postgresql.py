@@ -31,6 +31,7 @@ from cubeport.adapters.backends.sql.problems import corrupt
 from cubeport.adapters.backends.sql.store import Store, Transaction
 from cubeport.adapters.backends.sql.tables import BOX, PARTIAL, SCHEMA, record_text
 from cubeport.catalog.backend import Finding
+from cubeport.catalog.forms import clock
 from cubeport.errors import (
     BackendUnavailable,
     CatalogExists,
@@ -384,6 +385,7 @@ class PostgresStore(Store):
             connection = self.connect()
             refuse_pooler(connection)
             demand_usage(connection, self.schema)
+            _follow(connection)
         self._idle.append(connection)
 
     @property
@@ -405,6 +407,11 @@ class PostgresStore(Store):
         try:
             while (connection := super().borrow()).ended:
                 connection.close()
+            if clock.is_stale():
+                with contextlib.ExitStack() as unless_told:
+                    unless_told.callback(connection.close)
+                    _follow(connection)
+                    unless_told.pop_all()
             return connection
         except BaseException:
             self._free.release()
@@ -501,6 +508,13 @@ class PostgresStore(Store):
     def words_damage(self) -> Iterator[Finding]:
         """Yield nothing: the index of words is an index like the others."""
         yield from ()
+
+
+def _follow(connection: PostgresConnection) -> None:
+    """Take the time from the server, which is that of all machines. Its answer is from the middle of the time that it took."""
+    asked = clock.elapsed()
+    ((at,),) = connection.execute("SELECT clock_timestamp()").fetchall()
+    clock.follow(at, (asked + clock.elapsed()) / 2)
 
 
 def refuse_pooler(connection: PostgresConnection) -> None:
