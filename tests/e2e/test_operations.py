@@ -14,6 +14,7 @@ import tempfile
 import time
 import tomllib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -93,7 +94,7 @@ def test_the_units_are_valid(tmp_path: Path) -> None:
     if analyse is None:
         pytest.skip("no systemd-analyze")
     found = [each for each in blocks("operations/systemd.md") if each.language == "ini"]
-    assert len(found) == 3
+    assert len(found) == 4
     program = tmp_path / "cubeport"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
@@ -357,14 +358,28 @@ def test_the_compose_file_of_two_servers_names_what_is_there() -> None:
 def test_a_supervisor_is_told_and_lines_are_json_objects(climate: Path, tmp_path: Path) -> None:
     address = tmp_path / "notify"
     environment = {**os.environ, "NOTIFY_SOCKET": str(address), "CUBEPORT_LOG__FORMAT": "json", "CUBEPORT_LOG__ACCESS": "true"}
-    port = free_port()
-    command = [*CUBEPORT, "serve", "--port", str(port), "--instance", str(climate)]
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as supervisor:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listening,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as supervisor,
+        ThreadPoolExecutor(1) as early,
+    ):
         supervisor.bind(str(address))
         supervisor.settimeout(120)
-        with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as server:
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/datasets?q=a%0Ab"
+        waiting = early.submit(httpx.get, url, trust_env=False, timeout=120)  # before there is a server
+        # As systemd does it: the socket is descriptor 3, and LISTEN_PID names the process that it is for.
+        script = f'export LISTEN_FDS=1 LISTEN_PID=$$; exec "$@" 3<&{listening.fileno()}'
+        command = ["bash", "-c", script, "bash", *CUBEPORT, "serve", "--instance", str(climate)]
+        with subprocess.Popen(
+            command,
+            env=environment,
+            pass_fds=[listening.fileno()],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as server:
             assert supervisor.recv(100) == b"READY=1"
-            answer = httpx.get(f"http://127.0.0.1:{port}/datasets?q=a%0Ab", trust_env=False)
+            answer = waiting.result()
             assert answer.status_code == 200
             server.terminate()
             assert supervisor.recv(100) == b"STOPPING=1"

@@ -363,11 +363,11 @@ def serve(root: Path, *, announce: Callable[[str], None], jobs: bool = True, **f
 
     settings = load(root, **flags)
     logs.begin(settings)
-    with run.bind(settings.server.host, settings.server.port) as bound:
+    with run.passed() or run.bind(settings.server.host, settings.server.port) as bound:
         public_url = settings.public_url or run.address(bound)
         # Errors stop the start here, and recovery runs once, before any process serves.
         with Catalog.open(root, read_only=settings.read_only, data_dir=settings.data_dir) as catalog:
-            _check_exposure(settings, catalog)
+            _check_exposure(settings, catalog, host=bound.getsockname()[0])
         work = partial(_serve_one, root, flags, bound, public_url, jobs)
 
         def answering() -> None:
@@ -452,12 +452,12 @@ _NEEDED_BY_REQUESTS = (
 )
 
 
-def _check_exposure(settings: Settings, catalog: Catalog) -> None:
+def _check_exposure(settings: Settings, catalog: Catalog, *, host: str) -> None:
     from cubeport.server import auth
     from cubeport.service.keys import Keys
 
     auth.check_exposure(
-        host=settings.server.host,
+        host=host,
         public_url=settings.public_url,
         keys_exist=Keys(catalog.backend).any(),
         read_only=settings.read_only,

@@ -23,7 +23,7 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
-from cubeport.errors import Unavailable
+from cubeport.errors import InvalidConfiguration, Unavailable
 from cubeport.server import streams
 from cubeport.server.edge import Edge
 from cubeport.server.files import AtOnce
@@ -53,6 +53,35 @@ def bind(host: str, port: int) -> socket.socket:
         bound.close()
         raise _unusable(host, port, exc) from exc
     return bound
+
+
+_FIRST_PASSED = 3
+"""The descriptor of the first socket that systemd passes on."""
+
+
+def passed() -> socket.socket | None:
+    """Return the socket at which systemd listens for this process (sd_listen_fds(3)), if it does.
+
+    It listens also while no server runs, so that clients and proxies wait for the next one instead of being refused.
+
+    Raises
+    ------
+    InvalidConfiguration
+        If there are several, or it is not one of TCP.
+    """
+    count = os.environ.get("LISTEN_FDS", "0")
+    if os.environ.get("LISTEN_PID") != str(os.getpid()) or count == "0":
+        return None
+    if count != "1":
+        raise InvalidConfiguration(f"systemd passes {count} sockets to this server, which takes one", next_step=_ONE_SOCKET)
+    os.set_inheritable(_FIRST_PASSED, False)
+    found = socket.socket(fileno=_FIRST_PASSED)
+    if found.family not in (socket.AF_INET, socket.AF_INET6) or found.type != socket.SOCK_STREAM:
+        raise InvalidConfiguration("The socket that systemd passes to this server is not one of TCP", next_step=_ONE_SOCKET)
+    return found
+
+
+_ONE_SOCKET = "write one ListenStream=ADDRESS:PORT into the socket unit"
 
 
 def _unusable(host: str, port: int, exc: Exception) -> Unavailable:
