@@ -112,21 +112,17 @@ def test_a_planted_fault_is_found() -> None:
     assert "--planted" not in set().union(*map(flags_of, LEAVES.values()))
 
 
-ALONE = sorted(
-    {
-        text
-        for _, text in advice()
-        if re.fullmatch(r"cubeport [a-z][a-z-]*( [a-z-]+)*", text) and next(commands_in(text))[0] in LEAVES
-    }
-    - {"cubeport add catalogues files that are not cubes"}  # a sentence
-)
 ENDLESS = ("cubeport serve", "cubeport demo")
+SENTENCES = ("cubeport add catalogues files that are not cubes",)
 
 
-@pytest.mark.parametrize("line", [line for line in ALONE if line not in ENDLESS])
-def test_a_command_that_is_the_next_step_runs(shell: Shell, line: str) -> None:
-    said = shell(*shlex.split(line)[1:])
-    kind = re.match(r"error\[([a-z-]+)\]", said.err)
-    # It may find something, or say that it is already done; it may not be a line that cannot be meant.
-    assert said.code in (0, 1, 3, 4), said
-    assert kind is None or kind[1] not in ("usage", "internal"), said
+def test_a_command_that_is_the_next_step_runs(shell: Shell) -> None:
+    alone = {text for _, text in advice() if re.fullmatch(r"cubeport [a-z][a-z-]*( [a-z-]+)*", text)}
+    alone = {text for text in alone if next(commands_in(text))[0] in LEAVES and text not in (*ENDLESS, *SENTENCES)}
+    assert len(alone) > 5
+    for line in sorted(alone):
+        said = shell(*shlex.split(line)[1:])
+        kind = re.match(r"error\[([a-z-]+)\]", said.err)
+        # It may find something, or say that it is already done; it may not be a line that cannot be meant.
+        assert said.code in (0, 1, 3, 4), (line, said)
+        assert kind is None or kind[1] not in ("usage", "internal"), (line, said)
