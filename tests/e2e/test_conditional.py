@@ -209,6 +209,9 @@ def test_every_address_is_conditional_and_its_head_is_its_get(site: Site) -> Non
         [held] = site.ask(("GET", address, {**plain, "if-none-match": tag}))
         if (held.status_code, held.content, held.headers.get("etag")) != (304, b"", tag):
             wrong.append(f"{address}: {held.status_code} for its own ETag")
+        varies = first.headers.get("vary", "").split(", ")
+        if len(set(varies)) < len(varies):
+            wrong.append(f"{address}: Vary is {varies}")
         differing = [n for n in ("cache-control", "cubeport-version", "vary") if held.headers.get(n) != first.headers.get(n)]
         wrong += [f"{address}: {name} of a 304 differs" for name in differing]
         ours = {name: value for name, value in first.headers.items() if name not in ("x-request-id", "content-length")}

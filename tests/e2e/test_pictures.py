@@ -130,6 +130,42 @@ def test_what_cannot_be_drawn_is_refused_with_its_place(families: Server, query:
     assert words in answer.json()["errors"][0]["message"]
 
 
+def test_a_subset_of_longitudes_and_latitudes_is_the_box(families: Server) -> None:
+    base = "/ogcapi/collections/regular/map"
+    box = families.get(base, bbox="-90,-30,0,60", width=90)
+    subset = families.get(base, subset="Lat(-30:60),Lon(-90:0)", width=90)
+    assert subset.content == box.content
+    assert subset.headers["content-bbox"] == box.headers["content-bbox"]
+    assert families.get(base, subset="Lat(-30:60)", width=90).headers["content-bbox"] == "-180,-30,180,60"
+    for query in (
+        {"subset": "Lat(0:10)", "bbox": "0,0,9,9"},
+        {"subset": "Lat(*:10)"},
+        {"subset": "Lat(10)"},
+        {"subset": "Lat(9:1)"},
+    ):
+        assert families.get(base, **query).status_code == 400, query
+
+
+def test_a_map_shows_one_label_of_each_axis(families: Server) -> None:
+    base = "/ogcapi/collections/pressure-levels/map"
+    for subset in ("level(500:1000)", "level(1000,500)", 'time("2020-01-01":"2020-01-03")'):
+        answer = families.get(base, subset=subset)
+        assert answer.status_code == 400, subset
+        assert "one slice" in answer.json()["errors"][0]["message"]
+    assert families.get(base, subset="level(500)").status_code == 200
+    # A shorter form of a time names several: the first is drawn, and the answer says which.
+    assert families.get(base, datetime="2020-01").headers["content-datetime"] == "2020-01-01T00:00:00Z"
+
+
+def test_what_a_map_would_cost(families: Server) -> None:
+    found = families.json("/ogcapi/collections/regular/map", estimate="true", width=40, height=20)
+    assert found == {
+        "pixels": 800, "cells": 48, "chunks": 1, "overview": 0, "format": "png", "allowed": True, "limit": None
+    }  # fmt: skip
+    assert families.json("/ogcapi/collections/projected/map", estimate="true", bbox="100,-60,120,-40")["cells"] == 0
+    assert families.get("/ogcapi/collections/regular/map", estimate="true", width=5000).status_code == 400
+
+
 def test_a_box_without_data_is_a_picture_without_anything_on_it(families: Server) -> None:
     pixels, _ = picture(families, "/ogcapi/collections/projected/map", bbox="100,-60,120,-40", width=50)
     assert (pixels[3] == 0).all()

@@ -307,7 +307,10 @@ def _limited(path: str, query: bytes) -> bytes:
 def _varied(send: Send) -> Send:
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
-            message = {**message, "headers": [*message.get("headers", ()), (b"vary", b"Accept")]}
+            headers = list(message.get("headers", ()))
+            varies = [each for name, value in headers if name == b"vary" for each in value.split(b", ")]
+            others = [(name, value) for name, value in headers if name != b"vary"]
+            message = {**message, "headers": [*others, (b"vary", b", ".join(dict.fromkeys([b"Accept", *varies])))]}
         await send(message)
 
     return sending

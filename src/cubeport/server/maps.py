@@ -6,6 +6,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
@@ -18,7 +19,7 @@ from starlette.responses import Response
 
 from cubeport.cubes.pictures.looks import palettes
 from cubeport.cubes.pictures.places import CRS84, MERCATOR, Canvas, carried
-from cubeport.cubes.selection import Selection, parse
+from cubeport.cubes.selection import Selection, Subset, Trim, parse
 from cubeport.documents import maps as documents
 from cubeport.documents.texts import PublishedView
 from cubeport.errors import InvalidRequest, NotFound, Problem
@@ -33,6 +34,8 @@ PNG = "image/png"
 _WIDTH, _THUMBNAIL = 1024, 512
 _CODE = re.compile(r"(?:https?://www\.opengis\.net/def/crs/)?\[?([A-Za-z]{2,10})[:/](?:[0-9.]{1,6}/)?([A-Za-z0-9]{1,10})\]?")
 _SELECTION = ("datetime", "subset", "properties")
+_PLACES = {"lon": "x", "long": "x", "longitude": "x", "lat": "y", "latitude": "y"}
+"""The axes of CRS84 in a subset of a map, by their usual names."""
 
 
 def _checked_colour(text: str) -> str:
@@ -69,6 +72,7 @@ class MapQuery(LookQuery):
     crs: Annotated[str | None, Field(max_length=100, description="Of the picture: CRS84 (default), EPSG:3857 …")] = None
     width: Annotated[int | None, Field(ge=1, le=MOST_SIDE, description="Pixels")] = None
     height: Annotated[int | None, Field(ge=1, le=MOST_SIDE, description="Pixels")] = None
+    estimate: Annotated[bool, Field(description="Return what it would cost, and read nothing")] = False
 
 
 class TilesetQuery(LookQuery):
@@ -109,7 +113,7 @@ class MapsFace:
         picture = {"statuses": (*READ, 413), "media_types": (PNG,)}
         add(f"{collection}/styles", self.styles, "The styles of its map", query=incoming.NoParameters)
         for one, styled in ((f"{collection}/map", ""), (f"{collection}/styles/{{style_id}}/map", " in a style")):
-            add(one, self.map, f"A map of one slice{styled}", query=MapQuery, **picture)
+            add(one, self.map, f"A map of one slice{styled}", query=MapQuery, **picture | {"media_types": (PNG, "application/json")})
             add(f"{one}/tiles", self.tilesets, f"Its tilesets{styled}", query=incoming.NoParameters)
             add(f"{one}/tiles/{{tms}}", self.tileset, f"One tileset, or its TileJSON{styled}", query=TilesetQuery)
             add(f"{one}/tiles/{{tms}}/{{zoom}}/{{row}}/{{column}}", self.tile, f"One tile{styled}", query=LookQuery, **picture)
@@ -137,7 +141,9 @@ class MapsFace:
         asked = incoming.query(request.scope["query_string"], MapQuery)
         request.state.generation = self._service.generation()
         shown = self._service.coverage(request.path_params["collection_id"])
-        return await self._drawn(request, shown, lambda: self._query(asked, _canvas(asked, shown), _style(request)))
+        if asked.estimate:
+            return await to_thread.run_sync(partial(self._estimated, request, shown, asked), limiter=self._threads)
+        return await self._drawn(request, shown, lambda: self._placed(asked, shown, _style(request)))
 
     async def tile(self, request: Request) -> Response:
         """Answer one tile."""
@@ -179,6 +185,20 @@ class MapsFace:
         if drawn:
             response.headers.update(_described_by(asked.canvas, drawn[0], shown))
         return response
+
+    def _estimated(self, request: Request, shown: PublishedView, asked: MapQuery) -> Response:
+        cost = self._pictures.estimate(shown, self._placed(asked, shown, _style(request)))
+        return replies.reply(request, replies.dumps(cost), headers=replies.versioned(shown))
+
+    def _placed(self, query: MapQuery, shown: PublishedView, style: str | None) -> PictureQuery:
+        """Return the picture of a map. A subset of longitudes and latitudes is its box (OGC API Maps 1.0, 13.4)."""
+        selection = _selection(query.datetime, query.subset, query.properties)
+        box, rest = _subset_box(selection)
+        if box and query.bbox is not None:
+            why = "bbox and subset both choose the part of the map"
+            raise InvalidRequest(f"subset: {why}", errors=[Problem(("query", "subset"), "clash", why)])
+        found = self._query(query, _canvas(query, shown, box), style)
+        return replace(found, selection=replace(selection, subsets=rest))
 
     def _query(self, query: LookQuery, canvas: Canvas, style: str | None) -> PictureQuery:
         if style is not None and query.palette is not None:
@@ -307,11 +327,30 @@ def _selection(datetime: str | None, subset: str | None, properties: str | None)
     return parse([(name, value) for name, value in given if value is not None], forms=(), allowed=_SELECTION)
 
 
-def _canvas(query: MapQuery, shown: PublishedView) -> Canvas:
-    """Return the canvas of a map: the requested box, or that of the dataset. Raises InvalidRequest."""
+def _subset_box(selection: Selection) -> tuple[dict[str, tuple[float, float]], tuple[Subset, ...]]:
+    """Return the ends of longitudes and latitudes that subsets choose, by ``x`` and ``y``, and the other subsets."""
+    box: dict[str, tuple[float, float]] = {}
+    rest = []
+    for each in selection.subsets:
+        name, part = _PLACES.get(each.axis.lower()), each.part
+        if name is None or name in box or not isinstance(part, Trim):
+            rest.append(each)
+        elif isinstance(part.low, float | int) and isinstance(part.high, float | int):
+            box[name] = float(part.low), float(part.high)
+        else:
+            why = f"{each.axis} needs two numbers"
+            raise InvalidRequest(f"subset: {why}", errors=[Problem(("query", "subset"), "malformed", why)])
+    return box, tuple(rest)
+
+
+def _canvas(query: MapQuery, shown: PublishedView, part: Mapping[str, tuple[float, float]]) -> Canvas:
+    """Return the canvas of a map: the requested box, that of *part*, or that of the dataset. Raises InvalidRequest."""
     crs = _crs(query.crs, "crs") if query.crs else CRS84
     own = world(shown.description, _WIDTH)
-    if query.bbox is None:
+    if part:
+        (west, east), (south, north) = (part.get(name, (own.bbox[at], own.bbox[at + 2])) for at, name in enumerate("xy"))
+        bbox = _carried(_within((west, south, east, north), "subset", degrees=True), CRS84, crs)
+    elif query.bbox is None:
         bbox = _carried(own.bbox, CRS84, crs)
     else:
         given_in = _crs(query.bbox_crs, "bbox-crs") if query.bbox_crs else CRS84
@@ -355,12 +394,17 @@ def _box(text: str, crs: str | None) -> tuple[float, float, float, float]:
     if crs is not None and "4326" in crs:
         numbers = [numbers[1], numbers[0], numbers[3], numbers[2]]
     west, south, east, north = numbers
-    degrees = crs is None or "4326" in crs or "CRS84" in crs.upper()
+    return _within((west, south, east, north), "bbox", degrees=crs is None or "4326" in crs or "CRS84" in crs.upper())
+
+
+def _within(box: tuple[float, float, float, float], name: str, *, degrees: bool) -> tuple[float, float, float, float]:
+    """Return the box of a parameter with its east beyond its west. Raises InvalidRequest."""
+    west, south, east, north = box
     if degrees and east <= west:
         east += 360.0
     if not (south < north and west < east) or (degrees and (abs(south) > 90 or abs(north) > 90 or east - west > 720)):
         why = "must be west,south,east,north: south below north, latitudes within 90 degrees"
-        raise InvalidRequest(f"bbox: {why}", errors=[Problem(("query", "bbox"), "out-of-range", why)])
+        raise InvalidRequest(f"{name}: {why}", errors=[Problem(("query", name), "out-of-range", why)])
     return west, south, east, north
 
 

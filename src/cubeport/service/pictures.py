@@ -17,8 +17,8 @@ from cubeport.cubes.part import Opened
 from cubeport.cubes.pictures.looks import Look, look_of, palettes
 from cubeport.cubes.pictures.places import CRS84, Canvas, Seen, locate
 from cubeport.cubes.pictures.png import png
-from cubeport.cubes.resolve import resolve, run_times
-from cubeport.cubes.selection import Selection, order
+from cubeport.cubes.resolve import axis_named, resolve, run_times
+from cubeport.cubes.selection import Selection, Slice, Trim, order
 from cubeport.cubes.windows import UNKNOWN, IndexRange, Window, Windows, count, time_axis
 from cubeport.documents.texts import PublishedView
 from cubeport.documents.webmaps import Dimension
@@ -141,6 +141,31 @@ class Pictures:
         else:
             colours = np.concatenate([np.array([query.background], "uint8"), colours[1:]])
         return Picture(png(pixels, colours, opacity), look, name, cut.labels, seen.level)
+
+    def estimate(self, shown: PublishedView, query: PictureQuery) -> dict[str, Any]:
+        """Return what a picture would cost. No values are read. Raises as :meth:`draw`, except TooLarge for chunks."""
+        self._check(query.canvas)
+        opened = self._versions.open(shown.texts.dataset_id, shown.version.version_id, shown.description)
+        name = self._field(shown, query.selection)
+        self._look(shown, name, query, None)
+        levels = opened.description.overview_levels if _has_overviews(opened.description, name) else 0
+        seen = self._seen(shown, opened, query.canvas, levels)
+        cut = self._slice(shown, opened, name, seen.dimensions, query.selection)
+        cells = chunks = 0
+        if seen.window:
+            source: Opened = opened.coarser(seen.level) if seen.level else opened
+            cost = count(source.description, _windows(source, name, seen.dimensions, seen.window, cut))
+            cells, chunks = cost.cells, cost.chunks
+        allowed = chunks <= self._most_chunks
+        return {
+            "pixels": query.canvas.width * query.canvas.height,
+            "cells": cells,
+            "chunks": chunks,
+            "overview": seen.level,
+            "format": "png",
+            "allowed": allowed,
+            "limit": None if allowed else {"setting": "limits.map_chunks", "limit": self._most_chunks},
+        }
 
     def value(self, shown: PublishedView, query: PictureQuery, column: int, row: int) -> tuple[float | int | None, dict[str, str]]:
         """Return the value at a pixel of the picture, or ``None`` if there is none, and the drawn label of each other axis.
@@ -298,10 +323,8 @@ class Pictures:
         deadline: AnswerDeadline,
     ) -> Array:
         """Return the values of a window of the cells, by the dimensions of the cells."""
-        along = {name: Window(name, (IndexRange(place, place + 1),)) for name, place in cut.chosen.items()}
-        along |= {name: Window(name, (part,)) for name, part in zip(cells, window, strict=True)}
         dimensions = opened.dimensions(field)
-        windows = Windows((field,), {each: along[each] for each in dimensions})
+        windows = _windows(opened, field, cells, window, cut)
         cost = count(opened.description, windows)
         if cost.chunks > self._most_chunks:
             raise TooLarge(
@@ -356,6 +379,13 @@ class Pictures:
         return look
 
 
+def _windows(opened: Opened, field: str, cells: tuple[str, ...], window: tuple[IndexRange, ...], cut: _Slice) -> Windows:
+    """Return the windows of what a picture reads of a field."""
+    along = {name: Window(name, (IndexRange(place, place + 1),)) for name, place in cut.chosen.items()}
+    along |= {name: Window(name, (part,)) for name, part in zip(cells, window, strict=True)}
+    return Windows((field,), {each: along[each] for each in opened.dimensions(field)})
+
+
 def _has_overviews(description: CubeDescription, field: str) -> bool:
     return any(name == field for name, _ in description.overviews)
 
@@ -394,6 +424,7 @@ def _slices(opened: Opened, field: str, across: Sequence[str], selection: Select
     several times in a period, it is the first. Where times are not an axis, it is the newest forecast of the time.
     """
     description = opened.description
+    _check_subsets(description, across, selection)
     wished = _wished(opened, field, selection)
     if selection.datetime is None and (within := _times_within(opened, across)) is not None:
         chosen = _latest(opened, wished, within)
@@ -412,6 +443,25 @@ def _slices(opened: Opened, field: str, across: Sequence[str], selection: Select
         else:
             chosen[dimension] = 0
     return chosen
+
+
+def _check_subsets(description: CubeDescription, across: Sequence[str], selection: Selection) -> None:
+    """Refuse what a map would leave out silently: more labels than the one that it shows, and a part of its own axes."""
+    problems = []
+    for subset in selection.subsets:
+        axis = axis_named(description, subset.axis)
+        if axis is None:
+            continue  # it is refused where it is resolved
+        several = isinstance(subset.part, Trim) or (isinstance(subset.part, Slice) and len(subset.part.values) > 1)
+        if axis.dimension in across and not description.cell_dimensions and not axis.scalar:
+            problems.append(
+                Problem(("query", "subset"), "clash", f"{axis.name} is an axis of the map: choose a part of it with bbox")
+            )
+        elif several and axis.dimension not in across:
+            words = f"{axis.name} must have one value, because a map shows one slice"
+            problems.append(Problem(("query", "subset"), "malformed", words))
+    if problems:
+        raise InvalidRequest(f"subset: {problems[0].message}", errors=problems)
 
 
 def _wished(opened: Opened, field: str, selection: Selection) -> Windows | None:
