@@ -307,6 +307,9 @@ class FakeRecords:
                 return each
         raise RecordNotFound(f"There is no record {name[:80]!r}.", what="record")
 
+    def told(self, record: CatalogRecord) -> CatalogRecord:
+        return record
+
     def edits(self, record: CatalogRecord) -> list[Edit]:
         return [Edit(record.version, timestamp(record.updated_at), None, None)]
 
