@@ -111,9 +111,10 @@ class MapsFace:
 
         collection = "/ogcapi/collections/{collection_id}"
         picture = {"statuses": (*READ, 413), "media_types": (PNG,)}
+        priced = {**picture, "media_types": (PNG, "application/json")}
         add(f"{collection}/styles", self.styles, "The styles of its map", query=incoming.NoParameters)
         for one, styled in ((f"{collection}/map", ""), (f"{collection}/styles/{{style_id}}/map", " in a style")):
-            add(one, self.map, f"A map of one slice{styled}", query=MapQuery, **picture | {"media_types": (PNG, "application/json")})
+            add(one, self.map, f"A map of one slice{styled}", query=MapQuery, **priced)
             add(f"{one}/tiles", self.tilesets, f"Its tilesets{styled}", query=incoming.NoParameters)
             add(f"{one}/tiles/{{tms}}", self.tileset, f"One tileset, or its TileJSON{styled}", query=TilesetQuery)
             add(f"{one}/tiles/{{tms}}/{{zoom}}/{{row}}/{{column}}", self.tile, f"One tile{styled}", query=LookQuery, **picture)
