@@ -156,3 +156,18 @@ def test_a_polar_map_has_parallels_and_meridians_where_they_are() -> None:
     for column, row in np.stack(canvas.pixels(x, y), axis=1):  # each on a line
         assert min(np.hypot(*(line - [column, row]).T).min() for line in coast.graticule(canvas)) < 12
     assert coast.graticule(Canvas((0.0, 0.0, 10.0, 10.0), 100, 100)) == []
+
+
+@pytest.mark.parametrize(("crs", "sign", "letter"), [("EPSG:3995", 1, "N"), ("EPSG:3031", -1, "S")])
+@pytest.mark.parametrize("box", [(-3e6, -3e6, 3e6, 3e6), (1e6, 1e6, 4e6, 3e6)])
+def test_parallels_have_their_latitude_beside_them(box: tuple[float, ...], crs: str, sign: int, letter: str) -> None:
+    canvas = Canvas(box, 1200, 800, crs)  # type: ignore[arg-type]
+    labels = coast.parallels(canvas)
+    assert len(labels) > 1
+    for column, row, words in labels:
+        x0, y0, x1, y1 = canvas.bbox
+        x, y = x0 + column / canvas.width * (x1 - x0), y1 - row / canvas.height * (y1 - y0)
+        _, lat = transform(canvas.crs, CRS84)(np.array([x]), np.array([y]))
+        assert words == f"{round(abs(lat[0]))}°{letter}"
+        assert lat[0] * sign > 0
+    assert coast.parallels(Canvas((0.0, 0.0, 10.0, 10.0), 100, 100)) == []

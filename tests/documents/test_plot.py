@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cubeport.adapters.encoders.plot import _along
+from cubeport.cubes.description import Axis
 from cubeport.documents import plot
 from cubeport.documents.plot import Line
 
@@ -89,6 +91,18 @@ def test_depths_count_downwards() -> None:
     upwards = plot.svg(line([10.0, 8.0, 4.0], positions=np.array([0.0, 10.0, 100.0]), upright=True))
     heights = [float(dot.get("cy", "")) for dot in ET.fromstring(upwards).iter(f"{SVG}circle")]
     assert heights == sorted(heights, reverse=True)
+
+
+def test_pressures_count_downwards_also_if_nothing_says_so() -> None:
+    axis = Axis(name="level", dimension="level", kind="z", size=2, units="millibars")
+    found = _along(axis, np.array([200, 850]), np.array([1.0, 2.0]), "t", "K")
+    assert (found.upright, found.downwards) == (True, True)
+
+
+def test_the_numbers_below_a_profile_are_whole() -> None:
+    root = ET.fromstring(plot.svg(line([1e4, 121749.0], positions=np.array([850.0, 200.0]), upright=True)))
+    ends = [float(each.get("x", "")) + 3.8 * len(each.text or "") for each in root.iter(f"{SVG}text")]
+    assert max(ends) <= 720
 
 
 @given(st.floats(-1e12, 1e12), st.floats(-1e12, 1e12))

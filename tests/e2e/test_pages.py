@@ -275,6 +275,15 @@ def test_a_name_that_is_not_there_can_be_searched(url: str) -> None:
     assert "GET http" not in text
 
 
+def test_without_scripts_the_value_at_a_place_is_one_link_away(url: str) -> None:
+    text = httpx.get(f"{url}/datasets/regular?f=html&t=2020-01-02&at=5,3").text
+    (link,) = re.findall(r'<noscript><a href="([^"]+)">Its value</a>', text)
+    shown = httpx.get(f"{url}{unescape(link)}").text
+    rows = list(csv.reader(io.StringIO(httpx.get(f"{url}{unescape(link).replace('f=html', 'f=csv')}").text)))
+    assert len(rows) == 2
+    assert all(f"<td>{each}</td>" in shown for each in rows[1])
+
+
 @pytest.mark.browser
 @pytest.mark.parametrize("map_", ["world", "north"])
 def test_a_view_that_is_shared_is_seen_the_same(page: Callable[..., Page], tmp_path: Path, map_: str) -> None:
@@ -347,6 +356,16 @@ def test_the_coast_is_finer_when_the_map_is_near(page: Callable[..., Page]) -> N
     opened.evaluate("document.querySelector('[data-zoom=home]').click()")
     _until(opened, "document.querySelectorAll('path.coast').length === 3")
     assert opened.told == []
+
+
+@pytest.mark.browser
+def test_the_parallels_of_a_polar_map_have_their_latitudes(page: Callable[..., Page]) -> None:
+    shown = page("/datasets/regular?f=html&map=north")
+    sizes = shown.evaluate(
+        "[...document.querySelectorAll('text.coast')].map(each => [each.textContent, each.getBoundingClientRect().height])"
+    )
+    assert {"60°N", "70°N"} <= {words for words, _ in sizes}
+    assert all(9 < height < 18 for _, height in sizes)
 
 
 @pytest.mark.browser

@@ -290,6 +290,7 @@ def test_a_dataset_that_a_caller_may_not_see_is_absent_from_every_face(shared: S
         for path in LISTS:
             answer = shared.get(path, by, headers={"Accept": "text/html" if path == "/" else "application/json"})
             assert ("tides" in answer.text) is sees, (by, path)
+        assert ("did you mean 'tides'?" in shared.get("/datasets/tidse", by).json()["detail"]) is sees
         assert ("tides" in shared.get("/changes", by, cursor=since).text) is sees
         assert shared.get("/datasets", by, count="true").json()["number_matched"] == int(sees)
     if visibility == "private":

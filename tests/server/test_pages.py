@@ -123,7 +123,7 @@ def test_a_month_is_shown_as_its_month_and_asked_by_its_label(period: str | None
     found = Outline(str(_options(labels, 0, period)))
     assert [attributes["value"] for _, attributes in found.tags] == labels
     assert list(period_labels(labels, period)) == shown
-    assert all(f">{each}</option>" in str(_options(labels, 0, period)) for each in shown)
+    assert re.findall(r">([^<]+)", str(_options(labels, 0, period))) == shown
 
 
 @pytest.mark.parametrize(("query", "wanted"), [("f=html", 25), ("f=html&limit=3", 3), ("f=json", None)])

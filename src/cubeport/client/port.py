@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import json
 import os
@@ -14,7 +13,7 @@ from typing import Any
 from cubeport.client._http import HttpSession, Session, next_cursor
 from cubeport.client.dataset import Dataset
 from cubeport.client.records import Records
-from cubeport.errors import CoverageIncomplete, CubeportError, InvalidRequest, NotFound
+from cubeport.errors import CoverageIncomplete, CubeportError, InvalidRequest
 
 type Progress = Callable[[str, int, int], None]
 """Called with the phase, how much of it is done, and of how much."""
@@ -114,17 +113,9 @@ class Port:
         Raises
         ------
         NotFound
-            If there is none; the error lists the most similar ids.
+            If there is none. The error names similar ids.
         """
-        try:
-            return Dataset(self._session, ref, self._session.json(f"/datasets/{ref}"))
-        except NotFound as exc:
-            if "@" in ref:
-                raise
-            near = difflib.get_close_matches(ref, [each.id for each in self.search()], 3)
-            if near:
-                exc.next_step = f"did you mean {' or '.join(near)}?"
-            raise
+        return Dataset(self._session, ref, self._session.json(f"/datasets/{ref}"))
 
     def get(self, ref: str) -> Dataset:
         """Return the same as ``port[ref]``."""

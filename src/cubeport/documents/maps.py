@@ -197,18 +197,25 @@ def legend_svg(title: str, units: str | None, look: Look) -> bytes:
 
 
 def _fit(labels: Sequence[str]) -> bool:
-    """Return whether labels fit below the bar: a digit is about 7 of its 280 pixels wide, and so is the gap that they need."""
-    return 7 * (sum(map(len, labels)) + len(labels) - 1) <= 280
+    """Return whether labels fit below the bar of 280 pixels, with a gap of a digit. A digit is at most 7.7 pixels wide.
+
+    The first and the last stand within the bar, the others around their values.
+    """
+    widths, last = [7.7 * len(each) for each in labels], len(labels) - 1
+    lefts = [n / last * 280 - width * (n / last if n in (0, last) else 0.5) for n, width in enumerate(widths)]
+    return all(lefts[n] + widths[n] + 7.7 <= lefts[n + 1] for n in range(last))
 
 
-def coast_svg(canvas: Canvas, lines: Sequence[Any], graticule: Sequence[Any]) -> bytes:
-    """Return lines in pixels of the canvas as an SVG picture of its size, without a margin."""
+def coast_svg(canvas: Canvas, lines: Sequence[Any], graticule: Sequence[Any], labels: Sequence[tuple[int, int, str]] = ()) -> bytes:
+    """Return lines and labels in pixels of the canvas as an SVG picture of its size, without a margin."""
     style = (
         "path{fill:none;stroke:#1d313b;stroke-linejoin:round;opacity:.85}.grid{opacity:.3}"
-        "@media(prefers-color-scheme:dark){path{stroke:#dfe9ed}}"
+        "text{font:11px system-ui,sans-serif;text-anchor:middle;fill:#1d313b;stroke:#fff;stroke-width:3px;stroke-opacity:.7;"
+        "paint-order:stroke}@media(prefers-color-scheme:dark){path{stroke:#dfe9ed}text{fill:#dfe9ed;stroke:#101c22}}"
     )
     grid = f'<path class="grid" d="{_path(graticule)}"/>' if graticule else ""
-    return _earth(canvas, style, f'<path d="{_path(lines)}"/>{grid}')
+    words = "".join(f'<text x="{x}" y="{y + 4}">{label}</text>' for x, y, label in labels)
+    return _earth(canvas, style, f'<path d="{_path(lines)}"/>{grid}{words}')
 
 
 def land_svg(canvas: Canvas, rings: Sequence[Any]) -> bytes:
@@ -236,7 +243,11 @@ def _earth(canvas: Canvas, style: str, body: str) -> bytes:
 
 def _svg(label: str, height: int, body: str) -> bytes:
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="280" height="{height}" viewBox="0 0 280 {height}" role="img" '
-        f'aria-label="{label}" font-family="system-ui, sans-serif" font-size="12" fill="currentColor">'
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="296" height="{height + 8}" viewBox="-8 -4 296 {height + 8}" role="img" '
+        f'aria-label="{label}" font-family="system-ui, sans-serif" font-size="12">'
+        # A ground of its own, because nobody knows on what it is shown.
+        "<style>.ground{fill:#fff}text{fill:#14252e}"
+        "@media(prefers-color-scheme:dark){.ground{fill:#17262e}text{fill:#e6eef1}}</style>"
+        f'<rect class="ground" x="-8" y="-4" width="296" height="{height + 8}"/>'
         f'<text x="0" y="14">{label}</text>{body}</svg>'
     ).encode()

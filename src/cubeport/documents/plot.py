@@ -115,7 +115,9 @@ def _profile(line: Line) -> bytes:
     top, bottom = (_TOP + 8, height - _BOTTOM) if line.downwards else (height - _BOTTOM, _TOP + 8)
     up = _scale(levels[0], levels[-1], top, bottom)
     body = [_gridline(_LEFT, up(each), _WIDTH - _RIGHT, up(each), _number(each), "end", -8, 4) for each in levels]
-    body += [_text(across(each), height - 12, _number(each), "middle") for each in marks]
+    for mark, label in zip(marks, map(_number, marks), strict=True):
+        # A number is centred below its mark unless it would be cut off.
+        body.append(_text(min(across(mark), _WIDTH - 3.9 * len(label)), height - 12, label, "middle"))
     known_at = [(at, value) for at, value in zip(line.positions, line.values, strict=True) if math.isfinite(value)]
     points = [(across(float(value)), up(float(at))) for at, value in known_at]
     body.append(_path(points))

@@ -183,14 +183,16 @@ def _seen(parts: Parts, shown: PublishedView, view: View) -> Mapping[str, Any] |
         pairs.append(("datetime", time.labels[time.chosen]))
     if level is not None:
         subsets.append(f"{level.name}({level.labels[level.chosen]})")
-    subsets += [f"{each.name}({_quoted(each.labels[each.chosen])})" for each in others if not view.subset]
-    subsets += [view.subset] if view.subset else []
+    fixed = view.subset or ",".join(f"{each.name}({_quoted(each.labels[each.chosen])})" for each in others)
+    subsets += [fixed] if fixed else []
     if subsets:
         pairs.append(("subset", ",".join(subsets)))
     period = documents.period_type(shown.texts.period_type, shown.description.temporal)
     at = view.at or _middle(shown.description.spatial.bbox)
-    plotted = [("at", at), ("v", field), *([("z", level.labels[level.chosen])] if level else [])]
+    # Without times, the plot is along the levels.
+    plotted = [("at", at), ("v", field), *([("z", level.labels[level.chosen])] if level and time else [])]
     plotted += [("subset", view.subset)] if view.subset else []
+    position = _position(at, field, level, fixed)
     (home, part), map_ = _window(shown, view), _map(shown, view)
     look = colours(view)
     query = urlencode([*pairs, *look])
@@ -232,9 +234,9 @@ def _seen(parts: Parts, shown: PublishedView, view: View) -> Mapping[str, Any] |
         "plotted": f"{_base(parts)}/datasets/{name}/plot?{urlencode(plotted)}",
         "position": f"{collection}/position",
         "download": f"{_base(parts)}/datasets/{name}/download",
-        "values": [
-            (title, f"{collection}/position?{urlencode([*_position(at, field, level), ('f', form)])}") for title, form in _FORMS
-        ],
+        "fixed": fixed,
+        "values": [(title, f"{collection}/position?{urlencode([*position, ('f', form)])}") for title, form in _FORMS],
+        "here": f"{collection}/position?{urlencode([*position, *(p for p in pairs if p[0] == 'datetime'), ('f', 'html')])}",
         "query": query,
         "pairs": pairs,
         "self": self_,
@@ -267,10 +269,11 @@ def _quoted(label: str) -> str:
     return label
 
 
-def _position(at: str, field: str, level: Any) -> list[tuple[str, str]]:
+def _position(at: str, field: str, level: Any, fixed: str) -> list[tuple[str, str]]:
     lon, lat = at.split(",")
     pairs = [("coords", f"POINT({lon} {lat})"), ("parameter-name", field)]
-    return [*pairs, ("z", level.labels[level.chosen])] if level is not None else pairs
+    pairs += [("z", level.labels[level.chosen])] if level is not None else []
+    return [*pairs, ("subset", fixed)] if fixed else pairs
 
 
 def _fields(shown: PublishedView) -> list[tuple[str, str]]:

@@ -301,7 +301,10 @@ def problem(parts: Parts, document: Mapping[str, Any]) -> bytes:
     detail = without_list(detail)
     sought = document.get("dataset_id") if document["status"] == 404 and document.get("what") == "dataset" else None
     alternatives = [_way_out(each) for each in document.get("alternatives") or ()]
-    return rendered("failure.html", parts, it=document, detail=detail, sought=sought, alternatives=alternatives)
+    similar = [{"href": f"{parts.public_url}/datasets/{each}?f=html", "text": each} for each in document.get("similar") or ()]
+    return rendered(
+        "failure.html", parts, it=document, detail=detail, sought=sought, alternatives=similar or alternatives, similar=similar
+    )
 
 
 def _way_out(alternative: Any) -> Mapping[str, str | None]:
@@ -413,9 +416,14 @@ def _options(labels: Sequence[str], chosen: int, period: str | None = None) -> M
     # Most labels are times and numbers. Escaping each of thousands costs more than looking once whether any needs it.
     if escape("".join((*labels, *texts))) != "".join((*labels, *texts)):
         labels, texts = [escape(each) for each in labels], [escape(each) for each in texts]
-    found = [f'<option value="{label}">{text}</option>' for label, text in zip(labels, texts, strict=True)]
-    found[chosen] = found[chosen].replace('">', '" selected>', 1)
+    # Quotes and end tags may be left out (HTML, 13.1.2), and are a thirtieth of the page of a long series.
+    quote = "" if _BARE.fullmatch("".join(labels)) else '"'
+    found = [f"<option value={quote}{label}{quote}>{text}" for label, text in zip(labels, texts, strict=True)]
+    found[chosen] = found[chosen].replace("<option", "<option selected", 1)
     return Markup("".join(found))  # noqa: S704 - each label is escaped
+
+
+_BARE = re.compile(r"[A-Za-z0-9:.+-]+")
 
 
 def rendered(name: str, about: Site | Parts, **values: Any) -> bytes:

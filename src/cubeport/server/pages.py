@@ -300,7 +300,7 @@ class _Pages:
             request,
             (lambda: maps.land_svg(canvas, coast.land(canvas)))
             if asked.land
-            else (lambda: maps.coast_svg(canvas, coast.lines(canvas), coast.graticule(canvas))),
+            else (lambda: maps.coast_svg(canvas, coast.lines(canvas), coast.graticule(canvas), coast.parallels(canvas))),
             media_type=maps.SVG,
             tag=replies.etag("coast", self._parts.version, canvas, asked.land),
             cache=_ONE_DAY,

@@ -322,7 +322,7 @@ class ZarrFace:
             )
             self._known.put(name, known)
         elif known.visibility is not None and not sees(known):
-            raise NotFound(f"There is no dataset {known.dataset_id!r}", what="dataset", dataset_id=known.dataset_id)
+            self._service.shown(name)  # raises as for a dataset that does not exist
         return known
 
     def _tree(self, shown: PublishedView) -> Tree:

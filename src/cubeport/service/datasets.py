@@ -24,9 +24,10 @@ from cubeport.documents.texts import PublishedView
 from cubeport.errors import Corrupt, CorruptCatalog, NotFound, VersionRemoved
 from cubeport.service.coalesced import Coalesced
 from cubeport.service.items import Candidate, Look
+from cubeport.service.similar import similar
 from cubeport.service.state import CUBE, GONE, KIND, RETAINED, VERSION, Cube, DatasetState, VersionState, shown_since
 from cubeport.service.templates import ID_PATTERN
-from cubeport.service.viewing import Restricted, sees
+from cubeport.service.viewing import CURRENT, Restricted, sees
 
 CUBES_CACHED = 256
 """How many descriptions and sealed documents are cached. The least recently used are dropped first."""
@@ -117,7 +118,7 @@ class Datasets:
         """Return the dataset, published or not. Raises NotFound."""
         if found := self.find(dataset_id):
             return found
-        raise _no_dataset(dataset_id)
+        raise self._no_dataset(dataset_id)
 
     def visible(self, dataset_id: str) -> bool:
         """Return whether the current viewer may see the dataset with this id, or the last one if it was deleted: yes if none."""
@@ -130,7 +131,7 @@ class Datasets:
     def check_visible(self, dataset_id: str) -> None:
         """Refuse a dataset that the current viewer may not see, as if it did not exist. Raises NotFound."""
         if not self.visible(dataset_id):
-            raise _no_dataset(dataset_id)
+            raise self._no_dataset(dataset_id)
 
     def shown(self, ref: str, *, unpublished: bool = False) -> PublishedView:
         """Return the published view of ``{dataset_id}`` or ``{dataset_id}@{version id, tag or latest}``.
@@ -160,14 +161,14 @@ class Datasets:
             view = self._read(ref, unpublished)
             self._views.put(key, view)
         elif not sees(view):
-            raise _no_dataset(ref.partition("@")[0])
+            raise self._no_dataset(ref.partition("@")[0])
         return view
 
     def _read(self, ref: str, unpublished: bool) -> PublishedView:
         dataset_id, at, name = ref.partition("@")
         found = self.find(dataset_id)
         if found is None or not (found.state.published or unpublished) or not sees(found.record):
-            raise _no_dataset(dataset_id)
+            raise self._no_dataset(dataset_id)
         version_id = self._version_id(found, name if at else "latest", unpublished=unpublished)
         if version_id is None:
             raise NotFound(
@@ -283,6 +284,32 @@ class Datasets:
     def _remember(self, version_id: str, cube: Cube) -> Cube:
         self._cubes.put(version_id, cube)
         return cube
+
+    def _no_dataset(self, dataset_id: str) -> NotFound:
+        """Return the error that there is no such dataset, with similar ids among those that the viewer may see."""
+        some = dataset_id[:80]
+        near = similar(self._ids, some) if _ID.fullmatch(some) else []
+        if not near:
+            return NotFound(f"There is no dataset {some!r}.", what="dataset", dataset_id=some, next_step="cubeport datasets")
+        return NotFound(
+            f"There is no dataset {some!r}; did you mean {' or '.join(map(repr, near))}?",
+            what="dataset",
+            dataset_id=some,
+            next_step="cubeport datasets",
+            similar=near,
+        )
+
+    def _ids(self, *, between: tuple[str, str], limit: int) -> list[str]:
+        """Return what :meth:`names` does without titles. Who opens the catalog itself sees unpublished datasets too."""
+        where = (Term("key", ">=", between[0]), Term("key", "<", between[1]))
+        query = Query(
+            where=where if CURRENT.get() is None else (_PUBLISHED, *where),
+            kinds=frozenset({KIND}),
+            order=("key",),
+            limit=limit,
+            audience=self._restricted.audience(),
+        )
+        return [each.key for each in self._backend.names(query) if each.key is not None]
 
     def names(self, *, between: tuple[str, str], limit: int) -> list[tuple[str, str]]:
         """Return the id and the title of the first *limit* published datasets, in the order of ids, whose ids are from the first
@@ -559,9 +586,3 @@ FACETS = {"variable": "metadata.dataset.variables", "keyword": "tags", "license"
 def _order(sort: str) -> str:
     sign = "-" if sort.startswith("-") else ""
     return sign + _ORDERS[sort.removeprefix("-")]
-
-
-def _no_dataset(dataset_id: str) -> NotFound:
-    return NotFound(
-        f"There is no dataset {dataset_id[:80]!r}.", what="dataset", dataset_id=dataset_id[:80], next_step="cubeport datasets"
-    )

@@ -12,6 +12,7 @@ from cubeport.cubes.part import Deadline, Part
 from cubeport.cubes.selection import stamp_at
 from cubeport.cubes.windows import time_axis
 from cubeport.documents import plot
+from cubeport.documents.coveragejson import direction_of
 from cubeport.documents.native import period_labels
 from cubeport.errors import NotAcceptable
 
@@ -97,7 +98,9 @@ def _along(axis: Axis, labels: Any, values: Any, title: str, units: str | None) 
     positions = labels.astype("float64") if numeric else np.arange(values.size, dtype="float64")
     upright = axis.kind == "z" and numeric
     name = f"{axis.long_name or axis.name}{f' ({axis.units})' if axis.units else ''}"
-    return plot.Line(positions, texts, values, title, units, upright=upright, downwards=axis.positive == "down", axis_title=name)
+    return plot.Line(
+        positions, texts, values, title, units, upright=upright, downwards=direction_of(axis) == "down", axis_title=name
+    )
 
 
 def _short(stamps: list[str], period: str | None) -> Sequence[str]:

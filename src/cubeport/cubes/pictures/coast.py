@@ -81,6 +81,31 @@ def graticule(canvas: Canvas) -> list[Array]:
     return _within(x, y, first, np.ones(lon.shape, bool), canvas)
 
 
+def parallels(canvas: Canvas) -> list[tuple[int, int, str]]:
+    """Return labels for the parallels of a polar canvas: column and row in pixels, and words; none of a canvas in degrees.
+
+    They stand along one meridian, that on which most of them are inside.
+    """
+    import numpy as np
+
+    if canvas.crs not in _POLE_SIGN:
+        return []
+    sign, latitudes = _POLE_SIGN[canvas.crs], np.arange(10, 81, 10)
+    found: list[tuple[int, int, str]] = []
+    for meridian in (0, 90, -90, 180, 30, -30, 60, -60, 120, -120, 150, -150):
+        x, y = transform(CRS84, canvas.crs)(np.full(latitudes.shape, float(meridian)), latitudes * float(sign))
+        column, row = canvas.pixels(x, y)
+        inside = (column > _MARGIN) & (column < canvas.width - _MARGIN) & (row > _MARGIN) & (row < canvas.height - _MARGIN)
+        if inside.sum() > len(found):
+            places = zip(column[inside], row[inside], latitudes[inside].tolist(), strict=True)
+            found = [(round(float(a)), round(float(b)), f"{latitude}°{'N' if sign > 0 else 'S'}") for a, b, latitude in places]
+    return found
+
+
+_MARGIN = 24
+"""How near to the edge of a canvas no label stands, in pixels."""
+
+
 def _filled(x: Array, y: Array, first: Array, canvas: Canvas) -> list[Array]:
     """Return the rings that touch the canvas, held within a frame around it."""
     import numpy as np

@@ -83,7 +83,7 @@ function start(root, url) {
   }
   function plotted() {
     const asked = new URLSearchParams({ at: form.at.value, v: field() });
-    if (form.z) asked.set("z", form.z.value);
+    if (form.z && form.t) asked.set("z", form.z.value);
     const plot = page("img.plot");
     if (plot) plot.src = `${url.plot}?${asked}`;
     const alone = page("[data-link=plot]");
@@ -94,6 +94,7 @@ function start(root, url) {
     for (const pin of root.querySelectorAll(".pin")) pin.setAttribute("d", `M${x} ${y}h0`);
     const values = new URLSearchParams({ coords: `POINT(${lon} ${lat})`, "parameter-name": field() });
     if (form.z) values.set("z", form.z.value);
+    if (url.fixed) values.set("subset", url.fixed);
     for (const link of document.querySelectorAll("[data-form]")) link.href = `${url.position}?${values}&f=${link.dataset.form}`;
     page("[data-at]").textContent = `${lon}, ${lat} (longitude, latitude)`;
     series = null;
@@ -222,12 +223,15 @@ function start(root, url) {
     const text = await answer.text(), size = /viewBox="0 0 ([0-9]+) ([0-9]+)"/.exec(text);
     for (const old of root.querySelectorAll(".coast, .fine")) old.remove();
     const places = near ? [`translate(${part[0]} ${part[1]}) scale(${part[2] / size[1]} ${part[3] / size[2]})`] : [-360, 0, 360].map((turn) => `translate(${turn} 0) scale(0.1)`);
-    const put = (name, before, members) => {
+    const put = (name, before, members, words = "") => {
       const made = document.createElementNS("http://www.w3.org/2000/svg", name);
       for (const [key, value] of Object.entries(members)) made.setAttribute(key, value);
+      made.textContent = words;
       before.before(made);
     };
     for (const [, grid, d] of text.matchAll(/<path( class="grid")? d="([^"]*)"/g)) for (const transform of places) put("path", $(".pin"), { class: grid ? "coast grid" : "coast", d, transform });
+    // Labels of 11 pixels on the screen.
+    for (const [, x, y, words] of text.matchAll(/<text x="([0-9]+)" y="([0-9]+)">([^<]*)/g)) put("text", $(".pin"), { class: "coast", x, y, transform: places[0], "font-size": 11 * box[2] * size[1] / view.clientWidth / part[2] }, words);
     if (near) put("image", data, { class: "land fine", href: `${asked}&land=true`, x: part[0], y: part[1], width: part[2], height: part[3], preserveAspectRatio: "none" });
     view.classList.toggle("near", Boolean(near));
   }
