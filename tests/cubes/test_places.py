@@ -321,3 +321,38 @@ def test_a_mesh_ends_where_its_last_nodes_reach_no_farther() -> None:
             cell = -1.0
         away = np.hypot((lon - x) * np.cos(np.radians(y)), lat - y).min()
         assert index[row, column] == cell or (cell == -1 and away < 0.5), (x, y)  # a pixel is half a degree wide
+
+
+def reduced(rings: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return longitudes and latitudes of a reduced Gaussian grid: 20 cells around a pole, four more in each further ring."""
+    lat = np.degrees(np.arcsin(np.polynomial.legendre.leggauss(2 * rings)[0]))[::-1]
+    sizes = [20 + 4 * min(n, 2 * rings - 1 - n) for n in range(2 * rings)]
+    return np.concatenate([np.arange(size) * 360 / size for size in sizes]), np.repeat(lat, sizes)
+
+
+def test_rings_around_a_pole_leave_no_place_out() -> None:
+    """In a ring next to a pole, cells are much nearer to each other than to the next ring: between them was nothing."""
+    lon, lat = reduced(16)
+    mesh = points(lon, lat)
+    assert mesh.description.spatial.bbox == (-180, -90, 180, 90)
+    rng = np.random.default_rng(1)
+    for north in (*(90 - 12 * rng.random(30)), 90.0, -90.0):
+        east = 360 * rng.random() - 180
+        x, y = np.radians(lon), np.radians(lat)
+        far = np.sin(y) * np.sin(np.radians(north)) + np.cos(y) * np.cos(np.radians(north)) * np.cos(x - np.radians(east))
+        (value,) = mesh.values(mesh.edr("position", coords=f"POINT({east} {north})"))
+        assert far[int(value)] == pytest.approx(far.max(), abs=1e-9)
+    for canvas in (Canvas((-180, -90, 180, 90), 72, 36), Canvas((-2e6, -2e6, 2e6, 2e6), 40, 40, "EPSG:3995")):
+        (index,) = locate(mesh.description, mesh.labels, canvas).index
+        assert (index >= 0).all()
+
+
+def test_the_box_of_a_mesh_reaches_half_a_step_beyond_its_centres() -> None:
+    lon, lat = np.meshgrid(np.arange(170.0, 191), np.arange(40.0, 51))
+    assert points(lon.ravel(), lat.ravel()).description.spatial.bbox == pytest.approx((169.35, 39.5, -169.35, 50.5), abs=0.2)
+    lon, lat = reduced(16)
+    part = (lat > -60) & (lat < 30)
+    west, south, east, north = points(lon[part], lat[part]).description.spatial.bbox or ()
+    assert (west, east) == (-180, 180)
+    assert -63 < south < lat[part].min() - 2
+    assert lat[part].max() + 2 < north < 33

@@ -11,7 +11,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from cubeport.cubes.cells import CLOSE, Cells
-from cubeport.cubes.nearest import index_of
+from cubeport.cubes.nearest import index_of, is_across
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -141,6 +141,10 @@ def holding_each(axis: Cells, values: Array) -> Array:
     return np.where(inside & np.isfinite(values), found, -1).astype("int32")
 
 
+_AROUND = 32
+"""The first ring of a reduced Gaussian grid has 20 positions, and all of them can be nearer to each other than to the next ring."""
+
+
 def positions_in(lon: Array, lat: Array, box: Box, *, reach: float | None = None) -> Array:
     """Return which cells a box selects by their positions: those whose position is inside it or on its edge.
 
@@ -199,10 +203,18 @@ def nearest(lon: Array, lat: Array, place: tuple[float, float], *, reach: float 
 
 
 def spacing(lon: Array, lat: Array, at: tuple[int, ...]) -> float:
-    """Return how far from a position without edges its values are valid, as an angle: up to its neighbours; inf without any."""
+    """Return how far from a position without edges its values are valid, as an angle: up to its neighbours; inf without any.
+
+    Next to a pole, positions in rings are much nearer to each other than rings are, so of a mesh the neighbour on another parallel
+    counts too.
+    """
     # Positions can be repeated; a repeated position is not a neighbour.
-    around = index_of(lon, lat).nearest(float(lon[at]), float(lat[at]), 9 + 2 * len(at))
-    return max([angle for _, angle in around if angle > 0][: 2 * len(at)], default=math.inf)
+    count = _AROUND if len(at) == 1 else 9 + 2 * len(at)
+    around = [(cell, angle) for cell, angle in index_of(lon, lat).nearest(float(lon[at]), float(lat[at]), count) if angle > 0]
+    near = [angle for _, angle in around[: 2 * len(at)]]
+    if len(at) == 1:
+        near += [angle for cell, angle in around if is_across(math.radians(float(lat[cell] - lat[at])), angle)][:1]
+    return max(near, default=math.inf)
 
 
 def _past_its_edge(lon: Array, lat: Array, at: tuple[int, ...], place: tuple[float, float]) -> bool:

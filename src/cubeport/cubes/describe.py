@@ -417,7 +417,7 @@ def named_place(raw: xr.Dataset, found: CubeAxes) -> BoundingBox | None:
     known = np.isfinite(x) & np.isfinite(y)
     if not known.any() or np.abs(x[known]).max() > 720 or np.abs(y[known]).max() > 90:
         return None
-    return footprint.positions(x, y, None)
+    return footprint.positions(x, y, None, spread=False)
 
 
 def _native(found: CubeAxes, axes: Sequence[Axis]) -> tuple[Axis, Axis, tuple[float, float, float, float]]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from cubeport.cubes import boxes
 from cubeport.cubes.cells import CLOSE, degrees
 from cubeport.cubes.decoding import decoded
 from cubeport.cubes.description import BoundingBox
@@ -155,6 +156,8 @@ def positions(lon: Numbers, lat: Numbers, corners: tuple[Numbers, Numbers] | Non
     """
     import numpy as np
 
+    if corners is None and spread and lon.ndim == 1 and (found := _of_mesh(lon, lat)) is not None:
+        return found
     if corners is not None:
         west, east, low, high = _from_corners(lon, *corners)
     else:
@@ -170,6 +173,39 @@ def positions(lon: Numbers, lat: Numbers, corners: tuple[Numbers, Numbers] | Non
     west, east, low, high = west[finite], east[finite], low[finite], high[finite]
     start, width = covered(west, east)
     return box(start, float(low.min()), start + width, float(high.max()))
+
+
+def _of_mesh(lon: Numbers, lat: Numbers) -> BoundingBox | None:
+    """Return the box of a mesh that has only centres: half the spacing around the outer ones, and the poles that are in a cell;
+    ``None`` if it has no two places.
+    """
+    import numpy as np
+
+    known = np.flatnonzero(np.isfinite(lon) & np.isfinite(lat))
+    x, y = lon[known], lat[known]
+    if known.size < 2 or (np.ptp(x) == 0 and np.ptp(y) == 0):
+        return None
+
+    def half(at: int) -> float:
+        return math.degrees(boxes.spacing(x, y, (at,))) / 2
+
+    lowest, highest = int(y.argmin()), int(y.argmax())
+    poles = [pole for pole in (-90.0, 90.0) if _has(x, y, pole)]
+    south, north = min(float(y.min()) - half(lowest), *poles, 90.0), max(float(y.max()) + half(highest), *poles, -90.0)
+    start, width = covered(x, x)
+    if poles or width >= 360.0:
+        return box(-180.0, south, 180.0, north)
+    first, last = (int(np.abs((x - end + 180.0) % 360.0 - 180.0).argmin()) for end in (start, start + width))
+    wide = [half(at) / max(math.cos(math.radians(float(y[at]))), 1e-3) for at in (first, last)]
+    return box(start - wide[0], south, start + width + wide[1], north)
+
+
+def _has(lon: Numbers, lat: Numbers, pole: float) -> bool:
+    try:
+        boxes.nearest(lon, lat, (0.0, pole))
+    except boxes.Outside:
+        return False
+    return True
 
 
 def _from_corners(lon: Numbers, corner_lon: Numbers, corner_lat: Numbers) -> tuple[Numbers, Numbers, Numbers, Numbers]:

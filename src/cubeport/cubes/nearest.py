@@ -107,23 +107,40 @@ class Sphere:
         return found, _angles(points, self._nodes[found])
 
     def spacing(self, numbers: Array, count: int) -> Array:
-        """Return the angle from each of some nodes to the last of its *count* nearest neighbours at other places; NaN where they
-        are too far away to be found at once.
+        """Return the angle from each of some nodes to the last of its *count* nearest neighbours at other places, or to the
+        nearest on another parallel if that is farther away; NaN where they are too far away to be found at once.
         """
         import numpy as np
 
         points = self._nodes[numbers]
-        first = self._first(points, exclusive=True)
-        at, inside, _ = self._within(points, 2.5 * _angles(points, self._nodes[first]))
-        angle = _angles(points[at], self._nodes[inside])
-        at, angle = at[angle > 0], angle[angle > 0]
-        order = np.lexsort((angle, at))
-        at, angle = at[order], angle[order]
-        begin, end = np.searchsorted(at, np.arange(len(points))), np.searchsorted(at, np.arange(len(points)), side="right")
-        known = end - begin >= count
+        nearest = _angles(points, self._nodes[self._first(points, exclusive=True)])
         found = np.full(len(points), np.nan)
-        found[known] = angle[begin[known] + count - 1]
+        left = np.arange(len(points))
+        for times in (2.5, 8.0):  # few have all of these neighbours so far away, and far more are within
+            reach, known = self._reaching(points[left], times * nearest[left], count)
+            found[left[known]] = reach[known]
+            left = left[~known]
+            if not left.size:
+                break
         return found
+
+    def _reaching(self, points: Array, far: Array, count: int) -> tuple[Array, Array]:
+        """Return the spacing of nodes by their neighbours that are at most *far* away, and of which of them these are enough."""
+        import numpy as np
+
+        at, inside, _ = self._within(points, far)
+        angle = _angles(points[at], self._nodes[inside])
+        other = is_across(np.arcsin(np.clip(self._nodes[inside, 2], -1, 1)) - np.arcsin(np.clip(points[at, 2], -1, 1)), angle)
+        at, angle, other = at[angle > 0], angle[angle > 0], other[angle > 0]
+        order = np.lexsort((angle, at))
+        at, angle, other = at[order], angle[order], other[order]
+        begin, end = np.searchsorted(at, np.arange(len(points))), np.searchsorted(at, np.arange(len(points)), side="right")
+        across = np.full(len(points), np.inf)
+        np.minimum.at(across, at[other], angle[other])
+        known = (end - begin >= count) & np.isfinite(across)
+        found = np.full(len(points), np.nan)
+        found[known] = np.maximum(angle[begin[known] + count - 1], across[known])
+        return found, known
 
     def _first(self, points: Array, *, exclusive: bool = False) -> Array:
         """Return the node nearest to each point on the map, which is nearly that on the sphere."""
@@ -159,6 +176,11 @@ class Sphere:
             found.append((mine[at], own[inside]))
         at, inside = (np.concatenate(each) for each in zip(*found, strict=True))
         return at, inside, _cosines(points[at], self._nodes[inside])
+
+
+def is_across(north: Any, angle: Any) -> Any:
+    """Return whether a neighbour at an angle, of which *north* is along the meridian, is on another parallel: 30° from it."""
+    return abs(north) > angle / 2
 
 
 def _half(points: Array, sign: float) -> Array:
