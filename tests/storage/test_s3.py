@@ -10,6 +10,7 @@ import pytest
 from tests import objectstore
 
 import cubeport
+from cubeport.adapters.storage.s3 import cure
 from cubeport.errors import ArtifactMissing, StoreUnavailable
 
 ADD = "import cubeport; cubeport.Catalog.open('.').add_bytes(b'x' * 100, filename='big.bin', profile='bucket')"
@@ -132,3 +133,16 @@ def test_its_secret_is_in_no_file(catalog, root):
     catalog.close()
     for path in root.rglob("*"):
         assert path.is_dir() or objectstore.SECRET.encode() not in path.read_bytes(), path
+
+
+@pytest.mark.parametrize(
+    ("said", "advice"),
+    [
+        ("service error: unhandled error (ExpiredToken): The provided token has expired", "renew"),
+        ("Client error with status 403 Forbidden: <Error><Code>InvalidAccessKeyId</Code></Error>", "renew"),
+        ("unhandled error (RequestTimeTooSkewed)", "set the clock"),
+        ("unhandled error (SlowDown): Please reduce your request rate", "wait"),
+    ],
+)
+def test_the_advice_helps_against_what_the_store_said(said: str, advice: str) -> None:
+    assert advice in cure(said, "wait")

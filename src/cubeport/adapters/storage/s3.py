@@ -122,13 +122,30 @@ class S3Place:
         except (BaseError, OSError) as exc:
             raise StoreUnavailable(
                 f"Cannot {what} at {self.url}: {reason(exc)}",
-                next_step="check the profile in config/profiles.yaml, its variables and the network: cubeport doctor --try-stores",
+                next_step=cure(
+                    str(exc),
+                    "check the profile in config/profiles.yaml, its variables and the network: cubeport doctor --try-stores",
+                ),
             ) from exc
 
 
 def reason(error: Exception) -> str:
     """Return the first line of an error of obstore. The rest is for its own developers."""
     return str(error).partition("\n")[0].rstrip()
+
+
+def cure(text: str, otherwise: str) -> str:
+    """Return what to do about an error of a store: to try again helps against neither credentials that ended nor a wrong clock."""
+    if any(code in text for code in _REFUSED):
+        return (
+            "the store refuses the credentials of the profile: renew what key_env, secret_env and token_env name, and start again"
+        )
+    if "RequestTimeTooSkewed" in text:
+        return "set the clock of this machine, which differs from that of the store"
+    return otherwise
+
+
+_REFUSED = ("AccessDenied", "ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch", "TokenRefreshRequired")
 
 
 def time_of(store: S3Store) -> datetime:
