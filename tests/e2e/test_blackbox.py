@@ -432,8 +432,13 @@ def test_22_a_template_that_changes_values_asks_for_overwrite_and_a_text_makes_n
     again = site.ingest("changing", start="2024-01-01", end="2024-01-02")
     assert (again["reused"], site.ask("GET", "/datasets/changing").json()["dataset_name"]) == (True, "New days")
     assert len(site.versions("changing")) == 1
-    path.write_text(path.read_text() + "transforms: [{kelvin_to_celsius: t}]\nsync: {kind: temporal}\n")
+    before = site.ask("GET", "/datasets/changing")
+    assert before.json()["sync"]["kind"] == "static"
+    path.write_text(path.read_text() + "transforms: [{kelvin_to_celsius: t}]\nsync: {kind: temporal, schedule: '0 6 * * *'}\n")
     time.sleep(1.1)
+    followed = site.ask("GET", "/datasets/changing", headers={"If-None-Match": before.headers["etag"]})
+    assert followed.status_code == 200, "nothing was committed, and the document is another"
+    assert (followed.json()["sync"]["kind"], followed.json()["sync"]["next_run"][10:19]) == ("temporal", "T06:00:00")
     assert site.ask("GET", "/sync/changing/plan").json()["reason"] == "template_changed"
     site.refused(409, "template-changed", dataset_id="changing", start="2024-01-01", end="2024-01-03")
     site.ingest("changing", start="2024-01-01", end="2024-01-02", overwrite=True)

@@ -35,6 +35,7 @@ from cubeport.cubes.description import Axis, Crs, CubeDescription, Spatial, Temp
 from cubeport.cubes.difference import Compared, Difference
 from cubeport.cubes.write_request import StoredObject
 from cubeport.cubes.zones import ZoneSet, read_zone_set
+from cubeport.documents.native import Sync
 from cubeport.documents.texts import PublishedView, Texts, VersionRef
 from cubeport.errors import (
     AlreadyFinished,
@@ -534,6 +535,9 @@ class FakeService:
             return ChangePage((), cursor)
         change = Change(1, "2026-01-02T03:04:05Z", "upserted", "created", "sea", V2)
         return ChangePage((change,) if dataset_id in (None, "sea") else (), change.cursor)
+
+    def followed(self, dataset_id: str, source_dataset_id: str | None) -> Sync:  # no template is here
+        return Sync(kind="static", execution="append")
 
     def sync_plan(self, dataset_id: str, *, end: str | None = None) -> SyncDetail:
         self.shown(dataset_id, unpublished=True)

@@ -294,10 +294,13 @@ class _Datasets:
         shown = self._shown(request)
         # A caller that may ingest also sees versions that were never published, so its document has another ETag.
         more = self._of_page(shown, dated=asked.t is not None) if form == "html" else ()
-        tag = replies.etag_of(shown, request, form, self._url, _sees_all(request), *more)
+        # The template is not in the catalog, and the time of the next run passes without a commit.
+        followed = self._service.followed(shown.texts.dataset_id, shown.source_dataset_id)
+        tag = replies.etag_of(shown, request, form, self._url, _sees_all(request), followed.model_dump_json(), *more)
 
         def build() -> bytes:
-            detail = documents.detail(shown, self._url, versions=self._versions(request, shown, present.NEWEST)[0])
+            versions = self._versions(request, shown, present.NEWEST)[0]
+            detail = documents.detail(shown, self._url, versions=versions, sync=followed)
             if form == "html":
                 # A form sends its empty fields too.
                 return dataset_page.page(
@@ -538,8 +541,9 @@ class _Datasets:
         if request.headers.get("if-match") is None:
             return None
         shown = self._service.shown(dataset_id, unpublished=True)
+        followed = self._service.followed(shown.texts.dataset_id, shown.source_dataset_id).model_dump_json()
         tags = [
-            replies.etag_at(shown, f"/datasets/{shown.texts.dataset_id}", form, self._url, sees_all, *more)
+            replies.etag_at(shown, f"/datasets/{shown.texts.dataset_id}", form, self._url, sees_all, followed, *more)
             for form, more in (("json", ()), ("html", self._of_page(shown, dated=False)))
             for sees_all in (True, False)
         ]

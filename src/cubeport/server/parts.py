@@ -11,6 +11,7 @@ from cubeport.cubes.difference import Difference
 from cubeport.cubes.part import Deadline
 from cubeport.cubes.selection import Selection
 from cubeport.cubes.zones import MOST_BYTES, ZoneSet
+from cubeport.documents.native import Sync
 from cubeport.documents.texts import PublishedView
 from cubeport.server.traffic import Metric
 from cubeport.service.changes import ChangePage
@@ -88,6 +89,8 @@ class Lists(Reads, Protocol):
 
 class Keeps(Lists, Protocol):
     """The methods for ``/datasets``: all versions, and the actions on a dataset."""
+
+    def followed(self, dataset_id: str, source_dataset_id: str | None) -> Sync: ...
 
     def versions(
         self, dataset_id: str, *, limit: int = 100, after: tuple[int, str] | None = None

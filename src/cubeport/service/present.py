@@ -30,6 +30,8 @@ class Shows(Protocol):
         self, dataset_id: str, *, limit: int = 100, after: tuple[int, str] | None = None
     ) -> list[tuple[VersionState, str]]: ...
 
+    def followed(self, dataset_id: str, source_dataset_id: str | None) -> native.Sync: ...
+
 
 class _Page(Protocol):
     @property
@@ -47,7 +49,8 @@ def detail(service: Shows, ref: str, public_url: str) -> native.DatasetDetail:
     shown = service.shown(ref, unpublished=True)
     stored = service.versions(shown.texts.dataset_id, limit=NEWEST)
     newest = [version(shown, state, kept, public_url) for state, kept in stored]
-    return native.detail(shown, public_url, versions=newest)
+    followed = service.followed(shown.texts.dataset_id, shown.source_dataset_id)
+    return native.detail(shown, public_url, versions=newest, sync=followed)
 
 
 def version(shown: PublishedView, state: VersionState, stored: str, public_url: str) -> native.Version:

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 from cubeport.catalog.backend import CatalogBackend, Row
 from cubeport.catalog.forms.canonical import now, timestamp
 from cubeport.catalog.models import CatalogRecord
+from cubeport.documents.native import Sync
 from cubeport.errors import RecordExists
 from cubeport.service.cron import Cron
 from cubeport.service.datasets import Datasets
@@ -60,6 +61,19 @@ class Schedules:
         """Return the last claimed time of a sync of the dataset."""
         rows = self._backend.rows.select(FIRE, owner=dataset_id, descending=True, limit=1)
         return datetime.fromtimestamp(rows[0].seq, UTC) if rows else None
+
+    def followed(self, dataset_id: str, source_dataset_id: str | None) -> Sync:
+        """Return how a dataset follows its source, by its present template, with the last and next time of its schedule."""
+        template = self._configuration.templates().get(source_dataset_id or "")
+        if template is None:
+            dataset = self._datasets.find(dataset_id)
+            is_derived = dataset is not None and dataset.state.derived is not None
+            return Sync(kind="derived", execution="rematerialize") if is_derived else Sync(kind="static", execution="append")
+        rules = template.sync
+        if rules.schedule is None:
+            return Sync(kind=rules.kind, execution=rules.execution)
+        runs = {"last_run": self.last(dataset_id), "next_run": self.following(rules.schedule)}
+        return Sync(kind=rules.kind, execution=rules.execution, schedule=rules.schedule, **runs)
 
     def _made_from(self, template_id: str) -> list[CatalogRecord]:
         found: list[CatalogRecord] = []

@@ -20,6 +20,7 @@ from cubeport.catalog.forms.canonical import now
 from cubeport.catalog.forms.datamanifest import Entry
 from cubeport.catalog.models import CatalogRecord
 from cubeport.documents.licences import UNSTATED
+from cubeport.documents.native import Sync
 from cubeport.documents.stac import Site
 from cubeport.documents.texts import PublishedView
 from cubeport.errors import AlreadyFinished, CubeportError, DatasetBusy, InvalidCursor, InvalidRequest, NotFound, ReadOnly
@@ -563,6 +564,10 @@ class Service:
                 self.sync(dataset_id, here=False, waited_for=False)
             except CubeportError as exc:
                 _log.warning("the scheduled sync of %s could not begin: %s", dataset_id, exc)
+
+    def followed(self, dataset_id: str, source_dataset_id: str | None) -> Sync:
+        """Return how a dataset follows its source; see :meth:`Schedules.followed`."""
+        return self._schedules.followed(dataset_id, source_dataset_id)
 
     def due(self, at: datetime | None = None) -> list[str]:
         """Claim the scheduled syncs that are due, and return their datasets. Each is claimed by only one process."""
