@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -93,6 +93,8 @@ class Dataset:
     name: str
     variables: tuple[Variable, ...]
     attributes: Mapping[str, Any]
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """The variables that DAP2 cannot express, with the reasons."""
 
     def named(self, name: str) -> Variable | None:
         """Return the variable with this name, or ``None``."""
@@ -206,6 +208,8 @@ def _part(dataset: Dataset, item: str) -> Part:
         raise _wrong(f"has {item[:80]!r}, which is not NAME[start:stride:stop]… or GRID.MEMBER[…]")
     name, slabs, member, member_slabs = read.groups()
     variable = dataset.named(_unescaped(name))
+    if variable is None and (why := dataset.left_out.get(_unescaped(name))) is not None:
+        raise _wrong(f"names {name[:80]!r}, which is not here: {why}; read its Zarr store")
     if variable is None:
         raise _wrong(f"names {name[:80]!r}, which this dataset does not have")
     if member is None:
@@ -395,12 +399,22 @@ def encoded(variable: Variable, values: Array, *, is_array: bool) -> bytes:
         return b"".join(_text(each) for each in values.reshape(-1).tolist())
     if variable.meant != variable.code:
         values = values.view(variable.meant)
-    if variable.meant in ("i8", "u8") and not is_exact(values):
+    if variable.meant in ("i8", "u8") and not is_exact(_present(variable, values)):
         raise too_large(variable.name)
     kind, form = TYPES[variable.meant]
     if kind == "Byte" and not is_array:
         form = ">i4"
     return np.ascontiguousarray(values.astype(form)).tobytes()
+
+
+def _present(variable: Variable, values: Array) -> Array:
+    """Return the values that are not missing: ``_FillValue`` and what equals it get the same neighbour in Float64."""
+    import numpy as np
+
+    given = (variable.attributes.get(key) for key in ("_FillValue", "missing_value"))
+    marks = [_plain(each) for mark in given for each in np.ravel(mark if mark is not None else [])]
+    whole = [_turned(variable.meant, each) for each in marks if isinstance(each, int)]
+    return values[~np.isin(values, np.array(whole, dtype=values.dtype))] if whole else values
 
 
 def is_exact(values: Array) -> bool:

@@ -150,7 +150,7 @@ class DapFace:
             address=f"{self._url}/dap/{source.dataset.name}",
             variables=dap2.dds(source.dataset, dap2.constrained(source.dataset, "")),
             attributes=dap2.das(source.dataset),
-            left_out=source.left_out,
+            left_out=source.dataset.left_out,
         )
         return "dods_info", negotiation.HTML, page
 

@@ -25,8 +25,6 @@ class Source:
 
     opened: Opened
     dataset: dap2.Dataset
-    left_out: Mapping[str, str]
-    """The variables that DAP2 cannot express, with the reasons."""
 
 
 class Slabs:
@@ -48,10 +46,15 @@ class Slabs:
             code = dap2.code_of(dtype)
             if code is None:
                 left_out[name] = f"DAP2 has no type for {dtype.name}"
+                continue
+            found = Variable(name, code, opened.dimensions(name), opened.shape(name), opened.attributes(name))
+            # netCDF-C asks for all small variables at once, so that one which is refused would make the others unreadable.
+            if only is None and found.dimensions != (name,) and _is_large(shown, found):
+                left_out[name] = "it has whole numbers beyond 2^53, and no type of DAP2 holds them"
             else:
-                variables.append(Variable(name, code, opened.dimensions(name), opened.shape(name), opened.attributes(name)))
+                variables.append(found)
         name = f"{shown.texts.dataset_id}@{shown.version.version_id}" if shown.pinned else shown.texts.dataset_id
-        return Source(opened, dap2.Dataset(name, dap2.grids(variables), opened.global_attributes()), left_out)
+        return Source(opened, dap2.Dataset(name, dap2.grids(variables), opened.global_attributes(), left_out))
 
     def check(self, source: Source, shown: PublishedView, parts: tuple[Part, ...], *, text: bool = False) -> None:
         """Refuse requests above a limit (TooLarge) or that DAP2 cannot express (InvalidRequest), from metadata alone.
@@ -60,7 +63,7 @@ class Slabs:
         """
         for part in parts:
             for variable, slabs in part.members:
-                if variable.meant not in ("i8", "u8") or _reach(shown, variable.name) <= dap2.EXACT:
+                if not _is_large(shown, variable):
                     continue
                 few = len(slabs) == 1 and slabs[0].size <= LIGHT_CELLS
                 if not few or not dap2.is_exact(source.opened.raw(variable.name, _windows(variable, slabs))):
@@ -139,6 +142,11 @@ def _runs(slab: Slab) -> tuple[IndexRange, ...]:
     if slab.stride == 1:
         return (IndexRange(slab.start, slab.stop + 1),)
     return tuple(IndexRange(each, each + 1) for each in range(slab.start, slab.stop + 1, slab.stride))
+
+
+def _is_large(shown: PublishedView, variable: Variable) -> bool:
+    """Return whether the variable has, or may have, whole numbers that Float64 does not hold."""
+    return variable.meant in ("i8", "u8") and _reach(shown, variable.name) > dap2.EXACT
 
 
 def _reach(shown: PublishedView, name: str) -> float:
