@@ -112,3 +112,9 @@ def test_an_unpacked_variable_has_an_unpacked_valid_range(steps: dict[str, Any],
         values = found["t"][:]
     assert np.ma.getmaskarray(values).ravel().tolist() == [False, False, True, False, False, False]
     assert values.filled(0).ravel().tolist() == pytest.approx([270, 280, 0, 270.4, 270.5, 270.6])
+
+
+def test_two_marks_of_missing_values_are_told_in_words() -> None:
+    marked = source([1, -9, 7, 4, 5, 6], "i2", _FillValue=np.int16(-9), missing_value=np.int16(7))
+    assert ("decoding", "'t': its _FillValue -9 and missing_value 7 are all read as missing") in describe(marked).warnings
+    assert np.isnan(opened(marked["t"].variable, name="t")[0].values).sum() == 2

@@ -77,6 +77,15 @@ def test_a_name_is_cured_by_the_step_that_the_refusal_prints(tmp_path: Path) -> 
         assert list(opened.data_vars) == ["t"]
 
 
+def test_a_name_keeps_its_letters_without_their_marks(tmp_path: Path) -> None:
+    path = grid(tmp_path / "a.nc", Größe=(("time", "lat", "lon"), np.ones((2, 2, 3), "f4"), {}))
+    with pytest.raises(SourceRejected) as caught:
+        written(tmp_path / "new", path)
+    written(tmp_path / "cured", path, normalise=pasted(caught.value))
+    with ours_of(tmp_path / "cured") as opened:
+        assert (opened["Grosse"].values == 1).all()
+
+
 def test_time_out_of_order_is_sorted_with_its_values(tmp_path: Path) -> None:
     path = grid(tmp_path / "a.nc", time=(2, 0, 1))
     with pytest.raises(SourceRejected) as caught:

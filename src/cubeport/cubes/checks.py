@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import re
-import unicodedata
 import warnings as python_warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from cubeport.catalog.forms.names import unmarked
 from cubeport.cubes import keys, times
 from cubeport.cubes.axes import CubeAxes, FoundAxis
 from cubeport.cubes.cells import degrees, exact, places
@@ -246,8 +246,7 @@ def _check_name(what: str, name: str, seen: dict[str, str]) -> None:
 
 
 def _cured(name: str) -> str:
-    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
-    cured = re.sub(r"[^A-Za-z0-9_.+@-]+", "_", plain).strip("_.")[:120]
+    cured = re.sub(r"[^A-Za-z0-9_.+@-]+", "_", unmarked(name)).strip("_.")[:120]
     return cured if keys.is_node(cured) else f"{cured or 'variable'}_1"
 
 

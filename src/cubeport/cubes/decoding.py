@@ -44,7 +44,21 @@ def opened(variable: Any, *, name: str, times: bool = False) -> tuple[Any, tuple
     with warnings.catch_warnings(record=True) as caught, _readable(name):
         warnings.simplefilter("always")
         found = xr.conventions.decode_cf_variable(name, bare, decode_times=times, decode_timedelta=False)
-    return found, tuple(" ".join(str(each.message).split())[:200] for each in caught)
+    return found, tuple(_told(str(each.message), variable) for each in caught)
+
+
+def _told(message: str, variable: xr.Variable) -> str:
+    """Return a warning of xarray on one line, in words where it shows Python."""
+    if "multiple fill values" in message:
+        marks = {key: variable.attrs[key] for key in ("_FillValue", "missing_value") if key in variable.attrs}
+        return f"its {' and '.join(f'{key} {_shown(mark)}' for key, mark in marks.items())} are all read as missing"
+    return " ".join(message.split())[:200]
+
+
+def _shown(mark: Any) -> str:
+    import numpy as np
+
+    return ", ".join(f"{each}" for each in np.ravel(mark).tolist()[:5])
 
 
 def whole(raw: xr.Dataset, *, times: bool) -> xr.Dataset:

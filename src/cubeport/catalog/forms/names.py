@@ -6,13 +6,19 @@ import re
 import unicodedata
 
 _LONGEST = 64
-_LETTERS = str.maketrans({"æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i", "ħ": "h"})
-"""Letters that Unicode does not decompose to a base letter and a mark. Case folding changes ß to ss."""
+_SMALL = {"æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i", "ħ": "h", "ß": "ss"}
+_LETTERS = str.maketrans(_SMALL | {letter.upper(): plain.capitalize() for letter, plain in _SMALL.items() if letter not in "ıß"})
+"""Letters that Unicode does not decompose to a base letter and a mark."""
+
+
+def unmarked(text: str) -> str:
+    """Return *text* without diacritics."""
+    return "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c)).translate(_LETTERS)
 
 
 def latin(text: str) -> str:
     """Return *text* in lower case and without diacritics."""
-    return "".join(c for c in unicodedata.normalize("NFKD", text.casefold()) if not unicodedata.combining(c)).translate(_LETTERS)
+    return unmarked(text.casefold())
 
 
 def of_name(text: str) -> str | None:
