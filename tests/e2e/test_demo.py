@@ -23,7 +23,7 @@ import xarray as xr
 from cubeport.adapters.backends.sql import private
 from cubeport.adapters.storage import seaweedfs
 from cubeport.errors import ExtraMissing, Unavailable
-from cubeport.main.scaled import Restarter
+from cubeport.main.scaled import Restarter, scaled
 
 from .conftest import CUBEPORT, cli
 
@@ -98,6 +98,19 @@ def test_what_ends_again_right_after_its_start_ends_the_whole_set_with_a_plain_s
 
     with pytest.raises(Unavailable, match=r"PostgreSQL was killed, .* without it\. It does not start again: no space left"):
         restarter.restart("PostgreSQL", "was killed", tmp_path / "log", fails)
+
+
+def test_a_port_that_is_taken_is_told_before_anything_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    proxy = tmp_path / "nginx"
+    proxy.write_text("")
+    proxy.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    root = tmp_path / "demo"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(Unavailable, match=str(port)), scaled(root, prepare=lambda *_: None, note=print, port=port):
+            pass
+    assert not root.exists()
 
 
 @pytest.mark.slow

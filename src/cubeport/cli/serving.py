@@ -54,7 +54,7 @@ def demo(
     session = current(ctx)
     root = folder_of(directory).absolute()
     if scale:
-        with session.parts.scaled(root, prepare=session.parts.prepare, note=session.note) as machines:
+        with session.parts.scaled(root, prepare=session.parts.prepare, note=session.note, port=0 if no_serve else port) as machines:
             attributions = _demo_data(session, machines.first)
             if no_serve:
                 return _end(session, attributions)

@@ -127,7 +127,7 @@ class ScaledSet:
 
     def _serve(self, announce: Callable[[str], None], port: int | None, stopping: Sequence[int]) -> None:
         ports = dict(zip(NAMES, _free_ports(len(NAMES)), strict=True))
-        public = port or (8000 if port is None else _free_ports(1)[0])
+        public = port or (PORT if port is None else _free_ports(1)[0])
         proxy = proxy_command(self.root, public, list(ports.values()))
         if proxy is None:
             self.note(
@@ -224,7 +224,9 @@ class Restarter:
 
 
 @contextmanager
-def scaled(root: Path, *, prepare: Callable[[Path, str], None], note: Callable[[str], None]) -> Iterator[ScaledSet]:
+def scaled(
+    root: Path, *, prepare: Callable[[Path, str], None], note: Callable[[str], None], port: int | None = None
+) -> Iterator[ScaledSet]:
     """Start a private PostgreSQL and a private object store in *root*, and make two instances on them.
 
     Without SeaweedFS or Icechunk, the versions are in one folder that both instances see. A folder *root* that was made with the
@@ -234,14 +236,21 @@ def scaled(root: Path, *, prepare: Callable[[Path, str], None], note: Callable[[
     ----------
     prepare
         ``(folder, catalog)``: makes the folder an instance.
+    port
+        Where it will answer. A port that another program has is refused before anything is started.
 
     Raises
     ------
+    Unavailable
+        If the port is in use.
     ExtraMissing
         If PostgreSQL is not installed, or if SeaweedFS or Icechunk is not installed any more.
     """
     from cubeport.adapters.backends.sql.private import serving
+    from cubeport.server import run
 
+    if port != 0 and _proxy() is not None:
+        run.bind("127.0.0.1", port or PORT).close()
     make_folders(root)
     with ExitStack() as stack:
         postgresql = stack.enter_context(serving(root / "postgresql"))
@@ -312,6 +321,8 @@ def _instance(root: Path, name: str, prepare: Callable[[Path, str], None], store
     replace_file(service, service.read_bytes() + more.encode())
 
 
+PORT = 8000
+"""Where the whole set answers, unless another port is asked for."""
 BUCKET = "cubes"
 _KEY, _SECRET = "CUBES_KEY", "CUBES_SECRET"
 
@@ -331,18 +342,23 @@ _PROFILES = f"""profiles:
 
 def proxy_command(root: Path, port: int, servers: Sequence[int]) -> list[str] | None:
     """Return the command that starts a proxy at *port*, with its configuration written to *root*; ``None`` if there is none."""
-    for name, form, line, arguments in _PROXIES:
-        program = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
-        if program is None:
-            continue
-        folder = root / name
-        make_folders(folder)
-        lines = [line.format(port=each) for each in servers]
-        joined = "\n".join(lines) if name == "nginx" else " ".join(lines)
-        file = folder / f"{name}.conf"
-        replace_file(file, form.format(folder=folder, port=port, servers=joined).encode())
-        return [program, *(each.format(file=file, folder=folder) for each in arguments)]
-    return None
+    found = _proxy()
+    if found is None:
+        return None
+    program, (name, form, line, arguments) = found
+    folder = root / name
+    make_folders(folder)
+    lines = [line.format(port=each) for each in servers]
+    joined = "\n".join(lines) if name == "nginx" else " ".join(lines)
+    file = folder / f"{name}.conf"
+    replace_file(file, form.format(folder=folder, port=port, servers=joined).encode())
+    return [program, *(each.format(file=file, folder=folder) for each in arguments)]
+
+
+def _proxy() -> tuple[str, tuple[str, str, str, Sequence[str]]] | None:
+    """Return the program of a proxy that is here, and how it is told what to do."""
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
+    return next(((program, each) for each in _PROXIES if (program := shutil.which(each[0], path=path)) is not None), None)
 
 
 _PROXIES: Sequence[tuple[str, str, str, Sequence[str]]] = (
