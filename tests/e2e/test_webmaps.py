@@ -58,6 +58,9 @@ def test_the_legend_graphic_is_that_of_the_map(families: Server) -> None:
     own = families.get("/wms/regular", **asked)
     assert own.headers["content-type"] == "image/svg+xml"
     assert own.content == families.get("/datasets/regular/legend", properties="t").content
+    png = families.get("/wms/regular", **(asked | {"FORMAT": "image/png"}))
+    assert png.headers["content-type"] == "image/png"
+    assert png.content == families.get("/datasets/regular/legend", properties="t", f="png").content
     changed = families.get("/wms/regular", **asked, STYLE="raster/magma", COLORSCALERANGE="0,50")
     colours, texts = (ET.fromstring(changed.content).iter(f"{{http://www.w3.org/2000/svg}}{name}") for name in ("stop", "text"))
     shown = families.get(
@@ -67,7 +70,7 @@ def test_the_legend_graphic_is_that_of_the_map(families: Server) -> None:
     stops = [each.get("stop-color") for each in colours]
     assert "#" + bytes(pixels(shown.content)[0, 0, :3].tolist()).hex() == stops[0], "the first cell is 0"
     assert [each.text for each in texts][1:] == ["0", "12.5", "25", "37.5", "50"]
-    for wrong in ({"LAYER": "u"}, {"FORMAT": "image/png"}, {"STYLE": "rainbow"}, {"COLORSCALERANGE": "auto"}):
+    for wrong in ({"LAYER": "u"}, {"FORMAT": "image/jpeg"}, {"STYLE": "rainbow"}, {"COLORSCALERANGE": "auto"}):
         refused = families.get("/wms/regular", **(asked | wrong))
         assert refused.status_code == 400
         assert "ServiceException" in refused.text

@@ -21,6 +21,7 @@ from cubeport.cubes.pictures.looks import palettes
 from cubeport.cubes.pictures.places import CRS84, MERCATOR, Canvas, carried
 from cubeport.cubes.selection import Selection, Subset, Trim, parse
 from cubeport.documents import maps as documents
+from cubeport.documents.legends import legend_png
 from cubeport.documents.texts import PublishedView
 from cubeport.errors import InvalidRequest, NotFound, Problem
 from cubeport.server import incoming, replies
@@ -87,7 +88,7 @@ class LegendQuery(incoming.Model):
     properties: Annotated[str | None, Field(max_length=200, description="One field. Default: the first")] = None
     palette: Annotated[str | None, Field(max_length=40, description="That of the map, if it has one")] = None
     range: Annotated[str | None, Field(max_length=60, description="That of the map, if it has one: low,high or auto")] = None
-    f: Annotated[Literal["svg", "json"] | None, Field(description="svg (default) or json")] = None
+    f: Annotated[Literal["svg", "png", "json"] | None, Field(description="svg (default), png or json")] = None
 
 
 class MapsFace:
@@ -125,7 +126,7 @@ class MapsFace:
             self.legend,
             "The legend of its map",
             query=LegendQuery,
-            media_types=(documents.SVG, "application/json"),
+            media_types=(documents.SVG, PNG, "application/json"),
         )
         add("/datasets/{dataset_id}/thumbnail.png", self.thumbnail, "A small map", query=incoming.NoParameters, **picture)
         router.routes.extend(WebMaps(self._service, self._pictures, self._threads, site=self._site).routes().routes)
@@ -236,9 +237,10 @@ class MapsFace:
             variable = shown.description.variable(field)
             if asked.f == "json":
                 return replies.dumps(documents.legend(field, variable.title, variable.units, look))
-            return documents.legend_svg(variable.title, variable.units, look)
+            drawn = legend_png if asked.f == "png" else documents.legend_svg
+            return drawn(variable.title, variable.units, look)
 
-        kind = "application/json" if asked.f == "json" else documents.SVG
+        kind = {"json": "application/json", "png": PNG}.get(asked.f or "", documents.SVG)
         return replies.reply(request, build, media_type=kind, tag=tag, headers=replies.versioned(shown))
 
     def styles(self, request: Request) -> Response:

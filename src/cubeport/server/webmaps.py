@@ -24,6 +24,7 @@ from cubeport.cubes.selection import Selection, Slice, Subset, parse_datetime
 from cubeport.cubes.view import POLAR
 from cubeport.cubes.view import maps as maps_of
 from cubeport.documents import maps, webmaps
+from cubeport.documents.legends import legend_png
 from cubeport.documents.texts import PublishedView
 from cubeport.errors import CubeportError, InvalidRequest, NotFound, Problem
 from cubeport.server import html, incoming, negotiation, problems, replies
@@ -302,8 +303,9 @@ class WebMaps:
     def _legend(self, request: Request, shown: PublishedView, given: Mapping[str, str]) -> Response:
         """Return the legend of a layer in a style (Styled Layer Descriptor 1.1, 05-078r4, 12.2)."""
         layer, field = _layer(shown, given.get("layer"))
-        if given.get("format", maps.SVG).partition(";")[0].strip() != maps.SVG:
-            raise _Refused(f"FORMAT must be {maps.SVG}", "InvalidFormat", "format")
+        kind = given.get("format", maps.SVG).partition(";")[0].strip()
+        if kind not in (maps.SVG, PNG):
+            raise _Refused(f"FORMAT must be {maps.SVG} or {PNG}", "InvalidFormat", "format")
         wanted = _wanted_look(given, given.get("style", ""))
         if wanted["range"] == "view":
             raise _Refused("COLORSCALERANGE of a legend must be low,high: auto depends on a map", parameter="colorscalerange")
@@ -311,10 +313,10 @@ class WebMaps:
         look = self._pictures.look_of(layer, PictureQuery(Canvas((0, 0, 1, 1), 1, 1), Selection(properties=(field,)), **wanted))
 
         def build() -> bytes:
-            return maps.legend_svg(variable.title, variable.units, look)
+            return (legend_png if kind == PNG else maps.legend_svg)(variable.title, variable.units, look)
 
-        tag = replies.etag_of(shown, request, "legend", self._url)
-        return replies.reply(request, build, media_type=maps.SVG, tag=tag, headers=replies.versioned(shown))
+        tag = replies.etag_of(shown, request, f"legend {kind}", self._url)
+        return replies.reply(request, build, media_type=kind, tag=tag, headers=replies.versioned(shown))
 
     # --- WMTS -----------------------------------------------------------------------------------------------------------
 
