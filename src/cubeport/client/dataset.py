@@ -465,8 +465,14 @@ class Selection:
             "subset": self._query.get("subset"),
             "width": width,
         }
-        data = self._data
-        return data._picture(f"/ogcapi/collections/{data.id}@{data.version}/map", query, "image/png")  # noqa: SLF001
+        data, during = self._data, time or str(self._query.get("datetime") or "")
+        try:
+            return data._picture(f"/ogcapi/collections/{data.id}@{data.version}/map", query, "image/png")  # noqa: SLF001
+        except InvalidRequest as exc:
+            if "/" in during and exc.next_step is None:
+                last = during.rpartition("/")[2]
+                exc.next_step = f"name one: map({'TIME' if last == '..' else last!r})"
+            raise
 
     def plot(self) -> Picture:
         """Return a plot of the first variable of this part at its place, over its time. A notebook shows it.

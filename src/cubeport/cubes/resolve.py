@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from cubeport.cubes.cells import Cells, exact
 from cubeport.cubes.cells import cells as cells_of
 from cubeport.cubes.crs import MERCATOR, degrees_of_mercator
 from cubeport.cubes.description import Axis, CubeDescription, Temporal
+from cubeport.cubes.outside import no_data
 from cubeport.cubes.selection import (
     Instant,
     Latest,
@@ -244,7 +245,7 @@ class _Resolver:
         return along, found
 
     def _nothing(self) -> NotFound:
-        return NotFound("There are no data for this request.", what="data", extent=_extent(self.description))
+        return no_data(self.description)
 
     def _problem(self, parameter: str, kind: str, message: str) -> None:
         self.problems.append(Problem(("query", parameter), kind, message))
@@ -607,23 +608,3 @@ def _as_text(point: Point) -> str:
     if isinstance(point, str):
         return point
     return str(int(point)) if point.is_integer() and abs(point) < 1e15 else repr(point)
-
-
-def _extent(description: CubeDescription) -> dict[str, Any]:
-    """Return the extent of the data, for a caller whose selection is outside it."""
-    extent: dict[str, Any] = {}
-    if description.spatial.bbox is not None:
-        extent["bbox"] = list(description.spatial.bbox)
-    if description.temporal is not None:
-        extent["interval"] = [description.temporal.start, description.temporal.end]
-    extent["axes"] = dict(_limits(description))
-    return extent
-
-
-def _limits(description: CubeDescription) -> Iterator[tuple[str, Any]]:
-    for axis in description.axes:
-        if axis.kind in ("z", "member", "category", "other", "index") and not axis.scalar:
-            if axis.lower is not None and axis.upper is not None:
-                yield axis.name, [axis.lower, axis.upper]
-            elif axis.values is not None:
-                yield axis.name, list(axis.values[:100])

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from cubeport.cubes.bounded import Bounded
 from cubeport.cubes.description import Axis, CubeDescription
+from cubeport.cubes.outside import no_data
 from cubeport.cubes.overviews import fitting
 from cubeport.cubes.part import Opened
 from cubeport.cubes.pictures.looks import Look, look_of, palettes
@@ -512,7 +513,7 @@ def _dated(opened: Opened, wished: Windows, across: Sequence[str]) -> dict[str, 
     cells = tuple(at for at, each in enumerate(mask.dimensions) if each in across)
     places = np.argwhere(mask.inside.any(axis=cells) if cells else mask.inside)
     if not len(places):
-        raise NotFound("There are no data for this request.", what="data")
+        raise no_data(opened.description)
     found = {each: wished.along[each].indices()[places[:, at]] for at, each in enumerate(free)}
     keys: list[Array] = [-found[each.dimension] for each in opened.description.axes if each.dimension in found and _is_run(each)]
     if set(temporal.dimensions) <= set(found):

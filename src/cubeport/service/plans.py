@@ -215,7 +215,7 @@ def check(plan: QueryPlan, encoders: Encoders, limits: AnswerLimits) -> None:
     over = plan.refusal
     if over is not None:
         raise TooLarge(
-            f"The answer would have {over.value} {over.unit}; the limit is {over.limit}.",
+            f"The answer would have {over.value:,} {over.unit}; the limit is {over.limit:,}.",
             limit=over.limit,
             value=over.value,
             unit=over.unit,

@@ -79,7 +79,7 @@ class Slabs:
         for name, limit, value, unit in checks:
             if value > limit:
                 raise TooLarge(
-                    f"The answer would have {value} {unit}; the limit is {limit}.",
+                    f"The answer would have {value:,} {unit}; the limit is {limit:,}.",
                     limit=limit,
                     value=value,
                     unit=unit,

@@ -194,7 +194,7 @@ class TableJobs:
             setting = "limits.job_rows" if limit == self._rows else "limits.table_rows"
             step = "Ask for fewer zones or periods." if limit == self._rows else "Ask for the form csv."
             raise TooLarge(
-                f"The table would take {plan.rows} rows; the limit is {limit}.",
+                f"The table would take {plan.rows:,} rows; the limit is {limit:,}.",
                 limit=limit, value=plan.rows, unit="rows", setting=setting, next_step=step,
             )  # fmt: skip
         if plan.refusal is not None and plan.refusal.members["unit"] != "rows":

@@ -186,7 +186,7 @@ class Tables:
             if value > limit:
                 fits = int(count * limit / value)
                 step = f"Ask for {fits} of the {count} periods at a time, or for fewer zones." if fits else "Ask for fewer zones."
-                message = f"The table would take {value} {unit}; the limit is {limit}."
+                message = f"The table would take {value:,} {unit}; the limit is {limit:,}."
                 return TooLarge(message, limit=limit, value=value, unit=unit, setting=setting, next_step=step)
         return None
 
@@ -284,7 +284,7 @@ class Tables:
         total = looked_at(grid, zone_set)
         if total > self.limits.cells / 4:
             raise TooLarge(
-                f"The zones have about {total:.3g} cells in their boxes; the limit is {self.limits.cells // 4}.",
+                f"The zones have about {total:.3g} cells in their boxes; the limit is {self.limits.cells // 4:,}.",
                 limit=self.limits.cells // 4,
                 value=int(total),
                 unit="cells",

@@ -94,7 +94,7 @@ def _values(opened: Opened, name: str, *, most_cells: int, deadline: Deadline) -
         cells *= sizes[own.index(dimension)]
     if cells > most_cells:
         raise TooLarge(
-            f"The weights have {cells} cells; the limit is {most_cells}.",
+            f"The weights have {cells:,} cells; the limit is {most_cells:,}.",
             limit=most_cells, value=cells, unit="cells", setting="limits.table_cells", next_step="Name coarser weights.",
         )  # fmt: skip
     order = [each for each in own if each not in grid]

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from cubeport.cubes import boxes
 from cubeport.cubes.description import Axis, CubeDescription
+from cubeport.cubes.outside import no_data
 from cubeport.cubes.resolve import resolve
 from cubeport.cubes.selection import Selection, Slice, Subset
 from cubeport.cubes.windows import IndexRange, Labels, Mask, Window, Windows, native_system
@@ -30,7 +31,7 @@ def containing(description: CubeDescription, labels: Labels, selection: Selectio
         onto, factor = native_system(description)
         native_x, native_y = onto.transform(lon, lat)
         if not (math.isfinite(native_x) and math.isfinite(native_y)):
-            raise NotFound("There are no data for this request.", what="data")
+            raise no_data(description)
         lon, lat = native_x / factor, native_y / factor
     slices = (Subset(x.name, Slice((lon,))), Subset(y.name, Slice((lat,))))
     windows = resolve(description, labels, replace(selection, subsets=(*selection.subsets, *slices)))
@@ -47,7 +48,7 @@ def _nearest(description: CubeDescription, labels: Labels, selection: Selection,
     try:
         at = boxes.nearest(labels.values[spatial.x or ""], labels.values[spatial.y or ""], (lon, lat), reach=spatial.reach)
     except boxes.Outside:
-        raise NotFound("There are no data for this request.", what="data", extent={"bbox": list(spatial.bbox or ())}) from None
+        raise no_data(description) from None
     return of_cell(description, labels, selection, at)
 
 
@@ -62,7 +63,7 @@ def of_cell(description: CubeDescription, labels: Labels, selection: Selection, 
         here = {name: places[name].index(index) for name, index in zip(dimensions, at, strict=True) if index in places[name]}
         mask = mask.at({name: here[name] for name in mask.dimensions if name in here})
         if len(here) < len(dimensions) or not mask.inside.any():
-            raise NotFound("There are no data for this request.", what="data")
+            raise no_data(description)
         windows = replace(windows, mask=mask if mask.dimensions else None)
     cut = {
         name: Window(name, (IndexRange(int(index), int(index) + 1),), sliced=True)
@@ -86,7 +87,7 @@ def containing_each(
         except NotFound as refused:
             outside = refused
     if not found:
-        raise outside or NotFound("There are no data for this request.", what="data")
+        raise outside or no_data(description)
     dimensions = horizontal(description)
     taken = {tuple(int(each.along[name].indices()[0]) for name in dimensions) for each in found}
     shifts = {(name, each.along[name].runs[0].start): each.along[name].runs[0].shift for each in found for name in dimensions}

@@ -18,6 +18,7 @@ from cubeport.cubes.edr.cells import horizontal, these, with_levels
 from cubeport.cubes.edr.geometry import LINES, canonical, read
 from cubeport.cubes.edr.moments import passed
 from cubeport.cubes.edr.query import EdrQuery, Parameter, Place
+from cubeport.cubes.outside import no_data
 from cubeport.cubes.resolve import cells, resolve
 from cubeport.cubes.selection import Selection
 from cubeport.cubes.windows import Labels, Windows, native_system
@@ -49,7 +50,7 @@ def _resolve(description: CubeDescription, labels: Labels, selection: Selection,
         return passed(description, labels, windows, selection, line)
     found = _of_positions(description, labels, line) if description.cell_dimensions else _of_axes(description, labels, line)
     if not found:
-        raise NotFound("There are no data for this request.", what="data", extent={"bbox": list(description.spatial.bbox or ())})
+        raise no_data(description)
     if not line.has_z:
         return these(windows, horizontal(description), found)
     return _at_levels(description, labels, windows, found, explicit=selection.properties is not None)
