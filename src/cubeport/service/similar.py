@@ -1,4 +1,4 @@
-"""Ids of datasets that are spelled like a text, for whoever mistyped one."""
+"""Ids of datasets that are spelled like another text, for a caller who mistyped one."""
 
 from __future__ import annotations
 
