@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from cubeport.server.auth import Connection, Gatekeeper
 from cubeport.service.keys import Keys
 
@@ -20,6 +22,10 @@ def test_a_key_is_made_listed_and_ended(shell: Shell) -> None:
     assert [each["key_id"] for each in listed.json["items"]] == [made["key_id"]]
     assert made["key"] not in listed.out + shell.ok("keys", "list").out
     shell.ok("keys", "revoke", made["key_id"][:5])
+    other = shell.ok("keys", "add", "ben")
+    assert re.fullmatch(r"cp_\S+\n", other.out), "the output is the key, and nothing else"
+    assert "Save it now" in other.err
+    shell.ok("keys", "revoke", other.out.split("_")[1])
     assert shell.ok("keys", "list", "--json").json["items"] == []
     assert shell("keys", "revoke", made["key_id"]).code == 3
 

@@ -43,9 +43,9 @@ def add(
         made = _keys(session).add(name, scope=scope, datasets=globs, expires_at=_instant(expires))
     except ValidationError as exc:
         raise invalid("key", exc) from None
-    session.result(
-        made.key.to_mapping() | {"key": made.text}, f"{made.text}\nSave it now: it is not shown again. Its id is {made.key.key_id}."
-    )
+    session.result(made.key.to_mapping() | {"key": made.text}, made.text)
+    # Not with the key, so that KEY=$(cubeport keys add …) is the key.
+    session.note(f"Save it now: it is not shown again. Its id is {made.key.key_id}.")
 
 
 def list_(ctx: typer.Context) -> None:
