@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import functools
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -66,6 +67,16 @@ def _network() -> int:
     raise RuntimeError("256 processes of tests have networks")
 
 
+@functools.cache
+def _sweep() -> None:
+    """Remove the namespaces of tests that were killed."""
+    alive = {int(each.name) % 100_000 for each in Path("/proc").iterdir() if each.name.isdecimal()}
+    for line in subprocess.run(["ip", "netns", "list"], check=True, capture_output=True, text=True).stdout.splitlines():
+        found = re.match(r"(cp(\d+)n\d+)\b", line)
+        if found is not None and int(found[2]) not in alive:
+            subprocess.run(["ip", "netns", "del", found[1]], check=False, capture_output=True)
+
+
 @contextlib.contextmanager
 def namespace(number: int = 0) -> Iterator[Namespace]:
     """Give a namespace with a cable to this computer, removed at the end. *number*: different for each of one test."""
@@ -73,6 +84,7 @@ def namespace(number: int = 0) -> Iterator[Namespace]:
     base = 4 * number
     with _ONE:  # of the threads of this process
         network = _network()
+        _sweep()
     name = f"cp{os.getpid() % 100_000}n{number}"
     made = Namespace(name, f"10.213.{network}.{base + 1}", f"10.213.{network}.{base + 2}")
     _ip("netns", "add", name)

@@ -1,11 +1,13 @@
 """A process that has imported what a server needs, and forks one when it is told to: a kill then costs a start, not the imports.
 
 Under load Python needs half a minute for these imports, because the machines of a test share two cores with their readers. Each
-line of the input is a command line of ``cubeport`` as JSON; the answer is the process id.
+line of the input is a command line of ``cubeport`` as JSON; the answer is the process id. When the test is killed, the input ends,
+and with this process its servers.
 """
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import json
 import os
@@ -18,6 +20,9 @@ MODULES = (
     *("cubeport.server.dap", "cubeport.server.griddap", "cubeport.server.maps", "cubeport.server.ogcapi", "cubeport.server.tables"),
     *("psycopg", "sqlalchemy", "uvicorn", "xarray", "zarr", "pystac"),
 )
+
+
+_PDEATHSIG = 1
 
 
 def main() -> None:
@@ -33,6 +38,7 @@ def main() -> None:
         pid = os.fork()
         if not pid:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGKILL)
             os.setsid()
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             os.dup2(2, 1)
