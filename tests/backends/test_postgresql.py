@@ -129,6 +129,24 @@ def test_a_server_that_is_not_there_is_unavailable_and_its_address_is_not_told()
     assert "geheim" not in refused.value.message
 
 
+def test_a_database_without_a_free_connection_says_so_and_the_log_says_it_once(
+    database: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with psycopg.connect(database, autocommit=True) as admin:
+        admin.execute("CREATE ROLE crowded LOGIN CONNECTION LIMIT 0")
+        try:
+            monkeypatch.setattr(postgresql, "_last_logged", -postgresql._LOGGED_EVERY_S)
+            for _ in range(5):
+                with pytest.raises(BackendUnavailable) as told:
+                    PostgresStore(database.replace("cubeport@", "crowded@"), ID)
+            assert "too many connections" in told.value.message
+            assert told.value.next_step is not None
+            assert "max_connections" in told.value.next_step
+        finally:
+            admin.execute("DROP ROLE crowded")
+    assert [each.name for each in caplog.records] == ["cubeport.adapters.backends.sql.postgresql"]
+
+
 def test_long_words_are_found_whole_and_by_their_beginning(backend: SqlBackend) -> None:
     """A lexeme of PostgreSQL is shorter than a word of ours may be."""
     word = "é" * 3000

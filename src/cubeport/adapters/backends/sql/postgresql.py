@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import select
 import socket
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
@@ -218,12 +220,30 @@ class Postgresql(Dialect):
             case errors.ProgramLimitExceeded():
                 return InvalidRequest(f"PostgreSQL cannot index a text so long ({_said(exc)}).")
             case psycopg.OperationalError() | psycopg.InterfaceError():
-                _log.error("the catalog's database does not answer: %s", exc)
-                return BackendUnavailable(
-                    f"The catalog's database does not answer ({_said(exc)}).",
-                    next_step="start the database, or correct its address (CUBEPORT_CATALOG_URL, or catalog_url in service.yaml)",
-                )
+                _unanswered(exc)
+                return BackendUnavailable(f"The catalog's database does not answer ({_said(exc)}).", next_step=_cure(str(exc)))
         return exc
+
+
+_last_logged = -math.inf
+_LOGGED_EVERY_S = 10.0
+
+
+def _unanswered(exc: Exception) -> None:
+    """Log why the database does not answer, with its address, but not for each request: there can be hundreds a second."""
+    global _last_logged
+    if time.monotonic() - _last_logged >= _LOGGED_EVERY_S:
+        _last_logged = time.monotonic()
+        _log.error("the catalog's database does not answer: %s", " ".join(str(exc).split()))
+
+
+def _cure(text: str) -> str:
+    """Return what to do about a connection that could not be made or was lost. Before a session there is no code of an error."""
+    if "too many clients" in text or "remaining connection slots" in text or "too many connections" in text:
+        return "raise max_connections of the database, or lower catalog.pool or server.workers"
+    if "authentication failed" in text or "no password supplied" in text:
+        return "correct the password in PGPASSWORD, ~/.pgpass or CUBEPORT_CATALOG_URL"
+    return "start the database, or correct its address (CUBEPORT_CATALOG_URL, or catalog_url in service.yaml)"
 
 
 def _said(exc: Exception) -> str:
