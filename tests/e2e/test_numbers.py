@@ -362,7 +362,30 @@ class Judge:
                     self.check("position netcdf", same(found["t"].values.ravel(), [truth]), found["t"].values, truth)
         if abs(lat) < 89.9:
             self.around(at, lon, lat, truth, chosen)
+        self.table(at, lon, lat, truth, chosen)
         self.map(at, lon, lat, truth)
+
+    def table(self, at: dict[str, int], lon: float, lat: float, truth: float, chosen: dict[str, str]) -> None:
+        """A zone around the middle of a cell and inside it: its mean, its least and its greatest value are that of the cell."""
+        half = 1e-4
+        south, north = max(lat - half, -90.0), min(lat + half, 90.0)
+        ring = [[lon - half, south], [lon + half, south], [lon + half, north], [lon - half, north], [lon - half, south]]
+        zone = {"type": "Feature", "id": "here", "properties": {}, "geometry": {"type": "Polygon", "coordinates": [ring]}}
+        query = {"statistic": "mean,min,max,count", "variables": "t", "f": "json", "period": "as-stored", **chosen}
+        answer = httpx.post(
+            f"{self.url}/datasets/{self.name}/table", params=query, json={"type": "FeatureCollection", "features": [zone]},
+            headers={"Content-Type": "application/geo+json"}, timeout=60, trust_env=False,
+        )  # fmt: skip
+        if answer.status_code != 200:
+            # Positions without corners have no area, and a scalar or single axis without bounds no edges.
+            without = any(words in answer.text for words in ("positions without cells", "no cells", "one position"))
+            self.check("table", without and self.it.family != "polar", answer.status_code, answer.text[:300], query)
+            return
+        rows = {row["statistic"]: row for row in answer.json()["rows"]}
+        for name in ("mean", "min", "max"):
+            value = rows[name]["value"]
+            fits = value is None if np.isnan(truth) else value is not None and np.isclose(value, truth, rtol=1e-6)
+            self.check(f"table {name}", bool(fits), value, truth, at, query)
 
     def around(self, at: dict[str, int], lon: float, lat: float, truth: float, chosen: dict[str, str]) -> None:
         """Small regions and a short line around the middle of a cell: each has this cell alone."""

@@ -191,6 +191,7 @@ class TestNumbers:
             "odd",
             holed=outer.difference(hole),
             island=shapely.Point(13, 7).buffer(0.01),
+            house=shapely.Point(13, 7).buffer(1e-5),
             outside=shapely.box(-100, 0, -90, 10),
             edge=shapely.box(-10, 0, 10, 10),
         )
@@ -199,7 +200,9 @@ class TestNumbers:
         area = np.array([band(0, 10)] * 2 + [band(10, 20)] * 3)
         wanted = (np.array([FIELD[0, r, c] for r, c in cells]) * area).sum() / area.sum()
         assert rows["holed"]["value"] == pytest.approx(wanted, rel=1e-12)
-        assert (rows["island"]["value"], rows["island"]["cells"], rows["island"]["share"]) == (FIELD[0, 5, 1], 1, 1.0)
+        for small in ("island", "house"):
+            assert (rows[small]["value"], rows[small]["cells"]) == (FIELD[0, 5, 1], 1)
+            assert rows[small]["share"] == pytest.approx(1.0)
         assert (rows["outside"]["value"], rows["outside"]["cells"], rows["outside"]["share"]) == (None, 0, 0)
         assert rows["edge"]["value"] == FIELD[0, 5, 0]
         assert rows["edge"]["share"] == pytest.approx(0.5, abs=1e-6)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cubeport.cubes.part import Deadline
-from cubeport.cubes.tables.weights import LEAST, Weights, on_sphere
+from cubeport.cubes.tables.weights import LEAST, LEAST_OF_ZONE, Weights, on_sphere
 from cubeport.cubes.zones import ZoneSet
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def weigh_polygons(grid: PolygonGrid, zones: ZoneSet, *, areas: Array | None, de
         tree = shapely.STRtree(polygons)
         for zone, cell, part in _pairs(shapes, polygons, tree, deadline):
             fraction = part / plane[cell]
-            some = fraction > LEAST
+            some = fraction > np.minimum(LEAST, LEAST_OF_ZONE * shapely.area(shapes[zone]) / plane[cell])
             zone, cell = zone[some], cell[some]
             found.append((zone, cells[cell], np.minimum(fraction[some], 1.0), ground[cell], part[some]))
     count = len(shapes)

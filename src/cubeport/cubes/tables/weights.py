@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 _STRIP_CELLS = 1 << 21
 """Cells of one zone that are looked at at once."""
 LEAST = 1e-9
-"""Parts of a cell below this are rounding."""
+"""Parts of a cell below this are rounding, unless they are larger parts of the zone than the next: a house in a coarse cell."""
+LEAST_OF_ZONE = 1e-5
 _RADIUS_M = 6_371_007.18
 """The sphere with the area of the earth (authalic radius of WGS 84)."""
 
@@ -177,6 +178,7 @@ def _on_axes(x: _Edges, y: _Edges, edges: Numbers, deadline: Deadline) -> Iterat
     # Left of the grid a piece adds nothing; right of it, it adds its height to all columns.
     column = np.searchsorted(x.at[first : last + 1], pieces[:, 5], side="right") - 1
     wide = last - first
+    area = _area(edges)
     step = max(1, _STRIP_CELLS // wide)
     width = np.diff(x.at[first : last + 1])
     height = np.diff(y.at[bottom : top + 1])
@@ -196,12 +198,18 @@ def _on_axes(x: _Edges, y: _Edges, edges: Numbers, deadline: Deadline) -> Iterat
         part = (own + width * right) / (width * height[start:stop, None])
         part[:, x.cell[first:last] < 0] = 0
         part[y.cell[bottom + start : bottom + stop] < 0] = 0
-        taken_rows, taken_columns = np.nonzero(part > LEAST)
+        taken_rows, taken_columns = np.nonzero(part > np.minimum(LEAST, LEAST_OF_ZONE * area / (width * height[start:stop, None])))
         yield (
             y.cell[bottom + start + taken_rows],
             x.cell[first + taken_columns],
             np.minimum(part[taken_rows, taken_columns], 1.0),
         )
+
+
+def _area(edges: Numbers) -> float:
+    """Return the area within closed rings in the plane."""
+    x1, y1, x2, y2 = edges.T
+    return abs(float(((x2 - x1) * ((y1 - y1[0]) + (y2 - y1[0]))).sum())) / 2
 
 
 def _range(at: Numbers, low: float, high: float) -> tuple[int, int]:
