@@ -41,6 +41,7 @@ from cubeport.errors import (
     StoreUnavailable,
     Unavailable,
 )
+from cubeport.service.advice import worded
 from cubeport.service.ingest import Ingester, Outcome
 from cubeport.service.ingestions import UNFINISHED, Ingestion, Phase, Status, TableJob, Work, job_of, no_ingestion
 from cubeport.service.servers import Servers
@@ -467,7 +468,7 @@ class Jobs:
         except CubeportError as exc:
             if isinstance(exc, _MAY_PASS) and not job.waited_for and job.attempt < self._max_attempts:
                 return _ended(_retrying(exc))
-            return _ended(_failed(exc))
+            return _ended(_failed(worded(exc, job) if isinstance(job, Ingestion) else exc))
         except Exception as exc:  # noqa: BLE001 - see below
             # Only here, an unexpected exception ends a job instead of a worker. Its traceback is logged once.
             _log.exception("ingestion %s failed unexpectedly", job_id)

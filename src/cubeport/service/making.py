@@ -13,6 +13,7 @@ from cubeport.cubes.recipes import Derivation
 from cubeport.documents import native
 from cubeport.documents.texts import Texts
 from cubeport.service import describe
+from cubeport.service.advice import of_template
 from cubeport.service.datasets import Dataset
 from cubeport.service.decide import builds, updates
 from cubeport.service.ingestions import Action as PlannedAction
@@ -24,6 +25,7 @@ from cubeport.service.ports import (
 from cubeport.service.publish import pointed, with_shown, with_state
 from cubeport.service.scope import empty_warning
 from cubeport.service.state import KIND, DatasetState, Publication, Reach, VersionKind, VersionState
+from cubeport.service.templates import DatasetTemplate
 from cubeport.service.wanted import Wanted, publishes
 
 _KINDS: Mapping[PlannedAction, VersionKind] = {
@@ -88,7 +90,7 @@ class Making:
             derived=self.wanted.derivation,
             validators=self.all_validators(),
             shown_at=at if publishes(self.ingestion.request, self.wanted) else None,
-            warnings=_warnings(written, measured, period_type),
+            warnings=_warnings(written, measured, period_type, self.wanted.template),
             reach=Reach.of(measured.description),
         )
 
@@ -175,7 +177,10 @@ def texts_of(
     return describe.texts(base, described), described
 
 
-def _warnings(written: Written, measured: Measured, period_type: str) -> tuple[dict[str, str], ...]:
+def _warnings(
+    written: Written, measured: Measured, period_type: str, template: DatasetTemplate | None
+) -> tuple[dict[str, str], ...]:
     empty = empty_warning(measured.description.temporal, period_type)
     pairs = dict.fromkeys((*written.warnings, *measured.description.warnings, *([] if empty is None else [empty])))
-    return tuple({"kind": kind, "message": message} for kind, message in pairs)
+    told = pairs if template is None else {(kind, of_template(message, template.id)): None for kind, message in pairs}
+    return tuple({"kind": kind, "message": message} for kind, message in told)
