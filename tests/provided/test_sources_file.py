@@ -54,11 +54,14 @@ def test_a_checksum_is_filled_in_at_the_first_fetch_and_holds_from_then_on(tmp_p
         "one line more, all else as it was"
     )
     assert place.service.shown(place.id).texts.title == "Ice of all days"
+    place.provider.forget()
     again = place.service.apply(file)
     assert [each.outcome for each in again] == ["unchanged", "skipped"], again
     assert len(place.service.versions(place.id)) == 1
-    # Another file at that address is not what was meant.
+    assert place.provider.requests() == [], "the file with that checksum is held"
+    # Another file at that address is not what is meant by a checksum that nobody has.
     place.provider.put("ice.nc", netcdf(tmp_path, 0, 1, add=0.5))
+    file.write_text(file.read_text().replace(sha256, "0" * 64))
     [refused, _] = place.service.apply(file)
     assert refused.outcome == "failed"
     assert "sha256" in refused.detail

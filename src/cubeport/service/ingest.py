@@ -291,9 +291,18 @@ class Ingester:
     def _early(
         self, ingestion: Ingestion, wanted: Wanted, dataset: Dataset | None, head: VersionState | None
     ) -> IngestionPlan | None:
-        """Return the plan if the existing data are enough, whatever the source has; else ``None``."""
+        """Return the plan if the existing data are enough, whatever the source has; else ``None``.
+
+        A file whose checksum the request names is not fetched again if the existing version was made of it in the same way.
+        """
+        meant = wanted.block.checksum if wanted.block is not None else None
+        identities = (
+            [] if head is None or meant is None else [{name: each.get(name) for name in _IDENTITY} for each in head.sources]
+        )
+        held = [str(each["sha256"]) for each in identities] == [meant]
+        digest = _digest(ingestion, wanted, identities) if held else ""
         try:
-            plan, _ = decide(ingestion, wanted, dataset=dataset, head=head, request_digest="")
+            plan, _ = decide(ingestion, wanted, dataset=dataset, head=head, request_digest=digest, same_sources=held)
         except (DatasetExists, TagExists):
             return None  # a source that is equal is reused, which is known when it is fetched
         return plan if plan.action == "reuse" else None
