@@ -231,24 +231,32 @@ def _other(change: str) -> xr.Dataset:
             new = new.rename(t="u")
         case "descending":
             new = cube([12, 11])
+        case "order":
+            new = new.transpose("lon", "lat", "time")
+        case "noon":
+            new = new.assign_coords(time=("time", [10.5], new.time.attrs))
     return new
 
 
 @pytest.mark.parametrize(
-    ("change", "error"),
+    ("change", "error", "words"),
     [
-        ("grid", GridMismatch),
-        ("type", DtypeMismatch),
-        ("units", UnitsMismatch),
-        ("calendar", CalendarMismatch),
-        ("variable", VariablesMismatch),
-        ("descending", SourceRejected),
+        ("grid", GridMismatch, "'lat' differs at index 2"),
+        ("type", DtypeMismatch, "'t' is float64"),
+        ("units", UnitsMismatch, "'degC'"),
+        ("calendar", CalendarMismatch, "noleap"),
+        ("variable", VariablesMismatch, "'u' is new"),
+        ("descending", SourceRejected, "sort: "),
+        ("order", VariablesMismatch, """--normalise 'transpose: ["time", "lat", "lon"]'"""),
+        ("noon", DtypeMismatch, "'time' has 10.5, and only whole numbers"),
     ],
 )
-def test_what_does_not_belong_is_refused_by_its_name(held: Held, tmp_path: Path, change: str, error: type[CubeportError]) -> None:
+def test_what_does_not_belong_is_refused_by_its_name(
+    held: Held, tmp_path: Path, change: str, error: type[CubeportError], words: str
+) -> None:
     with pytest.raises(error) as refusal:
         held.update(tmp_path / "refused", save(tmp_path / "new.nc", _other(change)))
-    assert refusal.value.message
+    assert words in f"{refusal.value.message} {refusal.value.next_step}"
 
 
 def test_a_lost_chunk_of_the_parent_is_damage_and_never_fill(held: Held, tmp_path: Path) -> None:

@@ -439,8 +439,14 @@ def _cast(name: str, variable: xr.Variable, kind: np.dtype[Any], source: str) ->
             values = variable.values
         with np.errstate(invalid="ignore"):
             cast = values.astype(kind)
-        if bool((cast.astype(values.dtype) == values).all()):
+        same = cast.astype(values.dtype) == values
+        if bool(same.all()):
             return xr.Variable(variable.dims, cast, variable.attrs, variable.encoding)
+        if kind.kind in "iu" and np.isfinite(values).all():
+            raise DtypeMismatch(
+                f"{source}: {name!r} has {values[~same].flat[0]:.12g}, and only whole numbers ({kind}) in the existing data",
+                next_step="give it such numbers (--normalise with set_time, docs/repair.md), or replace the dataset (--replace)",
+            )
     raise DtypeMismatch(
         f"{source}: variable {name!r} is {variable.dtype}, and {kind} in the existing data",
         next_step="write the file with the types of the existing data, or replace the dataset as a whole (--replace)",

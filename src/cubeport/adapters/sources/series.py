@@ -106,14 +106,15 @@ def join(
 
 
 def check_alike(first: OpenedSource, other: OpenedSource, along: str, tolerance: float) -> None:
-    """Check that *other* can be joined to *first*: units, calendars, and all variables that are not joined.
+    """Check that *other* can be joined to *first*: dimensions, units, calendars, and all variables that are not joined.
 
     Raises
     ------
-    GridMismatch, UnitsMismatch, CalendarMismatch
+    VariablesMismatch, GridMismatch, UnitsMismatch, CalendarMismatch
         If they differ.
     """
     pair = [first, other]
+    _same_variables(pair, along)
     _all(partial(_same_calendars, pair), partial(_same_units, pair))
     _same_grid(pair, along, tolerance)
 
