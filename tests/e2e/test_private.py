@@ -40,6 +40,14 @@ CALLERS = ("", "anna")
 """Who may not see them: who has no key, and a key that ingests for all ids."""
 
 
+TEMPLATE = f"""id: {HIDDEN}
+title: Quietly Held
+variables: [clandestine]
+period_type: daily
+source: {{kind: plugin, name: iris-sample-data, params: {{files: [A1B_north_america.nc]}}}}
+"""
+
+
 @dataclass
 class Site:
     """An app over an instance with private datasets that were public before, and a public one that was derived from them."""
@@ -76,6 +84,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     cubeport.Catalog.create(root).close()
     (root / "extents").mkdir(exist_ok=True)
     (root / "extents" / "there.yaml").write_text("extent_id: there\nname: There\nbbox: [-10, -10, 10, 10]\n")
+    (root / "config" / "datasets").mkdir(parents=True, exist_ok=True)
+    (root / "config" / "datasets" / f"{HIDDEN}.yaml").write_text(TEMPLATE)
     settings = load(root)
     children = main._children(settings)
     catalog = Catalog.open(root)
@@ -232,6 +242,7 @@ def test_its_owner_and_operators_see_it(site: Site) -> None:
     for path in (f"/datasets/{HIDDEN}", f"/zarr/{HIDDEN}/zarr.json", f"/ingestions/{site.jobs[0]}"):
         assert site.ask("GET", path, "boss").status_code == 200
         assert site.ask("GET", path, "anna").status_code == 404
+    assert [len(site.ask("GET", "/dataset-templates", by).json()["items"]) for by in ("boss", "anna", "")] == [1, 0, 0]
     named = site.ask("GET", "/changes", "boss").text
     assert HIDDEN in named
     assert site.ask("POST", "/stac/search", "boss", body={"collections": [HIDDEN]}).json()["features"]

@@ -349,8 +349,8 @@ class Service:
             _named({}, zone_set_id, "zone set", list_command="cubeport zones list")
 
     def templates(self) -> Mapping[str, DatasetTemplate]:
-        """Return the templates by id."""
-        return self._configuration.templates()
+        """Return the templates by id, without those whose dataset the caller may not see."""
+        return {name: each for name, each in self._configuration.templates().items() if self._datasets.visible(name)}
 
     def template(self, template_id: str) -> DatasetTemplate:
         """Return one template. Raises NotFound."""
