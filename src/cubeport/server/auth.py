@@ -404,9 +404,12 @@ def check_exposure(*, host: str, public_url: str | None, keys_exist: bool, read_
     """
     outside = not is_loopback(host) or (public_url is not None and not is_loopback(urlsplit(public_url).hostname or ""))
     if not is_loopback(host) and public_url is None:
-        raise InvalidConfiguration(f"server.host {host} is not loopback, so public_url is required: links begin with it")
+        raise InvalidConfiguration(
+            f"server.host {host} is not loopback, so public_url is required: links begin with it.",
+            next_step="set public_url, for example with `cubeport serve --public-url https://data.example.org`",
+        )
     if outside and not keys_exist and not read_only:
         raise InvalidConfiguration(
-            "Other machines can reach this server, but no key exists",
-            next_step="Add a key with cubeport keys add, or set read_only.",
+            "Other machines can reach this server, but no key exists.",
+            next_step="add a key with `cubeport keys add NAME --scope ingest`, or start it with `cubeport serve --read-only`",
         )
