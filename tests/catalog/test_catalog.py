@@ -160,6 +160,8 @@ def test_ids_keys_and_prefixes(catalog):
     for absent in ("aaa", "bbbb", "nothing"):
         with pytest.raises(RecordNotFound):
             catalog.get(absent)
+    with pytest.raises(RecordNotFound, match="'the-kye'; did you mean 'the-key'"):
+        catalog.get("the-kye")
 
 
 def test_one_demands_exactly_one(catalog):

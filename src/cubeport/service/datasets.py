@@ -18,13 +18,13 @@ from cubeport.catalog.backend import CatalogBackend, Placed, Row, RowSearch
 from cubeport.catalog.forms.canonical import is_id
 from cubeport.catalog.models import CatalogRecord
 from cubeport.catalog.query import Page, Query
+from cubeport.catalog.similar import did_you_mean, similar
 from cubeport.catalog.terms import Term
 from cubeport.cubes.bounded import Bounded
 from cubeport.documents.texts import PublishedView
 from cubeport.errors import Corrupt, CorruptCatalog, NotFound, VersionRemoved
 from cubeport.service.coalesced import Coalesced
 from cubeport.service.items import Candidate, Look
-from cubeport.service.similar import similar
 from cubeport.service.state import CUBE, GONE, KIND, RETAINED, VERSION, Cube, DatasetState, VersionState, shown_since
 from cubeport.service.templates import ID_PATTERN
 from cubeport.service.viewing import CURRENT, Restricted, sees
@@ -292,7 +292,7 @@ class Datasets:
         if not near:
             return NotFound(f"There is no dataset {some!r}.", what="dataset", dataset_id=some, next_step="cubeport datasets")
         return NotFound(
-            f"There is no dataset {some!r}; did you mean {' or '.join(map(repr, near))}?",
+            f"There is no dataset {some!r}{did_you_mean(near)}",
             what="dataset",
             dataset_id=some,
             next_step="cubeport datasets",

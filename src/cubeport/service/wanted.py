@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from cubeport.catalog.forms.strictyaml import suggestion
 from cubeport.cubes.recipes import Derivation
 from cubeport.cubes.sources import PeriodSource
 from cubeport.errors import (
@@ -181,8 +182,9 @@ def _template_of_dataset(
 ) -> tuple[DatasetTemplate, str | None]:
     dataset = datasets.find(request.dataset_id)
     if dataset is None:
+        near = suggestion(request.dataset_id, templates)
         raise NotFound(
-            f"There is no template {request.dataset_id!r}, and no source was given.",
+            f"There is no template {request.dataset_id!r}{near or ', and no source was given.'}",
             what="template",
             next_step="cubeport templates",
         )

@@ -22,12 +22,15 @@ from cubeport.catalog.parts import CatalogParts
 from cubeport.catalog.plugins import RESERVED
 from cubeport.catalog.query import Query
 from cubeport.catalog.schemas import Policy
+from cubeport.catalog.similar import did_you_mean, similar
 from cubeport.catalog.terms import Term
 from cubeport.catalog.work.recovery import Recovered
 from cubeport.catalog.work.unit_of_work import Ports, UnitOfWork
 from cubeport.errors import AmbiguousId, CubeportError, ReadOnly, RecordNotFound
 
 SHORTEST_PREFIX = 4
+_LONGEST_TYPED = 80
+"""Longer names are pasted, not typed, so nothing similar is looked for."""
 
 
 def logged[F: Callable[..., Any]](method: F) -> F:
@@ -121,7 +124,14 @@ class OpenedCatalog:
             return found.of(self)
         if (gone := self._deleted(name)) is not None:
             raise RecordNotFound(f"The record with the key {name[:80]!r} was deleted.", next_step=f"cubeport restore {gone.id[:8]}")
-        raise RecordNotFound(f"No record has the id, key or prefix {name[:80]!r}.", next_step="cubeport search")
+        # A URI is pasted, and an import asks for thousands of them.
+        near = did_you_mean(similar(self._keys, name)) if len(name) <= _LONGEST_TYPED and ":" not in name else "."
+        raise RecordNotFound(f"No record has the id, key or prefix {name[:80]!r}{near}", next_step="cubeport search")
+
+    def _keys(self, *, between: tuple[str, str], limit: int) -> list[str]:
+        """Return the first *limit* keys from the first text on and below the second."""
+        where = (Term("key", ">=", between[0]), Term("key", "<", between[1]))
+        return [each.key for each in self.backend.names(Query(where=where, order=("key",), limit=limit)) if each.key is not None]
 
     def _deleted(self, key: str) -> CatalogRecord | None:
         """Return the record with this key that was deleted last. A deleted record does not keep its key from others."""

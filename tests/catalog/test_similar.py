@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from cubeport.service.similar import Ids, similar
+from cubeport.catalog.similar import Keys, similar
 
 
-def lister(ids: list[str], asked: list[int]) -> Ids:
+def lister(ids: list[str], asked: list[int]) -> Keys:
     def names(*, between: tuple[str, str], limit: int) -> list[str]:
         found = sorted(each for each in ids if between[0] <= each < between[1])[:limit]
         asked.append(len(found))
