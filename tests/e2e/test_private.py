@@ -248,6 +248,12 @@ def test_its_owner_and_operators_see_it(site: Site) -> None:
     assert site.ask("POST", "/stac/search", "boss", body={"collections": [HIDDEN]}).json()["features"]
 
 
+def test_nobody_pushes_a_version_into_it(site: Site) -> None:
+    replica = site.ask("GET", f"/datasets/{HIDDEN}/replica", "boss").json()
+    answer = site.ask("POST", f"/replicas/{replica['digest']}", "anna", body={"replica": replica})
+    assert (answer.status_code, "There is no dataset" in answer.text) == (404, True), answer.text
+
+
 def test_requests_run_in_threads_for_their_caller() -> None:
     """What runs in a bare executor has no viewer, and so would see everything."""
     server = Path(cubeport.__file__).parent / "server"

@@ -88,6 +88,7 @@ class _Replicas:
         incoming.query(request.scope["query_string"], incoming.NoParameters)
         asked = await incoming.body(request, ReplicaRequest)
         caller_of(request).check_dataset(asked.replica.dataset_id)
+        await asyncio.to_thread(self._service.check_visible, asked.replica.dataset_id)
         if asked.replica.digest != request.path_params["digest"]:
             raise InvalidRequest("The replica has another digest than the address")
         done = await asyncio.to_thread(lambda: self._service.arrive(asked.replica, publish=asked.publish))
