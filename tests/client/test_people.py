@@ -21,6 +21,7 @@ from tests.pages import Follower
 
 import cubeport
 from cubeport.client import AsyncDataset, AsyncPort, AsyncSelection, Dataset, Port, Selection
+from cubeport.client.notebook import span
 from cubeport.errors import InvalidRequest, NotFound, SourceRejected, Unauthorized
 from cubeport.service.ingestions import FileOptions, IngestionRequest
 
@@ -328,7 +329,12 @@ def test_a_search_shows_itself_and_goes_on(port: Port) -> None:
     found = port.search("sea", variable="sst")
     assert repr(found) == f"<cubeport.Datasets {repr(port)[15:-1]} q='sea', variable='sst': iterate over it, or list(…)>"
     assert "Sea &amp; air" in found._repr_html_()
+    assert "<h3>Datasets: sea, sst</h3>" in found._repr_html_()
     assert [each.id for each in found] == ["sea"]
+
+
+def test_one_time_is_said_once() -> None:
+    assert [span(each) for each in (("2020-01", "2020-03"), ("2020-01", "2020-01"), None)] == ["2020-01 to 2020-03", "2020-01", ""]
 
 
 def test_a_slice_of_time_is_the_interval(port: Port) -> None:

@@ -60,8 +60,9 @@ class Dataset:
         return None if span is None else (span["start"], span["end"])
 
     def __repr__(self) -> str:
-        span = " to ".join(self.time) if self.time else "no time"
-        return f"<cubeport.Dataset {self.id}: {self.title} ({', '.join(self.variables)}; {span})>"
+        from cubeport.client.notebook import span
+
+        return f"<cubeport.Dataset {self.id}: {self.title} ({', '.join(self.variables)}; {span(self.time) or 'no time'})>"
 
     @property
     def stac(self) -> Mapping[str, Any]:
@@ -321,7 +322,7 @@ class Dataset:
 
         detail = self._session.json(f"/datasets/{self.id}@{self.version}")
         facts = [
-            *([" to ".join(self.time)] if self.time else []),
+            *([notebook.span(self.time)] if self.time else []),
             f"version {self.version[:8]}",
             f"licence {detail['license'] or 'not stated'}",
         ]

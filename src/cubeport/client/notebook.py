@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -14,6 +14,11 @@ _STYLE = (
 )
 
 
+def span(time: Sequence[str] | None) -> str:
+    """Return the first and the last time in words; the time alone if they are the same."""
+    return "" if not time else time[0] if time[0] == time[-1] else f"{time[0]} to {time[-1]}"
+
+
 def dataset(
     title: str, facts: Iterable[str], variables: Iterable[Mapping[str, Any]], *, picture: bytes | None, reference: str
 ) -> str:
@@ -22,7 +27,7 @@ def dataset(
     if picture is not None:
         image = f'<img alt="Map of {escape(title)}" src="data:image/png;base64,{base64.b64encode(picture).decode()}">'
     rows = "".join(
-        f"<tr><td><code>{escape(str(each['name']))}</code></td><td>{escape(str(each.get('long_name') or ''))}</td>"
+        f"<tr><td><code>{escape(str(each['name']))}</code></td><td>{escape(_meaning(each))}</td>"
         f"<td>{escape(str(each.get('units') or ''))}</td></tr>"
         for each in variables
     )
@@ -30,6 +35,10 @@ def dataset(
     said = " · ".join(escape(each) for each in facts)
     body = f"<h3>{escape(title)}</h3><p>{said}</p>{image}{table}<p><code>{escape(reference)}</code></p>"
     return f'{_STYLE}<div class="cubeport">{body}</div>'
+
+
+def _meaning(variable: Mapping[str, Any]) -> str:
+    return str(variable.get("long_name") or str(variable.get("standard_name") or "").replace("_", " "))
 
 
 def listing(title: str, rows: Iterable[tuple[str, str, str]]) -> str:

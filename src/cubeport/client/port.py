@@ -42,7 +42,9 @@ class Datasets(Iterator[Dataset]):
         from cubeport.client import notebook
 
         found = itertools.islice(self._pages(), 20)
-        return notebook.listing(repr(self), [(each.id, each.title, " to ".join(each.time) if each.time else "") for each in found])
+        words = ", ".join(str(value) for value in self._asked.values())
+        heading = f"Datasets: {words}" if words else "Datasets"
+        return notebook.listing(heading, [(each.id, each.title, notebook.span(each.time)) for each in found])
 
     def _pages(self) -> Iterator[Dataset]:
         cursor: str | None = None
@@ -126,7 +128,7 @@ class Port:
 
         about = self._session.json("/info")
         first = list(itertools.islice(self.search(), 20))
-        rows = [(each.id, each.title, " to ".join(each.time) if each.time else "") for each in first]
+        rows = [(each.id, each.title, notebook.span(each.time)) for each in first]
         return notebook.listing(str(about.get("title") or self._session.url), rows)
 
     def changes(self, since: str | None = None, *, dataset: str | None = None) -> tuple[list[Mapping[str, Any]], str]:
