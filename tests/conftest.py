@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -33,23 +32,6 @@ ROOT = Path(__file__).resolve().parent.parent
 # Tests start hundreds of processes: without these caches each would compile all that it imports.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-
-_MEMORY = Path("/dev/shm")
-_ENOUGH = 4 * 10**9
-"""Bytes; a run of the usual tests leaves half of a gigabyte."""
-
-
-def _is_usable(folder: Path) -> bool:
-    """Return whether temporary files can be in memory: there is room, and programs in it may run."""
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        return False
-    system = os.statvfs(folder)
-    return system.f_bavail * system.f_frsize >= _ENOUGH and not system.f_flag & os.ST_NOEXEC
-
-
-# The catalog and the stores sync all that they write, and tests kill processes, not machines: a disk only makes them wait.
-if "TMPDIR" not in os.environ and _is_usable(_MEMORY):
-    os.environ["TMPDIR"] = tempfile.tempdir = str(_MEMORY)
 
 
 def _shared(variable: str, default: str) -> Path:
