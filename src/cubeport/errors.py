@@ -28,7 +28,6 @@ tables at the edges (``server/problems.py``, ``cli/_output.py``), found along th
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -76,6 +75,10 @@ def not_among(known: Iterable[str]) -> str:
     return f"is not a parameter here, where there are only {', '.join(sorted(known))}"
 
 
+_MOST_SAID = 5
+"""How many problems the text of an error lists; ``errors`` has all."""
+
+
 class CubeportError(Exception):
     """Something in cubeport itself went wrong."""
 
@@ -102,11 +105,12 @@ class CubeportError(Exception):
         """Extension members of the problem document (RFC 9457, 3.2), JSON values only: ``reason``, ``limit``, ``what``…"""
 
     def __str__(self) -> str:
-        """Return the message, with the problems themselves where it only says that ``errors`` lists them."""
-        words = without_list(self.message)
-        if words == self.message or not self.errors:
+        """Return the message, and the problems if it says none of them."""
+        if not self.errors or any(each.message in self.message for each in self.errors):
             return self.message
-        return f"{words.removesuffix('.')}: {'; '.join(f'{".".join(map(str, each.loc))}: {each.message}' for each in self.errors)}"
+        said = [f"{'.'.join(map(str, each.loc))}: {each.message}" for each in self.errors[:_MOST_SAID]]
+        said += [f"and {len(self.errors) - _MOST_SAID} more"] if len(self.errors) > _MOST_SAID else []
+        return f"{self.message.removesuffix('.')}: {'; '.join(said)}"
 
     @property
     def __notes__(self) -> list[str]:  # type: ignore[override]  # computed, because a next step may be set after the error was made
@@ -143,11 +147,6 @@ class CubeportError(Exception):
             **{name: value for name, value in problem.items() if name not in _DOCUMENTED} | members,
         )
         return exc
-
-
-def without_list(message: str) -> str:
-    """Return a message without the words that send a program to ``errors``, for people, who see the problems themselves."""
-    return re.sub(r"; errors lists (?:it|them|the first \d+)\b", "", message)
 
 
 def _message(problem: Mapping[str, Any]) -> str:

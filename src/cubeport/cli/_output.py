@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from cubeport.errors import Conflict, Corrupt, CubeportError, InvalidRequest, NotFound, Refused, Unavailable, without_list
+from cubeport.errors import Conflict, Corrupt, CubeportError, InvalidRequest, NotFound, Refused, Unavailable
 
 EXIT_CODES: Mapping[type[CubeportError], int] = {
     CubeportError: 1,
@@ -36,7 +36,7 @@ def exit_code(exc: CubeportError) -> int:
 
 def problem(exc: CubeportError) -> str:
     """Return the lines of a problem for people."""
-    lines = [f"error[{exc.kind}]: {printable(without_list(exc.message), lines=True)}"]
+    lines = [f"error[{exc.kind}]: {printable(exc.message, lines=True)}"]
     more = [each for each in exc.errors if each.message not in exc.message]
     lines += [f"  {printable('.'.join(map(str, each.loc)))}: {printable(each.message)}" for each in more[:_MOST_PROBLEMS]]
     if len(more) > _MOST_PROBLEMS:

@@ -47,7 +47,7 @@ def parse_download(pairs: Sequence[tuple[str, str]]) -> tuple[Selection, dict[st
             words = each.message.replace(name, back.get(name, name), 1)
             problems.append(Problem(("query", back.get(name, name), *each.loc[2:]), each.kind, words))
     if problems:
-        raise InvalidRequest("The query has parameters that are not valid; errors lists them.", errors=problems)
+        raise InvalidRequest("The query has parameters that are not valid.", errors=problems)
     return selection, ends
 
 

@@ -206,7 +206,7 @@ class _Resolver:
             except boxes.Outside:
                 outside = True
         if self.problems:
-            raise InvalidRequest("The query requests something that these data do not have; errors lists it.", errors=self.problems)
+            raise InvalidRequest("The query requests something that these data do not have.", errors=self.problems)
         whole: dict[str, Window] = {}
         for variable in map(self.description.variable, fields):
             for dimension, size in zip(variable.dimensions, variable.shape, strict=True):
@@ -394,7 +394,7 @@ class _Resolver:
             else:
                 scaled[axis.dimension] = replace(window, runs=_every(window, int(size)))
         if self.problems:
-            raise InvalidRequest("The query requests something that these data do not have; errors lists it.", errors=self.problems)
+            raise InvalidRequest("The query requests something that these data do not have.", errors=self.problems)
         return scaled
 
     # --- one axis -----------------------------------------------------------------------------------------------------

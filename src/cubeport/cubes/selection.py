@@ -234,7 +234,7 @@ def parse(pairs: Iterable[tuple[str, str]], *, forms: Sequence[str], allowed: Se
     families = [name for name in _SCALES if name in found]
     problems += [Problem(("query", name), "clash", f"{name} and {families[0]} cannot be combined") for name in families[1:]]
     if problems:
-        raise InvalidRequest("The query has parameters that are not valid; errors lists them.", errors=problems)
+        raise InvalidRequest("The query has parameters that are not valid.", errors=problems)
     return Selection(
         bbox=bbox,  # type: ignore[arg-type]  # _value gives each parameter's own type
         bbox_crs=None if crs == "OGC:CRS84" else crs,  # type: ignore[arg-type]

@@ -19,7 +19,6 @@ from cubeport.cubes.zones import ZoneSet
 from cubeport.documents import native as documents
 from cubeport.documents.licences import in_words
 from cubeport.documents.texts import PublishedView
-from cubeport.errors import without_list
 from cubeport.server.parts import Parts
 
 
@@ -298,7 +297,6 @@ def problem(parts: Parts, document: Mapping[str, Any]) -> bytes:
     """Return a problem document as a page: what went wrong, where, and what to do next."""
     # What a program does next, a person does by a link below.
     detail = re.sub(r" ?Next: GET http\S+$", "", str(document["detail"]))
-    detail = without_list(detail)
     sought = document.get("dataset_id") if document["status"] == 404 and document.get("what") == "dataset" else None
     alternatives = [_way_out(each) for each in document.get("alternatives") or ()]
     similar = [{"href": f"{parts.public_url}/datasets/{each}?f=html", "text": each} for each in document.get("similar") or ()]

@@ -363,7 +363,7 @@ def _summary(problems: list[Problem], what: str, *, count: int = 0) -> str:
         where = ".".join(str(part)[:100] for part in problem.loc[1:])
         sentence = where and f"{where}{' ' if problem.message.startswith(('is ', 'must ')) else ': '}{problem.message}"
         return sentence or f"The request {problem.message}"
-    return f"{count} {what}s are not valid; errors lists {'them' if count <= MAX_ERRORS else f'the first {MAX_ERRORS}'}"
+    return f"{count} {what}s are not valid{'' if count <= MAX_ERRORS else f', of which these are the first {MAX_ERRORS}'}"
 
 
 def _not_json(why: str) -> InvalidRequest:

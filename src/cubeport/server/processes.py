@@ -140,7 +140,7 @@ class ProcessesFace:
             asked = parse_table(pairs)
         except InvalidRequest as refused:
             errors = [Problem(("body", "inputs", *each.loc[1:]), each.kind, each.message) for each in refused.errors]
-            raise InvalidRequest("The inputs are not valid; errors lists them.", errors=errors) from refused
+            raise InvalidRequest("The inputs are not valid.", errors=errors) from refused
         shown = self._service.shown(dataset)
         if sent is None:
             zone_set = self._tables.zone_set(asked.zones)

@@ -95,7 +95,7 @@ def parse_query(name: str, pairs: Iterable[tuple[str, str]], *, forms: Sequence[
             except ValueError as error:
                 problems.append(Problem(("query", key), "malformed", f"{key} {error}"))
     if problems:
-        raise InvalidRequest("The query has parameters that are not valid; errors lists them.", errors=problems)
+        raise InvalidRequest("The query has parameters that are not valid.", errors=problems)
     if "z" in read:
         selection = replace(selection, subsets=(*selection.subsets, Subset("z", read["z"])))
     if sizes := tuple((axis, read[name]) for name, axis in _RESOLUTION.items() if name in read):

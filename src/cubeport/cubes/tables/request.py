@@ -102,7 +102,7 @@ def parse_table(pairs: Sequence[tuple[str, str]]) -> TableRequest:
     if "departure" in given and "relative-to" not in given:
         problems.append(Problem(("query", "departure"), "missing", "departure needs relative-to, the years of the normal"))
     if problems:
-        raise InvalidRequest("The query has parameters that are not valid; errors lists them.", errors=problems)
+        raise InvalidRequest("The query has parameters that are not valid.", errors=problems)
     return TableRequest(**found)
 
 
