@@ -84,4 +84,5 @@ LISTS: dict[str, Any] = {
     "/datasets": lambda page: {each["dataset_id"] for each in page["items"]},
     "/stac/collections": lambda page: {each["id"] for each in page["collections"]},
     "/ogcapi/collections": lambda page: {each["id"] for each in page["collections"]},
+    "/ingestions": lambda page: {each["dataset_id"] for each in page["items"] if each["dataset"] is not None},
 }

@@ -94,6 +94,7 @@ class Datasets:
         self._views: Bounded[tuple[int, str, bool], PublishedView] = Bounded(CUBES_CACHED)
         self._cubes: Bounded[str, Cube] = Bounded(CUBES_CACHED)
         self._counts: Bounded[tuple[int, str], tuple[int | None]] = Bounded(COUNTS_CACHED)
+        self._near: Bounded[tuple[int, bool, str], list[str]] = Bounded(COUNTS_CACHED)
         self._facets: Bounded[tuple[int, str], Mapping[str, tuple[tuple[str, int | None], ...]]] = Bounded(COUNTS_CACHED)
         self._states: Bounded[tuple[str, int], DatasetState] = Bounded(STATES_CACHED)
         self._restricted = Restricted(catalog.backend, self._newest)
@@ -288,7 +289,7 @@ class Datasets:
     def _no_dataset(self, dataset_id: str) -> NotFound:
         """Return the error that there is no such dataset, with similar ids among those that the viewer may see."""
         some = dataset_id[:80]
-        near = similar(self._ids, some) if _ID.fullmatch(some) else []
+        near = self._similar(some) if _ID.fullmatch(some) else []
         if not near:
             return NotFound(f"There is no dataset {some!r}.", what="dataset", dataset_id=some, next_step="cubeport datasets")
         return NotFound(
@@ -298,6 +299,16 @@ class Datasets:
             next_step="cubeport datasets",
             similar=near,
         )
+
+    def _similar(self, dataset_id: str) -> list[str]:
+        # Readers of a dataset that was withdrawn ask for it again and again.
+        key = None if self._restricted.audience() is not None else (self._newest(), CURRENT.get() is None, dataset_id)
+        found = None if key is None else self._near.get(key)
+        if found is None:
+            found = similar(self._ids, dataset_id)
+            if key is not None:
+                self._near.put(key, found)
+        return found
 
     def _ids(self, *, between: tuple[str, str], limit: int) -> list[str]:
         """Return what :meth:`names` does without titles. Who opens the catalog itself sees unpublished datasets too."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cubeport.documents import native
 from cubeport.documents.texts import PublishedView
-from cubeport.errors import NotFound
+from cubeport.errors import Corrupt, NotFound
 from cubeport.service.ingestions import Ingestion, Scope, TableJob, Work
 from cubeport.service.state import VersionState, named
 from cubeport.service.sync import Synced
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from cubeport.cubes.zones import ZoneSet
     from cubeport.service.changes import Change
     from cubeport.service.templates import DatasetTemplate, Extent
+
+_log = logging.getLogger(__name__)
 
 NEWEST = 20
 """How many versions the document of a dataset lists."""
@@ -67,7 +70,7 @@ def version(shown: PublishedView, state: VersionState, stored: str, public_url: 
 
 def ingestion(service: Shows, done: Work, public_url: str) -> dict[str, Any]:
     """Return the Ingestion document of a job. ``dataset`` is the summary of the resulting dataset, published or not, while it
-    exists. A table makes none; its document has the same members.
+    exists and can be read. A table makes none; its document has the same members.
     """
     if isinstance(done, TableJob):
         return _table(done, public_url)
@@ -122,6 +125,9 @@ def _made(service: Shows, done: Ingestion) -> PublishedView | None:
     try:
         return service.shown(done.dataset_id, unpublished=True)
     except NotFound:  # deleted or removed since: the document is still valid without it
+        return None
+    except Corrupt as exc:  # its own address says so; a list of jobs is the last thing that should fail now
+        _log.error("the job %s is shown without its dataset, because it cannot be read: %s", done.ingestion_id, exc)
         return None
 
 
