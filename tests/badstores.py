@@ -164,8 +164,20 @@ def _kill_after(request: Request) -> Answer:
     raise Killed
 
 
-def _unavailable(_: Request) -> Answer:
-    return Answer(503, {"Content-Type": "application/xml"}, b"<Error><Code>SlowDown</Code></Error>")
+def _answering(status: int, code: str) -> Fault:
+    answer = Answer(status, {"Content-Type": "application/xml"}, f"<Error><Code>{code}</Code></Error>".encode())
+    return lambda _: answer
+
+
+def _after(count: int, what: Fault) -> Fault:
+    """Forward the first requests, and do it to all that follow. The numbers begin anew with each proxy."""
+    return lambda request: request.forward() if request.number < count else what(request)
+
+
+def _twice(request: Request) -> Answer:
+    """Send a request twice, as a proxy does that lost the first answer."""
+    request.forward()
+    return request.forward()
 
 
 def _slow(request: Request) -> Answer:
@@ -190,7 +202,13 @@ def _flip_answered(request: Request) -> Answer:
 NETWORKS: Mapping[str, Fault] = {
     "kills-requests": _every(3, _kill_before),
     "kills-answers": _every(3, _kill_after),
-    "answers-503": _every(2, _unavailable),
+    "answers-503": _every(2, _answering(503, "SlowDown")),
+    "answers-429": _every(2, _answering(429, "TooManyRequests")),
+    "answers-500": _every(2, _answering(500, "InternalError")),
+    "refuses-credentials": _answering(403, "InvalidAccessKeyId"),
+    "credentials-end": _after(12, _answering(400, "ExpiredToken")),
+    "stops-midway": _after(12, _kill_before),
+    "sends-twice": _every(3, _twice),
     "is-slow": _every(2, _slow),
     "cuts-answers": _every(3, _cut),
     "flips-what-is-sent": _every(5, _flip_sent),

@@ -271,7 +271,7 @@ def test_former_states_of_a_repository_are_removed_but_never_the_newest(
     place = Bucket(S3Place("bulk", bucket, "cubes", endpoint_url=object_store.endpoint, key=objectstore.KEY,
                            secret=objectstore.SECRET, allow_http=True))  # fmt: skip
     young, strict = Repositories(place, Tuning(kept_states=2)), Repositories(place, Tuning(kept_states=2, kept_days=0))
-    now = strict.now("sst") + timedelta(seconds=1)
+    now = strict.now() + timedelta(seconds=1)
     assert young.forget("sst", now) == 0
     freed = strict.forget("sst", now, dry_run=dry_run)
     assert freed > 0

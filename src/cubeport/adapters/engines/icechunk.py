@@ -609,7 +609,7 @@ class Lister:
             for version_id in keep:
                 if self.is_unnamed(dataset_id, version_id):
                     repositories.tag_again(repository, version_id, self._references(version_id))
-        now = self._store.now(dataset_id)
+        now = self._store.now()
         cutoff = now - timedelta(hours=self._store.tuning.gc_cutoff_h)
         with repositories.errors("remove what no version has"):
             if not dry_run:

@@ -227,10 +227,10 @@ class Repositories:
         """Return the names of all datasets with a repository, sorted."""
         return sorted(each for each in self._folders() if self.find(each) is not None)
 
-    def now(self, dataset_id: str) -> datetime:
+    def now(self) -> datetime:
         """Return the present time by the clock of the store, which says when an object was written now."""
         with errors("ask the store for the time"):
-            return time_of(self.place.below(checked_dataset(dataset_id)).connect())
+            return time_of(self.place.below(UPLOADS).connect())
 
     def forget(self, dataset_id: str, now: datetime, *, dry_run: bool = False) -> int:
         """Remove former states of a repository; return their size in bytes.

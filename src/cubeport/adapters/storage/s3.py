@@ -22,7 +22,7 @@ _REGION = "us-east-1"
 
 
 UPLOADS = "_uploads"
-"""The folder of uploads, next to the repositories of datasets. No dataset has this name."""
+"""The folder of uploads, next to the repositories of datasets, and of objects that are only tried. No dataset has this name."""
 
 
 @dataclass(frozen=True, slots=True)

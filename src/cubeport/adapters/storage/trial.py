@@ -12,13 +12,11 @@ from typing import TYPE_CHECKING
 from obstore.exceptions import AlreadyExistsError, GenericError, NotSupportedError, PreconditionError
 from obstore.store import S3Store
 
-from cubeport.adapters.storage.s3 import S3Place, reason
+from cubeport.adapters.storage.s3 import UPLOADS, S3Place, reason
 from cubeport.errors import InvalidConfiguration, StoreUnavailable
 
 if TYPE_CHECKING:
     from obstore import PutMode
-
-_FOLDER = "cubeport-trial"
 
 
 def check_store(place: S3Place) -> None:
@@ -44,7 +42,8 @@ def check_store(place: S3Place) -> None:
 def broken_promises(place: S3Place) -> list[str]:
     """Return what the store did against its promises, a sentence for each. Raises StoreUnavailable."""
     store = place.connect()
-    tried = _Object(store, f"{_FOLDER}/{secrets.token_hex(8)}")
+    # Among the uploads, so that an object whose trial broke off is removed with old uploads.
+    tried = _Object(store, f"{UPLOADS}/trial-{secrets.token_hex(8)}")
     with place.errors("try the store"):
         if (why := tried.write(b"the first body of the trial", "create")) is not None:
             raise StoreUnavailable(f"Cannot try the store at {place.url}: {why}", next_step="check the profile and the bucket")
