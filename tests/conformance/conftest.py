@@ -22,7 +22,7 @@ from cubeport.service.ingestions import FileOptions, IngestionRequest
 CLIENTS = (
     "stac-api-validator", "pydap", "odc-stac", "pystac-client", "xpystac", "netCDF4", "zarr", "xarray", "aiohttp", "requests",
     "rio-tiler[zarr]", "zarr-cm", "rocrate", "openlineage-python", "obstore", "owslib", "erddapy", "h5netcdf", "exactextract",
-    "rasterstats",
+    "rasterstats", "rustac",
 )  # fmt: skip
 """Newest releases: what a user has who installs them today."""
 

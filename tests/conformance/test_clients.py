@@ -101,6 +101,38 @@ def test_xpystac_opens_every_asset_that_is_typed_zarr(clients: Clients, site: Si
     assert opened >= 3 * 10
 
 
+RUSTAC = """
+import asyncio, json, sys
+import pystac_client, rustac
+api = f"{sys.argv[1]}/stac"
+client = pystac_client.Client.open(api)
+
+async def main():
+    wrong = []
+    for asked in (
+        {"limit": 3},
+        {"collections": ["regular", "projected"]},
+        {"bbox": [170, -10, -170, 10]},
+        {"datetime": "2020-01-02T00:00:00Z/.."},
+        {"intersects": {"type": "Point", "coordinates": [12, 45]}},
+        {"filter": "collection = 'regular' AND deprecated = FALSE"},
+        {"sortby": "+id", "limit": 4},
+    ):
+        ours = [each["id"] for each in await rustac.search(api, **asked)]
+        lang = {"filter_lang": "cql2-text"} if "filter" in asked else {}
+        theirs = [each.id for each in client.search(**asked, **lang).items()]
+        if ours != theirs or not ours:
+            wrong.append([asked, ours, theirs])
+    return wrong
+
+print(json.dumps(asyncio.run(main())))
+"""
+
+
+def test_rustac_finds_the_same_items_as_pystac_client(clients: Clients, site: Site) -> None:
+    assert clients.told(RUSTAC, site.url) == []
+
+
 ODC = """
 import json, sys
 import numpy as np, odc.stac, pystac, pystac_client, xarray as xr

@@ -186,12 +186,13 @@ class TestSearch:
             found += [each["id"] for each in page["features"]]
             path = next((link["href"].removeprefix(URL) for link in page["links"] if link["rel"] == "next"), "")
         assert found == [f"sea@{V2}", f"sea@{V1}"]
-        body: dict[str, Any] = {"limit": 1}
+        body: dict[str, Any] = {"limit": 1, "collections": ["sea"], "sortby": [{"field": "created", "direction": "desc"}]}
         page = client.post("/stac/search", json=body).json()
         [following] = [link for link in page["links"] if link["rel"] == "next"]
         assert (following["method"], following["merge"]) == ("POST", True)
-        last = client.post("/stac/search", json=body | following["body"]).json()
-        assert [each["id"] for each in last["features"]] == [f"sea@{V1}"]
+        for asked in (body | following["body"], following["body"]):  # some clients merge, some do not
+            last = client.post("/stac/search", json=asked).json()
+            assert [each["id"] for each in last["features"]] == [f"sea@{V1}"]
         assert not [link for link in last["links"] if link["rel"] == "next"]
 
     @pytest.mark.parametrize(

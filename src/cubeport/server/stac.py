@@ -225,7 +225,10 @@ class _Stac:
             address = f"{self._url}/stac/search"
             links = [_link("self", address) | {"method": "POST"}]
             if found.token is not None:
-                links.append(_link("next", address) | {"method": "POST", "body": {"token": found.token}, "merge": True})
+                # The whole query, though clients should merge it with theirs: rustac sends the body of the link alone.
+                given = asked.model_dump(mode="json", by_alias=True, exclude_unset=True)
+                body = {**given, "token": found.token}
+                links.append(_link("next", address) | {"method": "POST", "body": body, "merge": True})
             return replies.reply(request, self._found(found, links, asked), media_type=documents.GEOJSON)
 
         return await run_in(self._searching, work)
