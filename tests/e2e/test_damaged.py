@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ import httpx
 import pytest
 
 import cubeport
-from cubeport.errors import Corrupt
+from cubeport.adapters.backends.sql.rows import _values
+from cubeport.errors import Corrupt, NewerModel
 from cubeport.service.ingestions import FileOptions, IngestionRequest
+from cubeport.service.state import CUBE
 
 from .conftest import here, start, stop
 
@@ -86,3 +89,24 @@ LISTS: dict[str, Any] = {
     "/ogcapi/collections": lambda page: {each["id"] for each in page["collections"]},
     "/ingestions": lambda page: {each["dataset_id"] for each in page["items"] if each["dataset"] is not None},
 }
+
+
+def test_a_version_of_a_newer_release_costs_one_dataset_too(made: Path) -> None:
+    with cubeport.connect(made) as service:
+        version = service.shown("two").version.version_id
+        row = service.catalog.backend.rows.get(CUBE, version)
+    assert row is not None
+    newer = replace(row, document={**row.document, "description": {**row.document["description"], "unheard_of": 1}})
+    with closing(sqlite3.connect(made / ".cubeport" / "catalog.db", isolation_level=None)) as connection:
+        change = "UPDATE beside SET doc = ? WHERE tbl = 'cube' AND id = ?"
+        connection.execute(change, (_values(newer)["doc"], version))
+        try:
+            with cubeport.connect(made) as service:
+                page = service.datasets()
+                assert [each.texts.dataset_id for each in page.items] == ["one", "three"]
+                assert page.damaged == ("two",)
+                with pytest.raises(NewerModel, match="newer cubeport"):
+                    service.shown("two")
+                assert here("jobs", "--instance", made).returncode == 0
+        finally:
+            connection.execute(change, (_values(row)["doc"], version))

@@ -5,6 +5,7 @@ It keeps no list of datasets, and its caches do not expire, because they contain
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,7 +23,7 @@ from cubeport.catalog.similar import did_you_mean, similar
 from cubeport.catalog.terms import Term
 from cubeport.cubes.bounded import Bounded
 from cubeport.documents.texts import PublishedView
-from cubeport.errors import Corrupt, CorruptCatalog, NotFound, VersionRemoved
+from cubeport.errors import Corrupt, CorruptCatalog, NewerModel, NotFound, VersionRemoved
 from cubeport.service.coalesced import Coalesced
 from cubeport.service.items import Candidate, Look
 from cubeport.service.state import CUBE, GONE, KIND, RETAINED, VERSION, Cube, DatasetState, VersionState, shown_since
@@ -273,7 +274,7 @@ class Datasets:
         )
 
     def cube(self, version_id: str) -> Cube:
-        """Return the description and sealed documents of a version. Raises Corrupt if its row is missing."""
+        """Return the description and sealed documents of a version. Raises Corrupt if its row is missing, NewerModel."""
         held = self._cubes.get(version_id)
         if held is not None:
             return held
@@ -497,8 +498,9 @@ class Datasets:
     def _fetch_cubes(self, version_ids: Sequence[str]) -> None:
         missing = [each for each in version_ids if each not in self._cubes]
         for version_id, row in self._rows(CUBE, missing).items() if missing else ():
-            if isinstance(row, Row):  # a damaged row is reported where it is used
-                self._remember(version_id, Cube.of(row.document))
+            if isinstance(row, Row):
+                with contextlib.suppress(Corrupt, NewerModel):  # reported where it is used
+                    self._remember(version_id, Cube.of(row.document))
 
     def look(self, query: Look) -> list[Candidate]:
         """Return versions of published datasets that can match by the index, in order: at most the limit, or all if fewer."""
@@ -570,7 +572,7 @@ def _whole[T](damaged: list[str], name: str, make: Callable[[], T]) -> T | None:
     """Return the result of *make*. If stored data cannot be read, log this, add *name* to *damaged* and return ``None``."""
     try:
         return make()
-    except (Corrupt, ValidationError, KeyError) as exc:
+    except (Corrupt, NewerModel, ValidationError, KeyError) as exc:
         _log.error("dataset %s is missing from a list, because it cannot be read: %s", name, exc)
         damaged.append(name)
         return None

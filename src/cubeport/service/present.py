@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from cubeport.documents import native
 from cubeport.documents.texts import PublishedView
-from cubeport.errors import Corrupt, NotFound
+from cubeport.errors import Corrupt, NewerModel, NotFound
 from cubeport.service.ingestions import Ingestion, Scope, TableJob, Work
 from cubeport.service.state import VersionState, named
 from cubeport.service.sync import Synced
@@ -126,7 +126,7 @@ def _made(service: Shows, done: Ingestion) -> PublishedView | None:
         return service.shown(done.dataset_id, unpublished=True)
     except NotFound:  # deleted or removed since: the document is still valid without it
         return None
-    except Corrupt as exc:  # its own address says so; a list of jobs is the last thing that should fail now
+    except (Corrupt, NewerModel) as exc:  # its own address says so; a list of jobs is the last thing that should fail now
         _log.error("the job %s is shown without its dataset, because it cannot be read: %s", done.ingestion_id, exc)
         return None
 

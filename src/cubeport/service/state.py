@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from cubeport.catalog.backend import Row
 from cubeport.catalog.forms.boxes import boxes, query_boxes
@@ -21,7 +21,7 @@ from cubeport.catalog.query import parse_interval
 from cubeport.cubes.description import CubeDescription
 from cubeport.cubes.recipes import Derivation
 from cubeport.documents.texts import Texts, VersionRef
-from cubeport.errors import InvalidRequest
+from cubeport.errors import Corrupt, InvalidRequest, NewerModel
 from cubeport.service.ingestions import Scope
 from cubeport.service.templates import SourceBlock
 
@@ -254,8 +254,21 @@ class Cube(_Value):
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> Cube:
-        """Return the cube in the document of a row."""
-        return cls.model_validate(document)
+        """Return the cube in the document of a row.
+
+        Raises
+        ------
+        NewerModel
+            If it has members that this release does not know.
+        Corrupt
+            If it is something else.
+        """
+        try:
+            return cls.model_validate(document)
+        except ValidationError as exc:
+            if all(each["type"] == "extra_forbidden" for each in exc.errors(include_url=False, include_input=False)):
+                raise NewerModel("The version was made by a newer cubeport.", next_step="upgrade cubeport") from exc
+            raise Corrupt("The documents of the version cannot be read.", next_step="cubeport fsck") from exc
 
     def row(self, version_id: str, owner: str) -> Row:
         """Return its row."""
