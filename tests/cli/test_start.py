@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import netCDF4
 import pytest
 
 from cubeport.cli import _app
@@ -76,6 +77,22 @@ def test_the_catalogs_commands_load_nothing_heavy(instance: Path, arguments: lis
     if arguments == ["--help"]:
         own = {"cubeport.main.catalog", "cubeport.main.service", "cubeport.catalog.models"}
         assert {"sqlalchemy", "fsspec", "jsonschema", "pydantic", "pydantic_settings", "yaml", *own} & set(loaded) == set()
+
+
+def test_a_named_file_is_ingested_without_what_only_a_child_reads_with(tmp_path: Path) -> None:
+    """It is half of the time of a small ingestion. In a folder, the formats of the files decide which are taken."""
+    Catalog.create(tmp_path / "i").close()
+    source = tmp_path / "a.nc"
+    with netCDF4.Dataset(source, "w") as file:
+        for name, units in (("lat", "degrees_north"), ("lon", "degrees_east")):
+            file.createDimension(name, 2)
+            file.createVariable(name, "f8", (name,))[:] = [1, 2]
+            file[name].units = units
+        file.createVariable("t", "f4", ("lat", "lon"))[:] = 1
+    line = [sys.executable, "-c", PROGRAM, "ingest", str(source), "--id", "a"]
+    done = subprocess.run(line, cwd=tmp_path / "i", capture_output=True, text=True, timeout=120, check=True)
+    code, loaded = json.loads(done.stderr.rpartition("LOADED ")[2])
+    assert (code, sorted(set(HEAVY) & set(loaded) - {"rich"})) == (0, []), done.stderr
 
 
 def test_only_the_command_that_runs_is_made(monkeypatch: pytest.MonkeyPatch, instance: Path, capsys: Any) -> None:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cubeport.adapters.sandbox.child import Input
-from cubeport.adapters.sources.formats import FORMATS
 from cubeport.errors import SourceRejected
 
 _ZARR = ("zarr.json", ".zgroup", ".zarray", ".zmetadata")
@@ -94,6 +93,9 @@ def _is_source(path: Path) -> bool:
             # The format zarr accepts every folder, to report what is wrong with it. Here, a folder without these files is a folder
             # of sources.
             return any((path / name).is_file() for name in _ZARR)
+        # Only files in folders are looked into, and the formats import xarray, which takes as long as a small ingestion.
+        from cubeport.adapters.sources.formats import FORMATS
+
         source = Input(path.name, descriptor, is_folder=False)
         return any(form.matches(source) for form in FORMATS.values())
     finally:
