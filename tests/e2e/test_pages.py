@@ -282,6 +282,7 @@ def test_without_scripts_the_value_at_a_place_is_one_link_away(url: str) -> None
     rows = list(csv.reader(io.StringIO(httpx.get(f"{url}{unescape(link).replace('f=html', 'f=csv')}").text)))
     assert len(rows) == 2
     assert all(f"<td>{each}</td>" in shown for each in rows[1])
+    assert "<p>1 value, about" in shown
 
 
 @pytest.mark.browser

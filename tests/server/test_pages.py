@@ -460,6 +460,13 @@ def test_a_list_has_a_heading_for_people_and_the_way_to_it(client: Client) -> No
     assert "the page of the dataset" in client.get("/stac/collections/sea?f=html").text
 
 
+def test_the_page_of_a_template_leads_to_what_was_made_from_it(client: Client) -> None:
+    made = client.get("/dataset-templates/air").json()["datasets"]
+    page = client.get("/dataset-templates/air?f=html").text
+    assert [f'<a href="{URL}/datasets/{each}?f=html">{each}</a>' in page for each in made] == [True] * len(made)
+    assert made
+
+
 def test_changes_are_a_page_with_a_way_to_those_that_follow(client: Client) -> None:
     first = client.get("/changes?limit=1&f=html").text
     assert "<h1>Changes, oldest first</h1>" in first

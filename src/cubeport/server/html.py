@@ -49,6 +49,11 @@ def document(
     links = [each for each in rest.pop("links", ()) if isinstance(each, Mapping)]
     empty = None if any(value.get(name) for name in _LISTED) or not any(name in value for name in _LISTED) else _EMPTY.get(path, "")
     listed = [_entry(each) for name in _LISTED if isinstance(rest.get(name), list) for each in rest.pop(name)]
+    if path.startswith("/dataset-templates/"):
+        address = f"{parts.public_url}/datasets"
+        listed += [
+            {"name": each, "href": f"{address}/{each}?f=html", "text": "made from it"} for each in rest.pop("datasets", None) or ()
+        ]
     dataset = next((found[1] for each in _OF_DATASETS if (found := each.match(path))), None)
     title = _heading(path) or next((str(rest[name]) for name in _TITLES if rest.get(name)), path)
     text = rest.get("description")
