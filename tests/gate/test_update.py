@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from cubeport.adapters.gate.measure import measure
 from cubeport.adapters.gate.parent import Parent
+from cubeport.cubes.description import OF_VALUES
 from cubeport.errors import (
     CalendarMismatch,
     Corrupt,
@@ -84,6 +85,7 @@ class Held:
             "brings": False,
             "ranges": ranges,
             "empty": [time["empty"], time["empty_count"]],
+            "notes": [each for each in self.found["description"]["warnings"] if each[0] in OF_VALUES],
             "on_overlap": on_overlap,
         }
 
@@ -152,6 +154,13 @@ def test_interior_steps_are_replaced_and_nothing_else(held: Held, tmp_path: Path
 def test_a_replaced_extreme_is_not_in_the_range_any_more(held: Held, tmp_path: Path) -> None:
     updated, _, _ = held.update(tmp_path / "v2", save(tmp_path / "new.nc", cube([9], add=-900.0)), on_overlap="replace")
     check(updated, list(range(10)), {9: -900.0})
+
+
+def test_infinite_values_that_are_added_are_told_as_long_as_they_are_there(held: Held, tmp_path: Path) -> None:
+    odd, _, _ = held.update(tmp_path / "v2", save(tmp_path / "inf.nc", cube([10], add=np.inf)))
+    after, _, _ = odd.update(tmp_path / "v3", save(tmp_path / "next.nc", cube([11])))
+    told = [[kind for kind, _ in each.found["description"]["warnings"]] for each in (held, odd, after)]
+    assert told == [[], ["infinite"], ["infinite"]]
 
 
 def test_held_steps_are_kept_by_skip_and_refused_by_default(held: Held, tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ def test_a_step_of_a_flag_is_a_step_of_the_template(step: dict[str, object]) -> 
         ("choose a group (--group)", "choose a group (group in its source) (in the template sst)"),
         ("choose one: --group a/b", "choose one: group: a/b in its source (in the template sst)"),
         ("choose the existing ones with --variables", "choose the existing ones with variables (in the template sst)"),
+        ("--normalise with set_time, docs/repair.md", "normalise with set_time, docs/repair.md (in the template sst)"),
         ("leave out 'b' with --skip-bad", "leave out 'b' with --skip-bad"),
         ("accept the gap with --allow-gaps", "accept the gap with --allow-gaps"),
     ],

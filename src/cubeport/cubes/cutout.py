@@ -132,7 +132,10 @@ def _positions(raw: xr.Dataset, found: CubeAxes, bbox: Box) -> dict[str, slice |
 def _times(raw: xr.Dataset, found: CubeAxes, start: str | None, end: str | None) -> dict[str, slice | Any]:
     axis = found.axis_of("t")
     if axis is None:
-        raise InvalidPeriod("the source has no time axis: it does not accept start or end")
+        raise InvalidPeriod(
+            "the source has no time axis: it does not accept start or end",
+            next_step="if its name has its time, repeat with --normalise 'set_time: {from_name: \"{YYYY}{MM}{DD}\"}'",
+        )
     variable = raw.variables[axis.name]
     calendar = times.calendar_of(variable.attrs, name=axis.name)
     stamps = times.decode(decoded(variable, name=axis.name), str(variable.attrs.get("units", "")), calendar, name=axis.name)
@@ -151,7 +154,11 @@ def _times(raw: xr.Dataset, found: CubeAxes, start: str | None, end: str | None)
     numbers = periods.numbers_of(periods.moments(stamps, kind, calendar, starts), kind, calendar)
     where = [n for n, number in enumerate(numbers) if (low is None or number >= low) and (high is None or number <= high)]
     if not where:
-        raise NoData(f"the source has no step between start and end; it has {stamps[0]} to {stamps[-1]}")
+        has = stamps[0] if len(stamps) == 1 else f"{stamps[0]} to {stamps[-1]}"
+        raise NoData(
+            f"the source has no step between start and end; it has {has}",
+            next_step="ask for periods that it has; if its name says another time, tell its provider",
+        )
     return {} if axis.scalar else {axis.dimension: slice(where[0], where[-1] + 1)}
 
 

@@ -302,18 +302,18 @@ def value_range(
     beyond: tuple[int, int] = (0, 0),
     first: int = 0,
     presence: Presence | None = None,
-) -> Spread:
-    """Return the ends of the finite values of a variable, as :func:`describe` measures them.
+) -> Values:
+    """Return what is known of the values of a variable, as :func:`describe` measures them.
 
     *beyond* is an axis, and how many places along it are known already: their chunks are read, but they do not count. For
     *presence*, *first* is the step with which the variable begins.
     """
     if is_text(variable):
-        return Spread()
+        return Values()
     own = tuple(min(n, m) if m else 1 for n, m in zip(chunks, variable.shape, strict=True))
     seen, _ = opened(variable, name=name)
     found = _values(seen, own, name=name, beyond=beyond, first=first, presence=presence)
-    return (found if seen.dtype.kind == "f" else found.of_classes()).spread
+    return found if seen.dtype.kind == "f" else found.of_classes()
 
 
 def _values(

@@ -21,6 +21,10 @@ type BoundingBox = tuple[float, float, float, float]
 """West, south, east, north; CRS84 degrees; west > east crosses the antimeridian (RFC 7946, 5.2)."""
 
 
+OF_VALUES = ("infinite", "outliers")
+"""The warnings of what is seen in values, which hold for a cube as long as these values are in it."""
+
+
 class Value(BaseModel):
     """An immutable value that refuses unknown fields."""
 

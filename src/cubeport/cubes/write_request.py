@@ -114,6 +114,8 @@ class Base:
     """The measured ends of each variable."""
     empty: tuple[tuple[str, ...], int] = ((), 0)
     """The moments of the steps without a value, which may be only the first ones, and how many there are."""
+    notes: tuple[tuple[str, str], ...] = ()
+    """What was found odd about its values, as kind and message."""
     on_overlap: OnOverlap = "error"
     bring: Bring | None = None
     """Brings an object that is not in *folder* yet; ``None`` if all are there."""

@@ -8,9 +8,9 @@ import shlex
 from cubeport.errors import CubeportError
 from cubeport.service.ingestions import Ingestion
 
-_WORD = r"""(?:'[^']*'(?:"'"'[^']*')*|"[^"]*"|[^\s;,.)]+)"""
-_STEP = re.compile(rf"--(?P<flag>normalise|transform)(?: (?P<step>{_WORD}))?")
-_FIELD = re.compile(rf"--(?P<flag>group|period-type|chunks|variables|filter-by-keys)(?: (?P<value>{_WORD}))?")
+_QUOTED = r"""'[^']*'(?:"'"'[^']*')*|"[^"]*\""""
+_STEP = re.compile(rf"--(?P<flag>normalise|transform)(?: (?P<step>{_QUOTED}))?")
+_FIELD = re.compile(rf"--(?P<flag>group|period-type|chunks|variables|filter-by-keys)(?: (?P<value>{_QUOTED}|[^\s;,.)]+))?")
 _FIELDS = {"normalise": "normalise", "transform": "transforms", "period-type": "period_type", "chunks": "layout: {chunks: …}"}
 _IN_SOURCE = {"group": "group", "filter-by-keys": "filter_by_keys"}
 

@@ -21,7 +21,7 @@ from cubeport.catalog.forms.canonical import dumps, new_id, now, timestamp
 from cubeport.catalog.work.undo import Action, Compensation
 from cubeport.catalog.work.unit_of_work import UnitOfWork
 from cubeport.cubes.calendars import canonical
-from cubeport.cubes.description import CubeDescription
+from cubeport.cubes.description import OF_VALUES, CubeDescription
 from cubeport.cubes.functions import PluginFunction
 from cubeport.cubes.recipes import Derivation
 from cubeport.cubes.sources import Area, Period, PeriodSource
@@ -740,6 +740,7 @@ class Ingester:
             ranges={
                 each.name: Spread(each.valid_min, each.valid_max, each.shown_min, each.shown_max) for each in measured.variables
             },
+            notes=tuple(each for each in measured.warnings if each[0] in OF_VALUES),
             empty=((), 0) if (time := measured.temporal) is None else (time.empty or (), time.empty_count),
             on_overlap=overlap(ingestion, wanted, plan),
             bring=staging.bring,

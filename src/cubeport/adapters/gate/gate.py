@@ -376,6 +376,7 @@ def _told(base: Base) -> dict[str, Any]:
         "brings": base.bring is not None,
         "ranges": ranges,
         "empty": [list(base.empty[0]), base.empty[1]],
+        "notes": [list(each) for each in base.notes],
         "on_overlap": base.on_overlap,
     }
 

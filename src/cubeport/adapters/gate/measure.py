@@ -106,6 +106,10 @@ def measure(request: Mapping[str, Any], context: child.Context) -> dict[str, Any
         if not in_full:  # the least and the greatest value of what nobody has read are unknown
             known |= dict.fromkeys(pointing)
         description = describe(seen, chunks=lengths, fields=request["fields"], ranges=known, presence=presence)
+        if updated is not None and updated.is_append:
+            # What was odd about values that nobody reads again is odd still.
+            notes = dict.fromkeys((*map(tuple, request["base"]["notes"]), *description.warnings))
+            description = description.model_copy(update={"warnings": tuple(notes)})
         for name, each in watched.items():
             read = each.digest(pool, hashes[name])
             if expected[name] not in (None, read):

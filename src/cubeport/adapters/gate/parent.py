@@ -186,6 +186,11 @@ class Updated:
                 found[key] = entry
         return found
 
+    @property
+    def is_append(self) -> bool:
+        """Whether all steps of the parent are as they were, and new ones follow."""
+        return self._change.is_append
+
     def presence(self, sizes: Mapping[Any, int]) -> Presence | None:
         """Return what is known of which steps have a value. It is known for appends: else all values must be read."""
         if not self._change.is_append:
@@ -219,11 +224,11 @@ class Updated:
                 tail = raw.variables[name].isel({self._change.dimension: slice(first, None)})
                 beyond = axis, self._change.length - first
                 new = (
-                    written[name].spread
+                    written[name]
                     if name in written
                     else value_range(tail, name, lengths[name], beyond=beyond, first=first, presence=presence)
                 )
-                found[name] = Values(Spread(*ends).hull(new))
+                found[name] = new._replace(spread=Spread(*ends).hull(new.spread))
         return found
 
 
