@@ -49,6 +49,12 @@ def test_a_correction_inside_is_taken_again_alone_and_all_else_is_shared(tmp_pat
     versions = str(first.version_id), newest.version_id
     chunks = [[(store / each / f"cube.zarr/t/c/{n}/0/0").stat().st_ino for n in range(3)] for each in versions]
     assert [a == b for a, b in zip(*chunks, strict=True)] == [True, False, True], "day 7 is in the second chunk of four days"
+    # The same values again, asked for: nothing is made, and the list of operations says that nothing was to do.
+    assert rolling.ask("2024-01-08", "2024-01-08", overwrite=True).reused
+    assert rolling.service.catalog.operations(limit=1)[0].error == {
+        "kind": "nothing-to-do",
+        "message": f"the result is version {newest.version_id} in every value",
+    }
     # Twice is once.
     assert rolling.service.sync_plan(rolling.id).reason == "no_new_period"
     assert rolling.service.sync(rolling.id).status == "up_to_date"

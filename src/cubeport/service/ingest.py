@@ -615,7 +615,7 @@ class Ingester:
                 version_id=making.version_id,
                 engine=writer.name,
             )
-            work.compensate(Compensation.model_validate(writer.claim(work.operation_id)))
+            work.claim(writer.claim(work.operation_id))
             parent = head if head is not None and self._can_build(ingestion, wanted, plan, head) else None
             staging, undo = writer.stage(work.operation_id, wanted.dataset_id, making.version_id, parent=self._parent(parent))
             work.compensate(*(Compensation.model_validate(each) for each in undo))
@@ -647,7 +647,7 @@ class Ingester:
                 progress("done", 1, 1)
                 return outcome
             # The result is byte-identical to the parent, so the attempt is undone and the parent is reused.
-            work.rollback()
+            work.rollback(why=f"the result is version {head.version_id} in every value")
         assert dataset is not None
         self._remember(head.version_id, validators=making.all_validators(), derived=wanted.derivation)
         equal = plan.model_copy(update={"action": "reuse", "reason": "equal in every value"})

@@ -84,7 +84,7 @@ class OverviewMaking:
         with self._catalog.unit_of_work(
             "overviews", inputs=(dataset.record.id,), parameters={"version_id": version_id, "levels": cube.overview_levels}
         ) as work:
-            work.compensate(Compensation.model_validate(self._engines.writer.claim(work.operation_id)))
+            work.claim(self._engines.writer.claim(work.operation_id))
             staging, undo = self._engines.writer.stage(work.operation_id, dataset.state.texts.dataset_id, version_id)
             with step("begin"):
                 self._engines.writer.begin(staging)

@@ -402,7 +402,7 @@ class Replicator:
                 version_id=replica.version_id,
                 engine=self._stored.writer.name,
             )
-            work.compensate(Compensation.model_validate(self._stored.writer.claim(work.operation_id)))
+            work.claim(self._stored.writer.claim(work.operation_id))
             staging, undo = self._stored.writer.stage(work.operation_id, replica.dataset_id, replica.version_id, parent=parent)
             work.compensate(*(Compensation.model_validate(each) for each in undo))
             with step("begin"):

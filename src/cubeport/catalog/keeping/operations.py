@@ -11,7 +11,7 @@ from cubeport.catalog.forms.canonical import is_id
 from cubeport.catalog.models import Operation, OperationStatus
 from cubeport.catalog.parts import CatalogParts
 from cubeport.catalog.work.journal import Line
-from cubeport.catalog.work.unit_of_work import Ports
+from cubeport.catalog.work.unit_of_work import NOTHING, Ports
 from cubeport.errors import InvalidRequest, NotFound
 
 
@@ -73,7 +73,8 @@ def info(ports: Ports, parts: CatalogParts) -> dict[str, Any]:
         by_status[record.status] += 1
         artifacts += len(record.artifacts)
         size += sum(each.size_bytes or 0 for each in record.artifacts if each.managed)
-    failed = [o for o in operations(ports, status=None, since=None, limit=200) if o.status in ("failed", "rolled_back")]
+    ended = operations(ports, status=None, since=None, limit=200)
+    failed = [o for o in ended if o.status in ("failed", "rolled_back") and (o.error or {}).get("kind") != NOTHING]
     return {
         "catalog_id": ports.catalog_id,
         "root": str(parts.root) if parts.root else None,

@@ -138,6 +138,7 @@ class UnitOfWork:
         self._row: OperationStatus | None = None
         self._undecided = False
         self._given_up = False
+        self._why: str | None = None
         self._kept: set[str] = set()
 
     # --- its life ---------------------------------------------------------------------------------------------------
@@ -180,11 +181,15 @@ class UnitOfWork:
     def _has_work(self) -> bool:
         return bool(self._writes or self._joined or self._plans or self._compensations or self._actions)
 
-    def rollback(self) -> None:
-        """Mark the operation for rollback. The end of the block undoes everything and leaves no trace."""
+    def rollback(self, *, why: str | None = None) -> None:
+        """Mark the operation for rollback. The end of the block undoes everything and leaves no trace.
+
+        *why* says in the row of the operation that there was nothing to do, so that nobody looks for what went wrong.
+        """
         if self.committed is not None or self._undecided:
             raise InvalidRequest("This unit of work has ended.", operation_id=self.operation_id)
         self._given_up = True
+        self._why = why
 
     def _header(self) -> dict[str, Any]:
         return {
@@ -212,6 +217,15 @@ class UnitOfWork:
         given = [each if isinstance(each, Compensation) else Compensation.from_mapping(each) for each in compensations]
         self._compensations += given
         self._entry.write("artifact_write_started", {"compensations": [each.to_mapping() for each in given]}, durable=True)
+
+    def claim(self, compensation: Compensation | Mapping[str, Any]) -> None:
+        """Record how to undo an empty folder whose name contains our id, before :meth:`compensate` records the rest.
+
+        The line is not synced alone: what a power cut can leave behind without it is that folder, and ``gc`` knows its name.
+        """
+        given = compensation if isinstance(compensation, Compensation) else Compensation.from_mapping(compensation)
+        self._compensations.append(given)
+        self._entry.write("artifact_write_started", {"compensations": [given.to_mapping()]})
 
     def written(self, **data: Any) -> None:
         """Record in the journal that bytes are complete and durable (state ``artifact_write_succeeded``)."""
@@ -482,8 +496,14 @@ class UnitOfWork:
             started_at=self._started_at,
             ended_at=self._ports.clock(),
             created_by=self.user_id,
-            error=None if cause is None else problem(cause),
+            error=self._reason(cause),
         )
+
+    def _reason(self, cause: BaseException | None) -> dict[str, Any] | None:
+        """Return why the operation did not succeed, for its row."""
+        if cause is not None:
+            return problem(cause)
+        return None if self._why is None else {"kind": NOTHING, "message": self._why}
 
     def _go_forward(self, records: tuple[CatalogRecord, ...]) -> Committed:
         """Run the after-actions. Nothing here can fail the operation; what cannot be done now is reported, and ``recover`` does
@@ -631,6 +651,10 @@ def end(entry: JournalEntry, report: Report, cause: Mapping[str, Any] | None) ->
         return
     entry.write("rolled_back")
     entry.close()
+
+
+NOTHING = "nothing-to-do"
+"""The kind in the row of an operation that was given up because its result was there already."""
 
 
 def problem(exc: BaseException) -> dict[str, Any]:
