@@ -151,6 +151,10 @@ def test_a_new_release_that_does_not_have_every_period_yet_is_waited_for(tmp_pat
     done = place.service.sync(place.id)
     assert (done.status, done.detail.reason) == ("completed", "release_version_changed")
     assert place.held() == {number: number + 0.5 for number in range(4)}
+    follow("v3")
+    same = place.service.sync(place.id)
+    assert (same.status, same.detail.action, same.detail.reason) == ("up_to_date", "no_op", "no_new_release"), "equal values"
+    assert place.service.sync(place.id).ingestion is None, "and it is not read again"
 
 
 def test_a_day_without_any_value_is_named_or_refused(tmp_path: Path, place: Place) -> None:

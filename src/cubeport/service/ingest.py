@@ -44,7 +44,7 @@ from cubeport.service.decide import as_before, builds, choose, decide, kept_type
 from cubeport.service.engines import Engines
 from cubeport.service.fetching import RequestedPeriods, Taken, asked, runs, take
 from cubeport.service.ingestions import Ingestion, IngestionPlan, IngestionRequest, Scope
-from cubeport.service.making import Making, texts_of
+from cubeport.service.making import Making, release_of, texts_of
 from cubeport.service.overviews import sparing, with_overviews
 from cubeport.service.ports import (
     Base,
@@ -203,7 +203,7 @@ class Ingester:
                 if plan.action == "reuse":
                     assert dataset is not None
                     assert head is not None
-                    self._remember(head.version_id, derived=wanted.derivation)
+                    self._remember(head.version_id, derived=wanted.derivation, release=release_of(wanted))
                     return self._reuse(ingestion, wanted, dataset, head, plan, complete)
                 return self._make(ingestion, wanted, scope, plan, digest, dataset, head, progress, complete)
 
@@ -649,16 +649,24 @@ class Ingester:
             # The result is byte-identical to the parent, so the attempt is undone and the parent is reused.
             work.rollback(why=f"the result is version {head.version_id} in every value")
         assert dataset is not None
-        self._remember(head.version_id, validators=making.all_validators(), derived=wanted.derivation)
+        self._remember(head.version_id, validators=making.all_validators(), derived=wanted.derivation, release=release_of(wanted))
         equal = plan.model_copy(update={"action": "reuse", "reason": "equal in every value"})
         return self._reuse(ingestion, wanted, dataset, head, equal, complete)
 
-    def _remember(self, version_id: str, *, validators: Mapping[str, str] | None = None, derived: Derivation | None = None) -> None:
-        """Store in a version that its bytes are still what the source gives: its current validators, or the present inputs of a
-        derivation. Otherwise they would be fetched, or derived, at every sync.
+    def _remember(
+        self,
+        version_id: str,
+        *,
+        validators: Mapping[str, str] | None = None,
+        derived: Derivation | None = None,
+        release: str | None = None,
+    ) -> None:
+        """Store in a version that its bytes are still what the source gives: its current validators, the present inputs of a
+        derivation, or a release that has the same values. Otherwise they would be fetched, or derived, at every sync.
         """
         said: dict[str, Any] = {} if validators is None else {"validators": dict(validators)}
         said |= {} if derived is None else {"derived": derived}
+        said |= {} if release is None else {"release": release}
         with self._catalog.backend.transaction():
             row = self._catalog.rows.get(VERSION, version_id)
             assert row is not None

@@ -81,7 +81,7 @@ class Making:
             ingestion_id=self.ingestion.ingestion_id,
             template_digest=self.wanted.template_digest,
             until=self.ingestion.until,
-            release=_release(self.wanted),
+            release=release_of(self.wanted),
             engine=engine,
             reference=reference,
             request_digest=self.request_digest,
@@ -155,7 +155,8 @@ def derived_edges(record: CatalogRecord, derivation: Derivation) -> tuple[Lineag
     return (*kept, *edges.values())
 
 
-def _release(wanted: Wanted) -> str | None:
+def release_of(wanted: Wanted) -> str | None:
+    """Return the release of the source that a template names."""
     version = wanted.template.sync.version if wanted.template else None
     return version.value if version else None
 

@@ -133,6 +133,9 @@ class SyncDetail(BaseModel):
 
     def carried_out(self, ingestion: Ingestion) -> SyncDetail:
         """Return it as its ingestion ended: without new periods if there were none, with those that there were otherwise."""
+        if self.is_new_release and ingestion.status == "completed" and ingestion.reused:
+            same = "The new release is equal to the dataset in every value."
+            return self.model_copy(update={"action": "no_op", "reason": "no_new_release", "message": same})
         if ingestion.status != "completed" or not (self.looks_ahead or self.action == "revise"):
             return self
         if ingestion.reused:
