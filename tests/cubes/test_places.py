@@ -356,3 +356,25 @@ def test_the_box_of_a_mesh_reaches_half_a_step_beyond_its_centres() -> None:
     assert (west, east) == (-180, 180)
     assert -63 < south < lat[part].min() - 2
     assert lat[part].max() + 2 < north < 33
+
+
+@pytest.mark.parametrize(
+    "bounds", [None, [[0, 0], [1, 1], [2, 2]], [[-0.5, 0.5], [0.5, 1.5], [1.5, 2.5]], [[-1, 0], [0, 1], [1, 2]]]
+)
+def test_a_step_reaches_as_far_as_its_bounds_or_half_way_to_the_next(bounds: list[list[float]] | None) -> None:
+    values = np.arange(15, dtype="f4").reshape(3, 5)
+    time = {"units": "days since 2020-01-01", "standard_name": "time"}
+    raw = xr.Dataset(
+        {"v": (("time", "lat", "lon"), values[:, None])},
+        {"time": ("time", [0.0, 1.0, 2.0], time), "lat": ("lat", [0.0], LAT), "lon": ("lon", np.arange(5.0), LON)},
+    )
+    if bounds is not None:
+        raw["time_bnds"] = (("time", "nv"), np.array(bounds, "f8"))
+        raw["time"].attrs["bounds"] = "time_bnds"
+    version = Version(raw)
+    first = 1577836800
+    # In the middle of the cells at 0, 12, 24, 36 and 48 hours; at a border between two steps it is in both cells' steps.
+    found = version.values(version.edr("trajectory", coords=f"LINESTRING M(0.01 0 {first + 900},4 0 {first + 2 * 86_400 + 900})"))
+    steps = [0, 0, 1, 1, 2] if bounds is None or bounds[0][1] != 0 or bounds[0][0] == 0 else [1, 1, 2, 2]
+    wanted = {float(values[step, column]) for column, step in enumerate(steps)}
+    assert wanted <= set(found), found

@@ -87,6 +87,8 @@ def clock_of(description: CubeDescription, labels: Labels, times: Array) -> Cloc
         return np.array([(calendar_.ordinal(stamp_at(int(each)), calendar) - origin) / 1e6 for each in numbers])
 
     bounds = None if given is None else along(given[start:stop].ravel().tolist()).reshape(-1, 2)
+    if bounds is not None and (bounds[:, 0] == bounds[:, 1]).any():
+        bounds = None  # XIOS writes instants as periods without a length
     steps = cells_of(along(orders[start:stop].tolist()), bounds, spread=True)
     return Clock(axis, start, steps, calendar, origin, (_ordinal(float(times.max()), calendar) - origin) / 1e6)
 
