@@ -343,5 +343,5 @@ def test_a_rule_that_breaks_its_contract_is_named(answer: Any) -> None:
     dataset, head = held(follows)
     with pytest.raises(Configuration, match="'released'"):
         sync.plan(dataset, head, follows, end=None, now=NOW, rules={"released": rule})
-    with pytest.raises(Configuration, match="which no plugin gives"):
+    with pytest.raises(Configuration, match="which no plugin provides"):
         sync.plan(dataset, head, follows, end=None, now=NOW)

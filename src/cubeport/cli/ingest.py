@@ -275,12 +275,12 @@ def _address(sources: Sequence[str], asset: str | None) -> str | None:
 
     addresses = [each for each in sources if is_address(each) and not Path(each).exists()]
     if asset is not None and not addresses:
-        raise Usage("--asset is of a STAC Item or Collection, and the source is no address.")
+        raise Usage("--asset names an asset of a STAC Item or Collection, and the source is not an address.")
     if not addresses:
         return None
     if len(sources) > 1:
         raise Usage(
-            "One address makes a dataset. Several are one with dates in it, or a template.",
+            "One address makes one dataset. For several files, write one address with dates in it, or use a template.",
             next_step="write the dates as {YYYY}{MM}{DD}, and name --period-type, --start and --end",
         )
     return addresses[0]

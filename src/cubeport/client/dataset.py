@@ -418,7 +418,7 @@ class Selection:
         """Return the part, read from the chunks. The windows of the estimate cut each dimension and shift the longitudes."""
         if self._path.endswith(("/area", "/trajectory")):
             raise InvalidRequest(
-                "An area or a line hides cells of its box, so it is read by the server.", next_step="load(way='server')"
+                "Only the server can read an area or a line: it is not a whole box.", next_step="load(way='server')"
             )
         windows: Mapping[str, Sequence[Sequence[float]]] = self.price()["windows"]
         whole = self._data.open()
@@ -513,7 +513,7 @@ class Selection:
         if f is None:
             raise InvalidRequest(f"{target.name} does not end in .nc, .csv or .zarr.", next_step="save('part.nc')")
         if f == "zarr" and target.exists():
-            raise InvalidRequest(f"{target} exists, and a Zarr folder is written anew.", next_step="save it under another name")
+            raise InvalidRequest(f"{target} exists, and a Zarr store needs a new folder.", next_step="save it under another name")
         content = self._session.get(self._path, {**self._query, self._form: f})
         if f == "zarr":
             with zipfile.ZipFile(io.BytesIO(content)) as packed:

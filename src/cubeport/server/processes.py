@@ -188,7 +188,7 @@ class ProcessesFace:
 
     def _found(self, request: Request) -> tuple[TableJob, TableJobs]:
         if self._jobs is None:
-            raise NoSuchJob("This service makes no jobs.", what="job")
+            raise NoSuchJob("This service runs no jobs.", what="job")
         job = self._jobs.job(request.path_params["job_id"], **_caller(request))
         if not self._service.visible(job.dataset_id):  # it became private after the table was ordered
             raise no_job(job.ingestion_id)

@@ -111,7 +111,7 @@ class _Stac:
         def build() -> bytes:
             found = branch(self._service.dataset_names, beginning, most=documents.CHILDREN)
             if not found.datasets and not found.branches:
-                raise NotFound("No dataset has an id that begins so", what="path", next_step=f"{self._url}/stac")
+                raise NotFound("No dataset has an id with this beginning", what="path", next_step=f"{self._url}/stac")
             above = parent(self._service.dataset_names, beginning)
             return replies.dumps(documents.part(self._site, beginning, found.datasets, parts=found.branches, parent=above))
 

@@ -81,7 +81,7 @@ class Places:
         for each in self._meeting(shown):
             if name_of(each) == name:
                 return Found(each)
-        raise NotFound(f"No place {name[:64]!r} has these data.", what="location")
+        raise NotFound(f"These data have no place {name[:64]!r}.", what="location")
 
     def _held(self, shown: PublishedView) -> Stations | None:
         if dimension_of(shown.description) is None:

@@ -169,7 +169,7 @@ def check_filled(held: CubeDescription | None, description: CubeDescription, per
     found = empty(temporal, period_type)
     if found is None:
         raise InvalidRequest(
-            "Periods without any value are refused (on_empty), and not all values were read, so that nobody knows of them.",
+            "The template refuses periods without any value (on_empty), but only a sample of the values was read.",
             next_step="have all values read (verify full)",
         )
     old = set() if before is None else set(empty(before, period_type) or ())

@@ -341,7 +341,7 @@ def _target(
     if end is not None:
         number, source = periods.parse(end, kind, calendar, side="end"), "request"
         if number < periods.parse(temporal["start"], kind, calendar):
-            raise InvalidRequest(f"The end {end} lies before {temporal['start']}, where the dataset begins.")
+            raise InvalidRequest(f"The end {end} is before {temporal['start']}, where the dataset begins.")
     else:
         assert present is not None
         number, source = present, "default_today"
@@ -364,7 +364,7 @@ def _said_by_plugin(template: DatasetTemplate, end: str, calendar: CalendarName,
     name = str(template.sync.availability.function)
     if name not in rules:
         raise Configuration(
-            f"Template {template.id!r} names the availability function {name!r}, which no plugin gives.",
+            f"Template {template.id!r} names the availability function {name!r}, which no plugin provides.",
             next_step="cubeport plugins",
         )
     try:

@@ -425,7 +425,7 @@ def _kind(request: TableRequest, steps: Steps) -> Kind | None:
         return None
     if steps.kind is None:
         raise InvalidRequest(
-            "A normal is of a month or a day of the year, and the steps of these data are neither.",
+            "A normal is computed for months or for days of the year, and the steps of these data are neither.",
             errors=[Problem(("query", "period"), "missing", "must be given with relative-to: month, for example")],
         )
     return steps.kind
@@ -470,7 +470,7 @@ def _columns(plan: TablePlan, name: str, read: Callable[[str], tuple[Numbers, Nu
         if longer and method is not None:
             if each.statistic.classes:
                 raise InvalidRequest(
-                    f"The {each.text} of a longer period cannot be made of those of its steps.",
+                    f"The {each.text} of a longer period cannot be computed from those of its steps.",
                     errors=[Problem(("query", "statistic"), "not-with-period", f"{each.text} needs period=as-stored")],
                 )
             mine, part = reduced(mine, shares, grouping, method, min_share=request.min_share)
@@ -513,7 +513,7 @@ def _of_steps(plan: TablePlan, name: str, deadline: Deadline) -> tuple[Numbers, 
     description = opened.description
     dtype = opened.dtype(name)
     if dtype.kind not in "iufb":
-        raise NotAcceptable(f"{name} has values of type {dtype.name}, of which there is no mean.")
+        raise NotAcceptable(f"{name} has values of type {dtype.name}, which have no mean.")
     grid = dimensions_of(description)
     around = _around(weights, grid)
     own = opened.dimensions(name)
