@@ -96,12 +96,12 @@ def hdf5_chunk_too_short(folder: Path) -> Path:
     return with_chunk(folder, zlib.compress(bytes(500)))
 
 
-@case("bad-codec")
+@case("unreadable")
 def hdf5_chunk_of_noise(folder: Path) -> Path:
     return with_chunk(folder, bytes(range(256)))
 
 
-@case("bad-codec")
+@case("unreadable")
 def hdf5_chunk_cut(folder: Path) -> Path:
     return with_chunk(folder, zlib.compress(np.random.default_rng(0).bytes(1_024))[:-9])
 
