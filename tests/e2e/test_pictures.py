@@ -130,6 +130,19 @@ def test_what_cannot_be_drawn_is_refused_with_its_place(families: Server, query:
     assert words in answer.json()["errors"][0]["message"]
 
 
+def test_a_legend_is_in_the_form_that_a_client_accepts(families: Server) -> None:
+    for accept, kind in (
+        ("*/*", "image/svg+xml"),
+        ("text/html,application/xhtml+xml,image/avif,image/webp,image/apng,*/*;q=0.8", "image/svg+xml"),
+        ("image/png", "image/png"),
+        ("application/json;q=0.5, image/svg+xml;q=0.1", "application/json"),
+    ):
+        answer = httpx.get(f"{families.url}/datasets/regular/legend", headers={"Accept": accept}, trust_env=False)
+        assert (answer.headers["content-type"], "Accept" in answer.headers["vary"]) == (kind, True)
+    refused = httpx.get(f"{families.url}/datasets/regular/legend", headers={"Accept": "image/gif"}, trust_env=False)
+    assert refused.status_code == 406
+
+
 def test_a_subset_of_longitudes_and_latitudes_is_the_box(families: Server) -> None:
     base = "/ogcapi/collections/regular/map"
     box = families.get(base, bbox="-90,-30,0,60", width=90)

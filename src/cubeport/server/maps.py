@@ -23,8 +23,8 @@ from cubeport.cubes.selection import Selection, Subset, Trim, parse
 from cubeport.documents import maps as documents
 from cubeport.documents.legends import legend_png
 from cubeport.documents.texts import PublishedView
-from cubeport.errors import InvalidRequest, NotFound, Problem
-from cubeport.server import incoming, replies
+from cubeport.errors import InvalidRequest, NotAcceptable, NotFound, Problem
+from cubeport.server import incoming, negotiation, replies
 from cubeport.server.html import Site
 from cubeport.server.openapi import READ, described
 from cubeport.server.parts import Reads
@@ -32,6 +32,7 @@ from cubeport.server.webmaps import WebMaps
 from cubeport.service.pictures import MOST_SIDE, Choice, Picture, PictureQuery, Pictures, moment, world
 
 PNG = "image/png"
+_LEGENDS = {documents.SVG: "svg", PNG: "png", "application/json": "json"}
 _WIDTH, _THUMBNAIL = 1024, 512
 _CODE = re.compile(r"(?:https?://www\.opengis\.net/def/crs/)?\[?([A-Za-z]{2,10})[:/](?:[0-9.]{1,6}/)?([A-Za-z0-9]{1,10})\]?")
 _SELECTION = ("datetime", "subset", "properties")
@@ -126,6 +127,7 @@ class MapsFace:
             self.legend,
             "The legend of its map",
             query=LegendQuery,
+            statuses=(*READ, 406),
             media_types=(documents.SVG, PNG, "application/json"),
         )
         add("/datasets/{dataset_id}/thumbnail.png", self.thumbnail, "A small map", query=incoming.NoParameters, **picture)
@@ -223,7 +225,10 @@ class MapsFace:
         """Answer ``…/legend``."""
         asked = incoming.query(request.scope["query_string"], LegendQuery)
         shown = self._service.shown(request.path_params["dataset_id"])
-        tag = replies.etag_of(shown, request, asked.f or "svg", self._url)
+        form = asked.f or negotiation.preferred(request, _LEGENDS)
+        if form is None:
+            raise NotAcceptable("A legend is SVG, PNG or JSON.", next_step=f"Send Accept: {', '.join(_LEGENDS)}.")
+        tag = replies.etag_of(shown, request, form, self._url)
 
         def build() -> bytes:
             selection = _selection(None, None, asked.properties)
@@ -235,13 +240,13 @@ class MapsFace:
             field, _ = self._pictures.look(coverage, selection)
             look = self._pictures.look_of(coverage, wanted)
             variable = shown.description.variable(field)
-            if asked.f == "json":
+            if form == "json":
                 return replies.dumps(documents.legend(field, variable.title, variable.units, look))
-            drawn = legend_png if asked.f == "png" else documents.legend_svg
+            drawn = legend_png if form == "png" else documents.legend_svg
             return drawn(variable.title, variable.units, look)
 
-        kind = {"json": "application/json", "png": PNG}.get(asked.f or "", documents.SVG)
-        return replies.reply(request, build, media_type=kind, tag=tag, headers=replies.versioned(shown))
+        kind = next(each for each, name in _LEGENDS.items() if name == form)
+        return replies.reply(request, build, media_type=kind, tag=tag, headers=replies.versioned(shown), varies=("Accept",))
 
     def styles(self, request: Request) -> Response:
         """Answer ``…/styles``: the dataset's own look, and every palette (OGC API Styles; OGC API Maps 1.0, 9)."""
