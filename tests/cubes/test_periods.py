@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cubeport.cubes.calendars import Stamp, exists, ordinal
-from cubeport.cubes.periods import CLIMATOLOGIES, PERIOD_TYPES, end_of, format_period, gaps, infer, of, parse, start_of
+from cubeport.cubes.periods import CLIMATOLOGIES, PERIOD_TYPES, end_of, format_period, gaps, infer, nearly, of, parse, start_of
 from cubeport.errors import InvalidPeriod
 
 CALENDARS = ("standard", "proleptic_gregorian", "noleap", "all_leap", "360_day", "julian")
@@ -154,3 +154,21 @@ def test_labels_around_the_skipped_days_have_a_type() -> None:
     """The dekad of the 11th began on a day that does not exist, and ended when it began."""
     labels = [Stamp(1582, 10, day) for day in (1, 20, 21)]
     assert infer(labels, "standard") == "irregular"
+
+
+@pytest.mark.parametrize(
+    ("days", "hours", "found"),
+    [
+        ((1, 2, 3, 6, 7, 8), (12,) * 6, ("daily", 2)),
+        ((1, 2, 3, 4), (0,) * 4, None),  # none is missing
+        ((1, 3, 5, 8), (0,) * 4, None),  # every second day at most
+        ((1, 2, 3, 6, 7, 8), (0, 3, 1, 7, 2, 5), None),  # whenever something happened
+        ((1, 1, 1, 1, 1, 2), (0, 6, 12, 18, 19, 0), None),  # at no even hours
+        ((1, 1, 1, 2, 2, 2), (0, 6, 12, 0, 6, 12), ("6-hourly", 1)),
+    ],
+)
+def test_steps_of_which_some_are_missing_have_a_type(
+    days: tuple[int, ...], hours: tuple[int, ...], found: tuple[str, int] | None
+) -> None:
+    labels = [Stamp(2024, 1, day, hour) for day, hour in zip(days, hours, strict=True)]
+    assert nearly(labels, "standard") == found

@@ -13,7 +13,7 @@ from tests.provided.places import Place, days, held, name_of, netcdf
 
 import cubeport
 from cubeport.main import prepare
-from cubeport.service.ingestions import FileOptions, IngestionRequest
+from cubeport.service.ingestions import FileOptions, Ingestion, IngestionRequest
 
 RULES = """\
 layout: {{chunks: {{time: 4}}}}
@@ -185,3 +185,21 @@ def test_a_day_without_any_value_is_named_or_refused(tmp_path: Path, place: Plac
     publish(1)
     assert place.ask("2024-01-02", "2024-01-02", overwrite=True).status == "completed"
     assert empty() == ([], [])
+
+
+def test_days_with_gaps_are_days_once_somebody_says_so(tmp_path: Path, place: Place) -> None:
+    file = tmp_path / "days.nc"
+    file.write_bytes(netcdf(tmp_path, 0, 1, 2, 5, 6, 7))
+
+    def ingest(**fields: object) -> Ingestion:
+        return place.service.ingest_here(IngestionRequest(dataset_id=place.id, **fields), FileOptions(files=(str(file),)))
+
+    first = ingest()
+    [warning] = first.warnings
+    assert warning["kind"] == "uneven-steps"
+    assert "the steps are daily, but 2 are missing (first 2024-01-04)" in warning["message"]
+    advised = {"template": {"period_type": "daily"}, "allow_gaps": True, "mode": "replace"}
+    said = ingest(**advised)
+    assert (said.status, said.reused, said.warnings) == ("completed", False, ()), "equal values, and other periods"
+    assert said.coverage["temporal"]["gaps"] == [{"start": "2024-01-04", "end": "2024-01-05", "count": 2}]
+    assert ingest(**advised).reused

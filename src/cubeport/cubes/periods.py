@@ -371,6 +371,20 @@ def infer(
     return "irregular"
 
 
+def nearly(labels: Sequence[Stamp], calendar: CalendarName) -> tuple[str, int] | None:
+    """Return the period type of ascending labels of which some are missing, and how many; ``None`` if they have none.
+
+    Most labels must follow the one before without a gap, and each must be at the same place in its period.
+    """
+    for kind in (each for each in _FROM_BOUNDS if each != "weekly" or calendar in ("standard", "proleptic_gregorian")):
+        numbers = numbers_of(labels, kind, calendar)
+        steps = [b - a for a, b in pairwise(numbers)]
+        if steps and min(steps) == 1 and 2 * steps.count(1) > len(steps) and _is_even(labels, kind, calendar):
+            missing = sum(steps) - len(steps)
+            return (kind, missing) if missing else None
+    return None
+
+
 def moments(
     labels: Sequence[Stamp], kind: str, calendar: CalendarName, bounds: tuple[Sequence[Stamp], Sequence[Stamp]] | None
 ) -> Sequence[Stamp]:

@@ -634,7 +634,7 @@ class Ingester:
             check_filled(before, measured.description, period_type, on_empty=wanted.fields.ingestion.on_empty)
             if head is not None and wanted.template is not None:
                 check_kept(head.coverage, measured.description, period_type)
-            if head is None or head.digest != measured.digest:
+            if head is None or head.digest != measured.digest or _is_typed_anew(wanted, dataset):
                 progress("sealing", 0, 0)
                 held = None if staging.parent is None or parent is None else self._described(parent)
                 pyramid = sparing(wanted.fields.layout.pyramid, measured.documents, elsewhere=bool(wanted.pointed))
@@ -916,6 +916,12 @@ def _last_periods(head: VersionState, template: DatasetTemplate) -> tuple[str, .
     first, last = (Period.parse(temporal[each], template.period_type, calendar) for each in ("start", "end"))
     count = min(template.sync.revisit_periods, last.number - first.number + 1)
     return tuple(str(last.moved(-each)) for each in reversed(range(count)))
+
+
+def _is_typed_anew(wanted: Wanted, dataset: Dataset | None) -> bool:
+    """Return whether the same values become other periods, as when somebody says that steps with gaps are days."""
+    kind = wanted.fields.period_type
+    return kind is not None and dataset is not None and kind != dataset.state.texts.period_type
 
 
 def _is_same_derivation(wanted: Wanted, head: VersionState) -> bool:

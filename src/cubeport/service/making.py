@@ -23,9 +23,8 @@ from cubeport.service.ports import (
     Written,
 )
 from cubeport.service.publish import pointed, with_shown, with_state
-from cubeport.service.scope import empty_warning
+from cubeport.service.scope import empty_warning, uneven_warning
 from cubeport.service.state import KIND, DatasetState, Publication, Reach, VersionKind, VersionState
-from cubeport.service.templates import DatasetTemplate
 from cubeport.service.wanted import Wanted, publishes
 
 _KINDS: Mapping[PlannedAction, VersionKind] = {
@@ -90,9 +89,18 @@ class Making:
             derived=self.wanted.derivation,
             validators=self.all_validators(),
             shown_at=at if publishes(self.ingestion.request, self.wanted) else None,
-            warnings=_warnings(written, measured, period_type, self.wanted.template),
+            warnings=self._warnings(written, measured, period_type),
             reach=Reach.of(measured.description),
         )
+
+    def _warnings(self, written: Written, measured: Measured, period_type: str) -> tuple[dict[str, str], ...]:
+        temporal, template = measured.description.temporal, self.wanted.template
+        own = [empty_warning(temporal, period_type)]
+        if self.wanted.fields.period_type is None and not self.updates:
+            own.append(uneven_warning(temporal, period_type))
+        pairs = dict.fromkeys((*written.warnings, *measured.description.warnings, *(each for each in own if each is not None)))
+        told = pairs if template is None else {(kind, of_template(message, template.id)): None for kind, message in pairs}
+        return tuple({"kind": kind, "message": message} for kind, message in told)
 
     def all_validators(self) -> dict[str, str]:
         """Return the source's validators of the last periods, including existing periods that are kept."""
@@ -176,12 +184,3 @@ def texts_of(
         wanted.dataset_id, fields, description, period_type, source=template.source if template else None, extent=wanted.extent
     )
     return describe.texts(base, described), described
-
-
-def _warnings(
-    written: Written, measured: Measured, period_type: str, template: DatasetTemplate | None
-) -> tuple[dict[str, str], ...]:
-    empty = empty_warning(measured.description.temporal, period_type)
-    pairs = dict.fromkeys((*written.warnings, *measured.description.warnings, *([] if empty is None else [empty])))
-    told = pairs if template is None else {(kind, of_template(message, template.id)): None for kind, message in pairs}
-    return tuple({"kind": kind, "message": message} for kind, message in told)

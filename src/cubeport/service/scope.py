@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cubeport.cubes import periods
-from cubeport.cubes.calendars import CalendarName, canonical
+from cubeport.cubes.calendars import CalendarName, canonical, parse_stamp
 from cubeport.cubes.description import CubeDescription, Temporal
 from cubeport.documents.native import empty, gaps, span
 from cubeport.errors import (
@@ -189,6 +189,21 @@ def empty_warning(temporal: Temporal | None, period_type: str) -> tuple[str, str
     what = "steps" if period_type in TIMELESS else f"{period_type} periods"
     words = f"{count:,} of {temporal.count:,} {what} {'has' if count == 1 else 'have'} no value (all are missing)"
     return "empty-periods", f"{words}: {listed(found, of=count)}"
+
+
+def uneven_warning(temporal: Temporal | None, period_type: str) -> tuple[str, str] | None:
+    """Return the warning of steps that are irregular only because some are missing, and how to say what they are."""
+    calendar = None if temporal is None else canonical(temporal.calendar)
+    if temporal is None or period_type != "irregular" or temporal.values is None or calendar is None:
+        return None
+    found = periods.nearly([parse_stamp(label, calendar) for label in temporal.values], calendar)
+    if found is None:
+        return None
+    kind, count = found
+    lost = gaps(temporal, kind)
+    are = "is" if count == 1 else "are"
+    words = f"the steps are {kind}, but {count:,} {are} missing (first {lost[0].start}), so they are taken as irregular"
+    return "uneven-steps", f"{words}; if they are {kind}, repeat with --period-type {kind} --allow-gaps --replace"
 
 
 def listed(found: Sequence[str], *, of: int | None = None) -> str:
