@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from cubeport.catalog.disk import durable
+from cubeport.errors import StoreUnavailable
 
 
 def test_a_write_that_fails_leaves_the_old_bytes_and_nothing_beside_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,3 +28,9 @@ def test_a_write_that_fails_leaves_the_old_bytes_and_nothing_beside_them(tmp_pat
 
     durable.replace_file(path, b"new")
     assert path.read_bytes() == b"new"
+
+
+def test_a_file_system_that_is_read_only_is_named_with_what_it_is_good_for() -> None:
+    with pytest.raises(StoreUnavailable, match="is read-only") as refused, durable.store_errors("open the lock"):
+        raise OSError(errno.EROFS, "Read-only file system")
+    assert "cubeport serve --read-only" in str(refused.value.next_step)

@@ -155,6 +155,11 @@ def store_errors(what: str) -> Iterator[None]:
                 next_step="ask its owner; a catalog that a group writes to is made with `cubeport init --shared group`, or has"
                 " `shared: group` in .cubeport/catalog.yaml and `chmod -R g+rwX` on its files",
             ) from exc
+        if exc.errno == errno.EROFS:
+            raise StoreUnavailable(
+                f"Could not {what}: the folder is on a file system that is read-only.",
+                next_step="make it writable, or only read what is there: cubeport serve --read-only",
+            ) from exc
         raise StoreUnavailable(f"Could not {what}: {exc.strerror or exc}.", next_step="cubeport doctor") from exc
 
 
