@@ -372,6 +372,22 @@ def test_a_corridor_follows_the_times_of_its_line(client: httpx.Client, put: Any
     assert short.status_code == 404
 
 
+def test_a_trajectory_is_in_the_order_of_its_line(client: httpx.Client, put: Any) -> None:
+    """Forth and back within a day, and again on the next: to be drawn as a line, it must not jump."""
+    cube, day = put("south-up"), unix("2020-01-01T00:00:00")
+    line = f"LINESTRING M(20 0 {day},-20 0 {day + 20_000},-20 10 {day + 30_000},20 10 {day + 40_000},20 0 {day + 86_400})"
+    address = f"/ogcapi/collections/{cube.dataset_id}/trajectory"
+    found = client.get(address, params={"coords": line}).json()
+    places = found["domain"]["axes"]["composite"]["values"]
+    first = [(x, y) for when, x, y in places if when == "2020-01-01T00:00:00Z"]
+    assert first[:6] == [(20, 0), (10, 0), (0, 0), (-10, 0), (-20, 0), (-20, 10)]
+    assert first[6:] == [(-10, 10), (0, 10), (10, 10), (20, 10)]
+    assert [tuple(each) for each in places[len(first) :]] == [("2020-01-02T00:00:00Z", 20, 10), ("2020-01-02T00:00:00Z", 20, 0)]
+    truth = FAMILIES["south-up"].make().t
+    wanted = [float(truth.isel(time=int(when[9]) - 1).sel(lon=x, lat=y)) for when, x, y in places]
+    assert found["ranges"]["t"]["values"] == wanted
+
+
 def test_times_of_a_line_need_a_time_axis(client: httpx.Client, put: Any) -> None:
     day = unix("2020-01-30T00:00:00")
     wrong = client.get(

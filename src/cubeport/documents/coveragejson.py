@@ -139,6 +139,8 @@ def _has_numbers(axis: Axis) -> bool:
 
 
 def _coverages(cut: Cut, group: Group) -> Iterator[dict[str, Any]]:
+    import numpy as np
+
     chosen = _cells(cut, group) if group.composite else None
     mask = cut.windows.mask
     if mask is not None and not set(mask.dimensions) <= set(group.dimensions):
@@ -155,7 +157,7 @@ def _coverages(cut: Cut, group: Group) -> Iterator[dict[str, Any]]:
         if at:
             coverage["id"] = ",".join(f"{name}={label}" for name, label in (_label(cut, *each) for each in at.items()))
         cells = chosen
-        if cells is not None and here is not None and of_levels and set(here.dimensions) <= {*group.composite}:
+        if isinstance(cells, np.ndarray) and here is not None and of_levels and set(here.dimensions) <= {*group.composite}:
             cells = cells & here.aligned(group.composite)  # each level has its own places
         coverage["domain"] = _domain(cut, group, cells, at) if same is None else same
         coverage["ranges"] = {field.name: _range(cut, group, field, at, cells, here) for field in group.fields}
@@ -179,7 +181,11 @@ def _label(cut: Cut, dimension: str, at: int) -> tuple[str, Any]:
     return dimension, int(cut.windows.along[dimension].indices()[at])
 
 
-def _cells(cut: Cut, group: Group) -> Array:
+type _Chosen = Array | tuple[Array, ...]
+"""Which cells are written: a mask, or their indices in order."""
+
+
+def _cells(cut: Cut, group: Group) -> _Chosen:
     """Return which cells of the window to write: those in the box with a known position. It has the shape of the positions."""
     import numpy as np
 
@@ -189,21 +195,25 @@ def _cells(cut: Cut, group: Group) -> Array:
     mask = cut.windows.mask
     if mask is not None and set(mask.dimensions) <= {*group.composite}:
         inside = inside & mask.aligned(group.composite)
+    if cut.windows.path is not None and group.composite == cut.windows.scattered:
+        known = inside[cut.windows.path]
+        return tuple(each[known] for each in cut.windows.path)
     return inside
 
 
-def _domain(cut: Cut, group: Group, chosen: Array | None, at: Mapping[str, int]) -> dict[str, Any]:
+def _domain(cut: Cut, group: Group, chosen: _Chosen | None, at: Mapping[str, int]) -> dict[str, Any]:
     import numpy as np
 
     time = time_axis(cut.description)
     axes: dict[str, Any] = {}
     times = _times_at(cut, group, at)
     if chosen is not None and cut.positions is not None:
-        columns: list[Sequence[Any]] = [np.broadcast_to(each, chosen.shape)[chosen].tolist() for each in cut.positions]
+        shape = cut.windows.shape(group.composite)
+        columns: list[Sequence[Any]] = [np.broadcast_to(each, shape)[chosen].tolist() for each in cut.positions]
         coordinates = ["x", "y"]
         height_of = cut.description.axis_of("z")
         if cut.heights is not None:
-            columns.append(_column(np.broadcast_to(cut.heights, chosen.shape), chosen))
+            columns.append(_column(np.broadcast_to(cut.heights, shape), chosen))
             coordinates.append("z")
         elif height_of is not None and (along := _along_tuples(cut, group, height_of)) is not None:
             columns.append(along[chosen].tolist())
@@ -271,7 +281,7 @@ def _stamp(number: int) -> str | None:
     return None if number == UNKNOWN else str(stamp_at(number))
 
 
-def _column(values: Array, chosen: Array) -> list[Any]:
+def _column(values: Array, chosen: _Chosen) -> list[Any]:
     return [None if each != each else each for each in values[chosen].tolist()]
 
 
@@ -296,7 +306,7 @@ def _axis(cut: Cut, axis: Axis, *, is_time: bool) -> dict[str, Any]:
 
 
 def _range(
-    cut: Cut, group: Group, field: Variable, at: Mapping[str, int], chosen: Array | None, mask: Mask | None
+    cut: Cut, group: Group, field: Variable, at: Mapping[str, int], chosen: _Chosen | None, mask: Mask | None
 ) -> dict[str, Any]:
     import numpy as np
 
@@ -317,7 +327,8 @@ def _range(
 
         def told(each: Array) -> Array:
             squeezed = np.squeeze(each, axis=flat) if flat else each
-            return np.asarray(squeezed.transpose([ranks.index(number) for number in order])[..., chosen])
+            index: tuple[Any, ...] = (..., *chosen) if isinstance(chosen, tuple) else (..., chosen)
+            return np.asarray(squeezed.transpose([ranks.index(number) for number in order])[index])
 
         values, inside = told(values), None if inside is None else told(inside)
         names, shape = [*(["t"] * len(kept)), "composite"], list(values.shape)

@@ -15,6 +15,7 @@ from urllib.parse import urlencode
 from cubeport.cubes import reprojected
 from cubeport.cubes.description import CubeDescription
 from cubeport.cubes.download import NAMES
+from cubeport.cubes.edr.geometry import has_times
 from cubeport.cubes.edr.queries import query_named, query_of, resolve_query, settle
 from cubeport.cubes.edr.query import Place
 from cubeport.cubes.forms import FORMS, Encoder, Form
@@ -245,8 +246,8 @@ def alternatives(plan: QueryPlan, encoders: Encoders, limits: AnswerLimits) -> l
 
 def _shorter(plan: QueryPlan, limits: AnswerLimits) -> Iterator[CubeQuery]:
     """Yield the query with as many of the first time steps as all limits allow, if there is one."""
-    axis, over, part = time_axis(plan.description), plan.refusal, plan.part
-    if over is None or axis is None or axis.scalar:
+    axis, over, part, place = time_axis(plan.description), plan.refusal, plan.part, plan.query.place
+    if over is None or axis is None or axis.scalar or (place is not None and has_times(place.value("coords") or "")):
         return
     budget = int(part.cost.cells * over.limit / over.value)
     while budget > 0:

@@ -89,6 +89,11 @@ def flattened(text: str) -> tuple[str, frozenset[float]] | None:
     return str(shapely.to_wkt(shapely.force_2d(geometry), rounding_precision=-1)), heights
 
 
+def has_times(text: str) -> bool:
+    """Return whether canonical text has times (``M``)."""
+    return text.partition("(")[0].rstrip().endswith("M")
+
+
 def vertices(line: Any) -> list[Array]:
     """Return the vertices of each line, ``(vertices, 4)``: longitude, latitude, height, time; 0 where it has none."""
     import numpy as np

@@ -117,15 +117,19 @@ def passed(description: CubeDescription, labels: Labels, windows: Windows, selec
         given = labels.bounds.get(z.name)
         layers = cells_of(labels.values[z.name], None if given is None else exact(given), spread=True)
         along.append(z.dimension)
-    found: set[tuple[int, ...]] = set()
+    pieces: list[tuple[float, tuple[int, ...]]] = []
     for part in parts:
         moving = np.column_stack([part[:, :3], clock.seconds(part[:, 3])])
-        found |= _cells_of(description, labels, moving, clock, layers)
+        pieces += _cells_of(description, labels, moving, clock, layers)
+    found = list(dict.fromkeys(cell for _, cell in sorted(pieces, key=lambda piece: piece[0])))
     if not found:
         raise NotFound("There are no data where this line is at its times.", what="data")
     if math.prod(len({cell[at] for cell in found}) for at in range(len(along) + len(across))) > _MOST_CELLS:
         raise _wrong("too-long", f"coords may have {_MOST_CELLS} cells and steps around it: ask for parts of the line")
-    return these(windows, (*along, *across), found)
+    here = these(windows, (*along, *across), found)
+    taken = [here.along[name].indices() for name in here.scattered]
+    ways = np.array(found).T
+    return replace(here, path=tuple(np.searchsorted(index, way) for index, way in zip(taken, ways, strict=True)))
 
 
 def during(description: CubeDescription, windows: Windows, selection: Selection, clock: Clock) -> Windows:
@@ -143,8 +147,10 @@ def during(description: CubeDescription, windows: Windows, selection: Selection,
 
 def _cells_of(
     description: CubeDescription, labels: Labels, part: Array, clock: Clock, layers: Cells | None
-) -> set[tuple[int, ...]]:
-    """Return step, level and cell of each piece of one line, ``(vertices, 4)``: longitude, latitude, height, seconds."""
+) -> list[tuple[float, tuple[int, ...]]]:
+    """Return the time, and step, level and cell of each piece of one line, ``(vertices, 4)``: longitude, latitude, height,
+    seconds.
+    """
     import numpy as np
 
     spatial, edges = description.spatial, [(3, clock.steps)]
@@ -174,7 +180,8 @@ def _cells_of(
     if layers is not None:
         index.append(boxes.holding_each(layers, middle[:, 2]))
     whole = np.column_stack([*index, *placed])
-    return set(map(tuple, whole[(whole >= 0).all(axis=1)].tolist()))
+    kept = (whole >= 0).all(axis=1)
+    return list(zip(middle[kept, 3].tolist(), map(tuple, whole[kept].tolist()), strict=True))
 
 
 def _pieces(part: Array, edges: Sequence[tuple[int, Cells]]) -> Array:
