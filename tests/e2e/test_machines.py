@@ -425,6 +425,8 @@ def old_code(folder: Path) -> Path:
     tables = "src/cubeport/adapters/backends/sql/tables.py"
     if [line for line in (folder / tables).read_text().splitlines() if line.startswith("SCHEMA =")] != [f"SCHEMA = {SCHEMA}"]:
         pytest.skip(f"at {OLD} the catalog had another form: such an upgrade stops the service")
+    if "NewerModel" not in (folder / "src/cubeport/service/state.py").read_text():
+        pytest.skip(f"{OLD} answers 500 for a version that is described with more than it knows")
     return folder / "src"
 
 
@@ -454,7 +456,9 @@ def test_machines_get_new_code_one_after_the_other_and_break_no_answer(tmp_path:
                 it.publish(10.0 * done + 2)
                 if not done:
                     said = cli("doctor", "--instance", machine.root, env=plain(machine.environment))
-                    assert "cubeport migrate" in said.stdout + said.stderr, "the new code needs the index"
+                    assert re.search(r"cubeport (--instance \S+ )?migrate", said.stdout + said.stderr), (
+                        "the new code needs the index"
+                    )
                     made = cli("migrate", "--json", "--instance", machine.root, env=plain(machine.environment))
                     assert json.loads(made.stdout)["made"] == [NEWER], made.stderr
                     it.publish(2.5)
@@ -465,11 +469,16 @@ def test_machines_get_new_code_one_after_the_other_and_break_no_answer(tmp_path:
                 machine.start()
                 machine.wait()
                 assert not Path(machine.code).is_relative_to(code), "the new code serves"
+                time.sleep(2.5)  # nginx leaves it out for fail_timeout (2 s) after it refused
                 servers = httpx.get(f"{machine.url}/ready", trust_env=False, timeout=30).json()["servers"]
                 assert servers["other_configuration"] == len(it.machines) - done - 1
                 version = it.publish(10.0 * done + 3)
                 for each in it.machines:
                     answer = httpx.get(f"{each.url}/zarr/cube/zarr.json", trust_env=False, timeout=30)
+                    if answer.status_code == 503 and Path(each.code).is_relative_to(code):
+                        # Of a description with more than it knows, old code says so, and nginx asks the machine with the new one.
+                        assert answer.json()["kind"] == "newer-model"
+                        continue
                     assert answer.headers["cubeport-version"] == version, "old and new show a commit at the next request"
         finally:
             stop.set()
