@@ -36,6 +36,7 @@ from cubeport.adapters.sandbox.limits import SourceLimits as GateLimits
 from cubeport.catalog.locks import FileLocks
 from cubeport.cubes.description import CubeDescription
 from cubeport.cubes.zones import ZoneSet
+from cubeport.documents.native import Sync
 from cubeport.documents.texts import PublishedView, Texts, VersionRef
 from cubeport.errors import NotFound
 from cubeport.server.app import create_app
@@ -184,6 +185,9 @@ class Shelf:
 
     def templates(self) -> dict[str, Any]:
         return {}
+
+    def followed(self, dataset_id: str, source_dataset_id: str | None) -> Sync:
+        return Sync(kind="static", execution="append")
 
     def extents(self) -> dict[str, Any]:
         return self.areas
