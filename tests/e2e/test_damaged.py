@@ -16,7 +16,7 @@ import cubeport
 from cubeport.adapters.backends.sql.rows import _values
 from cubeport.errors import Corrupt, NewerModel
 from cubeport.service.ingestions import FileOptions, IngestionRequest
-from cubeport.service.state import CUBE
+from cubeport.service.state import CUBE, VERSION
 
 from .conftest import here, start, stop
 
@@ -91,14 +91,15 @@ LISTS: dict[str, Any] = {
 }
 
 
-def test_a_version_of_a_newer_release_costs_one_dataset_too(made: Path) -> None:
+@pytest.mark.parametrize("table", [CUBE, VERSION])
+def test_a_version_of_a_newer_release_costs_one_dataset_too(made: Path, table: str) -> None:
     with cubeport.connect(made) as service:
         version = service.shown("two").version.version_id
-        row = service.catalog.backend.rows.get(CUBE, version)
+        row = service.catalog.backend.rows.get(table, version)
     assert row is not None
-    newer = replace(row, document={**row.document, "description": {**row.document["description"], "unheard_of": 1}})
+    newer = replace(row, document={**row.document, "unheard_of": 1})
     with closing(sqlite3.connect(made / ".cubeport" / "catalog.db", isolation_level=None)) as connection:
-        change = "UPDATE beside SET doc = ? WHERE tbl = 'cube' AND id = ?"
+        change = f"UPDATE beside SET doc = ? WHERE tbl = '{table}' AND id = ?"
         connection.execute(change, (_values(newer)["doc"], version))
         try:
             with cubeport.connect(made) as service:

@@ -13,8 +13,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
-from pydantic import ValidationError
-
 from cubeport.catalog.backend import CatalogBackend, Placed, Row, RowSearch
 from cubeport.catalog.forms.canonical import is_id
 from cubeport.catalog.models import CatalogRecord
@@ -240,7 +238,7 @@ class Datasets:
     def _shown(self, dataset: Dataset, dataset_id: str, row: Row | None, *, pinned: bool, unpublished: bool) -> PublishedView:
         if row is None or row.owner != dataset.record.id:
             raise NotFound(f"Dataset {dataset_id!r} has no such version.", what="version")
-        version = VersionState.model_validate(row.document)
+        version = VersionState.of(row.document)
         if version.shown_at is None and not unpublished:
             raise NotFound(f"Dataset {dataset_id!r} has no such version.", what="version")
         if row.state in GONE:
@@ -479,7 +477,7 @@ class Datasets:
     def _joined(self, dataset: Dataset, row: Row | CorruptCatalog | None) -> PublishedView:
         if not isinstance(row, Row):
             raise row or Corrupt("The row of the published version is missing.", next_step="cubeport fsck")
-        return self._join(dataset, VersionState.model_validate(row.document), self.cube(row.id), pinned=False)
+        return self._join(dataset, VersionState.of(row.document), self.cube(row.id), pinned=False)
 
     def _rows(self, table: str, ids: Sequence[str]) -> Mapping[str, Row | CorruptCatalog]:
         """Return the existing rows by id. For an unreadable row, return its error, so that the other rows can be used."""
@@ -531,7 +529,7 @@ class Datasets:
         if state is None:
             state = DatasetState.of(found.owner)
             self._states.put(key, state)
-        version = VersionState.model_validate(found.row.document)
+        version = VersionState.of(found.row.document)
         return Candidate(found.owner.id, state, version, found.at, Dataset(found.owner, state))
 
     def items(self, found: Sequence[Candidate]) -> tuple[PublishedView, ...]:
@@ -546,7 +544,7 @@ class Datasets:
     def with_versions(self, shown: Sequence[PublishedView], *, most: int = 100) -> tuple[PublishedView, ...]:
         """Return the views with their newest versions and their neighbours, with two statements for any number."""
         rows = self._backend.rows.newest(VERSION, RETAINED, [each.record_id for each in shown], most)
-        listed = {owner: tuple(VersionState.model_validate(row.document).ref() for row in own) for owner, own in rows.items()}
+        listed = {owner: tuple(VersionState.of(row.document).ref() for row in own) for owner, own in rows.items()}
         return self._with_neighbours([each.model_copy(update={"versions": listed.get(each.record_id, ())}) for each in shown])
 
     def _with_neighbours(self, shown: Sequence[PublishedView]) -> tuple[PublishedView, ...]:
@@ -561,7 +559,7 @@ class Datasets:
     ) -> list[tuple[VersionState, str]]:
         """Return versions with the state of their bytes, newest first."""
         rows = self._backend.rows.select(VERSION, owner=dataset.record.id, after=after, descending=True, limit=limit)
-        return [(VersionState.model_validate(row.document), row.state) for row in rows]
+        return [(VersionState.of(row.document), row.state) for row in rows]
 
 
 def _dataset(record: CatalogRecord) -> Dataset:
@@ -572,7 +570,7 @@ def _whole[T](damaged: list[str], name: str, make: Callable[[], T]) -> T | None:
     """Return the result of *make*. If stored data cannot be read, log this, add *name* to *damaged* and return ``None``."""
     try:
         return make()
-    except (Corrupt, NewerModel, ValidationError, KeyError) as exc:
+    except (Corrupt, NewerModel, KeyError) as exc:
         _log.error("dataset %s is missing from a list, because it cannot be read: %s", name, exc)
         damaged.append(name)
         return None

@@ -470,7 +470,7 @@ class Ingester:
     def head(self, dataset: Dataset) -> VersionState | None:
         """Return the version that the next ingestion of the dataset updates."""
         row = self._catalog.rows.get(VERSION, dataset.state.head) if dataset.state.head else None
-        return VersionState.model_validate(row.document) if row is not None and row.state not in GONE else None
+        return VersionState.of(row.document) if row is not None and row.state not in GONE else None
 
     def _identities(self, wanted: Wanted, progress: Progress | None = None) -> list[dict[str, Any]]:
         """Return the name, size and sha256 of each source. A cancelled job ends between two sources."""
@@ -670,7 +670,7 @@ class Ingester:
         with self._catalog.backend.transaction():
             row = self._catalog.rows.get(VERSION, version_id)
             assert row is not None
-            version = VersionState.model_validate(row.document)
+            version = VersionState.of(row.document)
             now_said = version.model_copy(update=said)
             if now_said != version:
                 self._catalog.rows.put(now_said.row(row.owner, state=row.state, revision=row.revision))

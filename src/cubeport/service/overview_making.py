@@ -67,7 +67,7 @@ class OverviewMaking:
         row = self._catalog.rows.get(VERSION, version_id)
         if row is None or row.state != RETAINED:
             return False
-        version, sealed = VersionState.model_validate(row.document), self._datasets.cube(version_id)
+        version, sealed = VersionState.of(row.document), self._datasets.cube(version_id)
         if version.described(sealed.description).overview_levels:
             return False
         template = self._configuration.templates().get(dataset.state.source_dataset_id or "")

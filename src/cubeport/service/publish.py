@@ -152,7 +152,7 @@ def show(
     reason: Reason,
 ) -> None:
     """Publish the version of *row* in this unit of work: update the record, and record the time in the row."""
-    version = VersionState.model_validate(row.document)
+    version = VersionState.of(row.document)
     after = with_shown(record, pointed(state, version.version_id), datasets.cube(version.version_id).description)
     work.update_record(after)
     announce(work, catalog.backend, record, after, reason)

@@ -189,7 +189,7 @@ class Replicator:
         row = self._catalog.rows.get(VERSION, shown.version.version_id)
         if row is None:
             raise NotFound("There is no such version.", what="version")
-        version = VersionState.model_validate(row.document)
+        version = VersionState.of(row.document)
         said = shown.texts.model_dump(mode="json", include=set(describe.TEXTS))
         return Replica(
             dataset_id=shown.texts.dataset_id,
@@ -366,7 +366,7 @@ class Replicator:
 
     def _point(self, held: Dataset, replica: Replica, texts: Mapping[str, Any], row: Row, *, publish: bool) -> None:
         """Publish an existing version, and update the texts from its source. If nothing changes, there is no commit."""
-        version = VersionState.model_validate(row.document)
+        version = VersionState.of(row.document)
         state = self._texts(held.state, replica, texts).model_copy(update={"head": row.id})
         shows = publish and not (held.state.published and held.state.latest == row.id)
         if not shows and state == held.state:
@@ -450,7 +450,7 @@ class Replicator:
         at = now()
         # A version that was found damaged comes again in its own place.
         damaged = self._catalog.rows.get(VERSION, replica.version_id)
-        before = None if damaged is None else VersionState.model_validate(damaged.document)
+        before = None if damaged is None else VersionState.of(damaged.document)
         if before is not None:
             seq, parent = before.seq, before.parent_id
         else:

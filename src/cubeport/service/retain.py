@@ -181,7 +181,7 @@ class Retention:
 
     def _retire(self, dataset: Dataset, *, dry_run: bool) -> list[Retired]:
         rows = {row.id: row for row in self._select(["retained"], owner=dataset.record.id)}
-        versions = {id_: VersionState.model_validate(row.document) for id_, row in rows.items()}
+        versions = {id_: VersionState.of(row.document) for id_, row in rows.items()}
         found = expired(dataset.state, list(versions.values()), self._rule, now())
         dataset_id = dataset.state.texts.dataset_id
         own = self._own(dataset_id, found)
@@ -204,7 +204,7 @@ class Retention:
         at, failed = now(), None
         dropped: dict[str, tuple[Lister, str]] = {}
         for row in self._select(["removed"]):
-            version = VersionState.model_validate(row.document)
+            version = VersionState.of(row.document)
             if version.removed_at is not None and version.removed_at + self._rule.grace > at:
                 continue
             record = self._catalog.backend.get_record(row.owner)
@@ -236,7 +236,7 @@ class Retention:
         """Return the size of all stored versions, and what :meth:`apply` would eventually free."""
         found: dict[str, list[tuple[VersionState, str]]] = {}
         for row in self._select(["retained", "removed", "missing"]):
-            found.setdefault(row.owner, []).append((VersionState.model_validate(row.document), row.state))
+            found.setdefault(row.owner, []).append((VersionState.of(row.document), row.state))
         datasets = [used for owner, versions in found.items() if (used := self._of_dataset(owner, versions)) is not None]
         going = {(each.dataset_id, each.version_id) for each in self._remove(dry_run=True)}
         would_free = sum(
@@ -280,7 +280,7 @@ def removed(row: Row) -> Row:
     """Return the row of a version as removed now. A row that is already removed does not change."""
     if row.state in GONE:
         return row
-    version = VersionState.model_validate(row.document).model_copy(update={"removed_at": now()})
+    version = VersionState.of(row.document).model_copy(update={"removed_at": now()})
     return replace(row, document=version.model_dump(mode="json"), state="removed")
 
 

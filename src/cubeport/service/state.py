@@ -137,8 +137,8 @@ class DatasetState(_Value):
 
     @classmethod
     def of(cls, record: CatalogRecord) -> DatasetState:
-        """Return the state in *record*."""
-        return cls.model_validate(record.metadata["dataset"])
+        """Return the state in *record*. Raises NewerModel, Corrupt; KeyError if it is not the record of a dataset."""
+        return _stored(cls, record.metadata["dataset"])
 
     def metadata(self) -> dict[str, Any]:
         """Return the state as metadata of the record."""
@@ -225,6 +225,11 @@ class VersionState(_Value):
     overviews: Overviews | None = None
     """Its overviews, if they were made later; otherwise the description names them."""
 
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> VersionState:
+        """Return the version in the document of a row. Raises NewerModel, Corrupt."""
+        return _stored(cls, document)
+
     def described(self, cube: CubeDescription) -> CubeDescription:
         """Return the sealed description with the overviews that were made later."""
         if self.overviews is None:
@@ -254,25 +259,30 @@ class Cube(_Value):
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> Cube:
-        """Return the cube in the document of a row.
-
-        Raises
-        ------
-        NewerModel
-            If it has members that this release does not know.
-        Corrupt
-            If it is something else.
-        """
-        try:
-            return cls.model_validate(document)
-        except ValidationError as exc:
-            if all(each["type"] == "extra_forbidden" for each in exc.errors(include_url=False, include_input=False)):
-                raise NewerModel("The version was made by a newer cubeport.", next_step="upgrade cubeport") from exc
-            raise Corrupt("The documents of the version cannot be read.", next_step="cubeport fsck") from exc
+        """Return the cube in the document of a row. Raises NewerModel, Corrupt."""
+        return _stored(cls, document)
 
     def row(self, version_id: str, owner: str) -> Row:
         """Return its row."""
         return Row(CUBE, version_id, self.model_dump(mode="json"), owner)
+
+
+def _stored[M: BaseModel](model: type[M], document: object) -> M:
+    """Return what a catalog has of a dataset or a version.
+
+    Raises
+    ------
+    NewerModel
+        If it has members that this release does not know.
+    Corrupt
+        If it is something else.
+    """
+    try:
+        return model.model_validate(document)
+    except ValidationError as exc:
+        if all(each["type"] == "extra_forbidden" for each in exc.errors(include_url=False, include_input=False)):
+            raise NewerModel("What the catalog has of it was written by a newer cubeport.", next_step="upgrade cubeport") from exc
+        raise Corrupt("What the catalog has of it cannot be read.", next_step="cubeport fsck") from exc
 
 
 def shown_since(state: DatasetState, version: VersionState) -> datetime:

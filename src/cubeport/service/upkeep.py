@@ -131,7 +131,7 @@ class VersionKeeper:
         if row.state in GONE or (record := self._record(row)) is None:
             return
         name = f"{_dataset(record)}@{row.id}"
-        version = VersionState.model_validate(row.document)
+        version = VersionState.of(row.document)
         lister = self.listers.get(version.engine)
         if lister is None:
             words = f"its engine {version.engine!r} is not installed here"
@@ -195,7 +195,7 @@ class VersionKeeper:
                 "publication": Publication() if shown else state.publication,
             }
         )
-        version = VersionState.model_validate(row.document)
+        version = VersionState.of(row.document)
         with UnitOfWork(ports, "repair", inputs=[record.id], parameters={"version_id": row.id}) as work:
             after = with_state(record, moved)
             work.update_record(after)
