@@ -180,6 +180,9 @@ class TestShown:
         page = port["sea"]._repr_html_()
         assert "Sea &amp; air" in page
         assert "Temperature &lt;of&gt; the sea" in page
+        assert "<td>K</td><td>0 to 383</td>" in page
+        (sst,) = port["sea"]._summary["variables"]
+        assert (sst["valid_min"], sst["valid_max"]) == (0, 383)
         assert "data:image/png;base64," in page
         assert "cp_" not in page
         assert "sea" in port._repr_html_()

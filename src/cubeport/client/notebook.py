@@ -22,16 +22,19 @@ def span(time: Sequence[str] | None) -> str:
 def dataset(
     title: str, facts: Iterable[str], variables: Iterable[Mapping[str, Any]], *, picture: bytes | None, reference: str
 ) -> str:
-    """Return the HTML of a dataset: title, facts, variables with units, thumbnail."""
+    """Return the HTML of a dataset: title, facts, variables with units and range, thumbnail."""
+    variables = list(variables)
     image = ""
     if picture is not None:
         image = f'<img alt="Map of {escape(title)}" src="data:image/png;base64,{base64.b64encode(picture).decode()}">'
+    ranged = any(_range(each) for each in variables)  # older services do not say it, nor do most other catalogs
     rows = "".join(
         f"<tr><td><code>{escape(str(each['name']))}</code></td><td>{escape(_meaning(each))}</td>"
-        f"<td>{escape(str(each.get('units') or ''))}</td></tr>"
+        f"<td>{escape(str(each.get('units') or ''))}</td>{f'<td>{escape(_range(each))}</td>' if ranged else ''}</tr>"
         for each in variables
     )
-    table = f"<table><tr><th>variable</th><th>meaning</th><th>unit</th></tr>{rows}</table>" if rows else ""
+    heads = f"<tr><th>variable</th><th>meaning</th><th>unit</th>{'<th>range</th>' if ranged else ''}</tr>"
+    table = f"<table>{heads}{rows}</table>" if rows else ""
     said = " · ".join(escape(each) for each in facts)
     body = f"<h3>{escape(title)}</h3><p>{said}</p>{image}{table}<p><code>{escape(reference)}</code></p>"
     return f'{_STYLE}<div class="cubeport">{body}</div>'
@@ -39,6 +42,14 @@ def dataset(
 
 def _meaning(variable: Mapping[str, Any]) -> str:
     return str(variable.get("long_name") or str(variable.get("standard_name") or "").replace("_", " "))
+
+
+def _range(variable: Mapping[str, Any]) -> str:
+    """Return the least and the greatest value in words; nothing if they are not known."""
+    least, greatest = variable.get("valid_min"), variable.get("valid_max")
+    if least is None or greatest is None:
+        return ""
+    return f"{least:.5g}" if least == greatest else f"{least:.5g} to {greatest:.5g}"
 
 
 def listing(title: str, rows: Iterable[tuple[str, str, str]]) -> str:

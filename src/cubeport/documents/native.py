@@ -74,6 +74,9 @@ class VariableSummary(NativeDocument):
     dtype: str
     coverage: str | None
     """The OGC API collection with this field; ``None`` if it is only in the Zarr store and in complete downloads."""
+    valid_min: float | None = None
+    valid_max: float | None = None
+    """The least and the greatest value of all that are finite; ``None`` if there is none, or it was not measured."""
 
 
 class PublicationState(NativeDocument):
@@ -349,6 +352,8 @@ def _summary(shown: PublishedView, public_url: str) -> dict[str, Any]:
                 shape=each.shape,
                 dtype=each.decoded_dtype,
                 coverage=of.get(each.name) if shown.published else None,
+                valid_min=each.valid_min,
+                valid_max=each.valid_max,
             )
             for each in fields
         ),
