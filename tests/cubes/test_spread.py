@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from cubeport.cubes import spread
 from cubeport.cubes.describe import describe
 from cubeport.cubes.pictures.looks import look_of
-from cubeport.cubes.spread import Spread, ends, part_of, sampled, together
+from cubeport.cubes.spread import Spread, Values, ends, part_of, sampled, together
 
 ENDS = st.one_of(st.none(), st.floats(-1e9, 1e9))
 
@@ -65,6 +65,22 @@ def test_a_hull_has_both(one: tuple, other: tuple) -> None:
     for at, (each, a, b) in enumerate(zip(found, one, other, strict=True)):
         known = [value for value in (a, b) if value is not None]
         assert each == (None if not known else max(known) if at % 2 else min(known))
+
+
+@pytest.mark.parametrize(
+    ("held", "new", "wanted"),
+    [
+        ((0.0, 9.0, 1.0, 8.0), (2.0, 1e30, 3.0, 1e28), ((0.0, 1e30, 1.0, 8.0), True)),
+        ((0.0, 9.0, 1.0, 8.0), (-1e30, 2.0, -1e29, 2.0), ((-1e30, 9.0, 1.0, 8.0), True)),
+        ((0.0, 9.0, 1.0, 8.0), (-5.0, 700.0, -4.0, 600.0), ((-5.0, 700.0, -4.0, 600.0), False)),
+        ((4.0, 4.0, 4.0, 4.0), (4.0, 1e30, 4.0, 1e28), ((4.0, 1e30, 4.0, 1e28), False)),
+        ((None, None, None, None), (1.0, 2.0, 1.0, 2.0), ((1.0, 2.0, 1.0, 2.0), False)),
+        ((0.0, 9.0, 1.0, 8.0), (None, None, None, None), ((0.0, 9.0, 1.0, 8.0), False)),
+    ],
+)
+def test_new_values_are_judged_beside_the_known_ones(held: tuple, new: tuple, wanted: tuple) -> None:
+    found = Values(Spread(*new)).beside(Spread(*held))
+    assert (tuple(found.spread), found.far) == wanted
 
 
 @pytest.mark.parametrize("dtype", ["float32", "int16"])

@@ -77,7 +77,8 @@ class Held:
             return cls(folder, measure({"target": str(folder), "digests": said["digests"], "fields": None}, context))
 
     def base(self, on_overlap: str = "error") -> dict[str, Any]:
-        ranges = {each["name"]: [each["valid_min"], each["valid_max"]] for each in self.found["description"]["variables"]}
+        ends = "valid_min", "valid_max", "shown_min", "shown_max"
+        ranges = {each["name"]: [each[end] for end in ends] for each in self.found["description"]["variables"]}
         time = self.found["description"]["temporal"]
         return {
             "folder": str(self.folder),
@@ -161,6 +162,16 @@ def test_infinite_values_that_are_added_are_told_as_long_as_they_are_there(held:
     after, _, _ = odd.update(tmp_path / "v3", save(tmp_path / "next.nc", cube([11])))
     told = [[kind for kind, _ in each.found["description"]["warnings"]] for each in (held, odd, after)]
     assert told == [[], ["infinite"], ["infinite"]]
+
+
+def test_values_far_beyond_those_of_the_parent_are_told_and_colours_leave_them_out(held: Held, tmp_path: Path) -> None:
+    odd, _, _ = held.update(tmp_path / "v2", save(tmp_path / "far.nc", cube([10], add=1e30)))
+    after, _, _ = odd.update(tmp_path / "v3", save(tmp_path / "next.nc", cube([11])))
+    told = [[kind for kind, _ in each.found["description"]["warnings"]] for each in (held, odd, after)]
+    assert told == [[], ["outliers"], ["outliers"]]
+    (found,) = (each for each in after.found["description"]["variables"] if each["name"] == "t")
+    assert found["valid_max"] > 9e29
+    assert found["shown_max"] < 1e6
 
 
 def test_held_steps_are_kept_by_skip_and_refused_by_default(held: Held, tmp_path: Path) -> None:

@@ -54,6 +54,23 @@ class Values(NamedTuple):
         least, greatest, *_ = self.spread
         return Values(Spread(least, greatest, least, greatest), endless=self.endless)
 
+    def beside(self, known: Spread) -> Values:
+        """Return what is known of these values and of others whose ends are *known*, which are not read again.
+
+        These are judged by the others: values far beyond them are no measurements, even if all new values are.
+        """
+        least, greatest, low, high = known.hull(self.spread)
+        if known.low is None or known.high is None or not known.low < known.high:
+            return self._replace(spread=Spread(least, greatest, low, high))
+        reach = _FAR * (known.high - known.low)
+        lowest, highest = known.low - reach, known.high + reach
+        far = any(each is not None and not lowest <= each <= highest for each in self.spread[:2])
+        if low is not None and low < lowest:
+            low = known.low
+        if high is not None and high > highest:
+            high = known.high
+        return self._replace(spread=Spread(least, greatest, low, high), far=self.far or far)
+
 
 class Part(NamedTuple):
     """What was seen of a block of decoded values."""

@@ -228,7 +228,7 @@ class Updated:
                     if name in written
                     else value_range(tail, name, lengths[name], beyond=beyond, first=first, presence=presence)
                 )
-                found[name] = new._replace(spread=Spread(*ends).hull(new.spread))
+                found[name] = new.beside(Spread(*ends))
         return found
 
 
