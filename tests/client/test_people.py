@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import html
 import http.server
 import json
 import re
@@ -187,6 +188,18 @@ class TestShown:
         assert "cp_" not in page
         assert "sea" in port._repr_html_()
 
+    def test_a_part_is_html_with_its_sizes_and_an_address(self, port: Port) -> None:
+        part = port["sea"].select(time="2020-01-02/2020-01-03", box=(160, -12, -160, 12))
+        page, held = part._repr_html_(), part.load()
+        assert "<h3>Part of Sea &amp; air</h3>" in page
+        assert "<tr><th>box</th><td>160.0,-12.0,-160.0,12.0</td></tr>" in page
+        assert " × ".join(f"{name} {held.sizes[name]:,}" for name in ("time", "depth", "lat", "lon")) in page
+        assert f"{held.sst.size:,} cells, {part.price()['bytes'] / 1e6:.3g} MB" in page
+        assert f'<a href="{html.escape(part.url())}">' in page
+        outside = port["sea"].select(time="1800")._repr_html_()
+        assert "The data are from 2020-01-01" in outside
+        assert "<a " not in outside
+
     def test_it_says_how_to_cite_it(self, port: Port) -> None:
         assert port["sea"].version[:8] in port["sea"].cite()
         assert port["sea"].cite("bibtex").startswith("@misc{sea_")
@@ -333,7 +346,15 @@ def test_a_search_shows_itself_and_goes_on(port: Port) -> None:
     assert repr(found) == f"<cubeport.Datasets {repr(port)[15:-1]} q='sea', variable='sst': iterate over it, or list(…)>"
     assert "Sea &amp; air" in found._repr_html_()
     assert "<h3>Datasets: sea, sst</h3>" in found._repr_html_()
+    assert found[0].id == "sea"
     assert [each.id for each in found] == ["sea"]
+    assert found[0].id == "sea"
+    with pytest.raises(IndexError, match="finds 1"):
+        found[1]
+    for other in (-1, slice(2)):
+        with pytest.raises(InvalidRequest) as refused:
+            found[other]
+        assert refused.value.next_step.startswith("list(port.search(")
 
 
 def test_one_time_is_said_once() -> None:

@@ -22,6 +22,17 @@ if TYPE_CHECKING:
 _MEANT = {"variable": "variables='NAME'", "bbox": "box=(west, south, east, north)", "datetime": "time='FROM/TO'"}
 """Names that addresses have for what ``select`` calls otherwise."""
 
+_SAID = {
+    "datetime": "time",
+    "bbox": "box",
+    "properties": "variables",
+    "parameter-name": "variables",
+    "z": "level",
+    "coords": "place",
+    "subset": "axes",
+}
+"""What ``select`` calls the parameters of addresses."""
+
 
 class Dataset:
     """One dataset of a service, pinned to the version that was published when you requested it."""
@@ -376,6 +387,24 @@ class Selection:
 
     def __repr__(self) -> str:
         return f"<cubeport.Selection {self.url()}>"
+
+    def _repr_html_(self) -> str:
+        from cubeport.client import notebook
+
+        asked = [(_SAID.get(name, name), value) for name, value in self._query.items() if value is not None]
+        try:
+            price = self.price()
+        except (InvalidRequest, NotFound) as exc:
+            return notebook.part(self._data.title, asked, str(exc), ())
+        # A dimension of which single cells are taken here and there is not named.
+        sizes = {name: sum(stop - start for start, stop, *_ in runs) for name, runs in price["windows"].items()}
+        said = [
+            *([" × ".join(f"{name} {count:,}" for name, count in sizes.items())] if sizes else []),
+            f"{price['cells']:,} cells, {price['bytes'] / 1e6:.3g} MB",
+        ]
+        if not price["allowed"]:
+            return notebook.part(self._data.title, asked, " · ".join([*said, "more than the service sends at once"]), ())
+        return notebook.part(self._data.title, asked, " · ".join(said), [("NetCDF", self.url()), ("CSV", self.url("csv"))])
 
     def url(self, f: str = "netcdf") -> str:
         """Return the address of this part in the form *f* (``netcdf``, ``csv``). It always returns the same values."""

@@ -44,6 +44,17 @@ def _meaning(variable: Mapping[str, Any]) -> str:
     return str(variable.get("long_name") or str(variable.get("standard_name") or "").replace("_", " "))
 
 
+def part(title: str, asked: Iterable[tuple[str, str]], said: str, addresses: Iterable[tuple[str, str]]) -> str:
+    """Return the HTML of a part of a dataset: what was asked for, what it has, and the name and address of each form."""
+    rows = "".join(
+        f"<tr><th>{escape(name)}</th><td>{escape(value if len(value) <= 200 else f'{value[:200]}…')}</td></tr>"
+        for name, value in asked
+    )
+    links = " · ".join(f'<a href="{escape(address)}">{escape(name)}</a>' for name, address in addresses)
+    body = f"<h3>Part of {escape(title)}</h3><table>{rows}</table><p>{escape(said)}</p><p>{links}</p>"
+    return f'{_STYLE}<div class="cubeport">{body}</div>'
+
+
 def _range(variable: Mapping[str, Any]) -> str:
     """Return the least and the greatest value in words; nothing if they are not known."""
     least, greatest = variable.get("valid_min"), variable.get("valid_max")

@@ -24,7 +24,7 @@ _AT_ONCE = {"Prefer": "respond-async"}
 
 
 class Datasets(Iterator[Dataset]):
-    """The datasets that a search finds, one after the other: ``for data in found``, ``next(found)``, ``list(found)``."""
+    """The datasets that a search finds, one after the other: ``for data in found``, ``found[0]``, ``list(found)``."""
 
     def __init__(self, session: Session, asked: Mapping[str, Any]) -> None:
         self._session = session
@@ -33,6 +33,29 @@ class Datasets(Iterator[Dataset]):
 
     def __next__(self) -> Dataset:
         return next(self._coming)
+
+    def __getitem__(self, index: int | slice) -> Dataset:
+        """Return one of the datasets, counted from 0 at the first that the search finds, whatever was taken of it before.
+
+        Raises
+        ------
+        IndexError
+            If the search finds fewer.
+        InvalidRequest
+            If *index* is negative or a slice.
+        """
+        if isinstance(index, slice) or index < 0:
+            words = f"{index.start or ''}:{index.stop or ''}" if isinstance(index, slice) else index
+            raise InvalidRequest(
+                "A search finds one dataset after the other, so its index counts from 0.",
+                next_step=f"list(port.search(…))[{words}]",
+            )
+        count = 0
+        for each in self._pages():
+            if count == index:
+                return each
+            count += 1
+        raise IndexError(f"The search finds {count}.")
 
     def __repr__(self) -> str:
         words = ", ".join(f"{name}={value!r}" for name, value in self._asked.items())
