@@ -147,6 +147,9 @@ def test_a_line_with_heights_has_the_levels_that_it_passes(client: httpx.Client,
     flat = ask(client, cube, "trajectory", coords="LINESTRING Z(23.27 59.11 2.6,23.6 59.52 2.5)", parameter_name="so")
     level = ask(client, cube, "trajectory", coords="LINESTRING(23.27 59.11,23.6 59.52)", z=str(axes[2][2]), parameter_name="so")
     assert flat["ranges"]["so"]["values"] == level["ranges"]["so"]["values"]
+    south = ask(client, cube, "trajectory", coords="LINESTRING Z(23.6 59.52 2.5,23.27 59.11 2.6)", parameter_name="so")
+    rows_of = [y for _, y, _ in south["domain"]["axes"]["composite"]["values"]]
+    assert rows_of == sorted(rows_of, reverse=True) != rows_of[::-1]
 
 
 def test_heights_need_levels(client: httpx.Client, put: Any, stored: Any) -> None:
@@ -386,6 +389,44 @@ def test_a_trajectory_is_in_the_order_of_its_line(client: httpx.Client, put: Any
     truth = FAMILIES["south-up"].make().t
     wanted = [float(truth.isel(time=int(when[9]) - 1).sel(lon=x, lat=y)) for when, x, y in places]
     assert found["ranges"]["t"]["values"] == wanted
+
+
+@pytest.mark.parametrize("written", ["LINESTRING({})", "MULTILINESTRING(({}))"])
+def test_a_line_without_times_is_in_its_own_order(client: httpx.Client, put: Any, written: str) -> None:
+    """There and back along another row, and over a cell twice: each is once, where the line comes to it first."""
+    cube, truth = put("south-up"), FAMILIES["south-up"].make().t
+    line = written.format("20 1,-20 1,-20 9,20 9,20 1")
+    wanted = [*((x, 0) for x in (20, 10, 0, -10, -20)), *((x, 10) for x in (-20, -10, 0, 10, 20))]
+    found = ask(client, cube, "trajectory", coords=line)
+    assert [tuple(each) for each in found["domain"]["axes"]["composite"]["values"]] == wanted
+    values = [[float(truth.isel(time=day).sel(lon=x, lat=y)) for x, y in wanted] for day in range(3)]
+    assert np.array_equal(np.reshape(found["ranges"]["t"]["values"], (3, 10)), values)
+    address = f"/ogcapi/collections/{cube.dataset_id}/trajectory"
+    rows = client.get(address, params={"coords": line, "f": "csv"}).text.split()[1:]
+    assert [float(row.rpartition(",")[2]) for row in rows] == np.ravel(values).tolist()
+    day = unix("2020-01-01T00:00:00")
+    timed = f"LINESTRING M(20 1 {day},-20 1 {day + 80_000},-20 9 {day + 90_000})"
+    along = client.get(address, params={"coords": timed}).json()["ranges"]["t"]["values"]
+    rows = client.get(address, params={"coords": timed, "f": "csv"}).text.split()[1:]
+    assert [float(row.rpartition(",")[2]) for row in rows] == along != sorted(along)
+
+
+@pytest.mark.parametrize("name", ["from-0-to-360", "over-the-dateline", "projected", "curvilinear", "regular", "unstructured"])
+def test_the_order_of_a_line_is_that_of_positions_along_it(client: httpx.Client, put: Any, name: str) -> None:
+    cube = put(name)
+    corners = shapely.get_coordinates(shapely.from_wkt(LINES.get(name, "LINESTRING(0 0,32 3,32 12,3 9)")))[::-1]
+    line = shapely.LineString(corners)
+    found = ask(client, cube, "trajectory", coords=line.wkt, datetime="2020-01-01")["ranges"]["t"]["values"]
+    lon, lat, values = lons_and_lats(name)
+    first: dict[float, None] = {}
+    for x, y in shapely.get_coordinates(shapely.segmentize(line, line.length / 400)).tolist():
+        _, _, far = Geod(ellps="WGS84").inv(lon, lat, np.full(len(lon), x), np.full(len(lon), y))
+        first.setdefault(float(values[np.argmin(far)]))
+    nearest = [each for each in first if each in found]
+    assert len(nearest) > 2
+    # A cell that the line passes is in most places the one with the nearest centre: these are in one order.
+    places = [found.index(each) for each in nearest]
+    assert np.corrcoef(places, range(len(places)))[0, 1] > 0.95
 
 
 def test_times_of_a_line_need_a_time_axis(client: httpx.Client, put: Any) -> None:

@@ -130,8 +130,8 @@ class Windows:
     scattered: tuple[str, ...] = ()
     """The dimensions of the cells if the caller asked for several points. The cells are then separate places, not part of a
     grid."""
-    path: tuple[Array, ...] | None = field(default=None, compare=False)
-    """The cells in the order of a line with times, as positions in the windows along ``scattered``."""
+    path: Mapping[str, Array] | None = field(default=None, compare=False)
+    """The cells in the order of a line: by dimension of these cells, the position of each in the window."""
 
     def shape(self, dimensions: Iterable[str]) -> tuple[int, ...]:
         """Return the lengths of the answer along *dimensions*."""

@@ -157,8 +157,9 @@ def _coverages(cut: Cut, group: Group) -> Iterator[dict[str, Any]]:
         if at:
             coverage["id"] = ",".join(f"{name}={label}" for name, label in (_label(cut, *each) for each in at.items()))
         cells = chosen
-        if isinstance(cells, np.ndarray) and here is not None and of_levels and set(here.dimensions) <= {*group.composite}:
-            cells = cells & here.aligned(group.composite)  # each level has its own places
+        if cells is not None and here is not None and of_levels and set(here.dimensions) <= {*group.composite}:
+            level = np.broadcast_to(here.aligned(group.composite), cut.windows.shape(group.composite))  # each has its own places
+            cells = _only(cells, level) if isinstance(cells, tuple) else cells & level
         coverage["domain"] = _domain(cut, group, cells, at) if same is None else same
         coverage["ranges"] = {field.name: _range(cut, group, field, at, cells, here) for field in group.fields}
         yield coverage
@@ -195,10 +196,15 @@ def _cells(cut: Cut, group: Group) -> _Chosen:
     mask = cut.windows.mask
     if mask is not None and set(mask.dimensions) <= {*group.composite}:
         inside = inside & mask.aligned(group.composite)
-    if cut.windows.path is not None and group.composite == cut.windows.scattered:
-        known = inside[cut.windows.path]
-        return tuple(each[known] for each in cut.windows.path)
+    path = cut.windows.path
+    if path is not None and path.keys() == {*group.composite}:
+        return _only(tuple(path[each] for each in group.composite), inside)
     return inside
+
+
+def _only(cells: tuple[Array, ...], inside: Array) -> tuple[Array, ...]:
+    known = inside[cells]
+    return tuple(each[known] for each in cells)
 
 
 def _domain(cut: Cut, group: Group, chosen: _Chosen | None, at: Mapping[str, int]) -> dict[str, Any]:

@@ -25,7 +25,8 @@ _BLOCK_ROWS = 100_000
 
 
 def encode(cut: Cut, *, deadline: Callable[[], None] = lambda: None) -> bytes:
-    """Return the cut as one table, with rows in the order of the store and lines that end with CRLF (RFC 4180).
+    """Return the cut as one table, with rows in the order of the store, or of the line that was asked for. Its lines end with CRLF
+    (RFC 4180).
 
     Parameters
     ----------
@@ -37,8 +38,6 @@ def encode(cut: Cut, *, deadline: Callable[[], None] = lambda: None) -> bytes:
     NotAcceptable
         If the fields are on different axes, which do not fit into one table.
     """
-    import numpy as np
-
     layout = groups(cut.description, cut.windows)
     if len(layout) != 1:
         raise NotAcceptable(
@@ -48,32 +47,31 @@ def encode(cut: Cut, *, deadline: Callable[[], None] = lambda: None) -> bytes:
     (group,) = layout
     dimensions = group.fields[0].dimensions
     shape = cut.windows.shape(dimensions)
-    names, columns = _axes(cut, group, dimensions, shape)
+    rows = _rows(cut, dimensions, shape)
+    names, columns = _axes(cut, group, dimensions, shape, rows)
     for field in group.fields:
         values = cut.values[field.name]
         if field.dimensions != dimensions:
             values = values.transpose([field.dimensions.index(each) for each in dimensions])
         names.append(quoted(field.name))
-        columns.append(cell_texts(values.ravel()))
-    rows: Any = np.arange(prod(shape))
-    if cut.windows.mask is not None and set(cut.windows.mask.dimensions) <= set(dimensions):
-        rows = rows[_inside(cut, dimensions, shape)]
+        columns.append(cell_texts(values.ravel()[rows]))
     lines = [b",".join(names)]
     for start in range(0, len(rows), _BLOCK_ROWS):
         deadline()
-        taken = rows[start : start + _BLOCK_ROWS]
-        lines.append(b"\r\n".join(map(b",".join, zip(*(column[taken].tolist() for column in columns), strict=True))))
+        block = slice(start, start + _BLOCK_ROWS)
+        lines.append(b"\r\n".join(map(b",".join, zip(*(column[block].tolist() for column in columns), strict=True))))
     return b"\r\n".join(lines) + b"\r\n"
 
 
-def _axes(cut: Cut, group: Group, dimensions: Sequence[str], shape: Sequence[int]) -> tuple[list[bytes], list[Array]]:
-    """Return the names and columns of labels: the axis (or the indices) of each dimension, the place, height and time that all
-    cells have, then the positions of cells.
+def _axes(cut: Cut, group: Group, dimensions: Sequence[str], shape: Sequence[int], rows: Array) -> tuple[list[bytes], list[Array]]:
+    """Return the names of labels and their columns in these rows: the axis (or the indices) of each dimension, the place, height
+    and time that all cells have, then the positions of cells.
     """
     import numpy as np
 
     time = time_axis(cut.description)
     names, columns = [], []
+    index = np.unravel_index(rows, shape)
     for at, dimension in enumerate(dimensions):
         axis = next((each for each in cut.description.axes if each.dimension == dimension and not each.scalar), None)
         if axis is not None and axis.name in cut.labels:
@@ -83,19 +81,19 @@ def _axes(cut: Cut, group: Group, dimensions: Sequence[str], shape: Sequence[int
         else:
             texts = cell_texts(cut.windows.along[dimension].indices())
         names.append(quoted(dimension if axis is None else axis.name))
-        columns.append(np.tile(np.repeat(texts, prod(shape[at + 1 :])), prod(shape[:at])))
+        columns.append(texts[index[at]])
     for axis in group.named.values():
         if axis.scalar and axis.name in cut.labels and axis.name not in dimensions:
             labels = cut.labels[axis.name]
             texts = cell_texts(np.array([str(stamp_at(int(each))) for each in labels], dtype=object) if axis is time else labels)
             names.append(quoted(axis.name))
-            columns.append(np.repeat(texts, prod(shape)))
+            columns.append(np.repeat(texts, len(rows)))
     spatial = cut.description.spatial
     if group.composite and cut.positions is not None and spatial.family in ("curvilinear", "unstructured"):
         for name, values in zip((spatial.x, spatial.y), cut.positions, strict=True):
             placed = aligned(values, cut.description.cell_dimensions, dimensions)
             names.append(quoted(str(name)))
-            columns.append(cell_texts(np.broadcast_to(placed, shape).ravel()))
+            columns.append(cell_texts(np.broadcast_to(placed, shape)[index]))
     temporal = cut.description.temporal
     own: list[tuple[str, Sequence[str], Array]] = []
     if cut.heights is not None and spatial.z is not None:
@@ -105,16 +103,26 @@ def _axes(cut: Cut, group: Group, dimensions: Sequence[str], shape: Sequence[int
         own.append((temporal.axis, temporal.dimensions, np.array(stamps, dtype=object).reshape(cut.times.shape)))
     for name, along, values in own:
         names.append(quoted(name))
-        columns.append(cell_texts(np.broadcast_to(aligned(values, along, dimensions), shape).ravel()))
+        columns.append(cell_texts(np.broadcast_to(aligned(values, along, dimensions), shape)[index]))
     return names, columns
 
 
-def _inside(cut: Cut, dimensions: Sequence[str], shape: Sequence[int]) -> Array:
+def _rows(cut: Cut, dimensions: Sequence[str], shape: Sequence[int]) -> Array:
+    """Return the cells to write, as places in the raveled values, in the order of the rows."""
     import numpy as np
 
-    mask = cut.windows.mask
-    assert mask is not None  # the caller has checked
-    return np.broadcast_to(mask.aligned(dimensions), shape).ravel()
+    mask, path = cut.windows.mask, cut.windows.path
+    rows: Array = np.arange(prod(shape)).reshape(shape)
+    if path is not None and path.keys() <= {*dimensions}:
+        outer = [at for at, each in enumerate(dimensions) if each not in path]
+        inner = [at for at, each in enumerate(dimensions) if each in path]
+        index: tuple[Any, ...] = (..., *(path[dimensions[at]] for at in inner))
+        rows = rows.transpose(outer + inner)[index]
+    rows = rows.ravel()
+    if mask is None or not set(mask.dimensions) <= set(dimensions):
+        return rows
+    inside: Array = np.broadcast_to(mask.aligned(dimensions), shape).ravel()[rows]
+    return np.asarray(rows[inside])
 
 
 def cell_texts(values: Array, *, missing: bytes = b"", infinite: bool = True) -> Array:

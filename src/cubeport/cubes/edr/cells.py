@@ -125,6 +125,14 @@ def these(
     return masked(replace(windows, along=along, scattered=tuple(dimensions)), Mask(tuple(dimensions), inside))
 
 
+def in_order(windows: Windows, dimensions: Sequence[str], cells: Sequence[tuple[int, ...]]) -> Windows:
+    """Return the windows of :func:`these` with the cells in the given order, which is that of a line."""
+    import numpy as np
+
+    taken = zip(dimensions, np.array(cells).T, strict=True)
+    return replace(windows, path={name: np.searchsorted(windows.along[name].indices(), index) for name, index in taken})
+
+
 def with_levels(description: CubeDescription, windows: Windows, *, explicit: bool) -> tuple[Axis, Windows]:
     """Return the vertical axis, and the windows of the fields that have levels. Raises InvalidRequest if a wished one has none."""
     z = description.axis_of("z")

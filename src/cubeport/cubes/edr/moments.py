@@ -13,7 +13,7 @@ from cubeport.cubes.calendars import CalendarName, Stamp
 from cubeport.cubes.cells import Cells, exact
 from cubeport.cubes.cells import cells as cells_of
 from cubeport.cubes.description import Axis, CubeDescription
-from cubeport.cubes.edr.cells import horizontal, these, with_levels, without_fields
+from cubeport.cubes.edr.cells import horizontal, in_order, these, with_levels, without_fields
 from cubeport.cubes.edr.geometry import dense, vertices
 from cubeport.cubes.resolve import cells
 from cubeport.cubes.selection import Selection, order, stamp_at
@@ -117,19 +117,16 @@ def passed(description: CubeDescription, labels: Labels, windows: Windows, selec
         given = labels.bounds.get(z.name)
         layers = cells_of(labels.values[z.name], None if given is None else exact(given), spread=True)
         along.append(z.dimension)
-    pieces: list[tuple[float, tuple[int, ...]]] = []
+    places: list[tuple[float, tuple[int, ...]]] = []
     for part in parts:
         moving = np.column_stack([part[:, :3], clock.seconds(part[:, 3])])
-        pieces += _cells_of(description, labels, moving, clock, layers)
-    found = list(dict.fromkeys(cell for _, cell in sorted(pieces, key=lambda piece: piece[0])))
+        places += _cells_of(description, labels, moving, clock, layers)
+    found = list(dict.fromkeys(cell for _, cell in sorted(places, key=lambda piece: piece[0])))
     if not found:
         raise NotFound("There are no data where this line is at its times.", what="data")
     if math.prod(len({cell[at] for cell in found}) for at in range(len(along) + len(across))) > _MOST_CELLS:
         raise _wrong("too-long", f"coords may have {_MOST_CELLS} cells and steps around it: ask for parts of the line")
-    here = these(windows, (*along, *across), found)
-    taken = [here.along[name].indices() for name in here.scattered]
-    ways = np.array(found).T
-    return replace(here, path=tuple(np.searchsorted(index, way) for index, way in zip(taken, ways, strict=True)))
+    return in_order(these(windows, (*along, *across), found), (*along, *across), found)
 
 
 def during(description: CubeDescription, windows: Windows, selection: Selection, clock: Clock) -> Windows:
@@ -158,7 +155,7 @@ def _cells_of(
         edges.append((2, layers))
     if description.cell_dimensions:
         part = dense(part, max(_STEP, _length(part) / (_MOST_SAMPLES / 2)))
-        middle = _pieces(part, edges)
+        middle = pieces(part, edges)
         if len(middle) > _MOST_SAMPLES:
             raise _too_long()
         placed = _nearest(labels.values[str(spatial.x)], labels.values[str(spatial.y)], middle, spatial.reach)
@@ -174,7 +171,7 @@ def _cells_of(
             if not np.isfinite(part[:, :2]).all():
                 raise NotFound("A part of the line cannot be projected as the data are.", what="data")
         columns, rows = cells(description, x, labels), cells(description, y, labels)
-        middle = _pieces(part, [*edges, (0, columns), (1, rows)])
+        middle = pieces(part, [*edges, (0, columns), (1, rows)])
         placed = [boxes.holding_each(rows, middle[:, 1]), boxes.holding_each(columns, middle[:, 0])]
     index = [clock.indices(middle[:, 3])]
     if layers is not None:
@@ -184,7 +181,7 @@ def _cells_of(
     return list(zip(middle[kept, 3].tolist(), map(tuple, whole[kept].tolist()), strict=True))
 
 
-def _pieces(part: Array, edges: Sequence[tuple[int, Cells]]) -> Array:
+def pieces(part: Array, edges: Sequence[tuple[int, Cells]]) -> Array:
     """Return the middle of each piece of a line between two edges: of cells, of levels and of steps, by column."""
     import numpy as np
 

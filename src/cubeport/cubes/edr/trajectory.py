@@ -1,5 +1,5 @@
-"""EDR trajectory: each cell that a line passes through, once; of a line with heights, at the levels that it passes there; of a
-line with times, at the steps in which it is there.
+"""EDR trajectory: each cell that a line passes through, once, in the order of the line; of a line with heights, at the levels that
+it passes there; of a line with times, at the steps in which it is there.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from cubeport.cubes import boxes
 from cubeport.cubes.cells import Cells, exact
 from cubeport.cubes.cells import cells as cells_of
 from cubeport.cubes.description import CubeDescription
-from cubeport.cubes.edr.cells import horizontal, these, with_levels
+from cubeport.cubes.edr.cells import horizontal, in_order, these, with_levels
 from cubeport.cubes.edr.geometry import LINES, canonical, read
-from cubeport.cubes.edr.moments import passed
+from cubeport.cubes.edr.moments import passed, pieces
 from cubeport.cubes.edr.query import EdrQuery, Parameter, Place
 from cubeport.cubes.outside import no_data
 from cubeport.cubes.resolve import cells, resolve
@@ -52,7 +52,7 @@ def _resolve(description: CubeDescription, labels: Labels, selection: Selection,
     if not found:
         raise no_data(description)
     if not line.has_z:
-        return these(windows, horizontal(description), found)
+        return in_order(these(windows, horizontal(description), found), horizontal(description), list(found))
     return _at_levels(description, labels, windows, found, explicit=selection.properties is not None)
 
 
@@ -74,6 +74,8 @@ def _at_levels(description: CubeDescription, labels: Labels, windows: Windows, f
         raise NotFound("There are no data at these heights.", what="data")
     here = these(windows, (z.dimension, *across), wanted)
     here = replace(here, scattered=across if len(across) > 1 else windows.scattered)
+    levelled = {cell[1:] for cell in wanted}
+    here = in_order(here, across, [cell for cell in found if cell in levelled])
     if here.along[z.dimension].size > 1 or here.mask is None:
         return here
     return replace(here, mask=here.mask.at({z.dimension: 0}))
@@ -110,7 +112,35 @@ def _of_axes(description: CubeDescription, labels: Labels, line: Any) -> _Cells:
         for cell, (low, high) in zip(crossed, _heights(columns, rows, turned, crossed), strict=True):
             before = found.get(cell, (low, high))
             found[cell] = min(low, before[0]), max(high, before[1])
-    return found
+    return {cell: found[cell] for cell in _ordered(columns, rows, line, list(found))}
+
+
+def _ordered(columns: Cells, rows: Cells, line: Any, found: Sequence[tuple[int, ...]]) -> Sequence[tuple[int, ...]]:
+    """Return the cells in the order in which the line first passes each. One that it only touches comes after the nearest of these
+    pieces.
+    """
+    import numpy as np
+    import shapely
+
+    if len(found) < 2:
+        return found
+    parts = [shapely.get_coordinates(each)[:, :2] for each in shapely.get_parts(line)]
+    middle = np.concatenate([pieces(each, [(0, columns), (1, rows)]) for each in parts])
+    if not len(middle):
+        return found
+    passed_in = np.column_stack([boxes.holding_each(rows, middle[:, 1]), boxes.holding_each(columns, middle[:, 0])])
+    first: dict[tuple[int, ...], float] = {}
+    for at, cell in enumerate(map(tuple, passed_in.tolist())):
+        first.setdefault(cell, at)
+    touched = [cell for cell in found if cell not in first]
+    if touched:
+        row, column = np.array(touched).T
+        x, y = (columns.lower + columns.upper)[column] / 2, (rows.lower + rows.upper)[row] / 2
+        if columns.circle:
+            x, middle[:, 0] = x % 360.0, middle[:, 0] % 360.0
+        near = shapely.STRtree(np.asarray(shapely.points(middle))).nearest(shapely.points(x, y))
+        first |= {cell: at + 0.5 for cell, at in zip(touched, near.tolist(), strict=True)}
+    return sorted(found, key=first.__getitem__)
 
 
 def _heights(columns: Cells, rows: Cells, line: Any, crossed: Sequence[tuple[int, ...]]) -> Sequence[tuple[float, float]]:
