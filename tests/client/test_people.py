@@ -23,7 +23,7 @@ from tests.pages import Follower
 import cubeport
 from cubeport.client import AsyncDataset, AsyncPort, AsyncSelection, Dataset, Port, Selection
 from cubeport.client.notebook import span
-from cubeport.errors import InvalidRequest, NotFound, SourceRejected, Unauthorized
+from cubeport.errors import DataConflict, InvalidRequest, NotFound, SourceRejected, Unauthorized
 from cubeport.service.ingestions import FileOptions, IngestionRequest
 
 SQUARE = {"type": "Polygon", "coordinates": [[[170, -20], [200, -20], [200, 20], [170, 20], [170, -20]]]}
@@ -281,15 +281,22 @@ class TestWithAKey:
         assert len({phase for phase, _, _ in told}) > 1
         assert told[0][2] == first.stat().st_size
         data.tag("paper")
-        grown = port.ingest("new", source(tmp_path / "b.nc", start="2020-01-05"), mode="update")
+        grown = port.update("new", source(tmp_path / "b.nc", start="2020-01-05"))
         assert grown.open().sizes["time"] == 8
+        with pytest.raises(DataConflict):
+            port.update("new", source(tmp_path / "c.nc", start="2020-01-05", offset=1))
+        with pytest.raises(NotFound):
+            port.update("newer", first)
+        with pytest.raises(InvalidRequest) as refused:
+            port.update("new")
+        assert "sync('new')" in str(refused.value.next_step)
         assert port["new@paper"].version == data.version
         grown.describe(title="Newer", license="CC-BY-4.0")
         assert port["new"].title == "Newer"
         assert len(port["new"].versions()) == 2
         data.rollback()
         assert port["new"].version == data.version
-        assert [each["status"] for each in port.jobs(dataset="new")] == ["completed", "completed"]
+        assert [each["status"] for each in port.jobs(dataset="new")] == ["failed", "completed", "completed"]
         changes, cursor = port.changes(dataset="new")
         assert "rolled_back" in {each["reason"] for each in changes}
         assert port.changes(cursor, dataset="new")[0] == []

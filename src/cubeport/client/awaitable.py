@@ -97,7 +97,7 @@ class AsyncPort(_Twin):
         cube = await data.open()
     """
 
-    _made: ClassVar[Mapping[str, Callable[[Any], Any]]] = {"get": AsyncDataset, "ingest": AsyncDataset}
+    _made: ClassVar[Mapping[str, Callable[[Any], Any]]] = {"get": AsyncDataset, "ingest": AsyncDataset, "update": AsyncDataset}
 
     def __await__(self) -> Generator[Any, None, AsyncPort]:
         """Return the port itself, so that ``await cubeport.aconnect(url)`` works too. No request is made."""

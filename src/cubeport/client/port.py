@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cubeport.client._http import HttpSession, Session, next_cursor
 from cubeport.client.dataset import Dataset
@@ -245,6 +245,47 @@ class Port:
             request["source"] = {"kind": "upload", "upload": [self.upload(file, progress=progress) for file in files]}
         _raise_failure(self.begin({"dataset_id": dataset_id, **request}, progress=progress))
         return self[dataset_id]
+
+    def update(
+        self,
+        dataset_id: str,
+        *files: str | Path,
+        on_overlap: Literal["error", "skip", "replace"] | None = None,
+        allow_gaps: bool = False,
+        progress: Progress | None = None,
+        **request: Any,
+    ) -> Dataset:
+        """Add steps of files to a dataset, or replace existing steps, and return it. All other data are kept. This needs a key.
+
+        ::
+
+            port.update("tas", "tas_2025.nc")
+
+        Parameters
+        ----------
+        files
+            As in :meth:`ingest`; instead of them, *source* names what the service can read.
+        on_overlap
+            What to do with steps that the dataset already has: ``error`` (the default), ``skip`` or ``replace``.
+        allow_gaps
+            Whether missing periods are accepted, and listed.
+        progress, request
+            As in :meth:`ingest`.
+
+        Raises
+        ------
+        NotFound
+            If there is no such dataset.
+        InvalidRequest
+            If there is neither a file nor a source.
+        SourceRejected, DataConflict, Unauthorized, CubeportError
+            What the ingestion failed with.
+        """
+        if not files and "source" not in request:
+            words = f"update({dataset_id!r}, 'FILE'); what follows a source is updated by sync({dataset_id!r})"
+            raise InvalidRequest("update takes files or a source.", next_step=words)
+        request |= {"mode": "update", "on_overlap": on_overlap, "allow_gaps": allow_gaps}
+        return self.ingest(dataset_id, *files, progress=progress, **request)
 
     def begin(self, request: Mapping[str, Any], *, progress: Progress | None = None) -> Mapping[str, Any]:
         """Send the body of ``POST /ingestions``, and return the ingestion as it ended, also if it failed. This needs a key."""
