@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cubeport.cubes.cutout import window_indexers
+from cubeport.cubes.cutout import not_asked, window_indexers
 from cubeport.cubes.write_request import SourceWindow
 from cubeport.errors import AreaOutsideSource, InvalidPeriod, InvalidRange, InvalidRequest, NoData
 
@@ -114,6 +115,17 @@ def test_years_that_begin_in_december_are_the_years_of_their_labels() -> None:
         coords={"time": ("time", days, {"units": "days since 1860-06-01", "calendar": "360_day", "bounds": "time_bnds"})},
     )
     assert window_indexers(raw, SourceWindow(start="1861", end="1861")) == {"time": slice(1, 2)}
+
+
+def test_steps_that_files_of_periods_have_besides_are_told() -> None:
+    raw = xr.Dataset({"v": (("time",), np.zeros(6))}, coords={"time": ("time", np.arange(6.0), {"units": "days since 2024-01-01"})})
+    window = SourceWindow(start="2024-01-02", end="2024-01-02", is_all=True)
+    ((kind, words),) = not_asked(raw, window)
+    assert kind == "steps-left-out"
+    assert words.startswith("beside the steps of 2024-01-02, the files have 5 of other periods in 'time', which are left out: 20")
+    assert words.endswith("2024-01-04T00:00:00Z, …")
+    assert not_asked(raw, replace(window, start="2024-01-01", end="2024-01-06")) == []
+    assert not_asked(raw, replace(window, is_all=False)) == []
 
 
 def test_a_day_stamped_at_its_end_belongs_to_its_own_day() -> None:

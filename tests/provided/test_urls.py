@@ -94,6 +94,7 @@ def test_files_of_a_month_are_fetched_once_and_give_their_days(tmp_path: Path, p
     place.template(f"{{kind: url, template: '{provider.url}/{{YYYY}}{{MM}}.nc'}}")
     assert place.ask("2024-01-05", "2024-02-03").status == "completed"
     assert place.held() == days(*range(4, 34))
+    assert place.service.versions(place.id)[0][0].warnings == (), "that a month has other days is nothing odd"
     assert len(provider.requests("GET")) == 2
     provider.put("202402.nc", netcdf(tmp_path, *range(31, 50)))
     assert place.ask("2024-01-05", "2024-02-12").action == "append"
@@ -256,6 +257,8 @@ def test_a_provider_that_lies_is_caught_by_name(tmp_path: Path, rolling: Place, 
     rolling.provider.put(name, netcdf(tmp_path, 3, 4))
     assert rolling.ask("2024-01-01", "2024-01-04").status == "completed"
     assert rolling.held() == days(0, 1, 2, 3)
+    [told] = [each["message"] for each in rolling.service.versions(rolling.id)[0][0].warnings if each["kind"] == "steps-left-out"]
+    assert told.endswith("the files have 1 of other periods in 'time', which are left out: 2024-01-05T00:00:00Z")
 
 
 def test_two_files_of_one_day_are_named(tmp_path: Path, rolling: Place) -> None:

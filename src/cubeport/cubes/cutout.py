@@ -54,6 +54,25 @@ def window_indexers(raw: xr.Dataset, window: SourceWindow) -> dict[str, slice | 
     return indexers
 
 
+def not_asked(raw: xr.Dataset, window: SourceWindow) -> list[tuple[str, str]]:
+    """Return a warning if files that were fetched for the periods of *window* have steps of others, which are left out."""
+    if not window.is_all or (window.start is None and window.end is None):
+        return []
+    axis = find(raw).axis_of("t")
+    if axis is None or axis.dimension not in raw.sizes:
+        return []
+    taken = window_indexers(raw, SourceWindow(start=window.start, end=window.end)).get(axis.dimension, slice(None))
+    first, stop, _ = taken.indices(raw.sizes[axis.dimension])
+    _, stamps = _stamps(raw, axis)
+    others = [*stamps[:first], *stamps[stop:]]
+    if not others:
+        return []
+    asked = " to ".join(dict.fromkeys(each for each in (window.start, window.end) if each is not None))
+    said = ", ".join(map(str, others[:3])) + (", …" if len(others) > 3 else "")
+    words = f"beside the steps of {asked}, the files have {len(others)} of other periods in {axis.name!r}, which are left out"
+    return [("steps-left-out", f"{words}: {said}")]
+
+
 def _area(raw: xr.Dataset, found: CubeAxes, bbox: Box, *, centre: bool) -> dict[str, slice | Any]:
     try:
         match found.family:
@@ -136,9 +155,7 @@ def _times(raw: xr.Dataset, found: CubeAxes, start: str | None, end: str | None)
             "the source has no time axis: it does not accept start or end",
             next_step="if its name has its time, repeat with --normalise 'set_time: {from_name: \"{YYYY}{MM}{DD}\"}'",
         )
-    variable = raw.variables[axis.name]
-    calendar = times.calendar_of(variable.attrs, name=axis.name)
-    stamps = times.decode(decoded(variable, name=axis.name), str(variable.attrs.get("units", "")), calendar, name=axis.name)
+    calendar, stamps = _stamps(raw, axis)
     starts = _starts(raw, axis, calendar)
     kind = periods.infer(stamps, calendar, starts, frequency=_frequency(raw))
     try:
@@ -160,6 +177,13 @@ def _times(raw: xr.Dataset, found: CubeAxes, start: str | None, end: str | None)
             next_step="ask for periods that it has; if its name says another time, tell its provider",
         )
     return {} if axis.scalar else {axis.dimension: slice(where[0], where[-1] + 1)}
+
+
+def _stamps(raw: xr.Dataset, axis: FoundAxis) -> tuple[CalendarName, Stamps]:
+    variable = raw.variables[axis.name]
+    calendar = times.calendar_of(variable.attrs, name=axis.name)
+    units = str(variable.attrs.get("units", ""))
+    return calendar, times.decode(decoded(variable, name=axis.name), units, calendar, name=axis.name)
 
 
 def _starts(raw: xr.Dataset, axis: FoundAxis, calendar: CalendarName) -> tuple[Stamps, Stamps] | None:

@@ -100,6 +100,8 @@ class SourceWindow:
     start: str | None = None
     end: str | None = None
     clip: str = "touch"
+    is_all: bool = False
+    """Whether the files were fetched for these periods, so that they should have no others."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -325,7 +325,8 @@ class Ingester:
         with self._sources.bring(wanted.source, order, progress=progress) as brought:
             if wanted.has_dates and brought.missing:
                 periods = take(request, brought.periods, allow_gaps=allow_gaps(ingestion, wanted), follows=False).periods
-            yield replace(wanted, files=brought.of(periods), objects=brought.objects)
+            shares = wanted.has_dates and _shares_files(wanted.source, [each for each in periods if each is not None])
+            yield replace(wanted, files=brought.of(periods), objects=brought.objects, holds_more=shares)
 
     def _choice(self, ingestion: Ingestion, wanted: Wanted, dataset: Dataset | None, head: VersionState | None) -> Choose | None:
         """Return what says which part of a store is needed; ``None`` if all of it is."""
@@ -804,7 +805,13 @@ class Ingester:
         fields = wanted.fields
         transforms, functions = bound(fields.transforms, self._transforms)
         return {
-            "window": SourceWindow(bbox=scope.bbox, start=scope.start, end=scope.end, clip=fields.ingestion.clip),
+            "window": SourceWindow(
+                bbox=scope.bbox,
+                start=scope.start,
+                end=scope.end,
+                clip=fields.ingestion.clip,
+                is_all=wanted.has_dates and not wanted.holds_more,
+            ),
             "variables": tuple(v.name for v in fields.variables) or None,
             "attributes": ingestion.attributes,
             "chunks": fields.layout.chunks,

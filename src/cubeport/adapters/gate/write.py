@@ -307,7 +307,9 @@ def prepare(request: Mapping[str, Any], opened: Sequence[OpenedSource]) -> Prepa
         raw, warnings = _checked(raw, skip_bad=request.get("skip_bad", False))
     left_out = (set(whole.raw.variables) - set(raw.variables)) | dropped_by(steps)
     uncut = transform(raw, request.get("transforms", ()), functions)
-    raw = _windowed(uncut, SourceWindow(**request["window"]))
+    query = SourceWindow(**request["window"])
+    raw = _windowed(uncut, query)
+    warnings += window.not_asked(uncut, query)
     return Prepared(whole, uncut, raw, [*whole.warnings, *warnings], left_out)
 
 
