@@ -459,9 +459,9 @@ def test_the_cost_is_counted_from_metadata() -> None:
     cube = Cube(time=times(*(f"2006-04-{day:02d}" for day in range(1, 11))), lat=np.arange(10.0), lon=np.arange(10.0))
     windows = cube.take(bbox="2.6,0,5.4,2", datetime="2006-04-04/2006-04-06", properties="tas")
     assert windows.shape(("time", "lat", "lon")) == (3, 3, 3)
-    assert count(cube.description, windows) == Cost(cells=27, chunks=2 * 1 * 2, bytes=27 * 4)
+    assert count(cube.description, windows) == Cost(cells=27, written=27, chunks=2 * 1 * 2, bytes=27 * 4)
     whole = cube.take()
-    assert count(cube.description, whole) == Cost(cells=1000 + 100, chunks=27 + 1, bytes=4100)
+    assert count(cube.description, whole) == Cost(cells=1100, written=1100, chunks=27 + 1, bytes=4100)
     fits = fitting(cube.description, cube.take(properties="tas"), cells=350)
     assert fits is not None
     assert fits.along["time"].size == 3

@@ -429,6 +429,30 @@ def test_the_order_of_a_line_is_that_of_positions_along_it(client: httpx.Client,
     assert np.corrcoef(places, range(len(places)))[0, 1] > 0.95
 
 
+def test_the_limit_of_a_line_counts_its_cells_and_not_the_box_around_it(serve: Any, put: Any) -> None:
+    """And of several points. The box has 25 cells on three days."""
+    small, cube = serve(json_cells=30, csv_cells=30, binary_cells=70), put("south-up")
+    truth, steps = FAMILIES["south-up"].make().t, range(-20, 30, 10)
+    for kind, coords, places in (
+        ("trajectory", "LINESTRING(-20 -20,-20 20,20 20)", [*((-20, y) for y in steps), *((x, 20) for x in steps[1:])]),
+        ("position", "MULTIPOINT((-20 -20),(20 20),(-10 -10),(10 10),(0 0))", [(at, at) for at in steps]),
+    ):
+        address, query = f"/ogcapi/collections/{cube.dataset_id}/{kind}", {"coords": coords}
+        answer = small.get(address, params=query)
+        assert answer.status_code == 200, answer.text
+        wanted = [float(truth.isel(time=day).sel(lon=x, lat=y)) for day in range(3) for x, y in places]
+        assert answer.json()["ranges"]["t"]["values"] == wanted
+        rows = small.get(address, params={**query, "f": "csv"}).text.split()[1:]
+        assert [float(row.rpartition(",")[2]) for row in rows] == wanted
+        assert small.get(address, params={**query, "estimate": "true"}).json()["cells"] == len(wanted)
+        assert small.get(address, params={**query, "f": "netcdf"}).status_code == 413  # it has the box
+    longer = {"coords": "LINESTRING(-20 -20,-20 20,20 20,20 -20)"}
+    refused = small.get(f"/ogcapi/collections/{cube.dataset_id}/trajectory", params=longer)
+    assert (refused.status_code, refused.json()["value"]) == (413, 39)
+    shorter = next(each["href"] for each in refused.json()["alternatives"] if "longest time" in each["title"])
+    assert len(small.get(shorter).json()["ranges"]["t"]["values"]) == 26
+
+
 def test_times_of_a_line_need_a_time_axis(client: httpx.Client, put: Any) -> None:
     day = unix("2020-01-30T00:00:00")
     wrong = client.get(

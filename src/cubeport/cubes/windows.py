@@ -137,6 +137,14 @@ class Windows:
         """Return the lengths of the answer along *dimensions*."""
         return tuple(self.along[dimension].size for dimension in dimensions)
 
+    def written(self, dimensions: Sequence[str]) -> int:
+        """Return how many cells along *dimensions* are written as separate places. The box around them can have many more."""
+        whole = math.prod(self.shape(dimensions))
+        if self.mask is None or not self.scattered or not {*self.scattered} <= {*dimensions} & {*self.mask.dimensions}:
+            return whole
+        others = tuple(at for at, each in enumerate(self.mask.dimensions) if each not in self.scattered)
+        return whole // math.prod(self.shape(self.scattered)) * int(self.mask.inside.any(axis=others).sum())
+
 
 @dataclass(frozen=True, slots=True)
 class Cost:
@@ -144,6 +152,8 @@ class Cost:
 
     cells: int
     """The number of values of all fields."""
+    written: int
+    """The same as text: without the box around separate places (:meth:`Windows.written`)."""
     chunks: int
     """The number of chunks to read."""
     bytes: int
@@ -152,17 +162,18 @@ class Cost:
 
 def count(description: CubeDescription, windows: Windows) -> Cost:
     """Return the cost of *windows*: the exact number of cells and chunks, and the decoded bytes."""
-    cells = chunks = size = 0
+    cells = written = chunks = size = 0
     for name in windows.fields:
         variable = description.variable(name)
         values = math.prod(windows.shape(variable.dimensions))
         cells += values
+        written += windows.written(variable.dimensions)
         size += values * _itemsize(variable.decoded_dtype)
         chunks += math.prod(
             windows.along[dimension].chunks(max(1, length))
             for dimension, length in zip(variable.dimensions, variable.chunks, strict=True)
         )
-    return Cost(cells, chunks, size)
+    return Cost(cells, written, chunks, size)
 
 
 def fitting(description: CubeDescription, windows: Windows, *, cells: int) -> Windows | None:

@@ -112,7 +112,7 @@ class Queries:
         """Return the cost of the answer. No values are read."""
         cost, over = plan.part.cost, plan.refusal
         return {
-            "cells": cost.cells,
+            "cells": cost.cells if plan.form.stored else cost.written,
             "bytes": self.size(plan),
             "chunks": cost.chunks,
             "seconds": round(0.005 + cost.bytes / self._rates.get(plan.form.name, 20e6), 3),

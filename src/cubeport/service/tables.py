@@ -336,7 +336,7 @@ def _around(weights: Weights, dimensions: tuple[str, ...]) -> dict[str, Window]:
 def _cost(description: CubeDescription, names: tuple[str, ...], along: Mapping[str, Window]) -> Cost:
     """Return what is read: nothing if no zone overlaps the data."""
     if not all(window.runs for window in along.values()):
-        return Cost(0, 0, 0)
+        return Cost(0, 0, 0, 0)
     whole = dict(along)
     for name in names:
         variable = description.variable(name)

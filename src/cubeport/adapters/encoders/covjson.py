@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import orjson
@@ -20,7 +19,7 @@ _COVERAGE_CELLS = 1_000
 class _CoverageJSON(Encoder):
     def counted(self, part: Part) -> int:
         coverages = sum(group.coverages(part.windows) for group in coveragejson.groups(part.description, part.windows))
-        return part.cost.cells + _COVERAGE_CELLS * (coverages - 1)
+        return part.cost.written + _COVERAGE_CELLS * (coverages - 1)
 
     def size(self, part: Part) -> int:
         """Return the estimated size of the document in bytes, from the actual labels and from values in the range of each field."""
@@ -35,10 +34,10 @@ class _CoverageJSON(Encoder):
                 edges = 2 * length if axis.name in found.bounds else 0
                 axes += (1 if window is None else window.size) * (length + edges)
             if group.composite:
-                axes += 34.0 * math.prod(part.windows.shape(group.composite))
+                axes += 34.0 * part.windows.written(group.composite)
             size += copies * (axes + 150)
             for variable in group.fields:
-                values = math.prod(part.windows.shape(variable.dimensions))
+                values = part.windows.written(variable.dimensions)
                 size += values * value_length(part, variable.name) + copies * 100 + 300
         crs = description.spatial.system
         size += len(orjson.dumps(crs.wkt2)) if crs is not None and crs.wkt2 and not crs.authority else 0

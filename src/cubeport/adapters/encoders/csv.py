@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from cubeport.adapters.encoders.lengths import mean_length, value_length
 from cubeport.cubes.forms import Encoder, Room
 from cubeport.cubes.part import Deadline, Part
@@ -12,13 +10,16 @@ from cubeport.documents import coveragejson, table
 
 
 class _Csv(Encoder):
+    def counted(self, part: Part) -> int:
+        return part.cost.written
+
     def size(self, part: Part) -> int:
         """Return the estimated size of the table in bytes. Each row repeats its labels."""
         labels = part.opened.labels().values
         clock = time_axis(part.description)
         size = 0.0
         for group in coveragejson.groups(part.description, part.windows):
-            rows = math.prod(part.windows.shape(group.fields[0].dimensions))
+            rows = part.windows.written(group.fields[0].dimensions)
             width = 1.0
             for dimension in group.fields[0].dimensions:
                 axis = next((each for each in part.description.axes if each.dimension == dimension and not each.scalar), None)

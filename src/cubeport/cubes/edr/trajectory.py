@@ -38,6 +38,8 @@ _STEP = 0.1
 """The largest distance in degrees between points of a line that is transformed to a projection or compared with positions."""
 _MOST_CELLS = 100_000
 """The largest number of cells that a line may pass through."""
+_MOST_AROUND = 1 << 26
+"""The largest number of cells in the box around a line."""
 
 
 def _resolve(description: CubeDescription, labels: Labels, selection: Selection, place: Place) -> Windows:
@@ -51,6 +53,9 @@ def _resolve(description: CubeDescription, labels: Labels, selection: Selection,
     found = _of_positions(description, labels, line) if description.cell_dimensions else _of_axes(description, labels, line)
     if not found:
         raise no_data(description)
+    if math.prod(len(set(each)) for each in zip(*found, strict=True)) > _MOST_AROUND:
+        words = f"coords may have {_MOST_AROUND} cells around it: ask for parts of the line"
+        raise InvalidRequest(words, errors=[Problem(("query", "coords"), "too-long", words)])
     if not line.has_z:
         return in_order(these(windows, horizontal(description), found), horizontal(description), list(found))
     return _at_levels(description, labels, windows, found, explicit=selection.properties is not None)
