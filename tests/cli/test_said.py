@@ -14,6 +14,7 @@ from tests.e2e.test_update import save
 
 import cubeport
 from cubeport.main import prepare
+from cubeport.main import run as run_here
 from cubeport.service.ingestions import IngestionRequest
 
 CUBEPORT = [sys.executable, "-m", "cubeport"]
@@ -124,3 +125,26 @@ def test_a_list_whose_entries_were_not_made_is_not_said_to_be_complete(root: Pat
     assert (said.returncode, advice is not None) == (0, True), said
     assert advice is not None
     assert "add https://example.com to sources.origins" in run(root, *advice[1].split(), "--dry-run").stderr, "it is the next step"
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("cubeport -i {} update ", ["x"]),
+        ("cubeport -i {} publish q", []),
+        ("cubeport -i {}/nowhere publish ", []),
+        ("cubeport --url http://127.0.0.1:9 publish ", []),
+    ],
+    ids=["all", "other", "no-instance", "service"],
+)
+def test_a_shell_is_offered_the_ids_of_datasets_that_are_there(
+    root: Path, words: str, offered: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    line = words.format(root)
+    completing = {"_CUBEPORT_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(line.split(" ")) - 1)}
+    for name, value in completing.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit):
+        run_here([])
+    said = capfd.readouterr()
+    assert (said.out.split(), said.err) == (offered, "")

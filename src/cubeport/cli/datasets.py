@@ -11,6 +11,7 @@ import typer
 from cubeport.catalog.forms.strictjson import strict_json
 from cubeport.cli import _output, records
 from cubeport.cli._app import group
+from cubeport.cli._completion import dataset_ids
 from cubeport.cli._session import Session, current
 from cubeport.cli._verbs import whole_ref, whole_version
 from cubeport.documents.licences import in_words
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from cubeport.cli._verbs import Verbs
     from cubeport.service.service import Service
 
-DatasetId = Annotated[str, typer.Argument(metavar="ID", help="The dataset's id.")]
+DatasetId = Annotated[str, typer.Argument(metavar="ID", help="The dataset's id.", autocompletion=dataset_ids)]
 
 
 def register(app: typer.Typer) -> None:
@@ -48,7 +49,7 @@ def register(app: typer.Typer) -> None:
 
 def datasets(
     ctx: typer.Context,
-    dataset_id: Annotated[str | None, typer.Argument(metavar="ID", help="Show this dataset.")] = None,
+    dataset_id: Annotated[str | None, typer.Argument(metavar="ID", help="Show this dataset.", autocompletion=dataset_ids)] = None,
     q: Annotated[str | None, typer.Option(help="Words in the title, description, keywords or id.")] = None,
     bbox: Annotated[str | None, typer.Option(help="west,south,east,north in degrees.")] = None,
     datetime: Annotated[str | None, typer.Option(help="An instant, or a/b with .. for an open end.")] = None,
@@ -96,7 +97,12 @@ def versions(ctx: typer.Context, dataset_id: DatasetId) -> None:
 
 def diff(
     ctx: typer.Context,
-    old: Annotated[str, typer.Argument(metavar="ID@OLD", help="The older version: id@version or id@tag; or the id alone.")],
+    old: Annotated[
+        str,
+        typer.Argument(
+            metavar="ID@OLD", help="The older version: id@version or id@tag; or the id alone.", autocompletion=dataset_ids
+        ),
+    ],
     new: Annotated[str | None, typer.Argument(metavar="ID@NEW", help="The newer one; the shown one if not named.")] = None,
     newer: Annotated[str | None, typer.Argument(metavar="", hidden=True)] = None,
 ) -> None:
@@ -210,7 +216,9 @@ def describe(
 
 def refresh(
     ctx: typer.Context,
-    dataset_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="A dataset. Default: all datasets.")] = None,
+    dataset_id: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="A dataset. Default: all datasets.", autocompletion=dataset_ids)
+    ] = None,
     overviews: Annotated[bool, typer.Option("--overviews", help="Also make missing overviews of published versions.")] = False,
 ) -> None:
     """Update texts from the templates. Texts set by `describe` are kept. Versions stay as they are."""
@@ -290,7 +298,9 @@ def tag(
 
 def changes(
     ctx: typer.Context,
-    dataset_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="Only changes of this dataset.")] = None,
+    dataset_id: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="Only changes of this dataset.", autocompletion=dataset_ids)
+    ] = None,
     cursor: Annotated[str | None, typer.Option(help="The cursor that the previous page printed.")] = None,
     limit: Annotated[int, typer.Option(help="The maximum number of results.", min=1, max=1000)] = 100,
 ) -> None:
@@ -306,7 +316,7 @@ def changes(
 
 def delete(
     ctx: typer.Context,
-    ids: Annotated[list[str], typer.Argument(metavar="ID", help="Datasets or records.")],
+    ids: Annotated[list[str], typer.Argument(metavar="ID", help="Datasets or records.", autocompletion=dataset_ids)],
     yes: records.Yes = False,
     purge: Annotated[
         bool, typer.Option("--purge", help="For datasets: remove all versions for good, and their bytes after retention.grace_min.")
@@ -459,7 +469,10 @@ def export_stac(
 
 def export_zarr(
     ctx: typer.Context,
-    ref: Annotated[str, typer.Argument(metavar="ID[@REF]", help="A published dataset, or one of its versions or tags.")],
+    ref: Annotated[
+        str,
+        typer.Argument(metavar="ID[@REF]", help="A published dataset, or one of its versions or tags.", autocompletion=dataset_ids),
+    ],
     to: Annotated[str, typer.Option("--to", help="A folder, or s3://bucket/prefix below a profile with use: [export].")],
     check: Annotated[bool, typer.Option("--check", help="Read each object back and compare it.")] = False,
 ) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from cubeport.cli import _output, _progress
+from cubeport.cli._completion import dataset_ids
 from cubeport.cli._session import current
 from cubeport.errors import CubeportError, Usage
 
@@ -22,7 +23,8 @@ def derive(
     ctx: typer.Context,
     recipe: Annotated[str | None, typer.Argument(metavar="[RECIPE]", help="Its name; see `cubeport recipes`.")] = None,
     inputs: Annotated[
-        list[str] | None, typer.Argument(metavar="[ID...]", help="Datasets that it is made of: id or id@ref.")
+        list[str] | None,
+        typer.Argument(metavar="[ID...]", help="Datasets that it is made of: id or id@ref.", autocompletion=dataset_ids),
     ] = None,
     dataset_id: Annotated[str | None, typer.Option("--id", help="The id of the new dataset.")] = None,
     param: Annotated[list[str] | None, typer.Option("--param", metavar="NAME=VALUE", help="A parameter; can be repeated.")] = None,

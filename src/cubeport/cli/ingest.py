@@ -20,6 +20,7 @@ import typer
 
 from cubeport.catalog.forms.strictjson import strict_json
 from cubeport.cli import _names, _output, _progress
+from cubeport.cli._completion import dataset_ids
 from cubeport.cli._session import Found, Session, current
 from cubeport.cli.records import DryRun
 from cubeport.errors import CubeportError, InvalidConfiguration, InvalidRequest, Usage
@@ -203,7 +204,7 @@ def ingest(
 
 def update(
     ctx: typer.Context,
-    id: Annotated[str, typer.Argument(metavar="ID", help="The dataset's id.")],
+    id: Annotated[str, typer.Argument(metavar="ID", help="The dataset's id.", autocompletion=dataset_ids)],
     files: Annotated[list[str], typer.Argument(metavar="FILE…", help="Files, folders, quoted globs, or one address.")],
     on_overlap: Annotated[
         str | None,

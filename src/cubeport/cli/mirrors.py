@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cubeport.cli import _output, _progress
+from cubeport.cli._completion import dataset_ids
 from cubeport.cli._session import current
 from cubeport.errors import Usage
 
@@ -29,7 +30,10 @@ def register(app: typer.Typer) -> None:
 
 def push(
     ctx: typer.Context,
-    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Datasets, or versions as id@version or id@tag.")],
+    ids: Annotated[
+        list[str],
+        typer.Argument(metavar="ID...", help="Datasets, or versions as id@version or id@tag.", autocompletion=dataset_ids),
+    ],
     to: Annotated[str, typer.Option("--to", metavar="URL", help="The address of the other service.")],
     no_publish: NoPublish = False,
     key_env: KeyEnv = KEY,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cubeport.cli import _output, _progress
+from cubeport.cli._completion import dataset_ids
 from cubeport.cli._session import current
 from cubeport.errors import CubeportError, Usage
 
@@ -21,7 +22,7 @@ def register(app: typer.Typer) -> None:
 
 def sync(
     ctx: typer.Context,
-    ids: Annotated[list[str] | None, typer.Argument(metavar="ID...", help="Datasets.")] = None,
+    ids: Annotated[list[str] | None, typer.Argument(metavar="ID...", help="Datasets.", autocompletion=dataset_ids)] = None,
     every: Annotated[bool, typer.Option("--all", help="Every dataset whose template says how to follow its source.")] = False,
     due: Annotated[bool, typer.Option("--due", help="Datasets whose schedule is due; for cron and timers.")] = False,
     end: Annotated[str | None, typer.Option("--end", help="The last period to ingest. Default: the newest available.")] = None,
