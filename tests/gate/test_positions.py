@@ -11,9 +11,12 @@ import netCDF4
 import numpy as np
 import pytest
 
+import cubeport
 from cubeport.catalog.forms import strictyaml
 from cubeport.cubes.steps import NormaliseStep, plain
 from cubeport.errors import InvalidRequest, SourceRejected
+from cubeport.main import prepare
+from cubeport.service.ingestions import FileOptions, IngestionRequest
 
 from .desk import ours_of, written
 
@@ -83,6 +86,48 @@ def test_a_step_that_does_not_fit_says_what_there_is(tmp_path: Path, step: str, 
     sources = data_file(tmp_path / "a.nc", 0), grid_file(tmp_path / "grid.nc")
     with pytest.raises(InvalidRequest, match=words):
         written(tmp_path / "new", *sources, normalise=steps(f"positions: {step}"))
+
+
+@pytest.mark.slow
+def test_files_at_addresses_have_no_grid_file_and_what_the_refusal_says_instead_works(tmp_path: Path) -> None:
+    folder, address = tmp_path / "folder", "http://127.0.0.1:9/{YYYY}{MM}{DD}.nc"
+    folder.mkdir()
+    files = [data_file(folder / "20200101.nc", 0), data_file(folder / "20200102.nc", 1), grid_file(folder / "grid.nc")]
+    step = "positions: {longitude: clon, latitude: clat, file: grid.nc}"
+    prepare(tmp_path / "i", allow_roots=(str(folder),), allow_origins=("http://127.0.0.1:9",))
+    template = tmp_path / "i/config/datasets/icon.yaml"
+    text = f"id: icon\ntitle: T\nperiod_type: daily\nsource: {{kind: url, template: '{address}'}}\nnormalise: [{{{step}}}]\n"
+    template.write_text(text)
+    days = {"start": "2020-01-01", "end": "2020-01-02"}
+
+    with cubeport.connect(tmp_path / "i") as service:
+
+        def refused(**request: Any) -> str:
+            error = service.ingest_here(IngestionRequest.model_validate({**request, **days}), FileOptions()).error
+            assert error["detail"] == (
+                "A source of kind url has only the files at its address, so the grid file 'grid.nc' cannot be among them."
+            )
+            return str(error["next"]).replace("FOLDER", str(folder))
+
+        direct = {"title": "T", "period_type": "daily", "normalise": steps(step)}
+        said = refused(dataset_id="own", source={"kind": "url", "template": address}, template=direct)
+        assert f"cubeport ingest {folder}/*.nc --id own --normalise" in said
+        own = IngestionRequest.model_validate({"dataset_id": "own", "template": {"normalise": pasted(said.rstrip("`"))}})
+        done = [service.ingest_here(own, FileOptions(files=tuple(map(str, files))))]
+        said = refused(dataset_id="own", source={"kind": "url", "template": address}, mode="update")
+        assert f"`cubeport update own {folder}/*.nc`" in said
+        done.append(
+            service.ingest_here(
+                own.model_copy(update={"mode": "update", "template": None}), FileOptions(files=tuple(map(str, files)))
+            )
+        )
+        said = refused(dataset_id="icon")
+        source = said[said.index("source: ") : said.index(" (FOLDER".replace("FOLDER", str(folder)))]
+        template.with_name("other.yaml").write_text(text.replace(text.splitlines()[3], source).replace("icon", "other"))
+        done.append(service.ingest_here(IngestionRequest.model_validate({"dataset_id": "other", **days}), FileOptions()))
+        assert [each.error for each in done] == [None, None, None]
+        for each in done:
+            assert service.shown(each.dataset_id).description.spatial.family == "unstructured"
 
 
 def test_the_grid_of_other_data_is_refused(tmp_path: Path) -> None:

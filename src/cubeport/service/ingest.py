@@ -65,7 +65,7 @@ from cubeport.service.publish import show, with_state
 from cubeport.service.scope import check_filled, check_kept, check_realised, check_said, ends_early, spans
 from cubeport.service.state import GONE, VERSION, Cube, DatasetState, VersionState
 from cubeport.service.templates import Configuration, DatasetTemplate, SourceBlock
-from cubeport.service.wanted import Wanted, allow_gaps, publishes, resolve
+from cubeport.service.wanted import Wanted, allow_gaps, check_grid_file, publishes, resolve
 
 
 class DatasetLock(Protocol):
@@ -140,6 +140,7 @@ class Ingester:
         wanted = self.resolve(ingestion)
         dataset, head = self._held(wanted.dataset_id)
         wanted = as_before(ingestion, wanted, head)
+        check_grid_file(wanted, updates=updates(ingestion, wanted))
         if wanted.is_fetched_by_period:
             return self._periods(ingestion, wanted, dataset, head).plan
         if wanted.source is not None:
@@ -175,6 +176,7 @@ class Ingester:
             progress("planning", 0, 0)
             dataset, head = self._held(wanted.dataset_id)
             wanted = _warned(as_before(ingestion, wanted, head), dataset)
+            check_grid_file(wanted, updates=updates(ingestion, wanted))
             if wanted.is_fetched_by_period:
                 return self._attempt_periods(ingestion, wanted, dataset, head, progress, complete)
             if dataset is not None and head is not None and _is_same_derivation(wanted, head) and not ingestion.request.overwrite:

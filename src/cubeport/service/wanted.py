@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cubeport.catalog.forms.strictyaml import suggestion
 from cubeport.cubes.recipes import Derivation
+from cubeport.cubes.repairs import flag
 from cubeport.cubes.sources import PeriodSource
 from cubeport.errors import (
     InvalidRequest,
@@ -215,6 +216,34 @@ def _extent(extent_id: str | None, extents: Mapping[str, Extent]) -> Extent | No
 def _scope(request: IngestionRequest, extent: Extent | None) -> Scope:
     return Scope(
         start=request.start, end=request.end, extent_id=extent.extent_id if extent else None, bbox=extent.bbox if extent else None
+    )
+
+
+def check_grid_file(wanted: Wanted, *, updates: bool) -> None:
+    """Refuse a grid file beside a source of addresses, which gives the files of its periods and no other.
+
+    With *updates*, the request adds to a dataset, whose steps are repeated.
+
+    Raises
+    ------
+    InvalidRequest
+        With a source that can have both.
+    """
+    places = [each.positions for each in wanted.fields.normalise if each.positions is not None and each.positions.file]
+    if not places or wanted.source is None or wanted.block is None or wanted.block.kind not in ("url", "store"):
+        return
+    grid = places[0].file
+    step = {"positions": places[0].model_dump(exclude_none=True)}
+    both = f"download the files to a folder, with {grid}, and "
+    if wanted.template is not None:
+        both += "name it in the template: source: {kind: files, paths: ['FOLDER/*.nc']} (FOLDER below sources.roots)"
+    elif updates:
+        both += f"`cubeport update {wanted.dataset_id} FOLDER/*.nc`"
+    else:
+        both += f"`cubeport ingest FOLDER/*.nc --id {wanted.dataset_id} {flag(step)}`"
+    raise InvalidRequest(
+        f"A source of kind {wanted.block.kind} has only the files at its address, so the grid file {grid!r} cannot be among them.",
+        next_step=both,
     )
 
 
