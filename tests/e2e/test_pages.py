@@ -164,6 +164,21 @@ def test_axe_finds_nothing_and_the_console_is_quiet(page: Callable[..., Page], a
     assert wide <= 0, f"the page is {wide} px wider than the window"
 
 
+@pytest.mark.browser
+def test_the_routes_are_readable_in_the_dark(page: Callable[..., Page], axe: str) -> None:
+    opened = page("/docs", dark=True)
+    assert (
+        max(opened.evaluate("getComputedStyle(document.querySelector('#swagger')).backgroundColor.match(/\\d+/g).map(Number)")) < 64
+    )
+    opened.evaluate("document.querySelectorAll('.opblock-summary-control')[1].click()")
+    opened.evaluate("new Promise(done => setTimeout(done, 500))")
+    opened.evaluate(axe + ";0")
+    shown = "{include: [['.info'], ['.opblock.is-open']]}"
+    found = opened.evaluate(f"axe.run({shown}, {{runOnly: ['color-contrast'], resultTypes: ['violations']}}).then(r => "
+                            "r.violations.flatMap(v => v.nodes.slice(0, 5).map(n => n.html.slice(0, 160))))")  # fmt: skip
+    assert found == []
+
+
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=() if n == "dataset" else pytest.mark.browser) for n in ("landing", "dataset", "found", "ogc")]
 )

@@ -1,6 +1,11 @@
 // Shows the API that the page names; asks nothing of any other host.
 window.addEventListener("DOMContentLoaded", () => {
   const place = document.getElementById("swagger");
+  // Its style sheet has dark colours, for a class that nobody sets without its own top bar.
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const follow = () => document.documentElement.classList.toggle("dark-mode", dark.matches);
+  dark.addEventListener("change", follow);
+  follow();
   SwaggerUIBundle({
     url: place.dataset.openapi,
     domNode: place,
