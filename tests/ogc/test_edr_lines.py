@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import shapely
 import xarray as xr
-from pyproj import Geod
+from pyproj import CRS, Geod
 from tests.families import FAMILIES, positions
 
 from cubeport.service.templates import Extent
@@ -451,6 +451,48 @@ def test_the_limit_of_a_line_counts_its_cells_and_not_the_box_around_it(serve: A
     assert (refused.status_code, refused.json()["value"]) == (413, 39)
     shorter = next(each["href"] for each in refused.json()["alternatives"] if "longest time" in each["title"])
     assert len(small.get(shorter).json()["ranges"]["t"]["values"]) == 26
+
+
+@pytest.fixture(scope="module")
+def past_180(stored: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, xr.Dataset]:
+    """Web Mercator from 177.5° E to 177.5° W, whose x goes on beyond 20,037,508 m."""
+    degree = 20037508.342789244 / 180
+    x, y = np.arange(178.0, 183) * degree, np.arange(3.0) * degree
+    data = xr.Dataset({"t": (("time", "y", "x"), np.arange(15.0).reshape(1, 3, 5), {"units": "K", "grid_mapping": "crs"})})
+    data["crs"] = ((), 0, CRS.from_epsg(3857).to_cf())
+    about = {"units": "m", "standard_name": "projection_x_coordinate"}
+    data = data.assign_coords(
+        x=("x", x, about),
+        y=("y", y, {**about, "standard_name": "projection_y_coordinate"}),
+        time=np.array(["2020-01-01"], "M8[ns]"),
+    )
+    path = tmp_path_factory.mktemp("seam") / "past-180.nc"
+    data.to_netcdf(path, engine="netcdf4")
+    return stored(str(path)), data
+
+
+def test_a_grid_past_the_seam_of_its_projection_answers_on_both_sides(client: httpx.Client, past_180: Any) -> None:
+    cube, data = past_180
+    truth, base = data.t.isel(time=0), f"/ogcapi/collections/{cube.dataset_id}"
+
+    def values(kind: str, **query: str) -> list[Any]:
+        answer = client.get(f"{base}/{kind}", params={"f": "covjson", **query})
+        assert answer.status_code == 200, answer.text
+        return answer.json()["ranges"]["t"]["values"]
+
+    for column, lon in enumerate((178, 179, 180, -179, -178)):
+        wanted = float(truth.isel(x=column, y=1))
+        for turned in (lon + 0.2, lon - 0.2):
+            assert values("position", coords=f"POINT({(turned + 180) % 360 - 180} 1)") == [wanted]
+    beyond = truth.isel(x=slice(3, 5)).values.ravel().tolist()
+    assert values("coverage", bbox="-179.4,-0.4,-177.6,2.4") == beyond
+    assert values("cube", bbox="178.6,-0.4,-178.6,2.4") == truth.isel(x=slice(1, 4)).values.ravel().tolist()
+    assert values("coverage", bbox="-180,-90,180,90") == truth.values.ravel().tolist()
+    assert values("area", coords="POLYGON((-179.4 -0.4,-177.6 -0.4,-177.6 2.4,-179.4 2.4,-179.4 -0.4))") == beyond
+    assert values("trajectory", coords="LINESTRING(178 1,182 1)") == truth.isel(y=1).values.tolist()
+    assert values("trajectory", coords="LINESTRING(-178 1,-179 1)") == truth.isel(y=1, x=[4, 3]).values.tolist()
+    for kind, query in (("coverage", {"bbox": "-10,-1,10,1"}), ("position", {"coords": "POINT(-176 1)"})):
+        assert client.get(f"{base}/{kind}", params=query).status_code == 404
 
 
 def test_times_of_a_line_need_a_time_axis(client: httpx.Client, put: Any) -> None:

@@ -11,6 +11,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from cubeport.cubes.cells import CLOSE, Cells
+from cubeport.cubes.cylinders import Cylinder
 from cubeport.cubes.nearest import index_of, is_across
 
 if TYPE_CHECKING:
@@ -342,6 +343,11 @@ def into_native(onto: Any, box: Box, *, factor: float, circle: bool) -> Box:
     seen = np.isfinite(xs) & np.isfinite(ys)
     if not seen.any():
         raise Outside
+    if isinstance(onto, Cylinder):
+        ends = onto.across(west, width)
+        if ends is None:
+            raise Outside
+        return ends[0] / factor, float(ys[seen].min()) / factor, ends[1] / factor, float(ys[seen].max()) / factor
     xs, ys = xs[seen] / factor, ys[seen] / factor
     if not circle:
         return float(xs.min()), float(ys.min()), float(xs.max()), float(ys.max())

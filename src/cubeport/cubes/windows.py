@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from cubeport.cubes.cells import Cells, exact
+from cubeport.cubes.cylinders import around_seam
 from cubeport.cubes.description import Axis, CubeDescription
 
 if TYPE_CHECKING:
@@ -215,13 +216,15 @@ def storage_crs(description: CubeDescription) -> str:
 
 def native_system(description: CubeDescription) -> tuple[Any, float]:
     """Return the pyproj transformer from CRS84 to the native system (x before y), and the factor from the labels of a projected
-    grid to its units.
+    grid to its units. Its x is where the grid has it, also if the grid goes past the seam of a cylindrical projection.
     """
     from pyproj import CRS, Transformer
 
     crs = description.spatial.crs
     native = CRS.from_wkt(crs.wkt2) if crs is not None and crs.wkt2 else CRS.from_json_dict((crs and crs.projjson) or {})
-    return Transformer.from_crs("OGC:CRS84", native, always_xy=True), description.spatial.axis_factor
+    onto, factor = Transformer.from_crs("OGC:CRS84", native, always_xy=True), description.spatial.axis_factor
+    box = description.spatial.native_bbox
+    return (onto if box is None or native.is_geographic else around_seam(onto, box, factor)), factor
 
 
 def turned_labels(values: Array, window: Window) -> Array:
