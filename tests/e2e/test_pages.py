@@ -222,6 +222,19 @@ def test_with_scripts_off_the_pages_are_whole(page: Callable[..., Page]) -> None
     assert "cubeport keys add" in page(PAGES["jobs"], scripts=False).text()
 
 
+def test_a_collection_says_what_it_is_before_its_document(url: str) -> None:
+    for name, placed in (("regular", True), ("index", False)):
+        for face in ("stac", "ogcapi"):
+            text = httpx.get(f"{url}/{face}/collections/{name}?f=html").text
+            first, closed, rest = text.partition('<details class="whole"><summary>')
+            assert closed, (name, face)
+            assert ("<dt>Where</dt>" in first) == placed, (name, face)
+            assert "<dt>When</dt><dd>2020-01-01 to 2020-0" in first, (name, face)
+            assert "<dt>extent</dt>" in rest, (name, face)
+            assert f'href="{url}/zarr/{name}"' in first or face == "ogcapi"
+    assert '<details class="whole">' not in httpx.get(f"{url}/info?f=html").text
+
+
 def test_a_shared_view_has_its_part_of_the_map_and_wrong_ones_are_refused(url: str) -> None:
     text = httpx.get(f"{url}/datasets/regular?f=html&bbox=-10,40,10,50").text
     assert 'viewBox="-10.0 -50.0 20.0 10.0"' in text

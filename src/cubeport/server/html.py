@@ -71,8 +71,39 @@ def document(
             (link for link in links if link.get("rel") == "next"), _continued(f"{parts.public_url}{path}", query, rest, len(listed))
         ),
         links=[link for link in links if link.get("rel") not in ("self", "next") and link.get("href")],
+        facts=_facts(value),
+        faces=[each for each in (value.get("assets") or {}).values() if each.get("href")] if _is_collection(value) else [],
+        closed=_is_collection(value),
         rest={name: each for name, each in rest.items() if name not in ("title", "description")},
     )
+
+
+def _is_collection(value: Mapping[str, Any]) -> bool:
+    """Return whether a document is a collection of STAC or of OGC API: a dataset, in a form for programs."""
+    return isinstance(value.get("extent"), Mapping) and "id" in value and (value.get("type") == "Collection" or "crs" in value)
+
+
+def _facts(value: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what people want to know of a collection first: its place, its time, its variables and its licence."""
+    if not _is_collection(value):
+        return []
+    space, time = (value["extent"].get(name) or {} for name in ("spatial", "temporal"))
+    box, ends = next(iter(space.get("bbox") or ()), None), next(iter(time.get("interval") or ()), None)
+    axes = (value.get("cube:dimensions") or {}).values()
+    # STAC demands a box, so data without a place have that of the world.
+    if box == [-180, -90, 180, 90] and "cube:dimensions" in value and not any(each.get("axis") in ("x", "y") for each in axes):
+        box = None
+    variables = value.get("parameter_names") or {
+        name: each for name, each in (value.get("cube:variables") or {}).items() if each.get("type") == "data"
+    }
+    license_url = next((link.get("href") for link in value.get("links") or () if link.get("rel") == "license"), None)
+    found = (
+        ("Where", _place(tuple(box)) if box and len(box) == 4 else None),
+        ("When", _span(documents.Periods(start=ends[0], end=ends[1])) if ends and None not in ends else None),
+        ("Variables", _few(list(variables))),
+        ("Licence", in_words(value["license"], license_url) if "license" in value else None),
+    )
+    return [(name, text) for name, text in found if text]
 
 
 def _continued(address: str, query: str, rest: dict[str, Any], count: int) -> Mapping[str, str] | None:
