@@ -132,6 +132,10 @@ def test_pages_join_to_the_whole(client: httpx.Client, stations: Any) -> None:
     assert walked == whole["features"]
     for query in ({"limit": "0"}, {"limit": "x"}, {"cursor": "-1"}, {"bbox": "1,2,3"}, {"datetime": "soon"}, {"colour": "red"}):
         assert client.get(f"/ogcapi/collections/{stations.dataset_id}/items", params=query).status_code == 400
+    wrong = {"bbox": "1,2", "limit": "0", "datetime": "yesterday"}
+    for address in (f"/ogcapi/collections/{stations.dataset_id}/items", "/ogcapi/collections"):
+        problems = client.get(address, params=wrong).json()["errors"]
+        assert {each["loc"][1] for each in problems} == {*wrong}
 
 
 @pytest.mark.usefixtures("areas")

@@ -16,7 +16,8 @@ from urllib.parse import urlencode
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter
-from pydantic import Field, create_model
+from pydantic import AfterValidator, Field, create_model
+from pydantic_core import PydanticCustomError
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
@@ -69,13 +70,37 @@ class DocumentQuery(incoming.Model):
     f: Annotated[Literal["json", "html"] | None, Field(description="json (default), or html: its page")] = None
 
 
+def _as_in_coverages(name: str) -> AfterValidator:
+    """Return the check of a parameter by the grammar of coverages, whose problems are then listed with those of the others."""
+
+    def check(text: str) -> str:
+        try:
+            parse([(name, text)], forms=())
+        except InvalidRequest as refused:
+            words = "; ".join(each.message.removeprefix(f"{name} ") for each in refused.errors)
+            raise PydanticCustomError(refused.errors[0].kind, "{words}", {"words": words}) from None
+        return text
+
+    return AfterValidator(check)
+
+
+_Box = Annotated[
+    Annotated[str, Field(max_length=200), _as_in_coverages("bbox")],
+    Field(description="west,south,east,north; west > east crosses 180°"),
+]
+_Datetime = Annotated[
+    Annotated[str, Field(max_length=100), _as_in_coverages("datetime")],
+    Field(description="An RFC 3339 instant, or a/b, ../b, a/.."),
+]
+
+
 class CollectionsQuery(DocumentQuery):
     """The parameters of ``GET /ogcapi/collections``."""
 
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
     cursor: Annotated[str | None, Field(max_length=1000)] = None
-    bbox: Annotated[str | None, Field(max_length=200, description="west,south,east,north; west > east crosses 180°")] = None
-    datetime: Annotated[str | None, Field(max_length=100, description="An RFC 3339 instant, or a/b, ../b, a/..")] = None
+    bbox: _Box | None = None
+    datetime: _Datetime | None = None
     q: Annotated[str | None, Field(max_length=500, description="Words to find")] = None
 
 
@@ -84,8 +109,8 @@ class ItemsQuery(DocumentQuery):
 
     limit: Annotated[int, Field(ge=1, le=10_000)] = 100
     cursor: Annotated[str | None, Field(pattern="^[0-9]{1,9}$", description="The number of places that came before")] = None
-    bbox: Annotated[str | None, Field(max_length=200, description="west,south,east,north; west > east crosses 180°")] = None
-    datetime: Annotated[str | None, Field(max_length=100, description="An RFC 3339 instant, or a/b, ../b, a/..")] = None
+    bbox: _Box | None = None
+    datetime: _Datetime | None = None
 
 
 class CoverageQuery(incoming.Model):
@@ -287,8 +312,6 @@ class OgcFace:
         _accepts_json(request)
         tag = replies.etag_of_list(self._service.generation(), request, "ogc", self._url)
         box = None if asked.bbox is None else parse([("bbox", asked.bbox)], forms=()).bbox
-        if asked.datetime is not None:
-            parse([("datetime", asked.datetime)], forms=())
 
         def build() -> bytes:
             filters = {"q": asked.q, "datetime": asked.datetime, "bbox": None if box is None else _flat(box)}
@@ -421,8 +444,7 @@ class OgcFace:
         asked = incoming.query(request.scope["query_string"], ItemsQuery)
         _accepts_json(request, ogc.GEOJSON)
         shown = self._coverage_at(request)
-        given = [(name, text) for name in ("bbox", "datetime") if (text := getattr(asked, name)) is not None]
-        box = parse(given, forms=()).bbox
+        box = None if asked.bbox is None else parse([("bbox", asked.bbox)], forms=()).bbox
         start = int(asked.cursor or 0)
         found, matched = self._places.page(
             shown, box=None if box is None else _flat(box), datetime=asked.datetime, start=start, limit=asked.limit
