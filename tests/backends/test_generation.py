@@ -8,8 +8,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -98,6 +100,24 @@ def test_a_log_that_is_another_file_is_noticed(path: Path, backend: SqlBackend) 
     log.write_bytes(old)
     rest(path)
     assert [asks(backend)[1] for _ in range(3)] == [1, 1, 0], "opened again, then asked, then known"
+
+
+def test_threads_that_open_the_log_at_once_leave_no_file_open(backend: SqlBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Any] = []
+    whole = Path.open
+
+    def slow(path: Path, *arguments: Any, **options: Any) -> Any:
+        time.sleep(0.02)  # long enough for the others to come
+        opened.append(whole(path, *arguments, **options))
+        return opened[-1]
+
+    store = backend._store
+    assert isinstance(store, sqlite.SqliteStore)
+    monkeypatch.setattr(Path, "open", slow)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: store._open_log(), range(4)))
+    assert len(opened) == 4
+    assert [each for each in opened if not each.closed] == [store._log]
 
 
 def test_a_retired_catalog_still_sends_its_writers_away(path: Path, backend: SqlBackend) -> None:

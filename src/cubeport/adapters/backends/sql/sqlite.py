@@ -10,6 +10,7 @@ import contextlib
 import os
 import secrets
 import sqlite3
+import threading
 import time
 import warnings
 from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -234,6 +235,7 @@ class SqliteStore(Store):
         demand_database(path)
         self.path = path
         self._log: FileIO | None = None
+        self._opening = threading.Lock()
         self.lock_path = lock_path or path.parent / "locks" / "catalog.lock"
         if not read_only:
             make_folders(self.lock_path.parent)
@@ -310,12 +312,13 @@ class SqliteStore(Store):
 
     def _open_log(self) -> None:
         """Open the write-ahead log, if there is one. SQLite locks other files, so closing this one frees no lock."""
-        before, self._log = self._log, None
-        if before is not None:
-            before.close()
-        if self._is_stamped and not self._closed:
-            with contextlib.suppress(OSError):
-                self._log = self.path.with_name(f"{self.path.name}-wal").open("rb", buffering=0)
+        with self._opening:  # two threads at once would forget to close one of two files
+            before, self._log = self._log, None
+            if before is not None:
+                before.close()
+            if self._is_stamped and not self._closed:
+                with contextlib.suppress(OSError):
+                    self._log = self.path.with_name(f"{self.path.name}-wal").open("rb", buffering=0)
 
     def is_quiet(self) -> bool:
         """Return whether nobody holds the lock of all writers."""
