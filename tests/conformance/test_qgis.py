@@ -116,7 +116,7 @@ def qgis(script: str, *arguments: str, folder: Path) -> Any:
 
 
 def drawn_by_us(site: Site, path: str, **query: str) -> np.ndarray:
-    answer = httpx.get(site.url + path, params=query, trust_env=False)
+    answer = httpx.get(site.url + path, params=query, trust_env=False, timeout=60)
     assert answer.status_code == 200, answer.text
     with rasterio.open(io.BytesIO(answer.content)) as opened:
         (band,), table = opened.read(), opened.colormap(1)

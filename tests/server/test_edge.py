@@ -22,7 +22,7 @@ from cubeport.errors import Unavailable
 from cubeport.server import run
 from cubeport.server.app import App
 from cubeport.server.edge import Edge
-from cubeport.server.files import Answer
+from cubeport.server.files import Answer, Asked
 
 from .conftest import FakeEngine, FakeService, make_parts
 
@@ -362,8 +362,8 @@ class Parsing(Edge):
     parsed: list[bytes]
 
     @staticmethod
-    def at_once(method: bytes, target: bytes, *_: Any) -> Answer | None:
-        return Answer(200, b"content-length: %d\r\n" % len(target), target) if method == b"GET" else None
+    def at_once(asked: Asked, _: str) -> Answer | None:
+        return Answer(200, b"content-length: %d\r\n" % len(asked.target), asked.target) if asked.method == b"GET" else None
 
     def on_headers_complete(self) -> None:
         self.parsed.append(self.url)

@@ -48,7 +48,7 @@ from cubeport.server import (
     zones,
 )
 from cubeport.server.auth import KEY_HEADERS, OPEN, Connection, audience_of
-from cubeport.server.files import Answer, Headers, lines
+from cubeport.server.files import Answer, Asked, Headers, lines
 from cubeport.server.freshness import Freshness
 from cubeport.server.geozarr import GeoZarrFace
 from cubeport.server.parts import Parts
@@ -99,29 +99,29 @@ class App:
     def _routes(self) -> _Routes:
         return _Routes(self.routes)
 
-    def at_once(self, method: bytes, target: bytes, headers: Headers, peer: str) -> Answer | None:
+    def at_once(self, asked: Asked, peer: str) -> Answer | None:
         """Return the answer to a read of a Zarr object that was read before, or of a picture that the client holds, if nothing was
         committed since; otherwise ``None``: then :meth:`__call__` answers, the same.
 
         A task, its scope and its messages take longer than the rest of a small answer.
         """
-        if method != b"GET" or not self._parts.gatekeeper.public_reads or not self._cors.any:
+        if asked.method != b"GET" or not self._parts.gatekeeper.public_reads or not self._cors.any:
             return None
-        if not _UNUSUAL.isdisjoint(name for name, _ in headers):
+        if not _UNUSUAL.isdisjoint(asked.names):
             return None
         began = time.perf_counter()
-        raw = _below(target, self._prefix)
+        raw = _below(asked.target, self._prefix)
         if raw.startswith(b"/zarr/"):
-            route, answer = _ZARR, self._zarr.at_once(raw[6:], headers)
+            route, answer = _ZARR, self._zarr.at_once(raw[6:], asked.headers)
         else:
-            route, answer = self._held(target, headers)
+            route, answer = self._held(asked)
         if answer is None:
             return None
         request_id = _request_id()
         self.traffic.add(
             route=route,
             method="GET",
-            target=target.decode("latin-1"),
+            target=asked.text,
             peer=peer,
             status=answer.status,
             size=len(answer.body),
@@ -131,10 +131,9 @@ class App:
         head = b"%s%sx-request-id: %s\r\n" % (answer.lines, _TO_ALL, request_id.encode())
         return Answer(answer.status, head, answer.body, answer.file)
 
-    def _held(self, target: bytes, headers: Headers) -> tuple[str, Answer | None]:
+    def _held(self, asked: Asked) -> tuple[str, Answer | None]:
         """Return the route, and 304 if the client has the picture that this target was seen to have since the last commit."""
-        tags = [value for name, value in headers if name == b"if-none-match"]
-        if len(tags) != 1 or (known := self._unchanged.get(target)) is None or known.tag != tags[0]:
+        if asked.tag is None or (known := self._unchanged.get(asked.target)) is None or known.tag != asked.tag:
             return "", None
         try:
             if self._parts.service.generation() != known.generation:

@@ -15,14 +15,14 @@ import re
 import socket
 import sys
 import termios
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 from uuid import uuid4
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from cubeport.cubes.bounded import Bounded
 from cubeport.documents.dap2 import MAX_CONSTRAINT
-from cubeport.server.files import EXTENSION, Answer, FilePart, Headers, lines
+from cubeport.server.files import EXTENSION, Answer, Asked, FilePart, Headers, lines
 
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 _FRAMINGS = frozenset({b"content-length", b"transfer-encoding"})
@@ -135,14 +135,6 @@ _FINAL_HEADS = tuple(b"HTTP/1.1 %d" % hundred for hundred in (2, 3, 4, 5))
 """The beginnings of final answers. 100 Continue must not wait."""
 
 
-class _Head(NamedTuple):
-    """What the parser found in the bytes of a whole request without a body."""
-
-    method: bytes
-    target: bytes
-    headers: Headers
-
-
 class Edge(HttpToolsProtocol):
     """uvicorn's protocol with limits on size, form and time."""
 
@@ -163,10 +155,13 @@ class Edge(HttpToolsProtocol):
     MAX_TARGET: ClassVar[int] = 8 << 10
     MAX_TARGET_DAP: ClassVar[int] = MAX_CONSTRAINT
 
-    _HEADS: ClassVar[Bounded[bytes, _Head]] = Bounded(1 << 20)
+    _HEADS: ClassVar[Bounded[bytes, Asked]] = Bounded(1 << 20)
     """Requests that were answered at once, by their bytes. Clients send the same bytes again, and parsing them takes a third of the
     time of a small answer.
     """
+
+    _own: tuple[Headers, bytes] = ((), b"")
+    """The headers that each answer has, and their lines."""
 
     _refusal: int = 400
     _answered = False
@@ -178,7 +173,7 @@ class Edge(HttpToolsProtocol):
     """Whether the parser waits for the first byte of a request. Bytes within one are never looked up."""
     _begun = 0
     """How many requests began in the data that are being parsed."""
-    _head: _Head | None = None
+    _head: Asked | None = None
     """The last request in these data, if it was answered at once."""
     _was_asked = False
     """Whether the application was asked for an answer at once before the data are parsed, and had none."""
@@ -189,7 +184,7 @@ class Edge(HttpToolsProtocol):
     _timer: asyncio.TimerHandle | None = None
 
     @staticmethod
-    def at_once(method: bytes, target: bytes, headers: Headers, peer: str) -> Answer | None:  # noqa: ARG004 (see AtOnce)
+    def at_once(asked: Asked, peer: str) -> Answer | None:  # noqa: ARG004 (see AtOnce)
         """Return the answer to a request for which nothing has to wait. This class has none; the server gives its application's."""
         return None
 
@@ -245,7 +240,7 @@ class Edge(HttpToolsProtocol):
             # httptools converts it to its own error, which leads to send_400_response.
             raise ValueError("refused")
         self._head_began, self._head_bytes, self._in_head = None, 0, False
-        head = _Head(self.parser.get_method(), self.url, self.headers)
+        head = Asked(self.parser.get_method(), self.url, self.headers)
         if not self._was_asked and self._stays_open() and (answer := self._at_once(head)) is not None:
             self._answered, self._head = True, head
             self._answer(answer)
@@ -293,12 +288,15 @@ class Edge(HttpToolsProtocol):
         """Return whether the connection stays as it is after the request that was parsed."""
         return self.parser.get_http_version() == "1.1" and self.parser.should_keep_alive() and not self.parser.should_upgrade()
 
-    def _at_once(self, head: _Head) -> Answer | None:
+    def _at_once(self, head: Asked) -> Answer | None:
         """Return the answer to a request if the application has it."""
-        return self.at_once(*head, self.client[0] if self.client else "-") if self._is_free() else None
+        return self.at_once(head, self.client[0] if self.client else "-") if self._is_free() else None
 
     def _answer(self, answer: Answer) -> None:
-        head = b"%s%s%s\r\n" % (STATUS_LINE[answer.status], lines(self.server_state.default_headers), answer.lines)
+        own = self.server_state.default_headers  # a new list each second
+        if own is not self._own[0]:
+            self._own = own, lines(own)
+        head = b"%s%s%s\r\n" % (STATUS_LINE[answer.status], self._own[1], answer.lines)
         try:
             self._joined.answer(head, answer.body)
         finally:

@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, BinaryIO, NamedTuple
 
 EXTENSION = "cubeport.files"
@@ -46,9 +47,36 @@ class Answer(NamedTuple):
 
 type Headers = Sequence[tuple[bytes, bytes]]
 
-type AtOnce = Callable[[bytes, bytes, Headers, str], Answer | None]
-"""Returns the answer to a request, given its method, target, headers and peer; ``None`` if a task must answer it, because it has a
-body, waits for something, or is an error.
+
+@dataclass(frozen=True)
+class Asked:
+    """The head of a request. What is read from it is read once, because the same bytes are often sent again."""
+
+    method: bytes
+    target: bytes
+    headers: Headers
+    """With names in lower case."""
+
+    @cached_property
+    def names(self) -> frozenset[bytes]:
+        """The names of its headers."""
+        return frozenset(name for name, _ in self.headers)
+
+    @cached_property
+    def tag(self) -> bytes | None:
+        """The only ``If-None-Match``."""
+        tags = [value for name, value in self.headers if name == b"if-none-match"]
+        return tags[0] if len(tags) == 1 else None
+
+    @cached_property
+    def text(self) -> str:
+        """The target, for the log."""
+        return self.target.decode("latin-1")
+
+
+type AtOnce = Callable[[Asked, str], Answer | None]
+"""Returns the answer to a request of a peer; ``None`` if a task must answer it, because it has a body, waits for something, or is
+an error.
 """
 
 
