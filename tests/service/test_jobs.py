@@ -29,9 +29,9 @@ from cubeport.errors import (
     Unavailable,
 )
 from cubeport.service import jobs as module
-from cubeport.service.ingest import Outcome
 from cubeport.service.ingestions import Ingestion, IngestionPlan, IngestionRequest, TableJob
 from cubeport.service.jobs import Jobs
+from cubeport.service.maker import Outcome
 from cubeport.service.state import JOB
 from cubeport.service.tablejobs import TableJobs
 from cubeport.service.upkeep import VersionKeeper

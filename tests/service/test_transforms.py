@@ -12,8 +12,8 @@ from cubeport.cubes.functions import function_of
 from cubeport.cubes.steps import TransformStep
 from cubeport.cubes.transforms import transform
 from cubeport.errors import InvalidRequest, PluginFailed
-from cubeport.service.ingest import bound
 from cubeport.service.testing.transform import TransformContract
+from cubeport.service.wanted import bound
 
 
 def above(values: Any, *, base: float = 5.0) -> Any:

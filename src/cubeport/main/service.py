@@ -111,14 +111,17 @@ def _service(settings: Settings, catalog: Catalog, children: Children, *, public
     from cubeport.service.derive import Derivations, WithDerived
     from cubeport.service.diff import Diff
     from cubeport.service.engines import Engines
+    from cubeport.service.follow import Follower
     from cubeport.service.ingest import Ingester
     from cubeport.service.jobs import Jobs
+    from cubeport.service.maker import Maker
     from cubeport.service.overview_making import OverviewMaking
     from cubeport.service.replicate import Replicator
     from cubeport.service.retain import Retention, Rule
     from cubeport.service.schedules import Schedules
     from cubeport.service.service import Service
     from cubeport.service.templates import Broken, DatasetTemplate, Extent
+    from cubeport.service.wanted import Names
     from cubeport.service.webhooks import Webhook, Webhooks
 
     refuse_address(settings, catalog_file(settings.instance).backend)
@@ -155,17 +158,21 @@ def _service(settings: Settings, catalog: Catalog, children: Children, *, public
     of_plugins = _functions(catalog.plugins.given("recipe"), lambda each: recipe_of(each.name, each.value, each.options["inputs"]))
     recipes = {**RECIPES, **of_plugins}
     derivations = Derivations(datasets, recipes, partial(_computed, gate, engines))
+    transforms = _functions(
+        catalog.plugins.given("transform"), lambda each: function_of(each.name, each.value, 1, kind="transform")
+    )
+    every = WithDerived(sources, derivations)
+    names = Names(configuration, datasets, every, transforms)
+    follower = Follower(names, every)
     ingester = Ingester(
-        catalog=catalog,
+        names=names,
         datasets=datasets,
-        configuration=configuration,
-        sources=WithDerived(sources, derivations),
+        sources=every,
+        follower=follower,
         gate=gate,
         engines=engines,
+        maker=Maker(catalog=catalog, datasets=datasets, gate=gate, engines=engines, transforms=transforms),
         lock=lock,
-        transforms=_functions(
-            catalog.plugins.given("transform"), lambda each: function_of(each.name, each.value, 1, kind="transform")
-        ),
     )
     retention = Retention(
         catalog=catalog,
@@ -207,6 +214,8 @@ def _service(settings: Settings, catalog: Catalog, children: Children, *, public
         datasets=datasets,
         availability=catalog.plugins.values("availability"),
         configuration=configuration,
+        names=names,
+        follower=follower,
         ingester=ingester,
         jobs=Jobs(
             catalog=catalog,

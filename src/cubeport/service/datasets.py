@@ -114,6 +114,11 @@ class Datasets:
             return None
         return Dataset(record, DatasetState.of(record))
 
+    def head(self, dataset: Dataset) -> VersionState | None:
+        """Return the version that the next ingestion of the dataset updates; ``None`` if it has none that is retained."""
+        row = self._backend.rows.get(VERSION, dataset.state.head) if dataset.state.head else None
+        return VersionState.of(row.document) if row is not None and row.state not in GONE else None
+
     def get(self, dataset_id: str) -> Dataset:
         """Return the dataset, published or not. Raises NotFound."""
         if found := self.find(dataset_id):

@@ -42,8 +42,9 @@ from cubeport.errors import (
     Unavailable,
 )
 from cubeport.service.advice import worded
-from cubeport.service.ingest import Ingester, Outcome
+from cubeport.service.ingest import Ingester
 from cubeport.service.ingestions import UNFINISHED, Ingestion, Phase, Status, TableJob, Work, job_of, no_ingestion
+from cubeport.service.maker import Outcome
 from cubeport.service.servers import Servers
 from cubeport.service.state import JOB
 from cubeport.service.workers import Life, Workers

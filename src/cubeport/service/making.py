@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from cubeport.catalog.forms.canonical import now
+from cubeport.catalog.forms.canonical import new_id, now
 from cubeport.catalog.models import CatalogRecord, Lineage
 from cubeport.cubes.description import CubeDescription
 from cubeport.cubes.recipes import Derivation
@@ -47,7 +47,7 @@ class Making:
     request_digest: str
     dataset: Dataset | None
     head: VersionState | None
-    version_id: str
+    version_id: str = field(default_factory=new_id)
     validators: Mapping[str, str] = field(default_factory=dict)
     """The source's validators of the fetched periods."""
 

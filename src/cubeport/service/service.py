@@ -33,6 +33,7 @@ from cubeport.service.derive import Derivations
 from cubeport.service.diff import Diff
 from cubeport.service.engines import Engines
 from cubeport.service.export import Exported, ZarrExport
+from cubeport.service.follow import Follower
 from cubeport.service.ingest import Ingester
 from cubeport.service.ingestions import FileOptions, Ingestion, IngestionPlan, IngestionRequest, TableJob, Work
 from cubeport.service.items import ItemPage, ItemSearch
@@ -46,6 +47,7 @@ from cubeport.service.schedules import Schedules
 from cubeport.service.state import VersionState
 from cubeport.service.sync import AvailabilityRule, SyncDetail, Synced
 from cubeport.service.templates import Broken, Configuration, DatasetTemplate, Extent, SourceBlock, TemplateFields
+from cubeport.service.wanted import Names
 from cubeport.service.webhooks import Webhooks
 
 if TYPE_CHECKING:
@@ -80,6 +82,8 @@ class Service:
         catalog: Catalog,
         datasets: Datasets,
         configuration: Configuration,
+        names: Names,
+        follower: Follower,
         ingester: Ingester,
         jobs: Jobs,
         engines: Engines,
@@ -125,6 +129,8 @@ class Service:
         self._site = site or Site(public_url=public_url)
         self._datasets = datasets
         self._configuration = configuration
+        self._names = names
+        self._follower = follower
         self._ingester = ingester
         self._jobs = jobs
         self._read_only = read_only
@@ -418,7 +424,7 @@ class Service:
             asker=asker,
         )
         self._configuration.look_again()
-        wanted = self._ingester.resolve(asked)
+        wanted = self._names.resolve(asked)
         return asked.model_copy(update={"dataset_id": wanted.dataset_id, "request_scope": wanted.scope})
 
     def wait(self, ingestion_id: str, seconds: float) -> Work:
@@ -493,12 +499,12 @@ class Service:
             return detail
         # An append asks the source itself, under the lock. A rebuild reads everything again, and local files are hashed whole.
         if detail.looks_ahead and (asks or detail.action == "rematerialize" or template.source.kind == "files"):
-            detail = detail.confirmed(*self._ingester.news(dataset, head, end=end or None, until=detail.target_end))
-        if detail.is_new_release and not self._ingester.is_covered(dataset, head):
+            detail = detail.confirmed(*self._follower.news(dataset, head, end=end or None, until=detail.target_end))
+        if detail.is_new_release and not self._follower.is_covered(dataset, head):
             return detail.short()
         if not template.sync.revisit_periods or not detail.looks_back:
             return detail
-        found = self._ingester.revisit(dataset, head, template)
+        found = self._follower.revisit(dataset, head, template)
         return detail.with_revised(found.changed).without(found.gone)
 
     def sync(
@@ -556,7 +562,7 @@ class Service:
             )
         dataset = self._datasets.get(dataset_id)
         template = templates.get(dataset.state.source_dataset_id or "")
-        return dataset, self._ingester.head(dataset), template
+        return dataset, self._datasets.head(dataset), template
 
     def _run_due(self) -> None:
         for dataset_id in self.due():
@@ -704,7 +710,7 @@ class Service:
     def _applied(self, entry: Entry, request: IngestionRequest, listener: Listener | None) -> Applied:
         done = self.ingest_here(request, listener=listener)
         dataset = self._datasets.find(request.dataset_id)
-        return apply.outcome_of(entry, done, self._ingester.head(dataset) if dataset is not None else None)
+        return apply.outcome_of(entry, done, self._datasets.head(dataset) if dataset is not None else None)
 
     def lock_sources(self, path: str | Path) -> dict[str, str]:
         """Add missing checksums to a list of sources, of what was made from their files, without fetching. Return them."""
@@ -714,7 +720,7 @@ class Service:
         for entry in datamanifest.read(text):
             request = apply.request_of(entry)
             dataset = self._datasets.find(request.dataset_id) if request is not None and entry.sha256 is None else None
-            head = self._ingester.head(dataset) if dataset is not None else None
+            head = self._datasets.head(dataset) if dataset is not None else None
             if head is not None and (known := apply.known(entry, head, self._address_of(head))) is not None:
                 found[entry.name] = known
         if found:
@@ -805,7 +811,7 @@ class Service:
             dataset = self._datasets.get(name)
             if dataset.state.derived is None:
                 continue
-            head = self._ingester.head(dataset)
+            head = self._datasets.head(dataset)
             try:
                 plan = self._derivations.plan(dataset, head)
                 state = "fresh" if plan.action == "no_op" else "stale"

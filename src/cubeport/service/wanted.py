@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from cubeport.catalog.forms.strictyaml import suggestion
+from cubeport.cubes.functions import PluginFunction
 from cubeport.cubes.recipes import Derivation
 from cubeport.cubes.repairs import flag
 from cubeport.cubes.sources import PeriodSource
+from cubeport.cubes.steps import TransformStep, plain
+from cubeport.documents.licences import doubt
 from cubeport.errors import (
     InvalidRequest,
     NotFound,
@@ -76,6 +80,25 @@ class Wanted:
     def template_digest(self) -> str | None:
         """The digest of everything in the template that changes values."""
         return self.template.digest() if self.template else None
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What the names in a request stand for in this instance."""
+
+    configuration: Configuration
+    datasets: Datasets
+    sources: Sources
+    transforms: Mapping[str, PluginFunction] = field(default_factory=dict)
+    """The transforms of plugins."""
+
+    def resolve(self, ingestion: Ingestion) -> Wanted:
+        """Return the request with its names resolved; see :func:`resolve`. Raises InvalidRequest for an unknown transform too."""
+        wanted = resolve(ingestion, configuration=self.configuration, datasets=self.datasets, sources=self.sources)
+        bound(wanted.fields.transforms, self.transforms)
+        if (words := doubt(wanted.fields.license, wanted.fields.license_url)) is not None:
+            wanted = replace(wanted, warnings=(*wanted.warnings, ("unknown-licence", words)))
+        return wanted
 
 
 def resolve(ingestion: Ingestion, *, configuration: Configuration, datasets: Datasets, sources: Sources) -> Wanted:
@@ -255,3 +278,28 @@ def publishes(request: IngestionRequest, wanted: Wanted) -> bool:
 def allow_gaps(ingestion: Ingestion, wanted: Wanted) -> bool:
     """Return whether periods may be missing: as in the request, otherwise as in the template."""
     return ingestion.request.allow_gaps or wanted.fields.ingestion.allow_gaps
+
+
+def bound(
+    steps: Sequence[TransformStep], installed: Mapping[str, PluginFunction]
+) -> tuple[tuple[Mapping[str, Any], ...], Mapping[str, str]]:
+    """Return *steps* as JSON values, with all parameters of the functions of plugins, and the references of these by name.
+
+    Raises
+    ------
+    InvalidRequest
+        If no plugin provides a transform, or it does not take its parameters.
+    """
+    found, functions = [], {}
+    for each, values in zip(steps, plain(tuple(steps)), strict=True):
+        if (wanted := each.plugin) is not None:
+            if wanted.name not in installed:
+                known = ", ".join(sorted(installed)) or "none"
+                raise InvalidRequest(
+                    f"No plugin provides a transform {wanted.name!r}; installed: {known}.", next_step="cubeport plugins"
+                )
+            function = installed[wanted.name]
+            values = {"plugin": values["plugin"] | {"params": function.bind(wanted.params)}}
+            functions[wanted.name] = function.reference
+        found.append(values)
+    return tuple(found), functions
