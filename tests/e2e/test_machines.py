@@ -2,7 +2,8 @@
 machines get new code and another configuration one after the other.
 
 The versions lie in a folder that the machines share, or in a bucket. ``CUBEPORT_MACHINES_S`` is how long machines are killed,
-``CUBEPORT_OLD`` the commit whose code is the old one.
+``CUBEPORT_OLD`` the commit whose code is the old one. Without it, that is the oldest of some that one machine after the other can
+leave.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ from .test_icechunk_partition import forwarded
 # pytest.ini's limit is shorter than the five minutes of the longest.
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(3_600)]
 
-OLD = os.environ.get("CUBEPORT_OLD", "HEAD~50")
+OLD = os.environ.get("CUBEPORT_OLD", "")
 SECONDS = float(os.environ.get("CUBEPORT_MACHINES_S", "300"))
 PORT = 8000
 
@@ -415,18 +416,39 @@ def plain(environment: dict[str, str]) -> dict[str, str]:
     return {**kept, "CUBEPORT_CATALOG_URL": environment["CUBEPORT_CATALOG_URL"].replace(str(host), "127.0.0.1")}
 
 
-def old_code(folder: Path) -> Path:
-    """Put the package of the commit :data:`OLD` below *folder*. Skips without it, or if its catalog has another form."""
-    tree = subprocess.run(["git", "archive", OLD, "src/cubeport"], cwd=ROOT, capture_output=True, check=False)
-    if tree.returncode:
-        pytest.skip(f"no commit {OLD} here: {tree.stderr.decode().strip()}")
+def source_at(commit: str, path: str) -> str | None:
+    """Return a file of the package at a commit, or ``None`` if there is no such commit here, as in a shallow clone."""
+    shown = subprocess.run(["git", "show", f"{commit}:src/cubeport/{path}"], cwd=ROOT, capture_output=True, text=True, check=False)
+    return None if shown.returncode else shown.stdout
+
+
+def stops_the_service(commit: str) -> str | None:
+    """Return why machines with the code of a commit cannot be upgraded one after the other, or ``None`` if they can."""
+    tables, state = source_at(commit, "adapters/backends/sql/tables.py"), source_at(commit, "service/state.py")
+    if tables is None or state is None:
+        return f"no commit {commit} here"
+    if f"SCHEMA = {SCHEMA}" not in tables.splitlines():
+        return f"at {commit} the catalog had another form: such an upgrade stops the service"
+    if "NewerModel" not in state:
+        return f"{commit} answers 500 for a version that is described with more than it knows"
+    return None
+
+
+def old_commit() -> str:
+    """Return the commit whose code is the old one. Skips if there is none that can be upgraded so."""
+    if OLD and (why := stops_the_service(OLD)):
+        pytest.skip(why)
+    found = OLD or next((each for each in (f"HEAD~{n}" for n in (200, 100, 50, 30, 20, 10)) if not stops_the_service(each)), None)
+    if found is None:
+        pytest.skip("none of the last commits can be upgraded one machine after the other")
+    return found
+
+
+def old_code(commit: str, folder: Path) -> Path:
+    """Put the package of a commit below *folder*."""
+    tree = subprocess.run(["git", "archive", commit, "src/cubeport"], cwd=ROOT, capture_output=True, check=True)
     folder.mkdir()
     subprocess.run(["tar", "-x"], cwd=folder, input=tree.stdout, check=True)
-    tables = "src/cubeport/adapters/backends/sql/tables.py"
-    if [line for line in (folder / tables).read_text().splitlines() if line.startswith("SCHEMA =")] != [f"SCHEMA = {SCHEMA}"]:
-        pytest.skip(f"at {OLD} the catalog had another form: such an upgrade stops the service")
-    if "NewerModel" not in (folder / "src/cubeport/service/state.py").read_text():
-        pytest.skip(f"{OLD} answers 500 for a version that is described with more than it knows")
     return folder / "src"
 
 
@@ -436,7 +458,8 @@ NEWER = ORDERS["updated_at"].name
 
 def test_machines_get_new_code_one_after_the_other_and_break_no_answer(tmp_path: Path) -> None:
     """The catalog is as a release before the index :data:`NEWER` made it. The new code makes it while the old code serves."""
-    code, seen, stop = old_code(tmp_path / "old"), Seen(), threading.Event()
+    commit, seen, stop = old_commit(), Seen(), threading.Event()
+    code = old_code(commit, tmp_path / "old")
     with pair(tmp_path, PYTHONPATH=str(code)) as it:
         store: Any = it.writer.catalog.backend.store
         with store.beginning() as connection:
@@ -484,7 +507,7 @@ def test_machines_get_new_code_one_after_the_other_and_break_no_answer(tmp_path:
             stop.set()
             for each in readers:
                 each.join(90)
-    print(f"from {OLD}: {seen.answers} answers, {len(seen.failed)} failed, {len(seen.torn)} torn {seen.failed[:3]}")
+    print(f"from {commit}: {seen.answers} answers, {len(seen.failed)} failed, {len(seen.torn)} torn {seen.failed[:3]}")
     assert seen.failed == []
     assert seen.torn == []
     assert seen.answers > 100
