@@ -401,7 +401,7 @@ class Gone(NotFound):
 
 
 class VersionRemoved(Gone):
-    """Retention removed this version."""
+    """The version was removed."""
 
     kind = "version-removed"
 

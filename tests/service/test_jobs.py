@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from cubeport.adapters.backends.documents import MemoryBackend, State
+from cubeport.catalog.forms import clock
 from cubeport.catalog.forms.canonical import now
 from cubeport.catalog.locks import FileLocks
 from cubeport.errors import (
@@ -265,6 +266,23 @@ def test_attempts_are_bounded(tmp_path: Path) -> None:
     killed = asked("sst", waited_for=False).model_copy(update={"attempt": 2}).started(now())
     backend.rows.put(module._row(killed, worker="d" * 32))
     assert jobs(backend, Attempts(), tmp_path, max_attempts=3).get(killed.ingestion_id).status == "failed"
+
+
+def test_a_retry_that_a_wrong_clock_set_does_not_wait_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def act(ingestion: Ingestion, _: Any) -> None:
+        if ingestion.attempt == 1:
+            raise SourceFailed("502")
+
+    with monkeypatch.context() as ahead:
+        for each in (module, clock):
+            ahead.setattr(each, "now", lambda: datetime.now(UTC) + timedelta(hours=5))
+        ahead.setattr(module, "RETRY_AFTER_S", (60.0, 60.0, 60.0))
+        backend = MemoryBackend()
+        with working(jobs(backend, Attempts(act), tmp_path, max_attempts=3)) as made:
+            job = made.submit(asked("sst", waited_for=False)).ingestion_id
+            until(lambda: made.get(job).status == "retrying")
+    with working(jobs(backend, Attempts(act), tmp_path, max_attempts=3)) as made:
+        assert until(lambda: (each := made.get(job)).status == "completed" and each).attempt == 2
 
 
 def test_what_may_pass_is_tried_again_and_a_refusal_is_not(tmp_path: Path) -> None:

@@ -289,6 +289,21 @@ def test_what_is_due_is_claimed_once_among_processes() -> None:
     assert backend.rows.count(FIRE) <= 11, "claims do not pile up"
 
 
+def test_a_clock_that_was_wrong_stops_no_schedule() -> None:
+    backend = MemoryBackend()
+    several = [schedules(backend, NOW - timedelta(days=10)) for _ in range(2)]
+    for ahead in (timedelta(hours=24), timedelta(days=4000)):
+        assert several[0].claim(NOW + ahead) == ["sst"]
+    assert [each.claim(NOW) for each in several] == [["sst"], []], "the clock was set right: what was due is due, once"
+    assert several[1].last("sst") == datetime(2026, 7, 15, 6, tzinfo=UTC)
+    assert several[0].claim(NOW + timedelta(days=1)) == ["sst"]
+    for each in several:
+        each.claim(NOW + timedelta(days=1) - timedelta(minutes=4))
+    assert several[0].claim(NOW + timedelta(days=1, minutes=1)) == [], "clocks that differ by minutes do nothing twice"
+    made_ahead = schedules(MemoryBackend(), NOW + timedelta(days=4000))
+    assert [made_ahead.claim(NOW), made_ahead.claim(NOW)] == [["sst"], []], "made by a clock that was ahead"
+
+
 def test_nothing_is_due_before_the_dataset_was_made_or_without_a_schedule() -> None:
     assert schedules(MemoryBackend(), NOW - timedelta(hours=1)).claim(NOW) == []
     assert schedules(MemoryBackend(), NOW - timedelta(days=9), None).claim(NOW) == []

@@ -122,6 +122,15 @@ def test_a_failure_is_tried_again_later_and_holds_the_order() -> None:
     assert [int(each[1]["webhook-timestamp"]) > 0 for each in world.post.got]
 
 
+def test_a_clock_that_was_wrong_holds_no_change_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(post=Receiver(503))
+    world.change()
+    with monkeypatch.context() as ahead:
+        ahead.setattr("cubeport.service.webhooks.now", lambda: now() + timedelta(days=4000))
+        assert world.deliver() == 0
+    assert (world.state()["state"], world.deliver()) == ("failing", 1)
+
+
 def test_after_eight_tries_a_change_is_given_up_and_the_next_is_sent() -> None:
     world = World(post=Receiver(*[302] * TRIES))
     world.change()

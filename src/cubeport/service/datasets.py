@@ -24,7 +24,7 @@ from cubeport.documents.texts import PublishedView
 from cubeport.errors import Corrupt, CorruptCatalog, NewerModel, NotFound, VersionRemoved
 from cubeport.service.coalesced import Coalesced
 from cubeport.service.items import Candidate, Look
-from cubeport.service.state import CUBE, GONE, KIND, RETAINED, VERSION, Cube, DatasetState, VersionState, shown_since
+from cubeport.service.state import CUBE, GONE, KIND, RETAINED, VERSION, Cube, DatasetState, VersionState, shown_since, why_gone
 from cubeport.service.templates import ID_PATTERN
 from cubeport.service.viewing import CURRENT, Restricted, sees
 
@@ -247,8 +247,8 @@ class Datasets:
         if version.shown_at is None and not unpublished:
             raise NotFound(f"Dataset {dataset_id!r} has no such version.", what="version")
         if row.state in GONE:
-            why = "was removed by retention" if row.state == "removed" else "was found damaged and taken off"
-            raise VersionRemoved(f"Version {version.version_id} of {dataset_id!r} {why}.", next_step=f"read {dataset_id}")
+            said = f"Version {version.version_id} of {dataset_id!r} {why_gone(row.state)}."
+            raise VersionRemoved(said, next_step=f"read {dataset_id}")
         return self._join(dataset, version, self.cube(version.version_id), pinned=pinned)
 
     def _join(self, dataset: Dataset, version: VersionState, cube: Cube, *, pinned: bool) -> PublishedView:

@@ -22,6 +22,7 @@ from typing import Protocol
 from cubeport.catalog.backend import Row
 from cubeport.catalog.catalog import Catalog
 from cubeport.catalog.forms.canonical import new_id, now
+from cubeport.catalog.forms.clock import has_come
 from cubeport.catalog.locks import Locks
 from cubeport.errors import (
     AlreadyFinished,
@@ -71,7 +72,10 @@ CHORES_S = 60.0
 """How often a process with workers checks for jobs of dead workers and for old rows, in seconds."""
 
 RETRY_AFTER_S = (60.0, 120.0, 240.0)
-"""The pauses after failed attempts of an asynchronous job, in seconds, plus up to a tenth."""
+"""The pauses after failed attempts of an asynchronous job, in seconds."""
+
+SPREAD = 1.1
+"""A pause is longer by up to this factor, so that jobs that failed together do not come back together."""
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 15.0
 _PRUNED_AT_ONCE = 500
@@ -630,7 +634,7 @@ _WAITING = ("accepted", "retrying")
 
 def _is_due(row: Row) -> bool:
     retry_at = _job(row).retry_at
-    return retry_at is None or retry_at <= now()
+    return retry_at is None or has_come(retry_at, within=timedelta(seconds=RETRY_AFTER_S[-1] * SPREAD))
 
 
 def _job(row: Row) -> Work:
@@ -707,7 +711,7 @@ def _retrying(problem: CubeportError) -> Callable[[Work], Work]:
     """Return the change that makes the job wait for its next attempt. ``error`` contains the last failure."""
 
     def change(held: Work) -> Work:
-        wait_s = RETRY_AFTER_S[min(held.attempt, len(RETRY_AFTER_S)) - 1] * random.uniform(1, 1.1)  # noqa: S311 - spreads load only
+        wait_s = RETRY_AFTER_S[min(held.attempt, len(RETRY_AFTER_S)) - 1] * random.uniform(1, SPREAD)  # noqa: S311 - spreads load only
         status: Status = "retrying"
         changes = {"status": status, "error": problem.to_mapping(), "retry_at": now() + timedelta(seconds=wait_s)}
         return held.model_copy(update={**changes, "progress": Phase()})

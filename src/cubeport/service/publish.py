@@ -15,7 +15,7 @@ from cubeport.errors import DatasetExists, InvalidRequest, NotFound, NothingToPu
 from cubeport.service.changes import Reason, announce
 from cubeport.service.datasets import Dataset, Datasets
 from cubeport.service.retain import removed
-from cubeport.service.state import GONE, VERSION, DatasetState, Publication, Reach, VersionState
+from cubeport.service.state import GONE, VERSION, DatasetState, Publication, Reach, VersionState, why_gone
 
 _TAG = re.compile(r"[a-z][a-z0-9._-]{0,63}")
 _LEFT = 100
@@ -136,8 +136,7 @@ def _row_of(catalog: Catalog, dataset: Dataset, version_id: str) -> Row:
     if row is None or row.owner != dataset.record.id:
         raise NotFound(f"Dataset {dataset_id!r} has no version {version_id}.", what="version")
     if row.state in GONE:
-        why = "was removed by retention" if row.state != "missing" else "was found damaged and taken off"
-        raise VersionRemoved(f"Version {version_id} {why}.", next_step="choose another version")
+        raise VersionRemoved(f"Version {version_id} {why_gone(row.state)}.", next_step="choose another version")
     return row
 
 

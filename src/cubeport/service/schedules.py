@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from cubeport.catalog.backend import CatalogBackend, Row
@@ -19,6 +19,9 @@ FIRE = "fire"
 """The table of claims, with one row for each dataset and time."""
 
 _KEPT = 10
+
+_WRONG = timedelta(minutes=5)
+"""A claim that is further ahead than this was made by a clock that was wrong: no two processes differ as much."""
 
 _log = logging.getLogger(__name__)
 
@@ -86,8 +89,11 @@ class Schedules:
 
     def _claimed(self, cron: Cron, record: CatalogRecord, at: datetime) -> bool:
         due = cron.latest(at, self._zone)
+        if due is None or due <= record.created_at <= at:
+            return False
+        self._forget(str(record.key), at + _WRONG)
         last = self.last(str(record.key))
-        if due is None or due <= record.created_at or (last is not None and due <= last):
+        if last is not None and due <= last:
             return False
         row = Row(FIRE, f"{record.key} {timestamp(due)}", {"at": timestamp(at)}, str(record.key), seq=int(due.timestamp()))
         try:
@@ -97,3 +103,10 @@ class Schedules:
         for old in self._backend.rows.select(FIRE, owner=str(record.key), descending=True, limit=1000)[_KEPT:]:
             self._backend.rows.delete(FIRE, old.id)
         return True
+
+    def _forget(self, dataset_id: str, after: datetime) -> None:
+        """Remove claims of a clock that was ahead. Behind them, nothing would be due until their time has come."""
+        for row in self._backend.rows.select(FIRE, owner=dataset_id, descending=True, limit=_KEPT):
+            if row.seq <= after.timestamp():
+                break
+            self._backend.rows.delete(FIRE, row.id)

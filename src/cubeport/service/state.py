@@ -49,6 +49,11 @@ def named(stored: str, version_id: str, *, latest: str | None, head: str | None)
     return "latest" if version_id == latest else "head" if version_id == head else "retained"
 
 
+def why_gone(stored: str) -> str:
+    """Return what became of a version whose row is in one of the states :data:`GONE`, as the end of a sentence."""
+    return "was found damaged and taken off" if stored == "missing" else "was removed by retention"
+
+
 class _Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 from cubeport.catalog.backend import CatalogBackend, Row
 from cubeport.catalog.forms.canonical import dumps, new_id, now, timestamp
+from cubeport.catalog.forms.clock import has_come
 from cubeport.errors import CubeportError, InvalidConfiguration, Locked, NotFound, StaleRecord
 from cubeport.service.changes import Change
 from cubeport.service.changes import change as read_change
@@ -221,7 +222,8 @@ class Webhooks:
             self._rows.put(Row(WEBHOOK, hook.id, asdict(Delivered(self._newest()))))
             return 0
         place = _place(row)
-        if place.next_at is not None and timestamp(at) < place.next_at:
+        longest = timedelta(seconds=WAITS_S[-1])
+        if place.next_at is not None and not has_come(datetime.fromisoformat(place.next_at), within=longest, at=at):
             return None
         changes = self._rows.select(CHANGE, after=(place.cursor, "~"), limit=_AT_ONCE)
         if not changes:

@@ -29,6 +29,16 @@ def follow(at: datetime, told: float) -> None:
     _followed = at.astimezone(UTC), told
 
 
+def has_come(moment: datetime, *, within: timedelta, at: datetime | None = None) -> bool:
+    """Return whether a moment that was set for *within* from then, or sooner, has come.
+
+    If it is still further ahead, the clock was set back since, and it counts as come: nobody waits for the hours, or years, by
+    which a clock was wrong.
+    """
+    ahead = moment - (at or now())
+    return not timedelta() < ahead <= within
+
+
 def is_stale() -> bool:
     """Return whether the database should be asked again."""
     return _followed is None or elapsed() - _followed[1] > _ASKED_EVERY_S
