@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -242,7 +243,8 @@ class TestNumbers:
         assert rows[0]["value"] == pytest.approx((values[0] * weights).sum() / weights.sum(), rel=1e-6)
         assert rows[0]["cells"] == (weights > 1e-3).sum()
 
-    def test_random_polygons_take_what_shapely_finds(self, ask: Any, keep: Any) -> None:
+    @pytest.mark.parametrize("at_once", [1, 100, 1 << 18], ids=["by row", "few zones", "all"])
+    def test_random_polygons_take_what_shapely_finds(self, at_once: int) -> None:
         from cubeport.cubes.cells import cells
         from cubeport.cubes.tables.weights import StraightGrid, weigh
 
@@ -255,7 +257,7 @@ class TestNumbers:
             points = RNG.uniform((-1, -1), (9, 12), (RNG.integers(4, 9), 2))
             shape = shapely.convex_hull(shapely.MultiPoint(points))
             shapes[f"z{number}"] = shape if number % 2 else shape.difference(shapely.Point(points[0]).buffer(0.8)).buffer(0)
-        found = weigh(grid, zones("random", **shapes))
+        found = weigh(grid, zones("random", **shapes), at_once=at_once)
         for place, shape in enumerate(shapes.values()):
             mine = slice(found.starts[place], found.starts[place + 1])
             got = {(int(r), int(c)): f for r, c, f in zip(*(each[mine] for each in (*found.indices, found.fractions)), strict=True)}
@@ -263,6 +265,33 @@ class TestNumbers:
                 for column in range(len(lon)):
                     cell = shapely.box(grid.x.lower[column], grid.y.lower[row], grid.x.upper[column], grid.y.upper[row])
                     assert got.get((row, column), 0.0) == pytest.approx(cell.intersection(shape).area / cell.area, abs=2e-9)
+
+    @pytest.mark.parametrize("at_once", [1, 1 << 18], ids=["by row", "all"])
+    def test_zones_over_the_seam_take_what_each_of_them_takes_alone(self, at_once: int) -> None:
+        from cubeport.cubes.cells import cells
+        from cubeport.cubes.tables.weights import StraightGrid, weigh
+
+        grid = StraightGrid(
+            cells(np.arange(0.0, 360, 7.5), None, spread=True, circle=True),
+            cells(np.arange(85.0, -86, -10), None, spread=True, latitude=True),
+            spherical=True,
+        )
+        rng = np.random.default_rng(4)
+        shapes = {}
+        for number in range(12):
+            middle = rng.uniform((-180, -60), (180, 60))
+            points = middle + rng.uniform((-30, -25), (30, 25), (7, 2))
+            shapes[f"z{number}"] = shapely.convex_hull(shapely.MultiPoint(points))
+        found = weigh(grid, zones("random", **shapes), at_once=at_once)
+        taken = [set(zip(*(each[a:b].tolist() for each in found.indices), strict=True)) for a, b in pairwise(found.starts)]
+        assert any({0, 47} <= {column for _, column in mine} for mine in taken), "some zone has cells on both sides of the seam"
+        for place, (name, shape) in enumerate(shapes.items()):
+            mine = slice(found.starts[place], found.starts[place + 1])
+            plane = 10 * 7.5 * found.fractions[mine].sum()
+            assert plane == pytest.approx(shape.area, rel=1e-9)
+            alone = weigh(grid, zones("one", **{name: shape}))
+            assert set(zip(*(each.tolist() for each in alone.indices), strict=True)) == taken[place]
+            assert found.totals[place] == pytest.approx(alone.totals[0], rel=1e-12)
 
 
 ONE = shapely.box(0, 0, 20, 10)

@@ -500,7 +500,7 @@ def _of_steps(plan: TablePlan, name: str, deadline: Deadline) -> tuple[Numbers, 
     import numpy as np
 
     from cubeport.cubes.tables.grids import dimensions_of
-    from cubeport.cubes.tables.statistics import Block
+    from cubeport.cubes.tables.statistics import Block, ZoneCells
 
     opened, weights, time = plan.opened, plan.weights, plan.time
     zones = len(plan.zone_set.zones)
@@ -530,7 +530,7 @@ def _of_steps(plan: TablePlan, name: str, deadline: Deadline) -> tuple[Numbers, 
         at_once -= at_once % chunk
     together = max(1, _BLOCK_VALUES // taken)
     indices = plan.window.indices() if plan.window is not None else np.zeros(1, "int64")
-    ground = weights.fractions * weights.areas
+    zone_cells = ZoneCells(weights)
     order = [own.index(each) for each in own if each not in grid]
     for start in range(0, steps if timed else 1, at_once):
         stop = min(steps, start + at_once) if timed else 1
@@ -542,8 +542,8 @@ def _of_steps(plan: TablePlan, name: str, deadline: Deadline) -> tuple[Numbers, 
         for first in range(0, stop - start, together):
             deadline()
             last = min(stop - start, first + together)
-            picked = np.take(raw[first:last], flat, axis=1)
-            block = Block(_finite(opened.decode_like(name, picked.reshape(-1)).reshape(picked.shape)), weights, ground)
+            picked = np.take(raw[first:last], flat, axis=1, mode="clip")  # the other modes look whether all are inside
+            block = Block(_finite(opened.decode_like(name, picked.reshape(-1)).reshape(picked.shape)), zone_cells)
             here = slice(start + first, start + last)
             for place, each in enumerate(plan.request.statistics):
                 values[place, here] = each.of(block)

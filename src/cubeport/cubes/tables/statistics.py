@@ -41,19 +41,56 @@ class Statistic:
 
 
 @dataclass(frozen=True)
-class Block:
-    """The values of the cells of all zones, for some steps."""
+class ZoneCells:
+    """The cells of all zones, and what they add up to where no value is missing: computed once for all steps."""
 
-    values: Array
-    """``(steps, cells)``, in the order of the weights, floating; NaN is missing, and nothing is infinite."""
     weights: Weights
-    ground: Numbers
-    """The area of each cell in its zone."""
 
     @cached_property
     def filled(self) -> Array:
         """The zones that have cells, as indices."""
         return np.flatnonzero(np.diff(self.weights.starts))
+
+    @cached_property
+    def ground(self) -> Numbers:
+        """The area of each cell in its zone."""
+        return self.weights.fractions * self.weights.areas
+
+    @cached_property
+    def covered(self) -> Numbers:
+        """``(1, zones)``."""
+        return self.by_zone(self.ground[None], np.add)
+
+    @cached_property
+    def parts(self) -> Numbers:
+        """``(1, zones)``."""
+        return self.by_zone(self.weights.fractions[None], np.add)
+
+    @cached_property
+    def number(self) -> Numbers:
+        """``(1, zones)``."""
+        return np.diff(self.weights.starts)[None].astype("float64")
+
+    def by_zone(self, each: Array, how: Any) -> Numbers:
+        """Return *each* ``(steps, cells)`` reduced to zones by a ufunc; 0 for zones without cells."""
+        found = np.zeros((len(each), len(self.weights.totals)))
+        if len(self.filled):
+            found[:, self.filled] = how.reduceat(each, self.weights.starts[self.filled], axis=1)
+        return found
+
+
+@dataclass(frozen=True)
+class Block:
+    """The values of the cells of all zones, for some steps."""
+
+    values: Array
+    """``(steps, cells)``, in the order of the weights, floating; NaN is missing, and nothing is infinite."""
+    of: ZoneCells
+
+    @property
+    def ground(self) -> Numbers:
+        """The area of each cell in its zone."""
+        return self.of.ground
 
     @cached_property
     def present(self) -> NDArray[np.bool_]:
@@ -68,27 +105,29 @@ class Block:
     @cached_property
     def covered(self) -> Numbers:
         """``(steps, zones)``: the area of each zone that has values."""
-        return self.summed(self.ground)
+        return self._every(self.of.covered) if self.whole else self._summed(self.ground)
 
     @cached_property
     def parts(self) -> Numbers:
         """``(steps, zones)``: the number of cells with values, each counted by the part of it that is in the zone."""
-        return self.summed(self.weights.fractions)
+        return self._every(self.of.parts) if self.whole else self._summed(self.of.weights.fractions)
 
     @cached_property
     def cells(self) -> Numbers:
         """``(steps, zones)``: how many cells with values intersect the zone."""
-        return self.summed(np.ones(len(self.weights.fractions)))
+        return self._every(self.of.number) if self.whole else self.by_zone(self.present.astype("float64"), np.add)
 
     @cached_property
     def mean(self) -> Numbers:
         """``(steps, zones)``: the mean over the area of the zone that has values."""
         return self.over(self.times(self.ground), self.covered)
 
-    def summed(self, each: Numbers) -> Numbers:
+    def _every(self, of_one: Numbers) -> Numbers:
+        """Return what is the same for every step, by step."""
+        return np.broadcast_to(of_one, (len(self.values), of_one.shape[1]))
+
+    def _summed(self, each: Numbers) -> Numbers:
         """Return the sum of *each* (by cell) over the cells of a zone that have values, ``(steps, zones)``."""
-        if self.whole:
-            return np.broadcast_to(self.by_zone(each[None, :], np.add), (len(self.values), len(self.weights.totals))).copy()
         return self.by_zone(np.where(self.present, each, 0.0), np.add)
 
     def times(self, each: Numbers) -> Numbers:
@@ -98,10 +137,7 @@ class Block:
 
     def by_zone(self, each: Array, how: Any) -> Numbers:
         """Return *each* ``(steps, cells)`` reduced to zones by a ufunc; 0 for zones without cells."""
-        found = np.zeros((len(each), len(self.weights.totals)))
-        if len(self.filled):
-            found[:, self.filled] = how.reduceat(each, self.weights.starts[self.filled], axis=1)
-        return found
+        return self.of.by_zone(each, how)
 
     def over(self, above: Numbers, below: Numbers) -> Numbers:
         """Return the quotient; NaN if the divisor is 0."""
@@ -114,7 +150,7 @@ def _mean(block: Block, _: float) -> Numbers:
 
 
 def _sum(block: Block, _: float) -> Numbers:
-    found = block.times(block.weights.fractions)
+    found = block.times(block.of.weights.fractions)
     return np.where(block.parts > 0, found, np.nan)
 
 
@@ -137,7 +173,7 @@ def _max(block: Block, _: float) -> Numbers:
 
 def _stdev(block: Block, _: float) -> Numbers:
     # Around the mean, not by the sum of squares: temperatures in kelvin would lose their digits.
-    apart = block.values - np.repeat(block.mean, np.diff(block.weights.starts), axis=1)
+    apart = block.values - np.repeat(block.mean, np.diff(block.of.weights.starts), axis=1)
     square = np.where(block.present, apart * apart * block.ground, 0.0)
     return np.sqrt(block.over(block.by_zone(square, np.add), block.covered))
 
@@ -145,8 +181,8 @@ def _stdev(block: Block, _: float) -> Numbers:
 def _quantile(block: Block, percent: float) -> Numbers:
     """Return the weighted percentile that is R's type 7 for equal weights, as exactextract defines it."""
     found = np.full(block.covered.shape, np.nan)
-    starts = block.weights.starts
-    for zone in block.filled.tolist():
+    starts = block.of.weights.starts
+    for zone in block.of.filled.tolist():
         mine = slice(int(starts[zone]), int(starts[zone + 1]))
         found[:, zone] = _weighted_quantiles(block.values[:, mine], block.ground[mine], percent / 100)
     return found

@@ -7,6 +7,7 @@ latitudes (RFC 7946, 3.1.1); on a projected grid they are followed closely and a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     type Array = NDArray[Any]
     type Numbers = NDArray[np.float64]
 
-_STRIP_CELLS = 1 << 21
-"""Cells of one zone that are looked at at once."""
+_STRIP_CELLS = 1 << 18
+"""Cells of zones that are looked at at once."""
 LEAST = 1e-9
 """Parts of a cell below this are rounding, unless they are larger parts of the zone than the next: a house in a coarse cell."""
 LEAST_OF_ZONE = 1e-5
@@ -69,38 +70,55 @@ class StraightGrid:
     """Brings a shapely polygon from degrees to x and y; ``None`` where these are degrees of the earth."""
 
 
-def weigh(grid: StraightGrid, zones: ZoneSet, *, areas: Array | None = None, deadline: Deadline = lambda: None) -> Weights:
+def weigh(
+    grid: StraightGrid,
+    zones: ZoneSet,
+    *,
+    areas: Array | None = None,
+    at_once: int = _STRIP_CELLS,
+    deadline: Deadline = lambda: None,
+) -> Weights:
     """Return the weights of every zone.
 
     Parameters
     ----------
     areas
         The area of each cell, ``(y, x)``, where the data say it (CF ``cell_measures``).
+    at_once
+        Cells of zones, about, that are looked at together: the more, the fewer calls, and the more memory.
 
     Raises
     ------
     InvalidRequest
         When the cells of an axis overlap or have no width, or a zone has no place on the grid's projection.
     """
+    import shapely
+
     x, y = _Edges.of(grid.x, "x"), _Edges.of(grid.y, "y")
-    found: list[tuple[Array, Array, Numbers, Numbers]] = []
-    totals = np.zeros(len(zones.zones))
-    starts = np.zeros(len(zones.zones) + 1, "int64")
-    for place, zone in enumerate(zones.zones):
+    shapes = np.array(
+        [zone.geometry if grid.project is None else _projected(grid, zone.id, zone.geometry) for zone in zones.zones], dtype=object
+    )
+    edges, of = _edges_of(shapes)
+    first_edges = np.searchsorted(of, np.arange(len(shapes) + 1))
+    plane = shapely.area(shapes)
+    boxes = _boxes(x, y, shapely.bounds(shapes), circle=grid.x.circle, at_once=at_once)
+    counts = np.zeros(len(shapes), "int64")
+    found: list[tuple[Array, Array, Numbers]] = [(np.zeros(0, "int64"), np.zeros(0, "int64"), np.zeros(0))]
+    for together in _groups(boxes, np.diff(first_edges), at_once):
         deadline()
-        shape = zone.geometry if grid.project is None else _projected(grid, zone.id, zone.geometry)
-        parts = list(_covered(x, y, _edges_of(shape)[0], circle=grid.x.circle, deadline=deadline))
-        rows, columns, fractions = (np.concatenate([part[i] for part in parts]) if parts else _NOTHING[i] for i in range(3))
-        size = _ground(grid, areas, rows, columns)
-        found.append((rows, columns, fractions, size))
-        starts[place + 1] = starts[place] + len(rows)
-        inside = (x.widths[columns] * y.widths[rows] * fractions).sum()
-        totals[place] = _total(grid, shape, float((size * fractions).sum()), float(inside))
-    rows, columns, fractions, sizes = (np.concatenate([each[i] for each in found]) if found else _NOTHING[i] for i in range(4))
-    return Weights(starts, (rows.astype("int32"), columns.astype("int32")), fractions, sizes, totals)
-
-
-_NOTHING = (np.zeros(0, "int64"), np.zeros(0, "int64"), np.zeros(0), np.zeros(0))
+        mine = [edges[first_edges[box.zone] : first_edges[box.zone + 1]] for box in together]
+        for box, part in zip(together, _covered(x, y, together, mine, plane), strict=True):
+            counts[box.zone] += len(part[0])
+            found.append(part)
+    rows, columns, fractions = (np.concatenate(each) for each in zip(*found, strict=True))
+    zone = np.repeat(np.arange(len(shapes)), counts)
+    sizes = _ground(grid, areas, rows, columns)
+    inside = np.bincount(zone, x.widths[columns] * y.widths[rows] * fractions, len(shapes))
+    covered = np.bincount(zone, sizes * fractions, len(shapes))
+    starts = np.concatenate([[0], counts.cumsum()]).astype("int64")
+    return Weights(
+        starts, (rows.astype("int32"), columns.astype("int32")), fractions, sizes, _totals(grid, shapes, plane, covered, inside)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,59 +175,87 @@ def _edges_of(shapes: Any) -> tuple[Numbers, Array]:
     return np.hstack([points[:-1][same], points[1:][same]]), of_part[of_ring[of[:-1][same]]]
 
 
-def _covered(x: _Edges, y: _Edges, edges: Numbers, *, circle: bool, deadline: Deadline) -> Iterator[tuple[Array, Array, Numbers]]:
-    """Yield rows, columns and parts of the cells that a polygon covers. Its longitudes can differ by full circles."""
-    west, east = edges[:, [0, 2]].min(), edges[:, [0, 2]].max()
-    turns = range(int(np.ceil((x.at[0] - east) / 360.0)), int(np.floor((x.at[-1] - west) / 360.0)) + 1) if circle else range(1)
-    for turn in turns:
-        moved = edges + np.array([360.0 * turn, 0, 360.0 * turn, 0]) if turn else edges
-        yield from _on_axes(x, y, moved, deadline)
+@dataclass(frozen=True, slots=True)
+class _Box:
+    """A part of the grid that a zone may cover, in intervals of the edges of the axes."""
+
+    zone: int
+    turn: int
+    """The full circles by which the zone is moved to be here."""
+    rows: tuple[int, int]
+    columns: tuple[int, int]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.rows[1] - self.rows[0], self.columns[1] - self.columns[0]
 
 
-def _on_axes(x: _Edges, y: _Edges, edges: Numbers, deadline: Deadline) -> Iterator[tuple[Array, Array, Numbers]]:
-    """Yield the same for axes that do not wrap around, in blocks of rows."""
-    span = edges[:, [0, 2]].min(), edges[:, [0, 2]].max()
-    first, last = _range(x.at, *span)
-    bottom, top = _range(y.at, edges[:, [1, 3]].min(), edges[:, [1, 3]].max())
-    if first >= last or bottom >= top:
-        return
-    pieces = _pieces(edges, x.at[first : last + 1], y.at[bottom : top + 1])
-    row = np.searchsorted(y.at[bottom : top + 1], pieces[:, 4], side="right") - 1
-    # Left of the grid a piece adds nothing; right of it, it adds its height to all columns.
-    column = np.searchsorted(x.at[first : last + 1], pieces[:, 5], side="right") - 1
-    wide = last - first
-    area = _area(edges)
-    step = max(1, _STRIP_CELLS // wide)
-    width = np.diff(x.at[first : last + 1])
-    height = np.diff(y.at[bottom : top + 1])
-    for start in range(0, top - bottom, step):
-        deadline()
-        stop = min(top - bottom, start + step)
-        mine = (row >= start) & (row < stop) & (column >= 0)
-        rise = pieces[mine, 3] - pieces[mine, 1]
-        r, c = row[mine] - start, np.minimum(column[mine], wide)
-        heights = np.zeros((stop - start, wide + 1))
-        np.add.at(heights, (r, c), rise)
-        own = np.zeros((stop - start, wide))
-        within = c < wide
-        middle = (pieces[mine, 0] + pieces[mine, 2]) / 2 - x.at[first + c]
-        np.add.at(own, (r[within], c[within]), (rise * middle)[within])
-        right = np.cumsum(heights[:, ::-1], axis=1)[:, -2::-1]
-        part = (own + width * right) / (width * height[start:stop, None])
-        part[:, x.cell[first:last] < 0] = 0
-        part[y.cell[bottom + start : bottom + stop] < 0] = 0
-        taken_rows, taken_columns = np.nonzero(part > np.minimum(LEAST, LEAST_OF_ZONE * area / (width * height[start:stop, None])))
-        yield (
-            y.cell[bottom + start + taken_rows],
-            x.cell[first + taken_columns],
-            np.minimum(part[taken_rows, taken_columns], 1.0),
-        )
+def _boxes(x: _Edges, y: _Edges, bounds: Numbers, *, circle: bool, at_once: int) -> list[_Box]:
+    """Return the boxes of all zones, in their order, none of them with many more than *at_once* cells."""
+    found = []
+    for zone, (west, south, east, north) in enumerate(bounds.tolist()):
+        turns = range(int(np.ceil((x.at[0] - east) / 360.0)), int(np.floor((x.at[-1] - west) / 360.0)) + 1) if circle else range(1)
+        bottom, top = _range(y.at, south, north)
+        for turn in turns:
+            first, last = _range(x.at, west + 360.0 * turn, east + 360.0 * turn)
+            if first < last:
+                step = max(1, at_once // (last - first))
+                found += [_Box(zone, turn, (row, min(row + step, top)), (first, last)) for row in range(bottom, top, step)]
+    return found
 
 
-def _area(edges: Numbers) -> float:
-    """Return the area within closed rings in the plane."""
-    x1, y1, x2, y2 = edges.T
-    return abs(float(((x2 - x1) * ((y1 - y1[0]) + (y2 - y1[0]))).sum())) / 2
+def _groups(boxes: list[_Box], edges: Array, at_once: int) -> Iterator[list[_Box]]:
+    """Yield boxes that are looked at together: the fewer calls, the faster, but memory is bounded."""
+    group: list[_Box] = []
+    size = 0
+    for box in boxes:
+        mine = math.prod(box.shape) + int(edges[box.zone])
+        if group and size + mine > at_once:
+            yield group
+            group, size = [], 0
+        group.append(box)
+        size += mine
+    if group:
+        yield group
+
+
+def _covered(
+    x: _Edges, y: _Edges, boxes: list[_Box], edges: list[Numbers], plane: Numbers
+) -> Iterator[tuple[Array, Array, Numbers]]:
+    """Yield rows, columns and parts of the cells of each box that its zone covers, with the edges of the zones in *edges*."""
+    bottom, top, first, last = np.array([(*box.rows, *box.columns) for box in boxes]).T
+    of = np.repeat(np.arange(len(boxes)), [len(each) for each in edges])
+    whole = np.concatenate(edges).T
+    # Edges above and below have no part in a box; those to the east and the west have.
+    near = (np.minimum(whole[1], whole[3]) < y.at[top[of]]) & (np.maximum(whole[1], whole[3]) > y.at[bottom[of]])
+    of, (x1, y1, x2, y2) = of[near], whole[:, near]
+    shift = 360.0 * np.array([box.turn for box in boxes])[of]
+    (y1, x1, y2, x2), of = _cut(y.at, (y1, x1 + shift, y2, x2 + shift), of)
+    (x1, y1, x2, y2), of = _cut(x.at, (x1, y1, x2, y2), of)
+    row = np.searchsorted(y.at, (y1 + y2) / 2, side="right") - 1
+    # Left of the grid a piece adds nothing; right of it, it adds its height to all columns, by a column that is one too many.
+    column = np.searchsorted(x.at, (x1 + x2) / 2, side="right") - 1
+    taken = (row >= bottom[of]) & (row < top[of]) & (column >= first[of])
+    x1, y1, x2, y2, of, row, column = (each[taken] for each in (x1, y1, x2, y2, of, row, column))
+    column = np.minimum(column, last[of])
+    wide = last - first + 1
+    begin = np.concatenate([[0], np.cumsum((top - bottom) * wide)])
+    at = begin[of] + (row - bottom[of]) * wide[of] + column - first[of]
+    rise = y2 - y1
+    heights = np.bincount(at, rise, begin[-1])
+    own = np.bincount(at, rise * ((x1 + x2) / 2 - x.at[column]), begin[-1])
+    for number, box in enumerate(boxes):
+        mine, shape = slice(begin[number], begin[number + 1]), (-1, wide[number])
+        width = np.diff(x.at[first[number] : last[number] + 1])
+        cell = width * np.diff(y.at[bottom[number] : top[number] + 1])[:, None]
+        part = np.cumsum(heights[mine].reshape(shape)[:, :0:-1], axis=1)[:, ::-1] * width
+        part += own[mine].reshape(shape)[:, :-1]
+        rows, columns = y.cell[slice(*box.rows)], x.cell[slice(*box.columns)]
+        part[:, columns < 0] = 0
+        part[rows < 0] = 0
+        here = np.flatnonzero(part > np.minimum(LEAST * cell, LEAST_OF_ZONE * plane[box.zone]))
+        r, c = np.divmod(here, len(width))
+        yield rows[r], columns[c], np.minimum(part.ravel()[here] / cell.ravel()[here], 1.0)
 
 
 def _range(at: Numbers, low: float, high: float) -> tuple[int, int]:
@@ -219,29 +265,29 @@ def _range(at: Numbers, low: float, high: float) -> tuple[int, int]:
     return max(first, 0), min(last, len(at) - 1)
 
 
-def _pieces(edges: Numbers, columns: Numbers, rows: Numbers) -> Numbers:
-    """Return the edges cut at all *columns* and *rows*: x, y of both ends, then y and x of the middle."""
-    x1, y1, x2, y2 = edges.T
-    which = [np.arange(len(edges)), np.arange(len(edges))]
-    where = [np.zeros(len(edges)), np.ones(len(edges))]
-    for lines, a, b in ((columns, x1, x2), (rows, y1, y2)):
-        low, high = np.minimum(a, b), np.maximum(a, b)
-        begin = np.searchsorted(lines, low, side="right")
-        count = np.maximum(np.searchsorted(lines, high, side="left") - begin, 0)
-        of = np.repeat(np.arange(len(edges)), count)
-        at = np.arange(len(of)) - np.repeat(np.cumsum(count) - count, count) + begin[of]
-        which.append(of)
-        where.append((lines[at] - a[of]) / (b[of] - a[of]))
-    of, t = np.concatenate(which), np.clip(np.concatenate(where), 0, 1)
-    order = np.lexsort((t, of))
-    of, t = of[order], t[order]
-    px, py = x1[of] + t * (x2 - x1)[of], y1[of] + t * (y2 - y1)[of]
-    # The ends exactly as they are, so that neighbours share them.
-    px, py = np.where(t == 1, x2[of], px), np.where(t == 1, y2[of], py)
-    same = of[1:] == of[:-1]
-    a, b = np.column_stack([px[:-1], py[:-1]])[same], np.column_stack([px[1:], py[1:]])[same]
-    middle = (a + b) / 2
-    return np.column_stack([a, b, middle[:, 1], middle[:, 0]])
+def _cut(lines: Numbers, edges: tuple[Numbers, ...], of: Array) -> tuple[tuple[Numbers, ...], Array]:
+    """Return edges from (a1, b1) to (a2, b2) cut where *a* crosses a line: both ends of each piece, and its *of*."""
+    a1, b1, a2, b2 = edges
+    up = a2 >= a1
+    begin = np.searchsorted(lines, np.minimum(a1, a2), side="right")
+    end = np.maximum(np.searchsorted(lines, np.maximum(a1, a2), side="left"), begin)
+    count = end - begin
+    edge = np.repeat(np.arange(len(of)), count)
+    if not len(edge):
+        return edges, of
+    number = np.arange(len(edge)) - np.repeat(np.cumsum(count) - count, count)
+    line = lines[np.where(up[edge], begin[edge] + number, end[edge] - 1 - number)]
+    # The points of each edge: its ends exactly as they are, so that neighbours share them, and the cuts between them.
+    start = np.cumsum(count + 2) - (count + 2)
+    stop = start + count + 1
+    cut = start[edge] + 1 + number
+    a, b = np.empty(stop[-1] + 1), np.empty(stop[-1] + 1)
+    a[start], b[start], a[stop], b[stop] = a1, b1, a2, b2
+    a[cut] = line
+    b[cut] = b1[edge] + np.clip((line - a1[edge]) / (a2 - a1)[edge], 0, 1) * (b2 - b1)[edge]
+    piece = np.ones(len(a) - 1, bool)
+    piece[stop[:-1]] = False
+    return (a[:-1][piece], b[:-1][piece], a[1:][piece], b[1:][piece]), np.repeat(of, count + 1)
 
 
 def _ground(grid: StraightGrid, areas: Array | None, rows: Array, columns: Array) -> Numbers:
@@ -261,13 +307,13 @@ def cell_areas(grid: StraightGrid, rows: Array, columns: Array) -> Numbers:
     return np.asarray((_RADIUS_M**2 * np.radians(width))[columns] * band[rows], "float64")
 
 
-def _total(grid: StraightGrid, shape: Any, covered: float, inside: float) -> float:
-    """Return the area of a zone of which the cells cover *covered*, and *inside* in the plane of the grid."""
-    plane = float(shape.area)
-    if inside >= plane * (1 - 1e-7):
-        return covered  # all of it is on the grid: nothing of it is missing
-    whole = float(on_sphere(np.array([shape]))[0]) if grid.spherical else plane
-    return max(covered, whole)
+def _totals(grid: StraightGrid, shapes: Array, plane: Numbers, covered: Numbers, inside: Numbers) -> Numbers:
+    """Return the areas of zones of which the cells cover *covered*, and *inside* in the plane of the grid."""
+    # Where all of a zone is on the grid, nothing of it is missing.
+    rest = np.flatnonzero(inside < plane * (1 - 1e-7))
+    totals = covered.copy()
+    totals[rest] = np.maximum(covered[rest], on_sphere(shapes[rest]) if grid.spherical else plane[rest])
+    return totals
 
 
 def on_sphere(shapes: Array) -> Numbers:
