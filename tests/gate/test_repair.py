@@ -8,6 +8,7 @@ from typing import Any
 
 import netCDF4
 import numpy as np
+import pyproj
 import pytest
 import xarray as xr
 import zarr
@@ -460,3 +461,45 @@ def test_texts_that_are_data_are_named(tmp_path: Path) -> None:
     assert (
         text == "'kind': OGC and EDR queries return numbers, so only the Zarr store and NetCDF files of the whole have these texts"
     )
+
+
+def placeless(said: dict[str, Any]) -> str | None:
+    """Return the warning that the place is unknown."""
+    return next((message for kind, message in said["warnings"] if kind == "no-place"), None)
+
+
+TRANSFORM = "500000 10 0 5400000 0 -20"
+
+
+def without_labels(path: Path, *, time: Any) -> Path:
+    """Make a file that says where its cells are by GDAL's GeoTransform alone."""
+    mapping = {"grid_mapping_name": "transverse_mercator", "crs_wkt": pyproj.CRS(32633).to_wkt(), "GeoTransform": TRANSFORM}
+    dims, shape = (("y", "x"), (3, 4)) if time is None else (("time", "y", "x"), (len(time), 3, 4))
+    band = (dims, np.arange(np.prod(shape), dtype="f4").reshape(shape), {"grid_mapping": "crs"})
+    return grid(path, time=time, lat=None, lon=None, t=band, crs=((), np.int32(0), mapping))
+
+
+def test_cells_of_an_affine_transform_have_their_place_when_the_step_is_pasted(tmp_path: Path) -> None:
+    with pytest.raises(SourceRejected, match="has no coordinates") as caught:
+        written(tmp_path / "new", without_labels(tmp_path / "a.nc", time=None))
+    with_time = without_labels(tmp_path / "b.nc", time=(0, 1))
+    told = placeless(written(tmp_path / "told", with_time))
+    for number, (source, advice) in enumerate([(tmp_path / "a.nc", caught.value), (with_time, CubeportError("", next_step=told))]):
+        cured = written(tmp_path / f"cured{number}", source, normalise=pasted(advice))
+        assert placeless(cured) is None
+        with ours_of(tmp_path / f"cured{number}") as opened:
+            assert opened["x"].values.tolist() == [500005, 500015, 500025, 500035]
+            assert opened["y"].values.tolist() == [5399990, 5399970, 5399950]
+
+
+def test_gathered_cells_have_their_grid_when_the_step_is_pasted(tmp_path: Path) -> None:
+    values = np.array([[1, 2, 3], [4, 5, 6]], "i2")
+    listed = (("land",), np.array([0, 4, 5], "i4"), {"compress": "lat lon"})
+    path = grid(tmp_path / "a.nc", land=listed, t=(("time", "land"), values, {"units": "kg m-2"}))
+    told = placeless(written(tmp_path / "told", path))
+    cured = written(tmp_path / "cured", path, normalise=pasted(CubeportError("", next_step=told)))
+    assert placeless(cured) is None
+    with ours_of(tmp_path / "cured") as opened:
+        np.testing.assert_array_equal(
+            opened["t"].values, [[[1, np.nan, np.nan], [np.nan, 2, 3]], [[4, np.nan, np.nan], [np.nan, 5, 6]]]
+        )

@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 from cubeport.catalog.forms.names import unmarked
 from cubeport.cubes import keys, times
+from cubeport.cubes.affine import NoTransform, transforms_of
 from cubeport.cubes.axes import CubeAxes, FoundAxis
 from cubeport.cubes.cells import degrees, exact, places
 from cubeport.cubes.decoding import decoded, opened, whole
 from cubeport.cubes.describe import named_place
+from cubeport.cubes.gathered import gathered
 from cubeport.cubes.groups import find, is_ragged
 from cubeport.cubes.repairs import flag, repairable
 from cubeport.cubes.variables import is_latitude, is_text, roles_of, text_dims
@@ -104,12 +106,28 @@ def _place_beside(fields: Sequence[str]) -> str:
 
 
 def _no_place(raw: xr.Dataset, fields: Sequence[str]) -> str:
-    cure = _grid_file(raw, fields)
+    cure = _cure(raw, fields)
     more = f". {cure[0].upper()}{cure[1:]}" if cure else ""
     names = ", ".join(map(repr, fields[:5])) + (f" and {len(fields) - 5} more" if len(fields) > 5 else "")
     if len(fields) == 1:
         return f"it is unknown where {names} is: it has no place, so no box finds it, and no map shows it{more}"
     return f"it is unknown where {names} are: they have no place, so no box finds them, and no map shows them{more}"
+
+
+def _cure(raw: xr.Dataset, fields: Sequence[str]) -> str | None:
+    """Return how *fields* get a place, if the source says it in another form, or names a place that it does not have."""
+    dims = {dim for name in fields for dim in text_dims(raw.variables[name])}
+    for dimension, grid in gathered(raw).items():
+        if dimension in dims:
+            words = f"{dimension!r} has some of the cells of {' × '.join(grid)} (compression by gathering, CF 8.2)"
+            return f"{words}: to have the whole grid, repeat with {flag({'scatter': [dimension]})}"
+    try:
+        said = transforms_of(raw).keys() & set(fields)
+    except NoTransform:
+        said = set()  # a turned one
+    if said:
+        return f"an affine transform says where its cells are: repeat with {flag({'axes_from_transform': True})}"
+    return _grid_file(raw, fields)
 
 
 def _grid_file(raw: xr.Dataset, fields: Sequence[str]) -> str | None:
@@ -396,7 +414,7 @@ def _check_cube(raw: xr.Dataset, found: CubeAxes) -> None:
             f"{found.fields[0]!r} has no coordinates, so it is unknown where or when its values are",
             reason="not-a-cube",
             lacks="coordinates",
-            next_step=_grid_file(raw, found.fields)
+            next_step=_cure(raw, found.fields)
             or "add coordinate variables with CF attributes; or cubeport add, which catalogues files that are not cubes",
         )
 

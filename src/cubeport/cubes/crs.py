@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Mapping
@@ -13,6 +14,9 @@ from cubeport.cubes.description import Crs
 
 # A PROJ definition can name files and grids to read. Text from outside must not choose them.
 _READS_FILES = re.compile(r"\binit=|nadgrids|geoidgrids|grids=|catalog=|proj=pipeline|@|file:", re.IGNORECASE)
+
+_LONGEST = 20_000
+"""The longest definition that PROJ is given, in characters."""
 
 _TEXTS = ("crs_wkt", "spatial_ref", "crs", "proj4", "proj4_string", "proj4_params", "esri_pe_string", "epsg_code")
 
@@ -40,7 +44,7 @@ def _made(mapping: _GridMapping) -> Any | None:
 
     attributes = mapping.attributes
     texts = {key: str(attributes[key]) for key in _TEXTS if isinstance(attributes.get(key), str)}
-    if any(_READS_FILES.search(text) or len(text) > 20_000 for text in texts.values()):
+    if any(_READS_FILES.search(text) or len(text) > _LONGEST for text in texts.values()):
         texts = {}
     if "grid_mapping_name" in attributes and not (_is_bare(attributes) and any(key.startswith("proj4") for key in texts)):
         plain = {key: _plain(value) for key, value in attributes.items() if key not in _TEXTS}
@@ -57,6 +61,23 @@ def _made(mapping: _GridMapping) -> Any | None:
             except CRSError:
                 continue
     return None
+
+
+def declared(attributes: Mapping[str, Any]) -> Any | None:
+    """Return the pyproj CRS that the Zarr convention *proj* declares (``proj:code``, ``proj:wkt2``, ``proj:projjson``), if any."""
+    import pyproj
+    from pyproj.exceptions import CRSError
+
+    for key in ("proj:code", "proj:wkt2"):
+        if isinstance(said := attributes.get(key), str) and (found := from_attributes({"crs_wkt": said})) is not None:
+            return found
+    text = json.dumps(said) if isinstance(said := attributes.get("proj:projjson"), dict) else ""
+    if not text or len(text) > _LONGEST or _READS_FILES.search(text):
+        return None
+    try:
+        return pyproj.CRS.from_json(text)
+    except CRSError:
+        return None
 
 
 def is_off_greenwich(attributes: Mapping[str, Any]) -> bool:

@@ -13,8 +13,10 @@ import numpy as np
 import xarray as xr
 
 from cubeport.cubes import calendars
+from cubeport.cubes.affine import NoTransform, with_axes
 from cubeport.cubes.companions import REFERENCES
 from cubeport.cubes.decoding import decoded
+from cubeport.cubes.gathered import NotGathered, scattered
 from cubeport.cubes.groups import find
 from cubeport.cubes.mending import in_days
 from cubeport.cubes.packing import VALID, valid_range
@@ -603,6 +605,23 @@ def _ragged(raw: xr.Dataset, names: Sequence[str], _: str) -> xr.Dataset:
     return raw
 
 
+def _scatter(raw: xr.Dataset, names: Sequence[str], _: str) -> xr.Dataset:
+    for name in names:
+        need(raw, [name])
+        try:
+            raw = scattered(raw, name)
+        except NotGathered as error:
+            raise Unfit(str(error)) from None
+    return raw
+
+
+def _axes_from_transform(raw: xr.Dataset, given: Sequence[float] | bool, _: str) -> xr.Dataset:
+    try:
+        return with_axes(raw, None if isinstance(given, bool) else given)
+    except NoTransform as error:
+        raise Unfit(str(error)) from None
+
+
 def _unchanged(raw: xr.Dataset, _value: float, _: str) -> xr.Dataset:
     return raw
 
@@ -623,6 +642,8 @@ _STEPS: Mapping[str, Callable[[xr.Dataset, Any, str], xr.Dataset]] = {
     "decode_periods": _decode_periods,
     "coordinate_units": _coordinate_units,
     "positions": _positions,
+    "axes_from_transform": _axes_from_transform,
+    "scatter": _scatter,
     "join_scalar_time": _join_scalar_time,
     "ragged": _ragged,
     "tolerance": _unchanged,  # used when files are joined

@@ -68,3 +68,28 @@ def number(given: Any) -> float | None:
     except (TypeError, ValueError):
         return None
     return found if math.isfinite(found) else None
+
+
+_AT_ONCE = 4 * 2**20
+"""How many values are looked at together."""
+
+
+def missing_number(variable: xr.Variable) -> Any | None:
+    """Return the number that stands for a missing value: the fill value, NaN, or one that no value has; ``None`` if all are used.
+
+    Only whole numbers without a fill value are read, and these piece by piece.
+    """
+    import numpy as np
+
+    for key in ("_FillValue", "missing_value"):
+        if key in variable.attrs:
+            return np.asarray(variable.attrs[key], variable.dtype).ravel()[0]
+    if variable.dtype.kind == "f":
+        return variable.dtype.type(np.nan)
+    limits = np.iinfo(variable.dtype)
+    free = {limits.min, limits.max}
+    rows = max(1, _AT_ONCE // max(1, variable.size // max(1, variable.shape[0]))) if variable.ndim else 1
+    for first in range(0, variable.shape[0] if variable.ndim else 0, rows):
+        values = np.asarray(variable[first : first + rows].values)
+        free -= {each for each in free if (values == each).any()}
+    return variable.dtype.type(min(free)) if free else None

@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 from cubeport.cubes.decoding import decoded
+from cubeport.cubes.packing import missing_number
 from cubeport.cubes.raw import dataset, variables
 from cubeport.cubes.variables import kind_of, text_dims
 
@@ -98,8 +99,10 @@ def _placed(
     values = variable.values
     attributes = dict(variable.attrs)
     if values.dtype.kind in "iufb":
-        attributes["_FillValue"] = _fill(name, values, attributes)
-        empty: Any = attributes["_FillValue"]
+        empty: Any = missing_number(variable) if values.dtype.kind != "b" else None
+        if empty is None:
+            raise NotRagged(f"{name!r} uses all numbers of its type, so that none can mean missing")
+        attributes["_FillValue"] = empty
     else:
         empty = ""
     table = np.full(shape[0] * shape[1], empty, dtype=values.dtype)
@@ -107,17 +110,3 @@ def _placed(
     words = [word for word in str(attributes.get("coordinates", "")).split() if word != clock]
     attributes = {key: value for key, value in attributes.items() if key != "coordinates"}
     return xr.Variable(dims, table.reshape(shape), attributes | ({"coordinates": " ".join(words)} if words else {}))
-
-
-def _fill(name: str, values: Values, attributes: dict[str, Any]) -> Any:
-    """Return the fill value of a variable, or one that none of its values has."""
-    for key in ("_FillValue", "missing_value"):
-        if key in attributes:
-            return np.asarray(attributes[key], values.dtype).ravel()[0]
-    if values.dtype.kind == "f":
-        return values.dtype.type(np.nan)
-    limits = np.iinfo(values.dtype) if values.dtype.kind in "iu" else None
-    free = next((each for each in (limits.min, limits.max) if not (values == each).any()), None) if limits is not None else None
-    if free is None:
-        raise NotRagged(f"{name!r} uses all numbers of its type, so that none can mean missing")
-    return values.dtype.type(free)

@@ -117,6 +117,10 @@ class NormaliseStep(_Step):
     coordinate_units: dict[Name, str] | None = None
     """The units of the values of coordinates."""
     positions: Positions | None = None
+    axes_from_transform: Literal[True] | tuple[float, float, float, float, float, float] | None = None
+    """``true`` makes the labels of x and y from the transform that the file declares; six numbers are one as GDAL orders it."""
+    scatter: Names | None = None
+    """Dimensions with some cells of a grid (gathering, CF 8.2); fields get the whole grid, where all other cells are missing."""
     join_scalar_time: Name | None = None
     """The scalar coordinate that becomes a dimension, so that files with one image each can be joined along it."""
     ragged: Names | None = None
