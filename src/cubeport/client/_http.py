@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from email.utils import parsedate_to_datetime
+from http.client import HTTPException, InvalidURL
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.error import HTTPError, URLError
 from urllib.parse import parse_qs, quote, urlencode, urlsplit
 from urllib.request import Request, urlopen
 
 from cubeport.cubes.readers import reader
-from cubeport.errors import CubeportError, NotFound, Unavailable
+from cubeport.errors import CubeportError, InvalidRequest, NotFound, Unavailable
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 TIMEOUT_S = 60
 TRIES = 3
 """Only for 503 and lost connections; ``Retry-After`` is respected."""
+LONGEST_WAIT_S = 30
+"""What a server that asks for more than this answers is left to the caller."""
 
 
 class Session(Protocol):
@@ -132,27 +136,66 @@ class HttpSession:
     ) -> bytes:
         address = self._checked(self.address(path, **query))
         request = Request(address, data=body, headers=self._headers(headers), method=method)  # noqa: S310 - checked
-        for left in reversed(range(tries)):
-            try:
-                with urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310 - checked above
-                    found: bytes = answer.read()
-                    return found
-            except HTTPError as exc:
-                if exc.code != 503 or not left:
-                    raise _problem(exc, address) from None
-                wait = exc.headers.get("Retry-After", "")
-                time.sleep(min(int(wait), 30) if wait.isdigit() else 1)
-            except (URLError, TimeoutError, ConnectionError) as exc:
-                if not left:
-                    reason = getattr(exc, "reason", exc)
-                    raise Unavailable(f"{self.url} does not answer: {reason}", next_step="check the address") from exc
-                time.sleep(0.2)
-        raise AssertionError("the last try returns or raises")
+        return fetched(request, self.url, lambda exc: _problem(exc, address), tries=tries)[0]
 
     def address(self, path: str, **query: object) -> str:
         """Return the complete address of *path*, without parameters that are ``None``. A list is repeated."""
         given = {name: value for name, value in query.items() if value is not None}
         return f"{self.url}{quote(path, safe='/@')}" + (f"?{urlencode(given, doseq=True, safe=',/:')}" if given else "")
+
+
+def fetched(request: Request, who: str, refused: Callable[[HTTPError], CubeportError], *, tries: int = TRIES) -> tuple[bytes, str]:
+    """Return the content of an answer, and its address after redirects.
+
+    It is asked for again after 503, when ``Retry-After`` says, and after a lost connection; never after anything else.
+
+    Parameters
+    ----------
+    request
+        Its address must be http or https.
+    who
+        The name of what is asked, for messages.
+    refused
+        Returns the error of an answer that is an error.
+
+    Raises
+    ------
+    CubeportError
+        What *refused* returns, also if the server says that it takes more than ``LONGEST_WAIT_S``.
+    InvalidRequest
+        For an address that cannot be sent.
+    Unavailable
+        If nothing answers.
+    """
+    for left in reversed(range(tries)):
+        try:
+            with urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310 - the caller has checked the address
+                return answer.read(), answer.url
+        except HTTPError as exc:
+            wait = wait_s(exc.headers.get("Retry-After"), time.time()) if exc.code == 503 else None
+            if wait is None or wait > LONGEST_WAIT_S or not left:
+                raise refused(exc) from None
+            exc.close()
+            time.sleep(wait)
+        except InvalidURL as exc:
+            raise InvalidRequest(f"{request.full_url!r} is not an address: {exc}") from exc
+        except (URLError, TimeoutError, ConnectionError, HTTPException) as exc:
+            if not left:
+                reason = getattr(exc, "reason", exc)
+                raise Unavailable(f"{who} does not answer: {reason}", next_step="check the address") from exc
+            time.sleep(0.2)
+    raise AssertionError("the last try returns or raises")
+
+
+def wait_s(retry_after: str | None, now: float) -> float:
+    """Return how long to wait before asking again, in seconds: ``Retry-After`` (RFC 9110, 10.2.3), otherwise one second."""
+    text = (retry_after or "").strip()
+    if text.isdecimal():
+        return float(text)
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - now)
+    except ValueError:
+        return 1.0
 
 
 def next_cursor(page: Mapping[str, Any]) -> str | None:

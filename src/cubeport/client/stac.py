@@ -6,11 +6,13 @@ import difflib
 import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urljoin
+from urllib.error import HTTPError
+from urllib.parse import quote, urljoin, urlsplit
+from urllib.request import Request
 
-from cubeport.client._http import HttpSession
+from cubeport.client._http import fetched
 from cubeport.cubes.readers import reader
-from cubeport.errors import InvalidRequest, NoData, NotFound
+from cubeport.errors import CubeportError, ExtraMissing, InvalidRequest, NoData, NotFound, TooLarge, Unavailable
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -37,24 +39,38 @@ class StacCatalog:
     def search(self, text: str | None = None) -> Iterator[StacDataset]:
         """Yield the Collections with *text* in their id, title, description or keywords, in the order of the catalog.
 
+        Items that a catalog has without a Collection are among them.
+
         Raises
         ------
         InvalidRequest
-            If the address is not that of a STAC catalog.
+            If the address, or what it links to, is not STAC.
         NotFound, Unavailable
-            If it does not answer.
+            If an address does not answer.
+        TooLarge
+            If a static catalog has more than 10,000 documents.
         """
         words = (text or "").lower().split()
-        for collection, address in self._collections():
-            told = [collection.get(name) or "" for name in ("id", "title", "description")] + list(collection.get("keywords") or ())
-            if all(word in " ".join(map(str, told)).lower() for word in words):
-                yield StacDataset(collection, address)
+        for document, address in self._documents():
+            found = StacDataset(document, address)
+            said = " ".join((found.id, found.title, str(found.said("description") or ""), *map(str, found.said("keywords") or ())))
+            if all(word in said.lower() for word in words):
+                yield found
 
     def __iter__(self) -> Iterator[StacDataset]:
         return self.search()
 
     def __getitem__(self, collection_id: str) -> StacDataset:
         """Return one Collection. Raises NotFound, with the most similar ids."""
+        root, address = self._root()
+        listed = _link(root, "data", address)
+        if listed is not None:
+            split = urlsplit(listed)
+            one = split._replace(path=f"{split.path.rstrip('/')}/{quote(collection_id, safe='')}").geturl()
+            try:
+                return StacDataset(*_document(one))
+            except NotFound:
+                pass  # its list says what there is
         seen = []
         for each in self.search():
             if each.id == collection_id:
@@ -64,25 +80,29 @@ class StacCatalog:
         step = f"did you mean {' or '.join(near)}?" if near else None
         raise NotFound(f"{self.url} has no Collection {collection_id[:80]!r}.", what="collection", next_step=step)
 
-    def _collections(self) -> Iterator[tuple[Mapping[str, Any], str]]:
-        root = _document(self.url)
-        if not isinstance(root, Mapping) or "stac_version" not in root:
+    def _root(self) -> tuple[Mapping[str, Any], str]:
+        root, address = _document(self.url)
+        if "stac_version" not in root:
             raise InvalidRequest(
                 f"{self.url} is not a STAC catalog.", next_step="give the address of its landing page or catalog.json"
             )
-        if root.get("type") == "Collection":
-            yield root, self.url
+        return root, address
+
+    def _documents(self) -> Iterator[tuple[Mapping[str, Any], str]]:
+        root, base = self._root()
+        if _is_data(root):
+            yield root, base
             return
-        listed = _link(root, "data", self.url)
+        listed = _link(root, "data", base)
         if listed is None:
-            yield from _below(root, self.url)
+            yield from _below(root, base)
             return
         address: str | None = listed
         while address is not None:
-            page = _document(address)
+            page, there = _document(address)
             for each in page.get("collections", ()):
-                yield each, _link(each, "self", address) or address
-            address = _link(page, "next", address)
+                yield each, _link(each, "self", there) or there
+            address = _link(page, "next", there)
 
 
 class StacDataset:
@@ -97,7 +117,11 @@ class StacDataset:
     @property
     def title(self) -> str:
         """The title, or the id if there is no title."""
-        return str(self.document.get("title") or self.id)
+        return str(self.said("title") or self.id)
+
+    def said(self, name: str) -> Any:
+        """Return what the document says under a name; an Item says it in its properties."""
+        return self.document.get(name) or (self.document.get("properties") or {}).get(name)
 
     def __repr__(self) -> str:
         return f"<cubeport.StacDataset {self.id}: {self.title}>"
@@ -105,11 +129,14 @@ class StacDataset:
     def _repr_html_(self) -> str:
         from cubeport.client import notebook
 
-        spans = (self.document.get("extent") or {}).get("temporal", {}).get("interval") or [[None, None]]
-        facts = [" to ".join(str(each or "…")[:10] for each in spans[0]), f"licence {self.document.get('license', 'not stated')}"]
+        extent = self.document.get("extent") or {}
+        ends = (extent.get("temporal", {}).get("interval") or [[self.said("start_datetime"), self.said("end_datetime")]])[0]
+        if not any(ends):
+            ends = [self.said("datetime")]
+        facts = [" to ".join(str(each or "…")[:10] for each in ends), f"licence {self.said('license') or 'not stated'}"]
         variables = [
             {"name": name, "long_name": each.get("description"), "units": each.get("unit")}
-            for name, each in (self.document.get("cube:variables") or {}).items()
+            for name, each in (self.said("cube:variables") or {}).items()
         ]
         return notebook.dataset(self.title, facts, variables, picture=None, reference=self._address)
 
@@ -118,9 +145,12 @@ class StacDataset:
         """The Zarr assets, by name, with complete addresses."""
         found = {}
         for name, asset in (self.document.get("assets") or {}).items():
-            plain = str(asset.get("type", "")).partition(";")[0].strip()
-            if plain in _ZARR or str(asset.get("href", "")).rstrip("/").endswith(".zarr"):
-                found[name] = {**asset, "href": urljoin(self._address, asset["href"])}
+            href = asset.get("href")
+            if not isinstance(href, str):
+                continue
+            plain = str(asset.get("type", "")).partition(";")[0].strip().lower()
+            if plain in _ZARR or urlsplit(href).path.rstrip("/").endswith(".zarr"):
+                found[name] = {**asset, "href": _joined(self._address, href)}
         return found
 
     def items(self) -> Iterator[StacDataset]:
@@ -129,15 +159,14 @@ class StacDataset:
         if address is None:
             for link in self.document.get("links", ()):
                 if link.get("rel") == "item":
-                    there = urljoin(self._address, link["href"])
-                    yield StacDataset(_document(there), there)
+                    yield StacDataset(*_document(_joined(self._address, link["href"])))
             return
         following: str | None = address
         while following is not None:
-            page = _document(following)
+            page, there = _document(following)
             for each in page.get("features", ()):
-                yield StacDataset(each, _link(each, "self", following) or following)
-            following = _link(page, "next", following)
+                yield StacDataset(each, _link(each, "self", there) or there)
+            following = _link(page, "next", there)
 
     def open(self, asset: str | None = None) -> xr.Dataset:
         """Open a Zarr asset lazily, with its ``xarray:open_kwargs`` and ``xarray:storage_options``.
@@ -152,16 +181,26 @@ class StacDataset:
         NoData
             If the Collection has no Zarr asset; its Items may have some.
         NotFound
-            If it has no asset of that name.
+            If it has no asset of that name, or there is no Zarr store at its address.
+        InvalidRequest
+            If xarray cannot open it, or does not take its options.
         ExtraMissing
-            If the extra ``client`` is not installed.
+            If the extra ``client`` is not installed, or what its protocol needs.
+        Unavailable
+            If its store does not answer.
         """
         from cubeport.client.dataset import _xarray
 
         xarray = _xarray()
         assets = self.assets
         if not assets:
-            raise NoData(f"{self.id} has no Zarr asset.", next_step="look at its items: next(data.items()).open()")
+            others = [f"{name} ({each.get('type', 'of no type')})" for name, each in (self.document.get("assets") or {}).items()]
+            words = f", but {', '.join(others[:5])}" if others else ""
+            is_item = self.document.get("type") == "Feature"
+            raise NoData(
+                f"{self.id} has no Zarr asset{words}.",
+                next_step=None if is_item else "look at its items: next(data.items()).open()",
+            )
         if asset is not None and asset not in assets:
             raise NotFound(f"{self.id} has no Zarr asset {asset!r}; it has {', '.join(assets)}.", what="asset")
         found = assets[asset if asset is not None else next(iter(assets))]
@@ -169,41 +208,76 @@ class StacDataset:
         if "xarray:storage_options" in found:
             options.setdefault("storage_options", found["xarray:storage_options"])
         options.pop("engine", None)
-        opened: xr.Dataset = xarray.open_dataset(
-            found["href"],
-            engine=reader("zarr"),
-            chunks=None,
-            **{name: value for name, value in options.items() if name != "chunks"},
-        )
+        options.pop("chunks", None)
+        address = found["href"]
+        try:
+            opened: xr.Dataset = xarray.open_dataset(address, engine=reader("zarr"), chunks=None, **options)
+        except ImportError as exc:
+            raise ExtraMissing(f"Opening {address} needs a package: {exc}", what=urlsplit(address).scheme) from exc
+        except FileNotFoundError as exc:
+            raise NotFound(f"There is no Zarr store at {address}.", what="asset") from exc
+        except (ValueError, TypeError, KeyError) as exc:
+            raise InvalidRequest(f"xarray cannot open {address}: {exc}") from exc
+        except OSError as exc:
+            raise Unavailable(f"{address} does not answer: {exc}") from exc
         return opened
 
 
-def _document(address: str) -> Any:
-    content = HttpSession(address).get("", {}, accept="application/json, application/geo+json")
+def _document(address: str) -> tuple[Mapping[str, Any], str]:
+    """Return the JSON object at an address, and where it was after redirects."""
+    if not address.lower().startswith(("http://", "https://")):
+        raise InvalidRequest(f"{address} is not an http or https address.")
+    headers = {"User-Agent": "cubeport", "Accept": "application/json, application/geo+json"}
+    content, there = fetched(Request(address, headers=headers), address, lambda exc: _refused(exc, address))  # noqa: S310 - checked
     try:
-        return json.loads(content)
+        found = json.loads(content)
     except ValueError as exc:
         raise InvalidRequest(f"{address} is not JSON.") from exc
+    if not isinstance(found, Mapping):
+        raise InvalidRequest(f"{address} is not a STAC document.")
+    return found, there
+
+
+def _refused(exc: HTTPError, address: str) -> CubeportError:
+    with exc:
+        return (NotFound if exc.code in (404, 410) else Unavailable)(f"{address} answers {exc.code} {exc.reason}.")
+
+
+def _joined(base: str, href: str) -> str:
+    """Return the complete address of a link. Spaces and letters beyond ASCII, which files in folders have, are escaped."""
+    return quote(urljoin(base, href), safe="%/:?#[]@!$&'()*+,;=~")
+
+
+def _is_data(document: Mapping[str, Any]) -> bool:
+    """Return whether a document is a Collection or an Item. Before STAC 1.0 a Collection had no type."""
+    return document.get("type") in ("Collection", "Feature") or ("type" not in document and "extent" in document)
 
 
 def _link(document: Mapping[str, Any], rel: str, base: str) -> str | None:
     found = next(
         (each for each in document.get("links", ()) if each.get("rel") == rel and each.get("method", "GET") == "GET"), None
     )
-    return None if found is None else urljoin(base, str(found["href"]))
+    return None if found is None else _joined(base, str(found["href"]))
 
 
 def _below(root: Mapping[str, Any], address: str) -> Iterator[tuple[Mapping[str, Any], str]]:
-    """Yield the Collections of a static catalog, in the order of its links, each document once."""
+    """Yield the Collections of a static catalog, and the Items that are in none, in the order of links, each document once."""
     pending, seen = [(root, address)], {address}
     while pending:
         document, base = pending.pop(0)
+        # The Items of a Collection are its own.
+        wanted = ("child",) if _is_data(document) else ("child", "item")
         for link in document.get("links", ()):
-            there = urljoin(base, str(link.get("href", "")))
-            if link.get("rel") != "child" or there in seen or len(seen) >= _MOST_DOCUMENTS:
+            if link.get("rel") not in wanted or (there := _joined(base, str(link.get("href", "")))) in seen:
                 continue
+            if len(seen) > _MOST_DOCUMENTS:
+                raise TooLarge(
+                    f"The catalog at {address} has more than {_MOST_DOCUMENTS:,} documents.",
+                    limit=_MOST_DOCUMENTS,
+                    next_step="open one of the catalogs below it",
+                )
             seen.add(there)
-            child = _document(there)
-            if child.get("type") == "Collection":
-                yield child, there
-            pending.append((child, there))
+            child, at = _document(there)
+            if _is_data(child):
+                yield child, at
+            pending.append((child, at))
