@@ -169,10 +169,23 @@ def test_the_repair_of_a_time_without_a_date_fits_it() -> None:
         step = shlex.split(words.partition("ingest with ")[2].partition(", with that date")[0])[1]
         mended = normalise(without, plain((NormaliseStep.model_validate(strictyaml.parse(step, "--normalise").value),)))
         assert next(axis.kind for axis in find(mended).axes) == "t"
-    bare = cube().drop_vars("time")
-    (words,) = words_of("undated-time", bare)
-    assert "its 3 values" in words
-    assert "from_variable" not in words
+    for name in ("time", "Time"):
+        bare = cube().drop_vars("time").rename({"time": name} if name != "time" else {})
+        (words,) = words_of("undated-time", bare)
+        assert "its 3 values" in words
+        assert "from_variable" not in words
+        step = shlex.split(words.partition("ingest with ")[2].partition(", with its")[0])[1].replace("…", "0, 6, 12")
+        mended = normalise(bare, plain((NormaliseStep.model_validate(strictyaml.parse(step, "--normalise").value),)))
+        assert mended.variables[name].values.tolist() == [0, 6, 12]
+        assert next(axis.kind for axis in find(mended).axes) == "t"
+
+
+def test_a_time_that_one_variable_may_say_is_told_once() -> None:
+    """WRF writes texts along its dimension Time, which has no variable of its own."""
+    texts = np.array(["2005-08-28_00:00:00", "2005-08-28_06:00:00", "2005-08-28_12:00:00"])
+    raw = cube().drop_vars("time").rename_dims(time="Time").assign(Times=("Time", texts))
+    (words,) = words_of("undated-time", raw)
+    assert "from_variable: Times" in words
 
 
 def test_a_label_that_its_fill_value_hides_is_not_advised_away() -> None:

@@ -19,7 +19,7 @@ _TIME_NAMES = re.compile(r"(valid_?)?(time|date|datetime|times|xtime)(_counter|_
 
 def undated(raw: xr.Dataset, own: set[str]) -> list[tuple[str, str]]:
     """Return a warning for each variable or dimension that looks like a time but cannot be read as one."""
-    found = []
+    found: list[str] = []
     for name in dict.fromkeys((*map(str, raw.variables), *own)):
         variable = raw.variables.get(name)
         standard = "" if variable is None else str(variable.attrs.get("standard_name", ""))
@@ -29,9 +29,10 @@ def undated(raw: xr.Dataset, own: set[str]) -> list[tuple[str, str]]:
             or (variable is not None and str(variable.attrs.get("axis", "")).upper() == "T")
         )
         along = name in own if variable is None else set(text_dims(variable)) <= own and (variable.ndim > 0 or standard == "time")
-        if seems and along:
-            found.append(("undated-time", _undated_words(raw, name)))
-    return found
+        told = variable is None and any(text_dims(raw.variables[each]) == (name,) for each in found if each in raw.variables)
+        if seems and along and not told:
+            found.append(name)
+    return [("undated-time", _undated_words(raw, name)) for name in found]
 
 
 _LEADS = re.compile(r"lead(_?times?)?|steps?|forecast_?(hour|period|lead|step)s?", re.IGNORECASE)
@@ -84,9 +85,10 @@ _LEAST_DATE = 1_000
 def _undated_words(raw: xr.Dataset, name: str) -> str:
     """Return what keeps a variable, or a dimension without one, from being a time, and the repair that fits."""
     if name not in raw.variables:
+        variable = "" if name == "time" else f"variable: {name}, "
         return (
             f"nothing says which times are along the dimension {name!r}, so the data have no time. To say it, ingest with "
-            f"--normalise 'set_time: {{values: […], units: days since 2000-01-01}}', with its {raw.sizes[name]} values"
+            f"--normalise 'set_time: {{{variable}values: […], units: days since 2000-01-01}}', with its {raw.sizes[name]} values"
         )
     given = raw.variables[name].attrs.get("units")
     units = "no units" if given is None else f"the units {str(given)[:40]!r}"
