@@ -65,6 +65,11 @@ def test_the_tutorial_on_recovery_works_as_written(tmp_path: Path) -> None:
 def test_a_backup_is_made_checked_and_restored_as_written(climate: Path, tmp_path: Path) -> None:
     (tmp_path / "srv").mkdir()
     shutil.copytree(climate, tmp_path / "srv" / "climate")
+    square = {"type": "Polygon", "coordinates": [[[0, 50], [10, 50], [10, 60], [0, 60], [0, 50]]]}
+    district = {"type": "Feature", "id": "a", "properties": {"name": "A"}, "geometry": square}
+    (tmp_path / "districts.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": [district]}))
+    zones = here("zones", "add", tmp_path / "districts.geojson", "--instance", tmp_path / "srv" / "climate")
+    assert zones.returncode == 0, zones.stderr
     process, url = start(tmp_path / "srv" / "climate")
     try:
         operator = Follower(tmp_path, replace={"/srv/": f"{tmp_path}/srv/", "/backup/": f"{tmp_path}/backup/"})
@@ -76,6 +81,7 @@ def test_a_backup_is_made_checked_and_restored_as_written(climate: Path, tmp_pat
     try:
         with xr.open_dataset(f"{url}/zarr/tas.zarr", engine="zarr", chunks=None) as opened:
             np.testing.assert_array_equal(opened.tas.values.ravel(), np.arange(24))
+        assert httpx.get(f"{url}/datasets/tas/table?zones=districts&f=csv").status_code == 200, "zone sets are of the backup"
     finally:
         stop(process)
 
