@@ -132,10 +132,12 @@ def test_a_list_whose_entries_were_not_made_is_not_said_to_be_complete(root: Pat
     [
         ("cubeport -i {} update ", ["x"]),
         ("cubeport -i {} publish q", []),
+        ("cubeport -i {} diff q@", []),
+        ("cubeport -i {} diff x@l", ["x@latest"]),
         ("cubeport -i {}/nowhere publish ", []),
         ("cubeport --url http://127.0.0.1:9 publish ", []),
     ],
-    ids=["all", "other", "no-instance", "service"],
+    ids=["all", "other", "other-state", "state", "no-instance", "service"],
 )
 def test_a_shell_is_offered_the_ids_of_datasets_that_are_there(
     root: Path, words: str, offered: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
@@ -148,3 +150,22 @@ def test_a_shell_is_offered_the_ids_of_datasets_that_are_there(
         run_here([])
     said = capfd.readouterr()
     assert (said.out.split(), said.err) == (offered, "")
+
+
+def test_a_shell_is_offered_the_states_of_a_dataset(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with cubeport.connect(root) as service:
+        newest, second, _ = (each.version_id for each, _ in service.versions("x"))
+        service.tag("x", "paper", version=second)
+    try:
+        for name, value in {"_CUBEPORT_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": f"cubeport -i {root} diff x@"}.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(SystemExit):
+            run_here([])
+        said = capfd.readouterr().out
+    finally:
+        with cubeport.connect(root) as service:
+            service.untag("x", "paper")
+    for each in ("x@paper", "x@latest", f"x@{newest}", f"x@{second}"):
+        assert each in said
