@@ -503,3 +503,36 @@ def test_gathered_cells_have_their_grid_when_the_step_is_pasted(tmp_path: Path) 
         np.testing.assert_array_equal(
             opened["t"].values, [[[1, np.nan, np.nan], [np.nan, 2, 3]], [[4, np.nan, np.nan], [np.nan, 5, 6]]]
         )
+
+
+def started(path: Path, start: Any) -> Path:
+    """Make a file without a time that says when it begins (ACDD)."""
+    grid(path, time=None)
+    with netCDF4.Dataset(path, "a") as file:
+        file.time_coverage_start = start
+    return path
+
+
+def test_files_that_say_when_they_begin_are_a_series_when_the_step_is_pasted(tmp_path: Path) -> None:
+    days = ("2020-01-01T00:00:00.000Z", "2020-02-01T00:00:00Z", "20200301")
+    paths = [started(tmp_path / f"{number}.nc", day) for number, day in enumerate(days)]
+    with pytest.raises(VariablesMismatch, match="no time axis") as caught:
+        written(tmp_path / "new", *paths)
+    written(tmp_path / "cured", *reversed(paths), normalise=pasted(caught.value))
+    alone = written(tmp_path / "alone", paths[1])
+    [told] = [words for kind, words in alone["warnings"] if kind == "undated-time"]
+    assert "'2020-02-01T00:00:00Z'" in told
+    written(tmp_path / "dated", paths[1], normalise=pasted(CubeportError("", next_step=told)))
+    for folder, expected in (("cured", ["2020-01-01", "2020-02-01", "2020-03-01"]), ("dated", ["2020-02-01"])):
+        with ours_of(tmp_path / folder) as opened:
+            assert [str(each)[:10] for each in opened["time"].values] == expected
+            assert opened["t"].dims == ("time", "lat", "lon")
+
+
+@pytest.mark.parametrize(
+    ("name", "start", "words"),
+    [("start", "2020-01-01", "no attribute 'start'"), ("time_coverage_start", "soon", "'soon' is not a date")],
+)
+def test_an_attribute_without_a_date_is_named(tmp_path: Path, name: str, start: str, words: str) -> None:
+    with pytest.raises(CubeportError, match=words):
+        written(tmp_path / "new", started(tmp_path / "a.nc", start), normalise=steps({"set_time": {"from_attribute": name}}))

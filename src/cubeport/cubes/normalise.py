@@ -328,6 +328,8 @@ def _set_time(raw: xr.Dataset, step: SetTime, file: str) -> xr.Dataset:
     if step.from_name is not None:
         minutes = _minutes_of_name(step.from_name, file, _calendar(step))
         return _one_step(raw, name, np.array([minutes]), {"units": _SINCE, "calendar": step.calendar or "standard"})
+    if step.from_attribute is not None:
+        return _date(raw, step)
     if step.from_variable is not None:
         return _dates(raw, step)
     held = variables(raw)
@@ -406,7 +408,7 @@ def _dates(raw: xr.Dataset, step: SetTime) -> xr.Dataset:
     try:
         if variable.dtype == "f4" and np.nanmax(values, initial=0) > _WHOLE_IN_SINGLE:
             raise ValueError("it has single precision, which has no odd number above 16777216")
-        seconds = np.array([_seconds(each, calendar) for each in np.ravel(values)], "int64").reshape(values.shape)
+        ticks = np.array([_ticks(each, calendar) for each in np.ravel(values)], "int64").reshape(values.shape)
     except ValueError as error:
         raise SourceRejected(
             f"{source!r} does not contain dates that can be read: {error}",
@@ -414,24 +416,48 @@ def _dates(raw: xr.Dataset, step: SetTime) -> xr.Dataset:
             next_step=f"say its times with --normalise 'set_time: {{variable: {step.variable}, values: […], "
             "units: days since 2000-01-01}', or remove set_time: it is an axis of numbers then",
         ) from None
-    unit, length = next(pair for pair in (("days", 86_400), ("minutes", 60), ("seconds", 1)) if (seconds % pair[1] == 0).all())
-    attributes = {"standard_name": "time", "units": f"{unit} since 1970-01-01", "calendar": step.calendar or "standard"}
     held = variables(raw)
     dims = variable.dims
     name = str(dims[0]) if len(dims) == 1 else step.variable
-    held[name] = xr.Variable(dims, seconds // length, attributes)
+    held[name] = xr.Variable(dims, *_counted(ticks, step))
     return dataset(held, raw.attrs)
 
 
+def _date(raw: xr.Dataset, step: SetTime) -> xr.Dataset:
+    """Return *raw* with the date of a global attribute as its one step."""
+    name = str(step.from_attribute)
+    if name not in raw.attrs:
+        raise Unfit(f"the file has no attribute {name!r}", f"choose from {', '.join(sorted(map(str, raw.attrs)))[:500]}")
+    try:
+        ticks = _ticks(raw.attrs[name], _calendar(step))
+    except ValueError as error:
+        raise Unfit(
+            f"the attribute {name!r} is no date: {error}", "use {YYYY}{MM}{DD} of the file name: set_time: {from_name: …}"
+        ) from None
+    return _one_step(raw, step.variable, *_counted(np.array([ticks]), step))
+
+
+def _counted(ticks: np.ndarray[Any, Any], step: SetTime) -> tuple[np.ndarray[Any, Any], dict[str, str]]:
+    """Return times, given in microseconds from 1970-01-01, in the largest unit that has no fractions, and their attributes."""
+    unit, length = next(pair for pair in _UNITS if (ticks % pair[1] == 0).all())
+    attributes = {"standard_name": "time", "units": f"{unit} since 1970-01-01", "calendar": step.calendar or "standard"}
+    return ticks // length, attributes
+
+
+_SECOND = 1_000_000
+_DAY = 86_400 * _SECOND
+_UNITS = (("days", _DAY), ("minutes", 60 * _SECOND), ("seconds", _SECOND), ("milliseconds", 1_000), ("microseconds", 1))
 _WHOLE_IN_SINGLE = 2.0**24
-_ISO = re.compile(r"(\d{4})(?:-(\d\d)(?:-(\d\d)(?:[Tt _](\d\d)(?::(\d\d)(?::(\d\d)(?:\.\d+)?)?)?(?:[Zz]|\+00:?00)?)?)?)?", re.ASCII)
+_ISO = re.compile(
+    r"(\d{4})(?:-(\d\d)(?:-(\d\d)(?:[Tt _](\d\d)(?::(\d\d)(?::(\d\d)(?:\.(\d{1,6})0*)?)?)?(?:[Zz]|\+00:?00)?)?)?)?", re.ASCII
+)
 
 
-def _seconds(value: Any, calendar: calendars.CalendarName) -> int:
-    """Return the seconds from 1970-01-01 to a date, in the days of *calendar*. Raises ValueError if it is none.
+def _ticks(value: Any, calendar: calendars.CalendarName) -> int:
+    """Return the microseconds from 1970-01-01 to a date, in the days of *calendar*. Raises ValueError if it is none.
 
     A number has 4, 6, 7 (year and day of the year), 8, 10, 12 or 14 digits. A fraction after 8 digits is a part of the day (CDO's
-    ``day as %Y%m%d.%f``), and after 4 digits a part of the year.
+    ``day as %Y%m%d.%f``), and after 4 digits a part of the year, in seconds.
     """
     if not isinstance(value, int | float | np.integer | np.floating):
         digits = str(value).strip()
@@ -449,27 +475,30 @@ def _seconds(value: Any, calendar: calendars.CalendarName) -> int:
         first = _since_1970(int(text[:4]), 1, 1, calendar)
         if not 1 <= day <= last - first:
             raise ValueError(f"{text} is not a year and a day of it")
-        return (first + day - 1) * 86_400
+        return (first + day - 1) * _DAY
     start = _of_parts([text[:4], *(text[at : at + 2] for at in range(4, len(text), 2))], calendar)
     if not part:
         return start
-    length = 86_400 if len(text) == 8 else _since_1970(whole + 1, 1, 1, calendar) * 86_400 - start
-    return start + round(part * length)
+    length = 86_400 if len(text) == 8 else _since_1970(whole + 1, 1, 1, calendar) * 86_400 - start // _SECOND
+    return start + round(part * length) * _SECOND
 
 
 def _iso(text: str) -> list[str]:
     found = _ISO.fullmatch(text)
     if found is None:
         raise ValueError(f"{text[:40]!r} is not a date" if text else "a date is missing")
-    return [part for part in found.groups() if part is not None]
+    *parts, fraction = found.groups()
+    return [*(part for part in parts if part is not None), *([] if fraction is None else [fraction.ljust(6, "0")])]
 
 
 def _of_parts(parts: Sequence[str], calendar: calendars.CalendarName) -> int:
-    """Return the seconds since 1970-01-01 of year, month, day, hour, minute and second, of which the last may be missing."""
-    year, month, day, hour, minute, second = (*map(int, parts), *(1, 1, 1, 0, 0, 0)[len(parts) :])
+    """Return the microseconds since 1970-01-01 of year, month, day, hour, minute, second and its millionths, the last of which may
+    be missing.
+    """
+    year, month, day, hour, minute, second, millionths = (*map(int, parts), *(1, 1, 1, 0, 0, 0, 0)[len(parts) :])
     if hour > 23 or minute > 59 or second > 59:
         raise ValueError(f"{hour:02d}:{minute:02d}:{second:02d} is not a time of day")
-    return _since_1970(year, month, day, calendar) * 86_400 + (hour * 60 + minute) * 60 + second
+    return _since_1970(year, month, day, calendar) * _DAY + ((hour * 60 + minute) * 60 + second) * _SECOND + millionths
 
 
 def _decode_periods(raw: xr.Dataset, names: Mapping[str, str], _: str) -> xr.Dataset:

@@ -26,8 +26,8 @@ type Names = Annotated[tuple[Name, ...], BeforeValidator(_names), Field(min_leng
 
 
 class SetTime(_Part):
-    """How to find the time of a source: exactly one of ``values``, ``from_name`` and ``from_variable``, or only units and
-    calendar.
+    """How to find the time of a source: exactly one of ``values``, ``from_name``, ``from_variable`` and ``from_attribute``, or
+    only units and calendar.
     """
 
     variable: Name = "time"
@@ -40,14 +40,16 @@ class SetTime(_Part):
     """A pattern for the file name with ``{YYYY}``, ``{MM}``, ``{DD}``, ``{DOY}``, ``{hh}``, ``{mm}``. Each file is one step."""
     from_variable: Name | None = None
     """A variable with dates as whole numbers (``20240131``, ``2024031``, ``202401``) or ISO 8601 text."""
+    from_attribute: Name | None = None
+    """A global attribute with such a date, as ``time_coverage_start`` of ACDD. Each file is one step."""
 
     @model_validator(mode="after")
     def _one(self) -> Self:
-        given = [name for name in ("values", "from_name", "from_variable") if getattr(self, name) is not None]
+        given = [name for name in ("values", "from_name", "from_variable", "from_attribute") if getattr(self, name) is not None]
         if len(given) > 1:
             raise ValueError(f"give one of {' and '.join(given)}")
         if not given and self.units is None and self.calendar is None:
-            raise ValueError("give units, calendar, values, from_name or from_variable")
+            raise ValueError("give units, calendar, values, from_name, from_variable or from_attribute")
         if self.values is not None and self.units is None:
             raise ValueError("values need units, such as days since 1950-01-01")
         return self

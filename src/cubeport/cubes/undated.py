@@ -32,7 +32,21 @@ def undated(raw: xr.Dataset, own: set[str]) -> list[tuple[str, str]]:
         told = variable is None and any(text_dims(raw.variables[each]) == (name,) for each in found if each in raw.variables)
         if seems and along and not told:
             found.append(name)
-    return [("undated-time", _undated_words(raw, name)) for name in found]
+    notes = [("undated-time", _undated_words(raw, name)) for name in found]
+    if not notes and is_start_said(raw):
+        words = f"the data have no time, and {START} says {str(raw.attrs[START])[:40]!r}. To have that as their time, ingest with"
+        notes.append(("undated-time", f"{words} {FROM_START}"))
+    return notes
+
+
+START = "time_coverage_start"
+"""The global attribute with the first time of a file (ACDD 1.3), which many satellite products have instead of a time axis."""
+FROM_START = f"--normalise 'set_time: {{from_attribute: {START}}}'"
+
+
+def is_start_said(raw: xr.Dataset) -> bool:
+    """Return whether the file says its first time in a global attribute."""
+    return re.match(r"\d{4}-?\d\d-?\d\d", str(raw.attrs.get(START, ""))) is not None
 
 
 _LEADS = re.compile(r"lead(_?times?)?|steps?|forecast_?(hour|period|lead|step)s?", re.IGNORECASE)

@@ -28,6 +28,7 @@ from cubeport.cubes.normalise import PACKING, TOLERANCE, dropped, joined_by_scal
 from cubeport.cubes.raw import computed, dataset, variables
 from cubeport.cubes.repairs import flag
 from cubeport.cubes.stamps import Stamps
+from cubeport.cubes.undated import FROM_START, START, is_start_said
 from cubeport.cubes.units import canonical, conversion
 from cubeport.cubes.update import OnOverlap
 from cubeport.cubes.variables import is_longitude, is_text
@@ -172,12 +173,13 @@ def _time_axis(sources: Sequence[OpenedSource]) -> str:
         return axis.name if axis.scalar else axis.dimension
     names = [source.name for source in sources]
     dates = all(len(re.findall(r"(?<!\d)\d{8}(?!\d)", name)) == 1 for name in names)
-    raise VariablesMismatch(
-        f"{names[0]} has no time axis along which to join several files",
-        next_step="take the time from the file names: --normalise 'set_time: {from_name: \"{YYYY}{MM}{DD}\"}'"
-        if dates
-        else "name the dimension to join along (--append-dim), or take the time from the file names with set_time of --normalise",
-    )
+    if all(is_start_said(source.raw) for source in sources):
+        step = f"take the time from {START} of each file: {FROM_START}"
+    elif dates:
+        step = "take the time from the file names: --normalise 'set_time: {from_name: \"{YYYY}{MM}{DD}\"}'"
+    else:
+        step = "name the dimension to join along (--append-dim), or take the time from the file names with set_time of --normalise"
+    raise VariablesMismatch(f"{names[0]} has no time axis along which to join several files", next_step=step)
 
 
 @dataclass(frozen=True, slots=True)
