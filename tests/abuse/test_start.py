@@ -64,10 +64,10 @@ async def ask(app):
         found["search"] = [answer.status_code, sorted(set(sys.modules) - before)]
     return found
 
-children = instance._children(settings)
-with instance._service(settings, Catalog.open(root), children) as service:
+children = instance.children_of(settings)
+with instance.service_of(settings, Catalog.open(root), children) as service:
     app = create_app(instance._app_parts(settings, service, children))
-    instance._warm_up(settings)
+    instance.warm_up(settings)
     print(json.dumps(asyncio.run(ask(app))))
 """
 

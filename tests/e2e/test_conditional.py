@@ -114,15 +114,15 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     (root / "extents").mkdir(exist_ok=True)
     (root / "extents" / "there.yaml").write_text("extent_id: there\nname: There\nbbox: [-10, -10, 10, 10]\n")
     settings = load(root)
-    children = main._children(settings)
+    children = main.children_of(settings)
     catalog = Catalog.open(root)
     artifact = add_file(catalog, root.parent)
-    with main._service(settings, catalog, children) as service:
+    with main.service_of(settings, catalog, children) as service:
         done = service.ingest_here(IngestionRequest(dataset_id="t"), FileOptions(files=(str(source),)))
         assert done.status == "completed", done.error
         app = create_app(main._app_parts(settings, service, children))
         assert isinstance(app, App)
-        main._warm_up(settings)
+        main.warm_up(settings)
         found = Site(app, service, root, [done.version_id], artifact)
         found.publish_another()
         yield found

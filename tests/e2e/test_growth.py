@@ -136,8 +136,8 @@ def _costs(root: Path, count: int) -> dict[str, int]:
     (root / "extents" / "there.yaml").write_text("extent_id: there\nname: There\nbbox: [-10, -10, 10, 10]\n")
     settings, catalog = load(root), Catalog.open(root)
     artifact = add_file(catalog, root.parent)
-    children = main._children(settings)
-    with main._service(settings, catalog, children) as service:
+    children = main.children_of(settings)
+    with main.service_of(settings, catalog, children) as service:
         done = service.ingest_here(IngestionRequest(dataset_id="t"), FileOptions(files=(str(source),)))
         assert done.status == "completed", done.error
         version = done.version_id
@@ -148,7 +148,7 @@ def _costs(root: Path, count: int) -> dict[str, int]:
             for n in range(count):
                 _clone(catalog, seed, rows, n, rng)
         app = create_app(main._app_parts(settings, service, children))
-        main._warm_up(settings)
+        main.warm_up(settings)
         site, steps = Site(app, service, root, [version], artifact), Steps(catalog)
         found: dict[str, int] = {}
         _check_totals(site, count + 1)

@@ -100,7 +100,7 @@ def test_the_units_are_valid(tmp_path: Path) -> None:
     if analyse is None:
         pytest.skip("no systemd-analyze")
     found = [each for each in blocks("operations/systemd.md") if each.language == "ini"]
-    assert len(found) == 4
+    assert len(found) == 5
     program = tmp_path / "cubeport"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)

@@ -131,7 +131,12 @@ def test_two_servers_show_one_catalog_and_survive_each_others_death(
             second = machines("b")
             for each in (first, second):
                 np.testing.assert_array_equal(values(each.url, "cube0"), np.full((4, 3, 5), n + 0.5, "f4"))
-    assert second.get("/ready").json()["servers"] == {"running": 2, "other_configuration": 0, "other_version": 0}
+    assert second.get("/ready").json()["servers"] == {
+        "running": 2,
+        "running_jobs": 2,
+        "other_configuration": 0,
+        "other_version": 0,
+    }
     stop(second.process)
     with (second.root / "config" / "service.yaml").open("a") as file:
         file.write("# another\n")

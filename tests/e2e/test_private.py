@@ -87,11 +87,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     (root / "config" / "datasets").mkdir(parents=True, exist_ok=True)
     (root / "config" / "datasets" / f"{HIDDEN}.yaml").write_text(TEMPLATE)
     settings = load(root)
-    children = main._children(settings)
+    children = main.children_of(settings)
     catalog = Catalog.open(root)
     keys = Keys(catalog.backend)
     given = {name: keys.add(name, scope=scope).text for name, scope in (("anna", "ingest"), ("boss", "admin"))}
-    with main._service(settings, catalog, children) as service:
+    with main.service_of(settings, catalog, children) as service:
         done = service.ingest_here(IngestionRequest(dataset_id=HIDDEN), FileOptions(files=(str(root.parent / "quiet-source.nc"),)))
         assert done.status == "completed", done.error
         service.tag(HIDDEN, "hushed-tag")

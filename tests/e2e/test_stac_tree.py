@@ -32,8 +32,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     source = FAMILIES["regular"].write(root.parent, "t")
     cubeport.Catalog.create(root).close()
     settings, catalog = load(root), Catalog.open(root)
-    children = main._children(settings)
-    with main._service(settings, catalog, children) as service, pytest.MonkeyPatch.context() as patch:
+    children = main.children_of(settings)
+    with main.service_of(settings, catalog, children) as service, pytest.MonkeyPatch.context() as patch:
         patch.setattr(stac, "CHILDREN", MOST)
         done = service.ingest_here(IngestionRequest(dataset_id="t"), FileOptions(files=(str(source),)))
         version, seed = done.version_id, catalog.backend.get_by_key("t")

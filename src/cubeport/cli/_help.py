@@ -28,7 +28,7 @@ To list all commands, run cubeport --help. For help and examples, run for instan
 GROUPS: Mapping[str, Sequence[str]] = {
     "Publish data": (
         "demo", "init", "ingest", "update", "sync", "refresh", "describe", "publish", "unpublish",
-        "apply", "lock", "derive", "recipes", "push", "pull", "serve", "export",
+        "apply", "lock", "derive", "recipes", "push", "pull", "serve", "worker", "export",
     ),
     "See what is published": (
         "datasets", "versions", "tag", "rollback", "diff", "changes", "jobs", "templates", "extents", "zones", "usage",
@@ -77,6 +77,7 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     "publish": ("cubeport publish tas", "cubeport publish tas --version 3f2a"),
     "unpublish": ("cubeport unpublish tas",),
     "serve": ("cubeport serve", "cubeport serve --port 9000 --read-only --public-url https://data.example.org"),
+    "worker": ("cubeport worker", "cubeport worker --jobs 4"),
     "export stac": ("cubeport export stac public --url http://127.0.0.1:8000",),
     "export zarr": ("cubeport export zarr sst --to public/sst.zarr", "cubeport export zarr sst@v1 --to s3://bucket/sst-v1 --check"),
     "export ro-crate": ("cubeport export ro-crate crate year=2018 --license https://creativecommons.org/licenses/by/4.0/",),
@@ -178,7 +179,7 @@ _KEYS = "keys are made on the machine of the instance, so that no key can make o
 _HOOKS = "webhooks are settings of the instance; an admin key reads them at /webhooks"
 
 HERE_ONLY: Mapping[str, str] = {
-    **dict.fromkeys(("demo", "init", "serve"), _FILES),
+    **dict.fromkeys(("demo", "init", "serve", "worker"), _FILES),
     **dict.fromkeys(("apply", "lock"), _LISTS),
     "push": "it sends datasets of a folder to another service, which --to names",
     "pull": "it brings datasets of another service into a folder; --from names the service",

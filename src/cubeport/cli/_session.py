@@ -51,6 +51,8 @@ class ServiceParts:
 
     serve: Callable[..., int]
     """``(root, *, announce, jobs, **flags)``: serves until a signal, and returns the exit code."""
+    work: Callable[..., int]
+    """``(root, *, announce, tell, **flags)``: runs jobs until a signal, and returns the exit code."""
     prepare: Callable[[Path, str], None]
     """``(root, catalog)``: makes the folder an instance with the sample templates. Does not change existing files."""
     scaled: Callable[..., Any]

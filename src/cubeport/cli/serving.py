@@ -1,4 +1,4 @@
-"""``serve`` and ``demo``."""
+"""``serve``, ``worker`` and ``demo``."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ Port = Annotated[int | None, typer.Option("--port", "-p", help="The port; 0 take
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     app.command("serve")(serve)
+    app.command("worker")(worker)
     app.command("demo")(demo)
 
 
@@ -32,13 +33,26 @@ def serve(
     port: Port = None,
     workers: Annotated[int | None, typer.Option(help="Server processes.", min=1)] = None,
     read_only: Annotated[bool, typer.Option("--read-only", help="Refuse every write; run no jobs.")] = False,
-    no_jobs: Annotated[bool, typer.Option("--no-jobs", help="Run no jobs in this process.")] = False,
+    no_jobs: Annotated[bool, typer.Option("--no-jobs", help="Run no jobs in this process; a worker does.")] = False,
     public_url: Annotated[str | None, typer.Option(help="The address that links begin with; needed behind a proxy.")] = None,
 ) -> int:
     """Serve the instance over HTTP: STAC, Zarr, OGC API and the native API."""
     session = current(ctx)
     flags = {"server__host": host, "server__port": port, "server__workers": workers, "public_url": public_url}
     return _serve(session, session.root, {**flags, "read_only": read_only or None}, jobs=not no_jobs)
+
+
+def worker(
+    ctx: typer.Context,
+    at_once: Annotated[
+        int | None, typer.Option("--jobs", help="How many ingestions run at once; 2 if not configured.", min=1, max=64)
+    ] = None,
+) -> int:
+    """Run the jobs, schedules and webhooks of the instance, without HTTP. Several workers and servers share them."""
+    session = current(ctx)
+    flags = {} if at_once is None else {"jobs__workers": at_once}
+    code: int = session.parts.work(session.root, announce=session.write, tell=session.note, **flags)
+    return code
 
 
 def demo(

@@ -111,11 +111,22 @@ def _parts() -> ServiceParts:
     from cubeport.main.scaled import scaled
     from cubeport.main.service import DEMO, prepare, serve
 
+    def work(root: Path, **how: Any) -> int:
+        from cubeport.main.worker import work
+
+        return work(root, **how)
+
     def find(names: Iterable[str]) -> Found:
         from cubeport.adapters.sources.own import find
 
         return find(names)
 
     return ServiceParts(
-        serve=serve, prepare=partial(prepare, samples=True), scaled=scaled, demo=DEMO, find=find, check=check_configuration
+        serve=serve,
+        work=work,
+        prepare=partial(prepare, samples=True),
+        scaled=scaled,
+        demo=DEMO,
+        find=find,
+        check=check_configuration,
     )

@@ -70,8 +70,8 @@ def connect(directory: str | Path = ".", *, read_only: bool = False, user_id: st
 
     settings = load(directory, **({"read_only": True} if read_only else {}), **flags)
     catalog = Catalog.open(directory, read_only=settings.read_only, user_id=user_id, data_dir=settings.data_dir)
-    children = _children(settings)
-    service = _service(settings, catalog, children)
+    children = children_of(settings)
+    service = service_of(settings, catalog, children)
     service.port = lambda: _port_of(settings, service, children)
     return service
 
@@ -87,13 +87,15 @@ def _port_of(settings: Settings, service: Service, children: Children) -> Port:
     )
 
 
-def _children(settings: Settings) -> Children:
+def children_of(settings: Settings) -> Children:
+    """Return what starts the confined children of a process."""
     from cubeport.adapters.gate.tasks import confined
 
     return confined(gate_limits(settings))
 
 
-def _service(settings: Settings, catalog: Catalog, children: Children, *, public_url: str | None = None) -> Service:
+def service_of(settings: Settings, catalog: Catalog, children: Children, *, public_url: str | None = None) -> Service:
+    """Assemble the service of an opened catalog, which closes both."""
     from cubeport.adapters.configuration import FolderConfiguration
     from cubeport.adapters.engines import role
     from cubeport.adapters.engines.arriving import Arrivals
@@ -402,30 +404,32 @@ def _serve_one(root: Path, flags: Mapping[str, Any], bound: socket, public_url: 
     share_arenas()
     settings = load(root, **flags)
     logs.begin(settings)
-    children = _children(settings)
+    children = children_of(settings)
     catalog = Catalog.open(root, read_only=settings.read_only, data_dir=settings.data_dir)
-    with _service(settings, catalog, children, public_url=public_url) as service:
+    with service_of(settings, catalog, children, public_url=public_url) as service:
         if not settings.read_only:
             service.engines.writer.set_up()  # an engine that cannot write stops the start
         parts = _app_parts(settings, service, children)
         if jobs:
             service.start()
+        else:
+            service.watch()
         app = create_app(parts)
-        _warm_up(settings)
+        warm_up(settings)
         _keep_answering()
         run.serve(app, [bound], max_connections=settings.server.max_connections, at_once=app.at_once, ready=ready)
 
 
-def _warm_up(settings: Settings) -> None:
-    """Import everything that a request can need. A failed import stops the start.
+def warm_up(settings: Settings, *, requests: bool = True) -> None:
+    """Import everything that a job or, with *requests*, a request can need. A failed import stops the start.
 
-    If two requests import a library at the same time, it can stay half initialised until the process ends. The first query would
+    If two threads import a library at the same time, it can stay half initialised until the process ends. The first query would
     also wait for seconds.
     """
     from cubeport.adapters.encoders.modules import EncoderModules
     from cubeport.cubes.forms import FORMS
 
-    for name in _NEEDED_BY_REQUESTS:
+    for name in (*_NEEDED_BY_JOBS, *(_NEEDED_BY_REQUESTS if requests else ())):
         import_module(name)
     if settings.profile is not None and find_spec("icechunk") is not None:
         import_module("cubeport.adapters.engines.icechunk")
@@ -448,16 +452,18 @@ def _keep_answering() -> None:
     sys.setswitchinterval(0.0005)
 
 
-_NEEDED_BY_REQUESTS = (
-    "anyio._backends._asyncio",
+_NEEDED_BY_JOBS = (
     "cubeport.adapters.engines.zarr",
-    "cubeport.adapters.ogc.api",
     "cubeport.cubes.tables.grids",
     "cubeport.cubes.tables.polygons",
-    "encodings.unicode_escape",  # used by jinja's lexer
     "h5py._hl.dims",
-    "pygeoapi.process.manager.dummy",
     "shapely.geometry",
+)
+_NEEDED_BY_REQUESTS = (
+    "anyio._backends._asyncio",
+    "cubeport.adapters.ogc.api",
+    "encodings.unicode_escape",  # used by jinja's lexer
+    "pygeoapi.process.manager.dummy",
 )
 
 

@@ -20,6 +20,9 @@ from cubeport.service.templates import PublicId, SourceBlock, TemplateFields
 type Status = Literal["planned", "accepted", "running", "retrying", "completed", "failed", "cancelled"]
 type Action = Literal["create", "reuse", "append", "extend", "revise", "replace", "rematerialize"]
 
+WAITING: tuple[Status, ...] = ("accepted", "retrying")
+"""The states in which a worker may take a job."""
+
 UNFINISHED: tuple[Status, ...] = ("accepted", "running", "retrying")
 
 

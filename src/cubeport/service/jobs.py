@@ -44,7 +44,7 @@ from cubeport.errors import (
 )
 from cubeport.service.advice import worded
 from cubeport.service.ingest import Ingester
-from cubeport.service.ingestions import UNFINISHED, Ingestion, Phase, Status, TableJob, Work, job_of, no_ingestion
+from cubeport.service.ingestions import UNFINISHED, WAITING, Ingestion, Phase, Status, TableJob, Work, job_of, no_ingestion
 from cubeport.service.maker import Outcome
 from cubeport.service.servers import Servers
 from cubeport.service.state import JOB
@@ -139,6 +139,8 @@ class Jobs:
         self._servers = servers
         self._worker = new_id()
         self._life: Life | None = None
+        self._answers = True
+        """Whether this process also answers HTTP."""
         self._running_here = 0
         """How many threads are in :meth:`run`. A process without worker threads is a worker only while there are any."""
         self._lives = threading.Lock()
@@ -322,12 +324,18 @@ class Jobs:
             known = self._known(accepted.ingestion_id)
             return _an_ingestion(known if known.finished else self.wait(accepted.ingestion_id, float("inf")))
 
-    def start(self, *chores: Callable[[], object]) -> None:
-        """Start the worker threads of this process and its clock, which also calls these *chores*."""
+    def start(self, *chores: Callable[[], object], answers: bool = True) -> None:
+        """Start the worker threads of this process and its clock, which also calls these *chores*.
+
+        Parameters
+        ----------
+        answers
+            Whether this process also answers HTTP. It is only announced.
+        """
         self._chores = (*self._chores, *chores)
+        self._answers = answers
         self._live()
-        if self._servers is not None:
-            self._servers.announce(self._worker)
+        self._announce(runs_jobs=True)
         targets: dict[str, Callable[[], None]] = {
             f"cubeport-job-{n}": partial(self._loop, _is_ingestion) for n in range(self._workers)
         }
@@ -338,6 +346,30 @@ class Jobs:
             thread = threading.Thread(target=target, name=name, daemon=True)
             thread.start()
             self._threads.append(thread)
+
+    def watch(self) -> None:
+        """Announce this process, which answers HTTP and runs no jobs."""
+        self._live()
+        self._announce(runs_jobs=False)
+        thread = threading.Thread(target=self._stay, name="cubeport-presence", daemon=True)
+        thread.start()
+        self._threads.append(thread)
+
+    def _stay(self) -> None:
+        while not self._stopping.wait(CLOCK_S):
+            try:
+                self._renew(runs_jobs=False)
+            except (CubeportError, OSError) as exc:
+                _log.warning("jobs: the catalog does not answer: %s", exc)
+
+    def _renew(self, *, runs_jobs: bool) -> None:
+        """Take the lock of this process again if it was lost: others have taken it for dead, and removed its row."""
+        if self._life is not None and self._life.renew():
+            self._announce(runs_jobs=runs_jobs)
+
+    def _announce(self, *, runs_jobs: bool) -> None:
+        if self._servers is not None:
+            self._servers.announce(self._worker, answers=self._answers, runs_jobs=runs_jobs)
 
     def stop(self, *, timeout_s: float = 30.0) -> None:
         """Wait up to *timeout_s* for running jobs. Longer jobs are left to recovery, and accepted jobs to the next process."""
@@ -427,12 +459,11 @@ class Jobs:
 
     def _next(self, mine: Callable[[Row], bool]) -> Work | None:
         try:
-            if self._life is not None:
-                self._life.renew()
-            waiting = self._rows.select(JOB, states=_WAITING, limit=100)
+            self._renew(runs_jobs=True)
+            waiting = self._rows.select(JOB, states=WAITING, limit=100)
             if not any(mine(row) and _is_due(row) for row in waiting):
                 return None  # without a write transaction: nobody has work most of the time
-            claimed = self._rows.claim(JOB, _WAITING, lambda row: self._started(row) if mine(row) else None)
+            claimed = self._rows.claim(JOB, WAITING, lambda row: self._started(row) if mine(row) else None)
             return None if claimed is None else _job(claimed)
         except (CubeportError, OSError) as exc:
             _log.warning("jobs: the catalog does not answer: %s", exc)
@@ -445,10 +476,12 @@ class Jobs:
 
     def _run(self, job: Work, listener: Listener | None) -> None:
         job_id = job.ingestion_id
+        _log.info("%s: begins, attempt %s", _named(job), job.attempt)
         try:
             change = self._attempted(job, listener)
             ended = self._surely(job_id, change) if change is not None else self._known(job_id)
             if ended is not None:
+                _log.info("%s: %s", _named(ended), _ending(ended))
                 with self._work:
                     self._outcomes[ended.status] += 1
         finally:
@@ -629,9 +662,6 @@ def _row(ingestion: Work, *, worker: object = None, revision: int = 0) -> Row:
     return Row(JOB, ingestion.ingestion_id, document, ingestion.dataset_id, ingestion.status, seq, revision)
 
 
-_WAITING = ("accepted", "retrying")
-
-
 def _is_due(row: Row) -> bool:
     retry_at = _job(row).retry_at
     return retry_at is None or has_come(retry_at, within=timedelta(seconds=RETRY_AFTER_S[-1] * SPREAD))
@@ -726,6 +756,19 @@ def _interrupted(held: Work) -> Work:
 
 def _again(held: Work) -> Work:
     return held.model_copy(update={"status": "accepted", "progress": Phase()})
+
+
+def _named(job: Work) -> str:
+    return f"{'table' if isinstance(job, TableJob) else 'ingestion'} {job.ingestion_id} of {job.dataset_id}"
+
+
+def _ending(ended: Work) -> str:
+    """Return how an attempt ended, for the log."""
+    if ended.error is not None:
+        return f"{ended.status}: {ended.error.get('kind')}: {ended.error.get('detail')}"
+    if isinstance(ended, Ingestion) and ended.status == "completed":
+        return "completed: nothing changed" if ended.reused else f"completed: {ended.action}, version {ended.version_id}"
+    return ended.status
 
 
 def _farewell(ended: Work) -> str:

@@ -915,18 +915,29 @@ class Service:
 
     # --- life ---
 
-    def start(self) -> None:
-        """Recover the jobs of dead processes, then start the workers of this process."""
+    def start(self, *, answers: bool = True) -> None:
+        """Recover the jobs of dead processes, then start the workers of this process.
+
+        Parameters
+        ----------
+        answers
+            Whether this process also answers HTTP. It is only announced.
+        """
         if not self._read_only:
             self._jobs.recover()
             self._webhooks.check()
-            self._jobs.start(*((self._run_due,) if self._scheduled else ()))
+            self._jobs.start(*((self._run_due,) if self._scheduled else ()), answers=answers)
             for hook in self._webhooks.hooks:  # one thread for each, so that a slow receiver does not delay others
                 thread = threading.Thread(
                     target=self._webhooks.run, args=(hook, self._stopping), name="cubeport-webhook", daemon=True
                 )
                 thread.start()
                 self._telling.append(thread)
+
+    def watch(self) -> None:
+        """Announce this process, which answers HTTP and leaves the jobs to others."""
+        if not self._read_only:
+            self._jobs.watch()
 
     def recover(self) -> list[Work]:
         """End the jobs of dead workers. The catalog's own recovery runs when it is opened."""

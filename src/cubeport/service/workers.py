@@ -41,15 +41,16 @@ class Life:
     _stack: ExitStack = field(default_factory=ExitStack)
     _renewing: Lock = field(default_factory=Lock)
 
-    def renew(self) -> None:
-        """Take the lock if it is not held yet or was lost with a database connection."""
+    def renew(self) -> bool:
+        """Take the lock if it is not held yet or was lost with a database connection, and return whether it had to be taken."""
         with self._renewing:
             if self._hold is not None and not self._hold.lost():
-                return
+                return False
             self._stack.close()
             hold = self._locks.hold("worker", self.worker)
             self._stack.enter_context(hold)
             self._hold = hold
+            return True
 
     def end(self) -> None:
         """Release the lock, so that others see that this worker has ended."""
