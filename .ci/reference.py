@@ -115,7 +115,7 @@ def openapi() -> dict[str, Any]:
     """Return the OpenAPI document of a new instance."""
     from cubeport.main import prepare
     from cubeport.main.catalog import Catalog
-    from cubeport.main.service import _app_parts, _children, _service
+    from cubeport.main.service import _app_parts, children_of, service_of
     from cubeport.server.app import App
     from cubeport.server.bodies import SCHEMAS
     from cubeport.server.openapi import document
@@ -124,8 +124,8 @@ def openapi() -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         prepare(Path(folder), "sqlite")
         settings = load(folder)
-        children = _children(settings)
-        with _service(settings, Catalog.open(folder), children) as service:
+        children = children_of(settings)
+        with service_of(settings, Catalog.open(folder), children) as service:
             app = App(_app_parts(settings, service, children))
             return document(app.framework, SCHEMAS, public_url="http://127.0.0.1:8000", limits={})
 

@@ -210,7 +210,6 @@ def test_each_field_of_templates_and_requests_is_read_or_refused(model: type[Bas
 
 
 CASES: list[tuple[type[BaseModel], dict[str, Any], str]] = [
-    (IngestionRequest, {"dataset_id": "a", "prefer_zarr": False}, "can only be True"),
     (IngestionRequest, {"dataset_id": "a", "template": {"time_label": "end"}}, "can only be 'start'"),
     (SourceBlock, {"kind": "files", "paths": "a", "combine": {"dim": "time"}}, "leave it out"),
     (SourceBlock, {"kind": "files", "paths": "a", "params": {"x": 1}}, "params is for a source of kind url"),

@@ -48,6 +48,7 @@ SOURCE_REASONS = {
     "timed-out": "raise gate.base_s, or bring the data in smaller pieces",
     "not-allowed": "bring a source that the settings under sources in config/service.yaml allow",
     "not-virtual": "copy it: --storage auto, or --storage copy",
+    "not-netcdf": "leave the NetCDF copy out (--no-netcdf-copy), or leave these variables out",
 }
 """Why a source may be refused, and what to do if the refusal itself does not say it. A reason is never renamed."""
 

@@ -62,8 +62,8 @@ SAMPLE = [
     ("purge", "afterwards:before"),
     ("fail", "rollback_started:before"),
 ]
-ELSEWHERE = {*sides("lock", "begin", "fetch", "measure", "assemble", "overviews", "trash", "pointer"), "publish:half"}
-"""Steps of an ingestion, of overviews, of the service's gc and of tags in a bucket, which other tests pass."""
+ELSEWHERE = {*sides("lock", "begin", "fetch", "measure", "assemble", "overviews", "copy", "trash", "pointer"), "publish:half"}
+"""Steps of an ingestion, of overviews, of NetCDF copies, of the service's gc and of tags in a bucket, which other tests pass."""
 
 type Run = Callable[[str, str], int]
 

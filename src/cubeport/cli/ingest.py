@@ -46,6 +46,15 @@ Verify = Annotated[
     ),
 ]
 
+NetcdfCopy = Annotated[
+    bool | None,
+    typer.Option(
+        "--netcdf-copy/--no-netcdf-copy",
+        help="Also keep a NetCDF-4 file of all of it, for downloads. Default: as the template or the dataset has it.",
+    ),
+]
+NoZarr = Annotated[bool, typer.Option("--no-zarr", hidden=True)]  # prefer_zarr: false; the cube is Zarr all the same
+
 
 def register(app: typer.Typer) -> None:
     """Add the command to the command line."""
@@ -117,6 +126,8 @@ def ingest(
     ] = None,
     storage: Storage = None,
     verify: Verify = None,
+    netcdf_copy: NetcdfCopy = None,
+    no_zarr: NoZarr = False,
     tag: Annotated[str | None, typer.Option("--tag", help="A name for the version.")] = None,
     at_once: Annotated[
         bool, typer.Option("--async", help="Do not wait: the server of the instance does it. Its files are below sources.roots.")
@@ -139,6 +150,7 @@ def ingest(
         "on_overlap": on_overlap,
         "storage": storage,
         "verify": verify,
+        "prefer_zarr": False if no_zarr else None if netcdf_copy is None else not netcdf_copy,
     }
     of_files: dict[str, Any] = {
         "attributes": _json(attrs, "--attrs"),
@@ -230,6 +242,8 @@ def update(
     ] = None,
     storage: Storage = None,
     verify: Verify = None,
+    netcdf_copy: NetcdfCopy = None,
+    no_zarr: NoZarr = False,
     tag: Annotated[str | None, typer.Option("--tag", help="A name for the version.")] = None,
     dry_run: DryRun = False,
 ) -> int | None:
@@ -243,6 +257,7 @@ def update(
         "publish": publish,
         "storage": storage,
         "verify": verify,
+        "prefer_zarr": False if no_zarr else None if netcdf_copy is None else not netcdf_copy,
         "tag": tag,
         "dry_run": dry_run,
     }

@@ -448,15 +448,20 @@ def _collection_assets(shown: PublishedView, site: Site) -> dict[str, AssetJSON]
             "type": "image/png",
             "roles": ["thumbnail"],
         }
-    if cells(shown.description) <= site.download_cells:
+    copy = version.copy_in("netcdf")
+    if copy is not None or cells(shown.description) <= site.download_cells:
         assets["netcdf"] = {
             "href": f"{url}/datasets/{own}/download",
             "title": "NetCDF, made on request",
             "type": "application/x-netcdf",
             "roles": ["data"],
         }
-        if shown.pinned:
+        if shown.pinned or copy is not None:
             assets["netcdf"]["href"] = f"{url}/datasets/{own}@{version.version_id}/download"
+        if copy is not None:
+            assets["netcdf"]["title"] = "NetCDF-4, a copy of this version"
+            assets["netcdf"]["file:size"] = copy["size_bytes"]
+            assets["netcdf"]["file:checksum"] = f"1220{copy['sha256']}"
     return assets
 
 

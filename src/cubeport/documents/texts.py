@@ -84,6 +84,12 @@ class VersionRef(BaseModel):
     """The sha256 of the manifest in hex."""
     size_bytes: int
     format: str = "zarr"
+    copies: tuple[dict[str, Any], ...] = ()
+    """Its copies in other formats: ``format, type, size_bytes, sha256``."""
+
+    def copy_in(self, form: str) -> dict[str, Any] | None:
+        """Return what there is to say of the copy in a format; ``None`` if there is none."""
+        return next((each for each in self.copies if each["format"] == form), None)
 
 
 class PublishedView(BaseModel):

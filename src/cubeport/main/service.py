@@ -538,6 +538,7 @@ def _app_parts(settings: Settings, service: Service, children: Children) -> AppP
             title=settings.title,
             description=settings.description,
             departures=tables.plot,
+            copy=service.engines.copy,
         ),
         dap=dap,
         griddap=GriddapFace(service, queries, pictures, dap, site=site),

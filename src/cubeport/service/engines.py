@@ -11,7 +11,7 @@ from cubeport.catalog.backend import CatalogBackend, Row, Rows
 from cubeport.cubes.bounded import Bounded
 from cubeport.cubes.write_request import Occupied
 from cubeport.errors import Configuration, Corrupt, VersionRemoved
-from cubeport.service.ports import Bring, Lister, Reader, StoredObject, Writer
+from cubeport.service.ports import Bring, Lister, Reader, SendsCopies, StoredObject, Writer
 from cubeport.service.state import VERSION
 
 _REMEMBERED = 100_000
@@ -64,6 +64,26 @@ class Engines:
     def local(self, dataset_id: str, version_id: str, scratch: Path) -> tuple[Path, Bring | None]:
         """Return a folder with a version, or what brings its objects there; see :meth:`Reader.local`."""
         return self._ask(dataset_id, version_id, lambda reader: reader.local(dataset_id, version_id, scratch))
+
+    def copy(self, dataset_id: str, version_id: str, size_bytes: int) -> StoredObject:
+        """Return the NetCDF copy of a version, for which the catalog has this size.
+
+        Raises
+        ------
+        Corrupt
+            If it is missing, or is not as long.
+        """
+
+        def ask(reader: Reader) -> StoredObject:
+            if not isinstance(reader, SendsCopies):
+                raise Corrupt("The engine of this version keeps no copies.", next_step="cubeport fsck")
+            found = reader.copy(dataset_id, version_id)
+            if found.size != size_bytes:
+                found.file.close()
+                raise Corrupt("The NetCDF copy of this version is not as long as it was written.", next_step="cubeport fsck --data")
+            return found
+
+        return self._ask(dataset_id, version_id, ask)
 
     def waits(self, dataset_id: str, version_id: str) -> bool:
         """Return whether reading a version waits for another machine."""

@@ -19,6 +19,7 @@ from cubeport.catalog.forms.canonical import dumps, now
 from cubeport.cubes.sources import Period, PeriodSource
 from cubeport.cubes.write_request import Choose
 from cubeport.errors import DatasetExists, Problem, SourceRejected, TagExists
+from cubeport.service.copies import wanted_copies
 from cubeport.service.datasets import Dataset, Datasets
 from cubeport.service.decide import as_before, choose, decide, overlap, period_type_of, updates
 from cubeport.service.engines import Engines
@@ -69,8 +70,16 @@ class Ingester:
         """Return what :meth:`attempt` would do. Sources are hashed, but nothing is written."""
         wanted = self._names.resolve(ingestion)
         dataset, head = self._held(wanted.dataset_id)
+        plan = self._plan(ingestion, wanted, dataset, head)
+        if plan.action == "reuse" and head is not None and not head.copies and wanted_copies(ingestion.request, wanted, head):
+            return plan.model_copy(update={"reason": f"{plan.reason}; a NetCDF copy will be added"})
+        return plan
+
+    def _plan(self, ingestion: Ingestion, wanted: Wanted, dataset: Dataset | None, head: VersionState | None) -> IngestionPlan:
         wanted = as_before(ingestion, wanted, head)
         check_grid_file(wanted, updates=updates(ingestion, wanted))
+        if wanted_copies(ingestion.request, wanted, head):
+            self._maker.copies.check(wanted)
         if wanted.is_fetched_by_period:
             return self._follower.choose(ingestion, wanted, dataset, head).plan
         if wanted.source is not None:
@@ -107,6 +116,8 @@ class Ingester:
             dataset, head = self._held(wanted.dataset_id)
             wanted = _warned(as_before(ingestion, wanted, head), dataset)
             check_grid_file(wanted, updates=updates(ingestion, wanted))
+            if wanted_copies(ingestion.request, wanted, head):
+                self._maker.copies.check(wanted)
             if wanted.is_fetched_by_period:
                 return self._attempt_periods(ingestion, wanted, dataset, head, progress, complete)
             if dataset is not None and head is not None and _is_same_derivation(wanted, head) and not ingestion.request.overwrite:

@@ -11,7 +11,6 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from cubeport.catalog.forms.canonical import Timestamp, dumps, new_id, now
-from cubeport.catalog.forms.later import Later
 from cubeport.cubes.sources import is_zarr
 from cubeport.cubes.write_request import Storage, Verify
 from cubeport.errors import NoSuchJob, NotFound
@@ -68,7 +67,9 @@ class IngestionRequest(_Value):
     end: str | None = None
     extent_id: PublicId | None = None
     overwrite: bool = False
-    prefer_zarr: Annotated[bool, Later(True)] = True
+    prefer_zarr: bool | None = None
+    """The cube is always Zarr. With ``false``, the version also has a NetCDF-4 copy, which a download of all of it sends as it
+    lies; with ``true``, it has none. Null is as the template says, or as the existing version has it."""
     publish: bool | None = None
     """Whether to publish the new version immediately; null uses the template, whose default is to publish."""
     source: Source | None = None

@@ -19,11 +19,12 @@ from cubeport.documents import native
 from cubeport.errors import InvalidRequest
 from cubeport.service import describe
 from cubeport.service.changes import Reason, announce, join_version
+from cubeport.service.copies import Copies, wanted_copies
 from cubeport.service.datasets import Dataset, Datasets
 from cubeport.service.decide import builds, kept_type, overlap, updates
 from cubeport.service.engines import Engines
 from cubeport.service.ingestions import Ingestion, IngestionPlan, Scope
-from cubeport.service.making import Making, release_of, texts_of
+from cubeport.service.making import Making, clearing, release_of, texts_of
 from cubeport.service.overviews import sparing, with_overviews
 from cubeport.service.ports import Base, Gate, Measured, Progress, SourceWindow, Staging, WriteRequest, Written
 from cubeport.service.publish import show, with_state
@@ -67,6 +68,7 @@ class Maker:
         self._gate = gate
         self._engines = engines
         self._transforms = transforms
+        self.copies = Copies(catalog=catalog, datasets=datasets, gate=gate, engines=engines)
 
     def make(
         self, making: Making, scope: Scope, *, progress: Progress, complete: Complete, warnings: Sequence[tuple[str, str]] = ()
@@ -131,7 +133,13 @@ class Maker:
                 pyramid = sparing(wanted.fields.layout.pyramid, measured.documents, elsewhere=bool(wanted.pointed))
                 cube = with_overviews(measured.description, pyramid, held)
                 measured = replace(measured, description=cube)
-                reference = self._seal(work, staging, measured)
+                copies = wanted_copies(ingestion.request, wanted, head)
+                if copies:
+                    self.copies.check(wanted)  # only now is it known whether the version points into a store
+                reference, made = self._seal(work, staging, measured, copies=copies)
+                if made and parent is not None:
+                    written = replace(written, warnings=(*written.warnings, _copied_again(made[0])))
+                making = replace(making, copies=made)
                 progress("committing", 0, 0)
                 work.afterwards(*clearing(undo), *map(Action.from_mapping, writer.afterwards(staging, reference)))
                 outcome = self._commit(work, making, written, measured, period_type, complete, reference)
@@ -155,7 +163,13 @@ class Maker:
         *,
         warnings: Sequence[tuple[str, str]] = (),
     ) -> Outcome:
-        """Reuse the existing version. Other changes of the request (texts, a tag, publishing) are one commit."""
+        """Reuse the existing version. A copy that is missing is added, and other changes of the request (texts, a tag, publishing)
+        are one commit.
+        """
+        copied: tuple[str, ...] = ()
+        if not head.copies and wanted_copies(ingestion.request, wanted, head):
+            dataset, head = self.copies.add(dataset, head)
+            copied = ("NetCDF copy",)
         old, tag = dataset.state, ingestion.request.tag
         shows = publishes(ingestion.request, wanted) and not (old.published and old.latest == head.version_id)
         texts, described = old.texts, old.described
@@ -172,9 +186,9 @@ class Maker:
             reused=True,
             coverage=head.coverage,
             warnings=(*head.warnings, *_told(warnings)),
-            changed=_changed(old, state, shows=shows),
+            changed=(*copied, *_changed(old, state, shows=shows)),
         )
-        if not outcome.changed:
+        if outcome.changed == copied:
             complete(outcome)
             return outcome
         with self._catalog.unit_of_work(
@@ -313,9 +327,11 @@ class Maker:
             )
         return written, measured
 
-    def _seal(self, work: UnitOfWork, staging: Staging, measured: Measured) -> str:
-        """Assemble the verified objects, make the overviews, make everything durable, and move it to the final place of the
-        version. Return the engine's reference.
+    def _seal(
+        self, work: UnitOfWork, staging: Staging, measured: Measured, *, copies: bool
+    ) -> tuple[str, tuple[Mapping[str, Any], ...]]:
+        """Assemble the verified objects, make the overviews and the copy, make everything durable, and move it to the final place
+        of the version. Return the engine's reference, and what there is to say of the copy.
         """
         with step("assemble"):
             self._engines.writer.assemble(staging)
@@ -323,11 +339,12 @@ class Maker:
             with step("overviews"):
                 self._gate.overviews(staging, measured.digest, measured.description)
                 self._engines.writer.assemble(staging, overviews=True)
+        made = (self.copies.make(staging, measured.digest, measured.description),) if copies else ()
         with step("fsync"):
             self._engines.writer.sync(staging)
         work.written(digest=measured.digest, files=measured.files, size_bytes=measured.size_bytes)
         with step("publish"):
-            return self._engines.writer.publish(staging)
+            return self._engines.writer.publish(staging), made
 
     def _commit(
         self,
@@ -382,6 +399,12 @@ def _told(warnings: Sequence[tuple[str, str]]) -> Iterator[dict[str, str]]:
     return ({"kind": kind, "message": message} for kind, message in warnings)
 
 
+def _copied_again(copy: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the warning of an update whose version has its own copy, because only chunks are shared."""
+    words = f"the NetCDF copy of all steps was written again: {copy['size_bytes']:,} bytes; without it: --no-netcdf-copy"
+    return ("netcdf-copy", words)
+
+
 def _keep(ingestion: Ingestion, wanted: Wanted) -> str:
     """Return whose sources these are: files with the same answer may be read by one process after another.
 
@@ -389,11 +412,3 @@ def _keep(ingestion: Ingestion, wanted: Wanted) -> str:
     of one key.
     """
     return "here" if ingestion.options.files else f"{wanted.dataset_id} {ingestion.asker or ''}"
-
-
-def clearing(undo: Sequence[Mapping[str, Any]]) -> Iterator[Action]:
-    """Yield the after-action that removes the rest of the staging folder after the version was moved out of it."""
-    for each in undo:
-        if str(each["path"]).startswith("staging/"):
-            proof = {**each.get("proof", {}), "tree": True}
-            yield Action(action="remove_managed", profile=each["profile"], path=each["path"], proof=proof)

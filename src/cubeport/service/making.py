@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cubeport.catalog.forms.canonical import new_id, now
 from cubeport.catalog.models import CatalogRecord, Lineage
+from cubeport.catalog.work.undo import Action
 from cubeport.cubes.description import CubeDescription
 from cubeport.cubes.recipes import Derivation
 from cubeport.documents import native
@@ -50,6 +51,8 @@ class Making:
     version_id: str = field(default_factory=new_id)
     validators: Mapping[str, str] = field(default_factory=dict)
     """The source's validators of the fetched periods."""
+    copies: tuple[Mapping[str, Any], ...] = ()
+    """What there is to say of the NetCDF copy, if the version has one."""
 
     @property
     def updates(self) -> bool:
@@ -73,6 +76,7 @@ class Making:
             parent_id=self.plan.base_version_id,
             kind=_KINDS[self.plan.action],
             created_at=at,
+            copies=tuple(dict(each) for each in self.copies),
             coverage=native.coverage(measured.description, period_type).model_dump(mode="json"),
             request_scope=self.wanted.scope,
             size_bytes=measured.size_bytes,
@@ -184,3 +188,11 @@ def texts_of(
         wanted.dataset_id, fields, description, period_type, source=template.source if template else None, extent=wanted.extent
     )
     return describe.texts(base, described), described
+
+
+def clearing(undo: Sequence[Mapping[str, Any]]) -> Iterator[Action]:
+    """Yield the after-action that removes the rest of the staging folder after the version was moved out of it."""
+    for each in undo:
+        if str(each["path"]).startswith("staging/"):
+            proof = {**each.get("proof", {}), "tree": True}
+            yield Action(action="remove_managed", profile=each["profile"], path=each["path"], proof=proof)

@@ -13,7 +13,7 @@ from cubeport.errors import InvalidRequest
 from cubeport.service.changes import announce
 from cubeport.service.datasets import Dataset, Datasets
 from cubeport.service.engines import Engines
-from cubeport.service.maker import clearing
+from cubeport.service.making import clearing
 from cubeport.service.overviews import sparing, with_overviews
 from cubeport.service.ports import AddsOverviews, Gate
 from cubeport.service.state import RETAINED, VERSION, Overviews, VersionState

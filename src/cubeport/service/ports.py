@@ -46,6 +46,7 @@ __all__ = [
     "Encoders",
     "ExportTarget",
     "Gate",
+    "KeepsCopies",
     "Listed",
     "Lister",
     "Measured",
@@ -58,6 +59,7 @@ __all__ = [
     "Reader",
     "Receiving",
     "Room",
+    "SendsCopies",
     "SourceFile",
     "SourceWindow",
     "Sources",
@@ -133,6 +135,17 @@ class Gate(Protocol):
         the folder of an existing version.
         """
 
+    def copy(self, staging: Staging, digest: str, cube: CubeDescription, *, version: Path | None = None) -> None:
+        """Let a child copy the assembled cube in ``data`` into one NetCDF-4 file in ``staging/<op>/new``, and compare both.
+
+        *digest* is that of the cube's manifest. With *version*, the cube is in the folder of an existing version.
+
+        Raises
+        ------
+        SourceRejected
+            ``not-netcdf``, with every part of the cube that the format cannot hold.
+        """
+
     def close(self) -> None: ...
 
 
@@ -193,6 +206,33 @@ class AddsOverviews(Protocol):
 
     def publish_overviews(self, staging: Staging) -> None:
         """Move the assembled overviews durably next to the cube of the version. Readers see them when the catalog names them."""
+
+
+@runtime_checkable
+class KeepsCopies(Protocol):
+    """A writer whose versions can have a NetCDF-4 copy beside the cube."""
+
+    name: str
+
+    def folder(self, dataset_id: str, version_id: str) -> Path:
+        """Return the folder of the version, which the gate's child reads."""
+
+    def take_copy(self, staging: Staging) -> tuple[int, str]:
+        """Take in the copy that a child wrote to ``new``, as a part of the version, and return its size and its sha256."""
+
+    def beside_copy(self, staging: Staging) -> Sequence[Mapping[str, Any]]:
+        """Return the compensations to record before :meth:`publish_copy`."""
+
+    def publish_copy(self, staging: Staging) -> None:
+        """Move the copy durably next to the cube of an existing version. Readers see it when the catalog names it."""
+
+
+@runtime_checkable
+class SendsCopies(Protocol):
+    """A reader of versions that can have a copy."""
+
+    def copy(self, dataset_id: str, version_id: str) -> StoredObject:
+        """Return the NetCDF-4 copy of a version that has one, without its digest. Raises Corrupt if it is missing."""
 
 
 class Reader(Protocol):
@@ -264,10 +304,13 @@ class Lister(Protocol):
     def occupied(self, dataset_id: str) -> Occupied:
         """Return the size of the dataset's versions in this engine."""
 
-    def faults(self, path: str, *, digest: str, data: bool, after: str = "") -> Iterator[tuple[str | None, str]]:
+    def faults(
+        self, path: str, *, digest: str, data: bool, after: str = "", copy: tuple[int, str] | None = None
+    ) -> Iterator[tuple[str | None, str]]:
         """Yield each key of the version after *after* in order, with the kind of its difference from the manifest, or ``None``.
 
-        The manifest itself, whose sha256 must be *digest*, is checked first. With *data*, every byte is read.
+        The manifest itself, whose sha256 must be *digest*, is checked first. With *data*, every byte is read. *copy* is the size
+        and the sha256 of the NetCDF-4 copy that the catalog names.
         """
 
     def source(self, path: str, key: str) -> str | None:

@@ -34,7 +34,7 @@ from cubeport.service import describe
 from cubeport.service.changes import announce, join_version
 from cubeport.service.datasets import Dataset, Datasets
 from cubeport.service.ingestions import Scope
-from cubeport.service.maker import clearing
+from cubeport.service.making import clearing
 from cubeport.service.overviews import with_those_of
 from cubeport.service.ports import Gate, Writer
 from cubeport.service.publish import pointed, with_shown, with_state

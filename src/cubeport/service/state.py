@@ -249,6 +249,7 @@ class VersionState(_Value):
             digest=self.digest,
             size_bytes=self.size_bytes,
             format=self.format,
+            copies=self.copies,
         )
 
     def row(self, owner: str, *, state: str = "retained", revision: int = 0) -> Row:

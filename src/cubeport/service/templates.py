@@ -309,6 +309,8 @@ class TemplateFields(_Part):
     transforms: tuple[TransformStep, ...] = ()
     """Steps that change values, in this order."""
     layout: LayoutRules = LayoutRules()
+    copies: tuple[Literal["netcdf"], ...] = ()
+    """``[netcdf]``: each version also has a NetCDF-4 copy, which a download of all of it sends as it lies."""
     publish: bool = True
     """Whether to publish a new version immediately, if the request does not say."""
     render: Annotated[tuple[dict[str, Any], ...], Field(validation_alias=AliasChoices("render", "display"))] = ()

@@ -145,7 +145,8 @@ class VersionKeeper:
         if path is None:
             yield "", Finding("missing-data", name, "its folder is not in the store", _CURE)
             return
-        for kind, key in lister.faults(path, digest=version.digest, data=data, after=after):
+        copy = next(((each["size_bytes"], each["sha256"]) for each in version.copies), None)
+        for kind, key in lister.faults(path, digest=version.digest, data=data, after=after, copy=copy):
             at = lister.source(path, key) or key if kind in _OF_SOURCES else key
             yield key, None if kind is None else Finding(kind, f"{name}/{at}", _WORDS[kind], _OF_SOURCES.get(kind, _CURE))
 

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import h5py
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 
 from cubeport.adapters.encoders.fills import unused
 from cubeport.cubes.forms import Encoder, Room
-from cubeport.cubes.part import Deadline, Part
+from cubeport.cubes.part import Deadline, Opened, Part
 from cubeport.cubes.windows import IndexRange, Window, turned_labels
 
 type Array = NDArray[Any]
@@ -82,6 +83,64 @@ class _NetCDF(Encoder):
 ENCODER = _NetCDF()
 
 
+class NotNetCDF(ValueError):
+    """Parts of a cube that a NetCDF-4 file cannot hold: ``problems`` has a line for each, with its name."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = tuple(problems)
+
+
+def copy(part: Part, path: Path, deadline: Deadline) -> None:
+    """Write the part to a new file, then read the file back and compare each stored value with it.
+
+    Raises
+    ------
+    NotNetCDF
+        With every name, type and value that the format cannot hold.
+    """
+    if problems := list(_problems(part.opened)):
+        raise NotNetCDF(problems)
+    with h5py.File(path, "x", track_order=True, libver=("v108", "v110")) as file:
+        _Writer(file, part, deadline).write()
+    with h5py.File(path, "r") as file:
+        if differing := _Writer(file, part, deadline).differing():
+            raise NotNetCDF([f"{name}: its values come back as others" for name in differing])
+
+
+_LONGEST_NAME = 256
+"""NC_MAX_NAME of netCDF-C, in bytes."""
+
+
+def _problems(opened: Opened) -> Iterator[str]:
+    """Yield what the format cannot hold, by names and types alone."""
+    for name in opened.names():
+        for what, each in (("", name), *(("its dimension ", each) for each in opened.dimensions(name))):
+            if each in _RESERVED or not _is_name(each):
+                yield f"{name}: {what}{each!r} is no name in NetCDF"
+        dtype = opened.dtype(name)
+        if dtype.kind not in "iufbUTOS" or (dtype.itemsize > 8 and dtype.kind in "iuf"):
+            yield f"{name}: NetCDF has no type for {dtype}"
+        yield from (
+            f"{name}: {each!r} is no name of an attribute in NetCDF" for each in opened.attributes(name) if not _is_name(each)
+        )
+    yield from (f"{each!r} is no name of an attribute in NetCDF" for each in opened.global_attributes() if not _is_name(each))
+
+
+def _is_name(name: str) -> bool:
+    """Return whether netCDF-C can read it: no ``/``, no control characters, no space at its end, at most 256 bytes."""
+    first = name[:1]
+    begins = (first.isascii() and (first.isalnum() or first == "_")) or not first.isascii()
+    return (
+        bool(name)
+        and begins
+        and "/" not in name
+        and name.isprintable()
+        and not name.endswith(" ")
+        and len(name.encode()) <= _LONGEST_NAME
+    )
+
+
 class _Writer:
     """Writes one file."""
 
@@ -105,11 +164,7 @@ class _Writer:
     def write(self) -> None:
         self._file.attrs["_NCProperties"] = _text(f"version=2,h5py={h5py.__version__},hdf5={h5py.version.hdf5_version}")
         _set(self._file, {name: _attribute(value) for name, value in self._opened.global_attributes().items()})
-        for name in self._names:
-            for dimension, size in zip(self._opened.dimensions(name), self._opened.shape(name), strict=True):
-                if dimension not in self._dropped:
-                    window = self._windows.get(dimension)
-                    self._sizes.setdefault(dimension, size if window is None else window.size)
+        self._measure()
         for name in self._names:
             self._deadline()
             self._variable(name)
@@ -167,7 +222,7 @@ class _Writer:
         fill_value = None if text or fill is None else np.asarray(fill, dtype=dtype).reshape(-1)[0]
         shape = tuple(self._sizes[each] for each in dimensions)
         # Uncompressed, so that the size is known and sending starts immediately. Every value is written, so no pre-fill is needed.
-        own = "_nc4_non_coord_" + name if name in self._sizes and dimensions != (name,) else name
+        own = self._own(name, dimensions)
         variable = self._file.create_dataset(
             own,
             shape=shape,
@@ -197,6 +252,37 @@ class _Writer:
             return
         for place, strip in self._strips(name, fill_value):
             variable[place] = np.asarray(strip, dtype=object) if text else strip
+
+    def _own(self, name: str, dimensions: tuple[str, ...]) -> str:
+        """Return the name of a variable in the file. One that has the name of a dimension that is not its own has another."""
+        return "_nc4_non_coord_" + name if name in self._sizes and dimensions != (name,) else name
+
+    def differing(self) -> list[str]:
+        """Return the variables whose values in the file are not those of the store, bit by bit."""
+        self._measure()
+        return [name for name in self._names if not self._is_equal(name)]
+
+    def _is_equal(self, name: str) -> bool:
+        stored = self._file[self._own(name, tuple(self._opened.dimensions(name)))]
+        dtype = self._opened.dtype(name)
+        text = dtype.kind not in "iufb"
+        for place, strip in self._strips(name, None):
+            self._deadline()
+            found = stored.asstr()[place] if text else stored[place]
+            if text:
+                if not np.array_equal(np.asarray(found, dtype=object), np.asarray(strip, dtype=object)):
+                    return False
+            elif np.asarray(found).tobytes() != np.asarray(strip).astype(stored.dtype).tobytes():
+                return False
+        return True
+
+    def _measure(self) -> None:
+        """Find the length of each dimension of the file."""
+        for name in self._names:
+            for dimension, size in zip(self._opened.dimensions(name), self._opened.shape(name), strict=True):
+                if dimension not in self._dropped:
+                    window = self._windows.get(dimension)
+                    self._sizes.setdefault(dimension, size if window is None else window.size)
 
     def _with_scalars(self, name: str, attributes: dict[str, Any]) -> dict[str, Any]:
         """Return the attributes with the sliced axes of a field in its ``coordinates``, because these axes became scalars."""

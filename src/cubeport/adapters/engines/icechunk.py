@@ -542,7 +542,15 @@ class Lister:
         }
         return Occupied(sum(documents.values()) + chunks.native_bytes + chunks.inlined_bytes, versions)
 
-    def faults(self, path: str, *, digest: str, data: bool, after: str = "") -> Iterator[tuple[str | None, str]]:
+    def faults(
+        self,
+        path: str,
+        *,
+        digest: str,
+        data: bool,
+        after: str = "",
+        copy: tuple[int, str] | None = None,  # noqa: ARG002 (its versions have none)
+    ) -> Iterator[tuple[str | None, str]]:
         """Yield each key of the version at *path* in order, with the kind of its difference from the manifest, or ``None``.
 
         Without *data*, the objects are compared with what the snapshot says of them. With it, every byte is read.

@@ -28,6 +28,9 @@ CUBE = "cube.zarr"
 MANIFEST = "manifest.json"
 """The manifest, next to the tree."""
 
+COPY = "copy.nc"
+"""The NetCDF-4 copy of a version, next to its cube."""
+
 OVERVIEWS, OVERVIEWS_MANIFEST = "overviews.zarr", "overviews.json"
 """The same of the overviews of a cube: a folder with a group for each level, ``1`` being the finest. They have a manifest of their
 own, so that the digest of the version is that of the cube."""

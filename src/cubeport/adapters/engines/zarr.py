@@ -28,8 +28,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
 from cubeport.adapters.engines import Place, parts
-from cubeport.adapters.engines.disk import FILE, FOLDER, Disk, Levels, descriptor, open_file, read, remove
+from cubeport.adapters.engines.disk import FILE, FOLDER, READ_ONLY, Disk, Levels, descriptor, open_file, read, remove
 from cubeport.adapters.engines.manifest import (
+    COPY,
     CUBE,
     MANIFEST,
     OVERVIEWS,
@@ -248,6 +249,42 @@ class Writer(StagingArea):
             self._each(partial(_sync, self.disk, FOLDER), [*map(str, final.parents[:2]), str(staging.root)])
         return ""
 
+    def take_copy(self, staging: Staging) -> tuple[int, str]:
+        """Move the copy that a child wrote to ``data``, read-only, and return its size and its sha256.
+
+        Raises
+        ------
+        SourceRejected
+            ``unsafe``, if it is not a regular file.
+        """
+        made = staging.new / COPY
+        with store_errors("take in the copy"), os.fdopen(os.open(made, FILE), "rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+                raise SourceRejected(f"{COPY} is not the file of one name that was to be written", reason="unsafe")
+            os.fchmod(file.fileno(), READ_ONLY)
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            self.disk.rename(made, staging.root / "data" / COPY)
+        return status.st_size, sha256
+
+    def beside_copy(self, staging: Staging) -> Sequence[Mapping[str, Any]]:
+        """Return how to undo :meth:`publish_copy`."""
+        final = self.version(staging.dataset_id, staging.version_id)
+        return [self.compensation(final / COPY, staging.root / "data" / COPY)]
+
+    def publish_copy(self, staging: Staging) -> None:
+        """Move the copy next to the cube of the version, and sync its folder.
+
+        What a killed process left there is moved away first: the catalog does not name it.
+        """
+        final, made = self.version(staging.dataset_id, staging.version_id), staging.root / "data"
+        with store_errors("publish the copy"):
+            if os.path.lexists(final / COPY):
+                self.disk.rename(final / COPY, staging.root / f"left-{COPY}")
+            self.disk.rename(made / COPY, final / COPY)
+            _sync_folder(self.disk, final)
+            _sync_folder(self.disk, made)
+
     def folder(self, dataset_id: str, version_id: str) -> Path:
         """Return the folder of a version; see :class:`~cubeport.service.ports.AddsOverviews`."""
         return self.version(dataset_id, version_id)
@@ -384,6 +421,17 @@ class Reader:
         with store_errors("read a manifest"):
             return _manifest(version_place(self._data, dataset_id, version_id), dataset_id, version_id)
 
+    def copy(self, dataset_id: str, version_id: str) -> StoredObject:
+        """Return the NetCDF-4 copy of a version that has one. Raises Corrupt if it is missing."""
+        place = version_place(self._data, dataset_id, version_id)
+        with store_errors("read a copy"):
+            path = Path(os.path.realpath(self._data), *place.relative_to(self._data).parts, COPY)
+            try:
+                file = os.fdopen(os.open(path, FILE), "rb", buffering=0)
+            except (FileNotFoundError, NotADirectoryError) as error:
+                raise _corrupt("its NetCDF copy is missing", dataset_id, version_id) from error
+            return StoredObject(file, os.fstat(file.fileno()).st_size, "")
+
     def _held(self, dataset_id: str, version_id: str) -> _Held:
         """Return what is kept in memory of the version."""
         name = dataset_id, version_id
@@ -456,7 +504,9 @@ class Lister:
                 versions[folder.name] = size, own
         return Occupied(total, versions)
 
-    def faults(self, path: str, *, digest: str, data: bool, after: str = "") -> Iterator[tuple[str | None, str]]:
+    def faults(
+        self, path: str, *, digest: str, data: bool, after: str = "", copy: tuple[int, str] | None = None
+    ) -> Iterator[tuple[str | None, str]]:
         """Yield each key of the version at *path* in order, with the kind of its difference from the manifest, or ``None``.
         A source that is not what it was is reported once, with the first of its chunks.
 
@@ -468,6 +518,8 @@ class Lister:
             Whether to read every byte too.
         after
             Check only keys after this one. The manifest is always checked.
+        copy
+            The size and the sha256 of the NetCDF-4 copy that the catalog names, if it names one.
         """
         folder = self._data / path
         with store_errors("read a version"):
@@ -485,7 +537,9 @@ class Lister:
             if coarser is None:
                 yield "not-a-manifest", OVERVIEWS_MANIFEST
             entries |= coarser or {}
-            there |= held
+            there |= held | {key: size for key, size in _objects(folder) if key == COPY}
+            if copy is not None:
+                entries[COPY] = Entry(*copy)
             sources, known = _sources(folder, folder.parent.name, folder.name), dict[Lying, str | None]()
             for key in sorted(key for key in entries.keys() | there.keys() if key > after):
                 entry = entries.get(key)
@@ -545,7 +599,7 @@ class Lister:
 
     def object(self, path: str, key: str) -> str:
         """Return the path of an object of the version at *path*."""
-        return f"{path}/{key}" if key.startswith(f"{OVERVIEWS}/") else f"{path}/{CUBE}/{key}"
+        return f"{path}/{key}" if key == COPY or key.startswith(f"{OVERVIEWS}/") else f"{path}/{CUBE}/{key}"
 
     def strays(self) -> Iterator[str]:
         """Yield the paths in ``store`` that are neither the folder of a dataset or version nor a part of a cube."""
@@ -602,7 +656,7 @@ def _strays(folder: Path, depth: int = 0) -> Iterator[Path]:
         return
     for each in sorted(folder.iterdir()):
         if depth == 2:
-            if each.name not in (CUBE, MANIFEST, OVERVIEWS, OVERVIEWS_MANIFEST, SOURCES):
+            if each.name not in (CUBE, MANIFEST, OVERVIEWS, OVERVIEWS_MANIFEST, SOURCES, COPY):
                 yield each
         elif each.is_symlink() or not each.is_dir():
             yield each

@@ -224,6 +224,19 @@ class ConfinedGate:
         bring = {} if staging.bring is None else {str(made): partial(staging.bring, made)}
         believed(Answer, self._children.run("overviews", request, read=read, write=[staging.new], bring=bring))
 
+    def copy(self, staging: Staging, digest: str, cube: CubeDescription, *, version: Path | None = None) -> None:
+        """Let a child write the NetCDF-4 copy of the assembled cube; see :class:`~cubeport.service.ports.Gate`."""
+        made = staging.root / "data" if version is None else version
+        request = {
+            "folder": str(made),
+            "digest": digest,
+            "brings": staging.bring is not None,
+            "description": cube.model_dump(mode="json"),
+            "target": str(staging.new),
+        }
+        bring = {} if staging.bring is None else {str(made): partial(staging.bring, made)}
+        believed(Answer, self._children.run("copy", request, read=[made, *_pointed(made)], write=[staging.new], bring=bring))
+
     def derive(
         self,
         recipe: str,

@@ -16,6 +16,7 @@ TASKS: Mapping[str, str] = {
     "read-back": "cubeport.adapters.gate.shares:read_back",
     "measure": "cubeport.adapters.gate.measure:measure",
     "overviews": "cubeport.adapters.gate.overviews:write",
+    "copy": "cubeport.adapters.gate.copying:write",
     "derive": "cubeport.adapters.gate.derive:derive",
     "scan": "cubeport.adapters.sources.formats:task",
     "extract": "cubeport.adapters.extract.child:extract",

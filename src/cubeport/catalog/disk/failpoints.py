@@ -46,6 +46,7 @@ STEPS = (
     "measure",
     "assemble",
     "overviews",
+    "copy",
     "fsync",
     "publish",
     "commit",
