@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,8 @@ import h5py
 import netCDF4
 import numpy as np
 import pytest
+import xarray as xr
+from tests.provider import Provider, running
 
 import cubeport
 from cubeport.catalog.forms import strictyaml
@@ -88,46 +92,115 @@ def test_a_step_that_does_not_fit_says_what_there_is(tmp_path: Path, step: str, 
         written(tmp_path / "new", *sources, normalise=steps(f"positions: {step}"))
 
 
-@pytest.mark.slow
-def test_files_at_addresses_have_no_grid_file_and_what_the_refusal_says_instead_works(tmp_path: Path) -> None:
-    folder, address = tmp_path / "folder", "http://127.0.0.1:9/{YYYY}{MM}{DD}.nc"
-    folder.mkdir()
-    files = [data_file(folder / "20200101.nc", 0), data_file(folder / "20200102.nc", 1), grid_file(folder / "grid.nc")]
-    step = "positions: {longitude: clon, latitude: clat, file: grid.nc}"
-    prepare(tmp_path / "i", allow_roots=(str(folder),), allow_origins=("http://127.0.0.1:9",))
-    template = tmp_path / "i/config/datasets/icon.yaml"
-    text = f"id: icon\ntitle: T\nperiod_type: daily\nsource: {{kind: url, template: '{address}'}}\nnormalise: [{{{step}}}]\n"
-    template.write_text(text)
-    days = {"start": "2020-01-01", "end": "2020-01-02"}
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Provider]:
+    with running(tmp_path_factory.mktemp("provider")) as provider:
+        data_file(provider.root / "20200101.nc", 0)
+        data_file(provider.root / "20200102.nc", 1)
+        grid_file(provider.root / "grid.nc")
+        with xr.open_dataset(provider.root / "20200101.nc", decode_cf=False) as data:
+            data.load().to_zarr(provider.root / "data.zarr", zarr_format=2)
+        item = {"type": "Feature", "stac_version": "1.1.0", "id": "i", "geometry": None, "links": []}
+        item |= {"properties": {"datetime": "2020-01-01T00:00:00Z"}}
+        item |= {"assets": {"data": {"href": f"{provider.url}/20200101.nc", "type": "application/netcdf", "roles": ["data"]}}}
+        provider.put("item.json", json.dumps(item).encode())
+        yield provider
 
-    with cubeport.connect(tmp_path / "i") as service:
 
-        def refused(**request: Any) -> str:
-            error = service.ingest_here(IngestionRequest.model_validate({**request, **days}), FileOptions()).error
-            assert error["detail"] == (
-                "A source of kind url has only the files at its address, so the grid file 'grid.nc' cannot be among them."
-            )
-            return str(error["next"]).replace("FOLDER", str(folder))
+@pytest.fixture
+def service(tmp_path: Path, served: Provider) -> Iterator[Any]:
+    (tmp_path / "grids").mkdir()
+    prepare(tmp_path / "i", allow_roots=(str(tmp_path / "grids"),), allow_origins=(served.url,))
+    with cubeport.connect(tmp_path / "i") as made:
+        yield made
 
-        direct = {"title": "T", "period_type": "daily", "normalise": steps(step)}
-        said = refused(dataset_id="own", source={"kind": "url", "template": address}, template=direct)
-        assert f"cubeport ingest {folder}/*.nc --id own --normalise" in said
-        own = IngestionRequest.model_validate({"dataset_id": "own", "template": {"normalise": pasted(said.rstrip("`"))}})
-        done = [service.ingest_here(own, FileOptions(files=tuple(map(str, files))))]
-        said = refused(dataset_id="own", source={"kind": "url", "template": address}, mode="update")
-        assert f"`cubeport update own {folder}/*.nc`" in said
-        done.append(
-            service.ingest_here(
-                own.model_copy(update={"mode": "update", "template": None}), FileOptions(files=tuple(map(str, files)))
-            )
-        )
-        said = refused(dataset_id="icon")
-        source = said[said.index("source: ") : said.index(" (FOLDER".replace("FOLDER", str(folder)))]
-        template.with_name("other.yaml").write_text(text.replace(text.splitlines()[3], source).replace("icon", "other"))
-        done.append(service.ingest_here(IngestionRequest.model_validate({"dataset_id": "other", **days}), FileOptions()))
-        assert [each.error for each in done] == [None, None, None]
-        for each in done:
-            assert service.shown(each.dataset_id).description.spatial.family == "unstructured"
+
+def template(root: Path, source: str, grid: str, name: str = "icon", period_type: str = "daily") -> None:
+    (root / f"i/config/datasets/{name}.yaml").write_text(
+        f"id: {name}\ntitle: T\nperiod_type: {period_type}\nsource: {source}\n"
+        f"normalise: [{{positions: {{longitude: clon, latitude: clat, file: '{grid}'}}}}]\n"
+    )
+
+
+def ingest(service: Any, **request: Any) -> Any:
+    return service.ingest_here(IngestionRequest.model_validate(request), FileOptions())
+
+
+def check_placed(service: Any, dataset_id: str, days: int) -> None:
+    shown = service.shown(dataset_id)
+    assert shown.description.spatial.family == "unstructured"
+    [store] = (service.catalog.parts.root / "data" / "store" / dataset_id).glob(f"{shown.version.version_id}/cube.zarr")
+    with xr.open_zarr(store, consolidated=True, decode_cf=False) as cube:
+        assert cube["t"].values.tolist() == [[10.0 * day + cell for cell in range(4)] for day in range(days)]
+        assert np.degrees(cube["clon"].values).tolist() == np.degrees(PLACES[0]).tolist()
+
+
+def test_a_grid_file_at_an_address_is_fetched_once_for_all_periods(service: Any, served: Provider, tmp_path: Path) -> None:
+    served.forget()
+    template(tmp_path, f"{{kind: url, template: '{served.url}/{{YYYY}}{{MM}}{{DD}}.nc'}}", f"{served.url}/grid.nc")
+    done = ingest(service, dataset_id="icon", start="2020-01-01", end="2020-01-01")
+    assert done.error is None
+    check_placed(service, "icon", 1)
+    assert [each[1] for each in served.requests("GET")].count("/grid.nc") == 1
+    served.forget()
+    done = ingest(service, dataset_id="icon", start="2020-01-01", end="2020-01-02")
+    assert (done.error, done.action) == (None, "append")
+    check_placed(service, "icon", 2)
+    assert [each[1] for each in served.requests("GET")] == ["/20200102.nc"], "of the grid file, only HEAD"
+    served.forget()
+    assert ingest(service, dataset_id="icon", start="2020-01-01", end="2020-01-02").reused
+    assert served.requests() == []
+    assert [each["name"] for each in service.versions("icon")[0][0].sources][-1] == "grid.nc"
+
+
+@pytest.mark.parametrize("kind", ["zarr", "stac", "direct", "path"])
+def test_each_kind_of_source_takes_its_positions_from_a_grid_file(
+    service: Any, served: Provider, tmp_path: Path, kind: str
+) -> None:
+    grid = f"{served.url}/grid.nc"
+    if kind == "path":
+        grid = str(grid_file(tmp_path / "grids" / "own.nc"))
+        template(tmp_path, f"{{kind: url, template: '{served.url}/{{YYYY}}{{MM}}{{DD}}.nc'}}", grid)
+    elif kind == "zarr":
+        template(tmp_path, f"{{kind: zarr, url: '{served.url}/data.zarr'}}", grid)
+    elif kind == "stac":
+        template(tmp_path, f"{{kind: stac, url: '{served.url}/item.json'}}", grid)
+    if kind == "direct":
+        step = steps(f"positions: {{longitude: clon, latitude: clat, file: '{grid}'}}")
+        source = {"kind": "url", "template": f"{served.url}/20200101.nc"}
+        done = ingest(service, dataset_id="icon", source=source, template={"title": "T", "normalise": step})
+    else:
+        done = ingest(service, dataset_id="icon", start="2020-01-01", end="2020-01-01")
+    assert done.error is None
+    check_placed(service, "icon", 1)
+    if kind == "direct":  # the step is repeated, and finds the grid file again
+        source["template"] = f"{served.url}/20200102.nc"
+        assert ingest(service, dataset_id="icon", source=source, mode="update").error is None
+        check_placed(service, "icon", 2)
+
+
+@pytest.mark.parametrize(
+    ("grid", "words"),
+    [
+        ("grid.nc", "A source of kind url has only the data at its address, so the grid file 'grid.nc' cannot be among them."),
+        ("http://127.0.0.1:9/grid.nc", "127.0.0.1:9"),
+        ("/etc/grid.nc", "The path is not in a folder that this server may read."),
+        ("{url}/{{YYYY}}.nc", "its address has neither dates nor a query"),
+        ("{url}/grid.nc?key=x", "its address has neither dates nor a query"),
+        ("{url}/none.nc", "none.nc"),
+        ("{url}/20200101.nc", "are both called 20200101.nc"),
+    ],
+)
+def test_a_grid_file_that_cannot_be_had_is_refused(service: Any, served: Provider, tmp_path: Path, grid: str, words: str) -> None:
+    served.forget()
+    template(tmp_path, f"{{kind: url, template: '{served.url}/{{YYYY}}{{MM}}{{DD}}.nc'}}", grid.format(url=served.url))
+    try:
+        error = ingest(service, dataset_id="icon", start="2020-01-01", end="2020-01-01").error
+    except (InvalidRequest, SourceRejected) as refusal:  # what needs no source is refused before there is a job
+        error = refusal.to_mapping()
+        assert served.requests() == []
+    assert words in error["detail"]
+    assert service.datasets(publication="any").items == ()
 
 
 def test_the_grid_of_other_data_is_refused(tmp_path: Path) -> None:

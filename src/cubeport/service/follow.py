@@ -12,6 +12,7 @@ from cubeport.cubes.sources import Area, Period, PeriodSource
 from cubeport.service.datasets import Dataset
 from cubeport.service.decide import decide, period_type_of
 from cubeport.service.fetching import RequestedPeriods, Taken, asked, runs, take
+from cubeport.service.gridfiles import with_grid_file
 from cubeport.service.ingestions import Ingestion, IngestionPlan, IngestionRequest, Scope
 from cubeport.service.ports import BringOrder, Sources
 from cubeport.service.scope import ends_early
@@ -65,7 +66,7 @@ class Follower:
         dataset_id, first = dataset.state.texts.dataset_id, (head.coverage.get("temporal") or {}).get("start")
         request = IngestionRequest(dataset_id=dataset_id, start=first, end=end)
         asking = Ingestion(dataset_id=dataset_id, request=request, kind="sync", until=None if end is not None else until)
-        wanted = self._names.resolve(asking)
+        wanted = with_grid_file(asking, self._names.resolve(asking), self._sources)
         if wanted.is_fetched_by_period:
             taken = self.choose(asking, wanted, dataset, head).taken
             return tuple(str(each) for each in taken.periods), taken.warnings
@@ -86,7 +87,7 @@ class Follower:
             return True
         calendar = canonical(head.coverage.get("calendar") or "") or "standard"
         ends = (Period.parse(temporal[each], str(wanted.fields.period_type), calendar) for each in ("start", "end"))
-        return all(self._sources.listed(_called(wanted), _source(wanted), each, each) != () for each in dict.fromkeys(ends))
+        return all(self._sources.listed(_called(wanted), source_of(wanted), each, each) != () for each in dict.fromkeys(ends))
 
     def revisit(self, dataset: Dataset, head: VersionState, template: DatasetTemplate) -> Revisited:
         """Return those of the last ``sync.revisit_periods`` periods whose validator in the source has changed or disappeared.
@@ -96,12 +97,12 @@ class Follower:
         """
         dataset_id = dataset.state.texts.dataset_id
         asking = Ingestion(dataset_id=dataset_id, request=IngestionRequest(dataset_id=dataset_id))
-        wanted = self._names.resolve(asking)
+        wanted = with_grid_file(asking, self._names.resolve(asking), self._sources)
         if wanted.source is None:
             there = {name: (size, at) for name, size, at in self._sources.stamps(wanted.files)}
             known_files = {str(each["name"]): (each["size_bytes"], str(each.get("modified_at"))) for each in head.sources}
             changed = any(name in there and there[name] != stamp for name, stamp in known_files.items())
-            gone = tuple(name for name in known_files if name not in there)
+            gone = tuple(name for name in known_files if name not in there and not wanted.is_grid_file(name))
             return Revisited(_last_periods(head, template) if changed else (), gone)
         ask: Callable[[Period], str | None] | None = getattr(wanted.source, "validator", None)
         if not wanted.is_fetched_by_period or ask is None:
@@ -164,7 +165,7 @@ class Follower:
     def _list(self, wanted: Wanted, request: RequestedPeriods) -> tuple[Period, ...] | None:
         """Ask the source which of the missing periods it has."""
         missing = request.wanted
-        return self._sources.listed(_called(wanted), _source(wanted), missing[0], missing[-1], is_open=request.is_open)
+        return self._sources.listed(_called(wanted), source_of(wanted), missing[0], missing[-1], is_open=request.is_open)
 
     def order(
         self, ingestion: Ingestion, wanted: Wanted, periods: tuple[Period | None, ...], *, stops_at_missing: bool = False
@@ -199,7 +200,8 @@ def _called(wanted: Wanted) -> str:
     return (block.name if block and block.name else None) or (wanted.template.id if wanted.template else wanted.dataset_id)
 
 
-def _source(wanted: Wanted) -> PeriodSource:
+def source_of(wanted: Wanted) -> PeriodSource:
+    """Return the source of a request that fetches."""
     assert wanted.source is not None, "it is asked only where it fetches"
     return wanted.source
 

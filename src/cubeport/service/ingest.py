@@ -21,10 +21,11 @@ from cubeport.cubes.write_request import Choose
 from cubeport.errors import DatasetExists, Problem, SourceRejected, TagExists
 from cubeport.service.copies import wanted_copies
 from cubeport.service.datasets import Dataset, Datasets
-from cubeport.service.decide import as_before, choose, decide, overlap, period_type_of, updates
+from cubeport.service.decide import as_before, choose, decide, overlap, period_type_of
 from cubeport.service.engines import Engines
 from cubeport.service.fetching import asked, take
-from cubeport.service.follow import Follower
+from cubeport.service.follow import Follower, source_of
+from cubeport.service.gridfiles import fetched_grid_file, with_files, with_grid_file
 from cubeport.service.ingestions import Ingestion, IngestionPlan
 from cubeport.service.maker import Complete, Maker, Outcome
 from cubeport.service.making import Making, release_of
@@ -32,7 +33,7 @@ from cubeport.service.ports import Gate, Progress, ReadRequest, SourceFile, Sour
 from cubeport.service.scope import spans
 from cubeport.service.state import VersionState
 from cubeport.service.templates import SourceBlock
-from cubeport.service.wanted import Names, Wanted, allow_gaps, check_grid_file
+from cubeport.service.wanted import Names, Wanted, allow_gaps
 
 
 class DatasetLock(Protocol):
@@ -76,8 +77,7 @@ class Ingester:
         return plan
 
     def _plan(self, ingestion: Ingestion, wanted: Wanted, dataset: Dataset | None, head: VersionState | None) -> IngestionPlan:
-        wanted = as_before(ingestion, wanted, head)
-        check_grid_file(wanted, updates=updates(ingestion, wanted))
+        wanted = with_grid_file(ingestion, as_before(ingestion, wanted, head), self._sources)
         if wanted_copies(ingestion.request, wanted, head):
             self._maker.copies.check(wanted)
         if wanted.is_fetched_by_period:
@@ -114,8 +114,7 @@ class Ingester:
         with self._lock(wanted.dataset_id, waits=partial(progress, "waiting", 0, 0)), step("lock"):
             progress("planning", 0, 0)
             dataset, head = self._held(wanted.dataset_id)
-            wanted = _warned(as_before(ingestion, wanted, head), dataset)
-            check_grid_file(wanted, updates=updates(ingestion, wanted))
+            wanted = _warned(with_grid_file(ingestion, as_before(ingestion, wanted, head), self._sources), dataset)
             if wanted_copies(ingestion.request, wanted, head):
                 self._maker.copies.check(wanted)
             if wanted.is_fetched_by_period:
@@ -130,10 +129,13 @@ class Ingester:
                     assert dataset is not None
                     assert head is not None
                     return self._maker.reuse(ingestion, wanted, dataset, head, plan, complete)
-            with self._read_whole(ingestion, wanted, dataset, head, progress) as wanted:
+            with (
+                fetched_grid_file(ingestion, wanted, self._sources, progress) as wanted,
+                self._read_whole(ingestion, wanted, dataset, head, progress) as wanted,
+            ):
                 with step("fetch"):  # the bytes are hashed in place
                     wanted, identities = self._told(ingestion, wanted, progress)
-                    _check_checksum(wanted.block, identities)
+                    _check_checksum(wanted.block, [each for each in identities if not wanted.is_grid_file(each["name"])])
                 digest = _digest(ingestion, wanted, identities)
                 plan, scope = decide(
                     ingestion,
@@ -191,7 +193,7 @@ class Ingester:
             if wanted.has_dates and brought.missing:
                 periods = take(request, brought.periods, allow_gaps=allow_gaps(ingestion, wanted), follows=False).periods
             shares = wanted.has_dates and _shares_files(wanted.source, [each for each in periods if each is not None])
-            yield replace(wanted, files=brought.of(periods), objects=brought.objects, holds_more=shares)
+            yield replace(wanted, files=with_files(wanted, brought.of(periods)), objects=brought.objects, holds_more=shares)
 
     def _choice(self, ingestion: Ingestion, wanted: Wanted, dataset: Dataset | None, head: VersionState | None) -> Choose | None:
         """Return what says which part of a store is needed; ``None`` if all of it is."""
@@ -209,7 +211,7 @@ class Ingester:
         if not held and (scope.bbox, scope.start, scope.end) == (None, None, None):
             return None
         options = self._maker.reading(ingestion, wanted, scope)
-        return lambda folder: self._gate.needs(ReadRequest(sources=(folder,), **options), held)
+        return lambda folder: self._gate.needs(ReadRequest(sources=with_files(wanted, (folder,)), **options), held)
 
     def _attempt_periods(
         self,
@@ -226,19 +228,22 @@ class Ingester:
             assert dataset is not None, "nothing is taken of nothing only where something is held"
             assert head is not None
             return self._maker.reuse(ingestion, wanted, dataset, head, chosen.plan, complete, warnings=chosen.taken.warnings)
-        assert wanted.source is not None
         order = self._follower.order(ingestion, wanted, chosen.taken.periods, stops_at_missing=chosen.asked.is_open)
-        with step("fetch"), self._sources.bring(wanted.source, order, progress=progress) as brought:
+        with (
+            step("fetch"),
+            fetched_grid_file(ingestion, wanted, self._sources, progress) as wanted,
+            self._sources.bring(source_of(wanted), order, progress=progress) as brought,
+        ):
             if brought.missing:
                 chosen = self._follower.chosen(ingestion, wanted, dataset, head, chosen.asked, brought.periods)
             if not chosen.taken.periods:
                 assert dataset is not None
                 assert head is not None
                 return self._maker.reuse(ingestion, wanted, dataset, head, chosen.plan, complete, warnings=chosen.taken.warnings)
-            shares = _shares_files(wanted.source, chosen.taken.periods)
+            shares = _shares_files(source_of(wanted), chosen.taken.periods)
             wanted = replace(
                 wanted,
-                files=brought.of(chosen.taken.periods),
+                files=with_files(wanted, brought.of(chosen.taken.periods)),
                 objects=brought.objects,
                 scope=wanted.scope.model_copy(update={"end": str(chosen.taken.end)}),
                 holds_more=shares,

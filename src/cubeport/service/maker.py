@@ -14,7 +14,6 @@ from cubeport.cubes.description import OF_VALUES, CubeDescription
 from cubeport.cubes.functions import PluginFunction
 from cubeport.cubes.recipes import Derivation
 from cubeport.cubes.spread import Spread
-from cubeport.cubes.steps import plain
 from cubeport.documents import native
 from cubeport.errors import InvalidRequest
 from cubeport.service import describe
@@ -23,6 +22,7 @@ from cubeport.service.copies import Copies, wanted_copies
 from cubeport.service.datasets import Dataset, Datasets
 from cubeport.service.decide import builds, kept_type, overlap, updates
 from cubeport.service.engines import Engines
+from cubeport.service.gridfiles import steps_of
 from cubeport.service.ingestions import Ingestion, IngestionPlan, Scope
 from cubeport.service.making import Making, clearing, release_of, texts_of
 from cubeport.service.overviews import sparing, with_overviews
@@ -252,7 +252,7 @@ class Maker:
             "chunks": fields.layout.chunks,
             "append_dim": ingestion.append_dim,
             "group": wanted.group,
-            "normalise": tuple(plain(fields.normalise)),
+            "normalise": steps_of(wanted),
             "transforms": transforms,
             "functions": functions,
             "skip_bad": ingestion.request.skip_bad,

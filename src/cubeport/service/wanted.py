@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from cubeport.catalog.forms.strictyaml import suggestion
 from cubeport.cubes.functions import PluginFunction
 from cubeport.cubes.recipes import Derivation
-from cubeport.cubes.repairs import flag
 from cubeport.cubes.sources import PeriodSource
 from cubeport.cubes.steps import TransformStep, plain
 from cubeport.documents.licences import doubt
@@ -52,9 +51,20 @@ class Wanted:
     """Where the files came from, if they are objects of an S3 store."""
     pointed: tuple[StoreObject, ...] = ()
     """The objects that the version points into, in the order of *held*; empty if it points into *held* themselves."""
+    grid: Path | None = None
+    """The grid file that a step names by its path or address, as soon as it is here."""
+    grid_source: PeriodSource | None = None
+    """The source that fetches the grid file, if it is on another machine."""
     warnings: tuple[tuple[str, str], ...] = ()
     holds_more: bool = False
     """Whether a file that is fetched for a period can contain other periods too."""
+
+    def is_grid_file(self, name: str) -> bool:
+        """Return whether a source of this name is the grid file that a step names by its path or address."""
+        found = (each.positions.file for each in self.fields.normalise if each.positions is not None)
+        return (self.grid is not None or self.grid_source is not None) and any(
+            each is not None and PurePosixPath(each).name == name for each in found
+        )
 
     @property
     def has_dates(self) -> bool:
@@ -239,34 +249,6 @@ def _extent(extent_id: str | None, extents: Mapping[str, Extent]) -> Extent | No
 def _scope(request: IngestionRequest, extent: Extent | None) -> Scope:
     return Scope(
         start=request.start, end=request.end, extent_id=extent.extent_id if extent else None, bbox=extent.bbox if extent else None
-    )
-
-
-def check_grid_file(wanted: Wanted, *, updates: bool) -> None:
-    """Refuse a grid file beside a source of addresses, which gives the files of its periods and no other.
-
-    With *updates*, the request adds to a dataset, whose steps are repeated.
-
-    Raises
-    ------
-    InvalidRequest
-        With a source that can have both.
-    """
-    places = [each.positions for each in wanted.fields.normalise if each.positions is not None and each.positions.file]
-    if not places or wanted.source is None or wanted.block is None or wanted.block.kind not in ("url", "store"):
-        return
-    grid = places[0].file
-    step = {"positions": places[0].model_dump(exclude_none=True)}
-    both = f"download the files to a folder, with {grid}, and "
-    if wanted.template is not None:
-        both += "name it in the template: source: {kind: files, paths: ['FOLDER/*.nc']} (FOLDER below sources.roots)"
-    elif updates:
-        both += f"`cubeport update {wanted.dataset_id} FOLDER/*.nc`"
-    else:
-        both += f"`cubeport ingest FOLDER/*.nc --id {wanted.dataset_id} {flag(step)}`"
-    raise InvalidRequest(
-        f"A source of kind {wanted.block.kind} has only the files at its address, so the grid file {grid!r} cannot be among them.",
-        next_step=both,
     )
 
 
