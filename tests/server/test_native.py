@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import jsonschema
 import pytest
 
+from cubeport.documents.native import Sync
 from cubeport.errors import StoreUnavailable
 from cubeport.server.app import App
 from cubeport.server.auth import Gatekeeper, NoKeys
@@ -219,6 +221,24 @@ class TestDatasets:
         assert service.calls == [("delete", "sea", 4, True)]
         assert client.get("/datasets/sea").status_code == 404
         assert client.delete("/datasets/sea", headers=LOCAL).status_code == 404
+
+    def test_a_run_that_comes_nearer_is_another_document_and_no_change(self, client: Client, service: FakeService) -> None:
+        runs = iter(range(9))
+
+        def followed(*_: str) -> Sync:
+            at = datetime(2026, 1, 1, 0, next(runs), tzinfo=UTC)
+            return Sync(kind="temporal", execution="append", schedule="* * * * *", next_run=at)
+
+        service.followed = followed  # type: ignore[method-assign]
+        first = client.get("/datasets/sea")
+        second = client.get("/datasets/sea", headers={"If-None-Match": first.headers["etag"]})
+        assert (second.status_code, first.json() == second.json()) == (200, False)
+        answer = client.patch("/datasets/sea", json={"title": "New"}, headers=LOCAL | {"If-Match": first.headers["etag"]})
+        assert answer.status_code == 200, answer.json()
+        assert service.calls[-1][:3] == ("describe", "sea", 3)
+        for tag in (first.headers["etag"], second.headers["etag"], client.get("/datasets/sea/versions").headers["etag"], '"x.y"'):
+            answer = client.patch("/datasets/sea", json={"title": "New"}, headers=LOCAL | {"If-Match": tag})
+            assert answer.status_code == 412
 
     def test_restore_brings_it_back_unpublished(self, client: Client, service: FakeService) -> None:
         assert client.post("/datasets/sea/restore", headers=LOCAL).json()["kind"] == "dataset-exists"

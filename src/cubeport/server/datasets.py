@@ -296,7 +296,7 @@ class _Datasets:
         more = self._of_page(shown, dated=asked.t is not None) if form == "html" else ()
         # The template is not in the catalog, and the time of the next run passes without a commit.
         followed = self._service.followed(shown.texts.dataset_id, shown.source_dataset_id)
-        tag = replies.etag_of(shown, request, form, self._url, _sees_all(request), followed.model_dump_json(), *more)
+        tag = replies.etag_of_dataset(shown, request, form, self._url, _sees_all(request), followed.model_dump_json(), *more)
 
         def build() -> bytes:
             versions = self._versions(request, shown, present.NEWEST)[0]
@@ -541,13 +541,7 @@ class _Datasets:
         if request.headers.get("if-match") is None:
             return None
         shown = self._service.shown(dataset_id, unpublished=True)
-        followed = self._service.followed(shown.texts.dataset_id, shown.source_dataset_id).model_dump_json()
-        tags = [
-            replies.etag_at(shown, f"/datasets/{shown.texts.dataset_id}", form, self._url, sees_all, followed, *more)
-            for form, more in (("json", ()), ("html", self._of_page(shown, dated=False)))
-            for sees_all in (True, False)
-        ]
-        replies.check_if_match(request, tags)
+        replies.check_if_match(request, shown)
         return shown.record_version
 
     def _of_page(self, shown: PublishedView, *, dated: bool) -> tuple[object, ...]:

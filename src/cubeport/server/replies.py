@@ -62,9 +62,18 @@ def etag_of(shown: PublishedView, request: Request, form: str, public_url: str, 
     return etag(shown.version.version_id, path, query, form, *record, REVISION, public_url, *more)
 
 
-def etag_at(shown: PublishedView, path: str, form: str, public_url: str, *more: object) -> str:
-    """Return the ETag of the document at *path* without a query, to check an ``If-Match``."""
-    return etag(shown.version.version_id, path, "", form, shown.record_version, shown.record_id, REVISION, public_url, *more)
+def etag_of_dataset(shown: PublishedView, request: Request, form: str, public_url: str, *more: object) -> str:
+    """Return the ETag of the document or page of a dataset: ``"{version}-{state}.{digest}"``.
+
+    The document also says when the next sync is due, so its bytes and its ETag change with the clock. A write changes what the
+    catalog has, and the state in the middle is of that alone: :func:`check_if_match` compares only this part.
+    """
+    digest = etag_of(shown, request, form, public_url, *more).strip('"').rpartition("-")[2]
+    return f'"{_state(shown)}.{digest}"'
+
+
+def _state(shown: PublishedView) -> str:
+    return etag(shown.version.version_id, shown.record_version, shown.record_id).strip('"')
 
 
 def etag_of_list(generation: int, request: Request, form: str, public_url: str) -> str:
@@ -143,13 +152,13 @@ def dumps(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
-def check_if_match(request: Request, tags: Iterable[str]) -> None:
-    """Refuse a write whose ``If-Match`` is none of *tags*. Raises PreconditionFailed."""
+def check_if_match(request: Request, shown: PublishedView) -> None:
+    """Refuse a write whose ``If-Match`` has no tag of a document of the dataset in its present state. Raises PreconditionFailed."""
     wanted = request.headers.get("if-match")
     if wanted is None or wanted.strip() == "*":
         return
     named = re.findall(r'(?<!W/)"([^"]*)"', wanted)
-    if not any(each.strip('"') in named for tag in tags for each in (tag, _zipped(tag))):
+    if not any(each.partition(".")[0] == _state(shown) and "." in each for each in named):
         raise PreconditionFailed(
             "The dataset changed since it was read", next_step="Read it again, and repeat the request with its ETag."
         )
