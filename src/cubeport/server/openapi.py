@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from starlette.responses import Response
 
 from cubeport.server import negotiation, problems
+from cubeport.server.browsing import BROWSABLE
 
 _STATUSES = {
     400: "The request is not valid",
@@ -187,6 +188,8 @@ def document(
                 for status, answer in operation["responses"].items()
                 if answer.get("description") != "Successful Response"
             }
+            if method == "get" and path in BROWSABLE:
+                operation["responses"]["200"]["content"].setdefault("text/html", {})
             if method != "get" or path.startswith("/ingestions"):
                 operation["security"] = [{"bearer": []}, {"header": []}]
     return made
