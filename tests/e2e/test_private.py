@@ -259,3 +259,31 @@ def test_requests_run_in_threads_for_their_caller() -> None:
     server = Path(cubeport.__file__).parent / "server"
     bare = [each.name for each in server.glob("*.py") if "run_in_executor" in each.read_text() and each.name != "threads.py"]
     assert not bare, "use run_in of server/threads.py"
+
+
+def test_what_was_public_and_became_private_is_not_told_again_after_its_record_is_purged(tmp_path: Path) -> None:
+    """Without a record nothing says that it was private, and a feed with its first changes would say that it is published."""
+    cubeport.Catalog.create(tmp_path / "i").close()
+    settings, catalog = load(tmp_path / "i"), Catalog.open(tmp_path / "i")
+    children = main._children(settings)
+    source = FAMILIES["regular"].write(tmp_path, "t")
+    key = Keys(catalog.backend).add("boss", scope="admin").text
+    with main._service(settings, catalog, children) as service:
+        for name in (HIDDEN, "open", "gone"):
+            done = service.ingest_here(IngestionRequest(dataset_id=name), FileOptions(files=(str(source),)))
+            assert done.status == "completed", done.error
+        app = create_app(main._app_parts(settings, service, children))
+        assert isinstance(app, App)
+        site = Site(app, service, {"boss": key}, [], [])
+
+        def told() -> list[tuple[str, str]]:
+            return [(each["dataset_id"], each["type"]) for each in site.ask("GET", "/changes").json()["items"]]
+
+        assert told() == [(name, "upserted") for name in (HIDDEN, "open", "gone")]
+        catalog.update(catalog.get(HIDDEN).id, visibility="private")
+        records = [service.delete(name, purge=True).id for name in (HIDDEN, "gone")]
+        assert told() == [("open", "upserted"), ("gone", "upserted"), ("gone", "removed")]
+        for each in records:
+            catalog.purge(each)
+        assert told() == [("open", "upserted"), ("gone", "removed")]
+        assert site.ask("GET", f"/changes?dataset_id={HIDDEN}").json()["items"] == []

@@ -151,7 +151,7 @@ class Shelf:
         self._kept[dataset_id] = stored
         return stored
 
-    def visible(self, dataset_id: str) -> bool:  # everybody sees everything here
+    def visible(self, dataset_id: str, *, if_none: bool = True) -> bool:  # everybody sees everything here
         return True
 
     def zone_sets(self) -> dict[str, ZoneSet]:

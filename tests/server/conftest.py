@@ -414,7 +414,7 @@ class FakeService:
     def arrive(self, replica: Replica, *, publish: bool = True) -> Arrived:
         raise NotFound("No such version is on its way.", what="version")
 
-    def visible(self, dataset_id: str) -> bool:
+    def visible(self, dataset_id: str, *, if_none: bool = True) -> bool:
         return True
 
     def check_visible(self, dataset_id: str) -> None:

@@ -468,10 +468,14 @@ class _Datasets:
         return replies.fresh(listing, headers={"Vary": "Accept"})
 
     def _seen(self, changes: Sequence[Change]) -> list[Change]:
-        """Return the changes of datasets that the caller could see then and may see now."""
+        """Return the changes of datasets that the caller could see then and may see now.
+
+        Of a dataset whose record was purged nobody knows who may see it now. Only its removal is told, for those who follow.
+        """
         seen = [each for each in changes if sees(each)]
-        visible = {name for name in {each.dataset_id for each in seen} if self._service.visible(name)}
-        return [each for each in seen if each.dataset_id in visible]
+        asked = {(each.dataset_id, each.type == "removed") for each in seen}
+        visible = {each for each in asked if self._service.visible(each[0], if_none=each[1])}
+        return [each for each in seen if (each.dataset_id, each.type == "removed") in visible]
 
     async def _changes_as_events(self, request: Request, asked: ChangesQuery) -> Response:
         if unused := sorted({"wait", "limit"} & asked.model_fields_set):

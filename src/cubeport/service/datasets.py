@@ -125,13 +125,19 @@ class Datasets:
             return found
         raise self._no_dataset(dataset_id)
 
-    def visible(self, dataset_id: str) -> bool:
-        """Return whether the current viewer may see the dataset with this id, or the last one if it was deleted: yes if none."""
-        if self._restricted.audience() is None:
+    def visible(self, dataset_id: str, *, if_none: bool = True) -> bool:
+        """Return whether the current viewer may see the dataset with this id, or the last one if it was deleted.
+
+        Parameters
+        ----------
+        if_none
+            The answer if the catalog knows none: it never existed, or its record was purged, and with it who might see it.
+        """
+        if if_none and self._restricted.audience() is None:
             return True
         found = self.find(dataset_id)
         record = found.record if found is not None else self.deleted(dataset_id)
-        return record is None or sees(record)
+        return if_none if record is None else sees(record)
 
     def check_visible(self, dataset_id: str) -> None:
         """Refuse a dataset that the current viewer may not see, as if it did not exist. Raises NotFound."""

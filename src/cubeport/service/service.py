@@ -168,9 +168,9 @@ class Service:
         """Return the published view of ``id`` or ``id@ref``; see :meth:`Datasets.shown`."""
         return self._datasets.shown(ref, unpublished=unpublished)
 
-    def visible(self, dataset_id: str) -> bool:
+    def visible(self, dataset_id: str, *, if_none: bool = True) -> bool:
         """Return whether the caller may see a dataset; see :meth:`Datasets.visible`."""
-        return self._datasets.visible(dataset_id)
+        return self._datasets.visible(dataset_id, if_none=if_none)
 
     def check_visible(self, dataset_id: str) -> None:
         """Refuse a dataset that the caller may not see; see :meth:`Datasets.check_visible`."""
