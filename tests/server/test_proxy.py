@@ -7,7 +7,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -18,7 +18,8 @@ from cubeport.server.app import App
 
 from .conftest import V1, V2, FakeEngine, FakeService, Live, cube, make_parts
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "serving.md"
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+PAGE = DOCS / "serving.md"
 
 
 @pytest.fixture
@@ -149,3 +150,79 @@ def test_the_proxy_follows_no_link_out_of_the_store(proxied: str, tmp_path: Path
             answer = client.get(f"/zarr/sea@{V1}/sst/{key}")
             assert answer.status_code in (403, 404), key
             assert b"secret" not in answer.content
+
+
+FULL = """
+import re, socket, subprocess, sys, threading, time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import httpx
+
+disk, folder, block = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]).read_text()
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        self.answer(bytes(24 << 20))
+
+    def do_POST(self):
+        self.answer(b"%d" % len(self.rfile.read(int(self.headers["Content-Length"]))))
+
+    def answer(self, data):
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_):
+        pass
+
+server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+with socket.create_server(("127.0.0.1", 0)) as free:
+    port = free.getsockname()[1]
+block = re.sub(r"ssl_.*;|max_fails.*?(?=;)", "", block)
+block = re.sub(r"listen [^;]*;", f"listen 127.0.0.1:{port};", block)
+block = re.sub(r"(server [a-z0-9.]+:8000[^;]*;\\s*)+", f"server 127.0.0.1:{server.server_port};", block)
+paths = "".join(f"{name}_temp_path {disk}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+text = f"user root; daemon off; master_process off; pid {folder}/pid; error_log {folder}/error.log; events {{}} "
+(folder / "nginx.conf").write_text(text + f"http {{ access_log off; {paths} {block} }}")
+with subprocess.Popen(["nginx", "-c", folder / "nginx.conf", "-e", folder / "error.log"]) as process:
+    try:
+        for _ in range(200):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.02)
+        try:
+            with (disk / "fill").open("wb") as file:
+                while True:
+                    file.write(bytes(4096))
+                    file.flush()
+        except OSError:
+            pass
+        url = f"http://127.0.0.1:{port}/datasets"
+        got = 0
+        with httpx.stream("GET", url, timeout=60, trust_env=False) as answer:
+            time.sleep(0.5)  # a reader that is slower than the server
+            for part in answer.iter_raw():
+                got += len(part)
+        sent = httpx.post(url, content=bytes(2_000_000), timeout=60, trust_env=False)
+        print(got, sent.status_code, sent.text)
+    finally:
+        process.terminate()
+"""
+
+
+@pytest.mark.parametrize("page", ["serving.md", "operations/proxy.md", "operations/failover.md"])
+def test_a_full_disk_of_the_proxy_cuts_nothing_off(on_a_small_disk: Callable[..., str], tmp_path: Path, page: str) -> None:
+    if shutil.which("nginx") is None:
+        pytest.skip("no nginx")
+    block = next(each for each in re.findall(r"```nginx.*?\n(.*?)```", (DOCS / page).read_text(), re.DOTALL) if "upstream" in each)
+    folder = tmp_path.parent / f"{tmp_path.name}-nginx"
+    folder.mkdir()
+    (folder / "block").write_text(block)
+    said = on_a_small_disk(FULL, str(folder), str(folder / "block"), size="256k")
+    assert said.split() == [str(24 << 20), "200", "2000000"], (folder / "error.log").read_text()
