@@ -82,6 +82,13 @@ class TestOneOrEach:
         shell.ok("update", "a", f"file://localhost{later.as_uri().removeprefix('file://')}")
         assert published(shell) == {"a": 2}
 
+    def test_update_takes_the_id_as_ingest_does_too(self, shell: Shell, inbox: Path) -> None:
+        shell.ok("ingest", write(inbox / "a.nc"), "--id", "a")
+        shell.ok("update", write(inbox / "b.nc", month=2), write(inbox / "c.nc", month=3), "--id", "a")
+        assert published(shell) == {"a": 3}
+        none = shell("update", "a")
+        assert (none.code, none.err) == (2, "error[usage]: No file is named.\nnext: cubeport update a FILE…\n")
+
     def test_an_id_that_no_address_may_have_is_refused_with_one_that_works(self, shell: Shell, inbox: Path) -> None:
         file = str(min(inbox.glob("*.nc")))
         said = shell("ingest", file, "--id", "My Data (2020)")

@@ -217,7 +217,10 @@ def ingest(
 def update(
     ctx: typer.Context,
     id: Annotated[str, typer.Argument(metavar="ID", help="The dataset's id.", autocompletion=dataset_ids)],
-    files: Annotated[list[str], typer.Argument(metavar="FILE…", help="Files, folders, quoted globs, or one address.")],
+    files: Annotated[
+        list[str] | None, typer.Argument(metavar="FILE…", help="Files, folders, quoted globs, or one address.")
+    ] = None,
+    named: Annotated[str | None, typer.Option("--id", hidden=True)] = None,
     on_overlap: Annotated[
         str | None,
         typer.Option("--on-overlap", metavar="error|skip|replace", help="What to do with steps that the dataset already has."),
@@ -249,8 +252,13 @@ def update(
 ) -> int | None:
     """Add steps from files to a dataset, or replace existing steps. All other data are kept, and are shared on disk."""
     session = current(ctx)
+    dataset_id = id
+    if named is not None:  # as `ingest` takes it
+        dataset_id, files = named, [id, *(files or ())]
+    if not files:
+        raise Usage("No file is named.", next_step=f"cubeport update {dataset_id} FILE…")
     request: dict[str, Any] = {
-        "dataset_id": id,
+        "dataset_id": dataset_id,
         "mode": "update",
         "on_overlap": on_overlap,
         "allow_gaps": allow_gaps,
