@@ -11,6 +11,7 @@ from cubeport.cubes.axes import CubeAxes, FoundAxis
 from cubeport.cubes.boxes import Box
 from cubeport.cubes.calendars import CalendarName
 from cubeport.cubes.cells import Cells, bounds, cells_of, places
+from cubeport.cubes.cylinders import around_seam, longitudes
 from cubeport.cubes.decoding import decoded
 from cubeport.cubes.grids import position_dims, reach_of
 from cubeport.cubes.groups import find
@@ -105,6 +106,12 @@ def _straight(raw: xr.Dataset, found: CubeAxes, bbox: Box, *, centre: bool) -> d
         onto = pyproj.Transformer.from_crs("OGC:CRS84", crs, always_xy=True)
         native = columns.outer[0], rows.outer[0], columns.outer[1], rows.outer[1]
         view = found.mapping if found.mapping.get("grid_mapping_name") == "geostationary" else None
+        if (round_world := longitudes(onto, columns, factor)) is not None:
+            # Its x ends at the seam, so a box over it is at both ends of the grid, as on a grid of longitudes.
+            _, south, _, north = boxes.into_native(around_seam(onto, native, factor), bbox, factor=factor, circle=False)
+            up = boxes.centres(rows, south, north) if centre else boxes.between(rows, south, north)
+            across = boxes.centres(round_world, west, east) if centre else boxes.around(round_world, west, east)[0]
+            return _along(x, across, columns) | _along(y, up, rows)
         outer = footprint.projected(crs, native, factor=factor, geostationary=view)
         if not centre:
             across, up = boxes.through(onto, bbox, columns, rows, factor=factor, outer=outer)

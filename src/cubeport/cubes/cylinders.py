@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from cubeport.cubes.cells import Cells
 from cubeport.cubes.description import BoundingBox
 
 
@@ -45,20 +46,51 @@ class Cylinder:
         return (parts[0], parts[-1] + span) if parts else None
 
 
+def world_of(onto: Any) -> float | None:
+    """Return how wide the world is in the units of a cylindrical projection; ``None`` if the projection is not one.
+
+    Parameters
+    ----------
+    onto
+        A pyproj transformer from CRS84, x before y.
+    """
+    import numpy as np
+
+    xs, _ = (np.reshape(each, (2, 3)) for each in onto.transform([0.0, 1.0, 2.0] * 2, [0.0] * 3 + [50.0] * 3))
+    if not np.isfinite(xs).all() or not np.allclose(xs[0], xs[1], rtol=0, atol=1e-9 * float(np.abs(xs).max())):
+        return None
+    # Meridians are vertical lines. One of the two steps may be over the seam.
+    world = 360.0 * float(np.diff(xs[0]).max())
+    return world if world > 0 and np.allclose(np.diff(xs[0]) % world, world / 360.0, rtol=1e-9) else None
+
+
+def longitudes(onto: Any, columns: Cells, factor: float) -> Cells | None:
+    """Return the columns of a grid in a cylindrical projection as cells of longitude, on the circle; ``None`` in any other.
+
+    Parameters
+    ----------
+    factor
+        Converts stored numbers to the units of the projection by multiplication.
+    """
+    world = world_of(onto)
+    if world is None:
+        return None
+    zero = float(onto.transform(0.0, 0.0)[0])
+    labels, lower, upper = ((each * factor - zero) * 360.0 / world for each in (columns.labels, columns.lower, columns.upper))
+    return Cells(labels, lower, upper, circle=True, grain=columns.grain)
+
+
 def around_seam(onto: Any, native: BoundingBox, factor: float) -> Any:
     """Return the transformer as a :class:`Cylinder` if a grid with these outer edges, as stored, goes past the seam of a
     cylindrical projection, else unchanged.
     """
     import numpy as np
 
-    xs, ys = (np.reshape(each, (2, 3)) for each in onto.transform([0.0, 1.0, 2.0] * 2, [0.0] * 3 + [50.0] * 3))
-    if not np.isfinite(xs).all() or not np.allclose(xs[0], xs[1], rtol=0, atol=1e-9 * float(np.abs(xs).max())):
+    world = world_of(onto)
+    if world is None:
         return onto
-    # Meridians are vertical lines. One of the two steps may be over the seam.
-    world = 360.0 * float(np.diff(xs[0]).max())
     west, east = native[0] * factor, native[2] * factor
-    if world <= 0 or not np.allclose(np.diff(xs[0]) % world, world / 360.0, rtol=1e-9):
-        return onto
+    middle = float(onto.transform(0.0, 0.0)[1])
     inner = np.array([west, east]) + np.array([1e-6, -1e-6]) * (east - west)
-    again, _ = onto.transform(*onto.transform(inner, np.full(2, ys[0, 0]), direction="INVERSE"))
+    again, _ = onto.transform(*onto.transform(inner, np.full(2, middle), direction="INVERSE"))
     return Cylinder(onto, world, west, east) if bool((np.abs(again - inner) > world / 2).any()) else onto
