@@ -12,6 +12,7 @@ import xarray as xr
 from tests.cubes.asking import Version
 
 from cubeport.cubes.describe import describe
+from cubeport.cubes.pictures import places
 from cubeport.cubes.pictures.places import CRS84, MERCATOR, MERCATOR_M, Canvas, Places, locate
 from cubeport.cubes.quads import quads
 from cubeport.cubes.windows import Labels
@@ -378,3 +379,25 @@ def test_a_step_reaches_as_far_as_its_bounds_or_half_way_to_the_next(bounds: lis
     steps = [0, 0, 1, 1, 2] if bounds is None or bounds[0][1] != 0 or bounds[0][0] == 0 else [1, 1, 2, 2]
     wanted = {float(values[step, column]) for column, step in enumerate(steps)}
     assert wanted <= set(found), found
+
+
+@pytest.mark.parametrize(
+    ("crs", "box", "to"),
+    [
+        ("EPSG:3995", (-5.6e6, -3e6, 1.2e6, 4.5e6), CRS84),
+        ("EPSG:3031", (-9e6, -9e6, 9e6, 9e6), CRS84),
+        ("EPSG:3857", (-2e7, -2e7, 2e7, 2e7), "EPSG:6933"),
+        ("EPSG:3857", (0.0, 5e6, 1e6, 6e6), "EPSG:3035"),
+    ],
+)
+@pytest.mark.parametrize("size", [96, 256])
+def test_no_pixel_is_placed_more_than_an_eighth_of_its_size_away(
+    crs: str, box: tuple[float, float, float, float], to: str, size: int
+) -> None:
+    canvas, into = places.Canvas(box, size, size, crs), places.transform(crs, to)
+    found = places._between(canvas, into)
+    for has, exact in zip(found, into(*np.meshgrid(*canvas.centres())), strict=True):
+        # Where longitudes jump from 180 to -180 the slope says nothing, and the jump itself is exact.
+        slope = np.hypot(*np.gradient(np.where(np.isfinite(exact), exact, np.nan)))
+        known = np.isfinite(exact) & np.isfinite(has) & np.isfinite(slope)
+        assert (np.abs(has - exact)[known] <= 0.126 * slope[known] + 1e-9).all()

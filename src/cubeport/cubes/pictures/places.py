@@ -28,7 +28,7 @@ CRS84, MERCATOR = "OGC:CRS84", "EPSG:3857"
 LIMIT = 85.0511287798066
 """The highest latitude of the Web Mercator square, in degrees."""
 
-_BLOCK = 16
+_BLOCK = 8
 """The distance in pixels between points that are transformed exactly. Other pixels are interpolated if the error is small
 enough."""
 _ALLOWED = 1 / 8
@@ -283,13 +283,19 @@ def _between(canvas: Canvas, into: Any) -> tuple[Array, Array]:
         return _finite(into(*np.meshgrid(across, down)))
 
     nodes = exact(at_x, at_y)
-    middles = exact((at_x[:-1] + at_x[1:]) / 2, (at_y[:-1] + at_y[1:]) / 2)
+    half_x, half_y = (at_x[:-1] + at_x[1:]) / 2, (at_y[:-1] + at_y[1:]) / 2
+    between = zip(nodes, exact(half_x, half_y), exact(half_x, at_y), exact(at_x, half_y), strict=True)
     bad = np.zeros((high, wide), bool)
-    for node, middle in zip(nodes, middles, strict=True):
-        corners = np.stack([node[:-1, :-1], node[:-1, 1:], node[1:, :-1], node[1:, 1:]])
-        pixel = (corners.max(axis=0) - corners.min(axis=0)) / _BLOCK
+    for node, middle, level, upright in between:
+        # How far one pixel goes, where it goes least: there, an error counts for most.
+        steps = (np.abs(np.diff(node, axis=1)), np.abs(np.diff(node, axis=0)))
+        one = np.maximum(np.minimum(steps[0][:-1], steps[0][1:]), np.minimum(steps[1][:, :-1], steps[1][:, 1:])) / _BLOCK
+        # Halfway between the nodes: of a whole block, and of each of its sides.
+        off = np.abs((node[:-1, :-1] + node[:-1, 1:] + node[1:, :-1] + node[1:, 1:]) / 4 - middle)
+        beside = np.abs((node[:, :-1] + node[:, 1:]) / 2 - level), np.abs((node[:-1] + node[1:]) / 2 - upright)
+        off = np.maximum.reduce([off, beside[0][:-1], beside[0][1:], beside[1][:, :-1], beside[1][:, 1:]])
         with np.errstate(invalid="ignore"):
-            bad |= ~(np.abs(corners.mean(axis=0) - middle) <= _ALLOWED * pixel)
+            bad |= ~(off <= _ALLOWED * one)
     block_x = np.clip(np.searchsorted(at_x, np.arange(canvas.width), side="right") - 1, 0, wide - 1)
     block_y = np.clip(np.searchsorted(at_y, np.arange(canvas.height), side="right") - 1, 0, high - 1)
     part_x = (np.arange(canvas.width) - at_x[block_x]) / (at_x[block_x + 1] - at_x[block_x])
