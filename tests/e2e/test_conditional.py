@@ -223,6 +223,38 @@ def test_every_address_is_conditional_and_its_head_is_its_get(site: Site) -> Non
     assert seen > 60
 
 
+ONLY_DOCUMENTS = ("/stac", "/zarr", "/geozarr", "/wms", "/wmts")
+"""Faces whose readers send any ``Accept``, and get documents or bytes."""
+
+
+def test_an_address_with_several_forms_has_what_accept_names_or_says_that_it_has_not(site: Site) -> None:
+    """Where nothing can be chosen, ``Accept`` is no reason to refuse (RFC 9110, 12.5.1), and ``Vary`` does not name it."""
+    wrong: list[str] = []
+    chosen = 0
+    for route, address in addresses(site):
+        if "f=" in address or address.partition("@")[1]:
+            continue
+        plain, odd, any_, page = (
+            site.get(address, accept=each)
+            for each in ("*/*", "application/x-nothing", "application/x-nothing, */*;q=0.1", "text/html")
+        )
+        choice = "Accept" in plain.headers.get("vary", "").split(", ")
+        chosen += choice
+        refuses = choice and not route.startswith(ONLY_DOCUMENTS)
+        if odd.status_code != (406 if refuses else 200):
+            wrong.append(f"{route}: {odd.status_code}, Vary: {plain.headers.get('vary')}")
+        kind = plain.headers["content-type"]
+        named = site.get(address, accept=kind.partition(";")[0])
+        if (named.status_code, named.headers["content-type"], any_.headers["content-type"]) != (200, kind, kind):
+            wrong.append(
+                f"{route}: {named.status_code}, {named.headers['content-type']} for its own {kind}; {any_.headers['content-type']}"
+            )
+        if not choice and page.headers["content-type"] != kind:
+            wrong.append(f"{route}: a page, and no Vary")
+    assert not wrong, "\n".join(wrong)
+    assert chosen > 40
+
+
 def _caching(site: Site, route: str, address: str, answer: httpx.Response) -> list[str]:
     version = site.versions[-1]
     names_one = bool(re.search(r"\{(dataset_id|collection_id|\w*dap_name|griddap_id)\}", route)) or route.startswith(

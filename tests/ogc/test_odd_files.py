@@ -294,3 +294,29 @@ def test_the_next_step_of_a_table_of_forecasts_works(client: httpx.Client, keep:
     text = ",".join(f"{x} {y}" for x, y in ring)
     area = client.get(f"/ogcapi/collections/{dataset}/area?coords=POLYGON(({text}))&datetime=2020-01-01T12:00:00Z&f=csv")
     assert [float(each["t"]) for each in rows(area) if each["t"]] == [1.0]
+
+
+def test_a_plot_is_as_wide_as_was_asked(client: httpx.Client, stored: Any) -> None:
+    address = f"/datasets/{stored('coads_sst.nc').dataset_id}/plot?at=220,20"
+    drawn = {}
+    for width in (320, 720, 1200):
+        text = client.get(address, params={"at": "220,20", "w": str(width)}).text
+        assert f'viewBox="0 0 {width} ' in text
+        points = [float(each) for each in re.findall(r"[ML]([\d.]+) [\d.]+", text)]
+        assert width - 40 < max(points) <= width, "the line goes to the end"
+        drawn[width] = text.count('text-anchor="middle"')
+    assert drawn[320] < drawn[1200], "labels of times do not run into each other"
+    assert client.get(address).text == client.get(address, params={"at": "220,20", "w": "720"}).text
+    for wrong in ("319", "1201", "wide"):
+        refused = client.get(address, params={"at": "220,20", "w": wrong})
+        assert (refused.status_code, refused.json()["errors"][0]["loc"]) == (400, ["query", "w"])
+
+
+def test_accept_chooses_the_picture_or_the_values_of_a_plot(client: httpx.Client, stored: Any) -> None:
+    address = f"/datasets/{stored('coads_sst.nc').dataset_id}/plot?at=220,20"
+    as_browsers_ask = {"accept": "image/avif,image/webp,image/svg+xml,image/*,*/*;q=0.8"}
+    assert client.get(address, headers=as_browsers_ask).headers["content-type"] == "image/svg+xml"
+    table = client.get(address, headers={"accept": "text/csv"})
+    assert table.text == client.get(f"{address}&f=csv").text
+    refused = client.get(address, headers={"accept": "image/jpeg"})
+    assert (refused.status_code, refused.headers["vary"]) == (406, "Accept")

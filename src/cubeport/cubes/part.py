@@ -88,6 +88,8 @@ class Part:
     """Whether the caller asked for one position."""
     as_stored: bool = False
     """Whether axes keep their dimensions and labels as stored (for downloads)."""
+    width: int = 720
+    """The width of a picture of it, in pixels."""
     everything: bool = False
     """Whether to include all variables without data of their own (coordinates, grid mappings)."""
 

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     type Array = NDArray[Any]
 
 MEDIA_TYPE = "image/svg+xml"
-_WIDTH, _SERIES_HEIGHT, _PROFILE_HEIGHT = 720.0, 300.0, 460.0
+WIDTH = 720
+"""The width of a plot in pixels, if no other is asked for."""
+_SERIES_HEIGHT, _PROFILE_HEIGHT = 300.0, 460.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62.0, 14.0, 16.0, 34.0
 _MOST_POINTS = 2_000
 """Up to this many steps are drawn one by one. For more, the minimum and maximum of each pixel column are drawn."""
@@ -48,9 +50,9 @@ class Line:
     axis_title: str = ""
 
 
-def svg(line: Line) -> bytes:
-    """Return the plot. Its ``aria-label`` describes it in one sentence."""
-    return (_profile if line.upright else _series)(line)
+def svg(line: Line, width: int = WIDTH) -> bytes:
+    """Return the plot, *width* pixels wide. Its ``aria-label`` describes it in one sentence."""
+    return (_profile if line.upright else _series)(line, width)
 
 
 def summary(line: Line) -> str:
@@ -86,43 +88,43 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     return [at * step for at in range(first, last + 1)]
 
 
-def _series(line: Line) -> bytes:
+def _series(line: Line, width: int) -> bytes:
     import numpy as np
 
     known = line.values[np.isfinite(line.values)]
     marks = ticks(float(known.min()), float(known.max())) if known.size else [0.0, 1.0]
     height = _SERIES_HEIGHT
-    across = _scale(float(line.positions[0]), float(line.positions[-1]), _LEFT, _WIDTH - _RIGHT)
+    across = _scale(float(line.positions[0]), float(line.positions[-1]), _LEFT, width - _RIGHT)
     up = _scale(marks[0], marks[-1], height - _BOTTOM, _TOP)
-    body = [_gridline(_LEFT, up(each), _WIDTH - _RIGHT, up(each), _number(each), "end", -8, 4) for each in marks]
+    body = [_gridline(_LEFT, up(each), width - _RIGHT, up(each), _number(each), "end", -8, 4) for each in marks]
     body += [
-        _text(min(max(across(float(line.positions[at])), _LEFT + 14), _WIDTH - 34), height - 12, line.labels[at], "middle")
-        for at in _spread(line.labels)
+        _text(min(max(across(float(line.positions[at])), _LEFT + 14), width - 34), height - 12, line.labels[at], "middle")
+        for at in _spread(line.labels, width)
     ]
     body += _drawn([across(float(each)) for each in line.positions], line.values, up)
     note = "Each column of pixels spans the least and the greatest value." if len(line.values) > _MOST_POINTS else ""
-    return _document(line, _WIDTH, height, body, note=note)
+    return _document(line, width, height, body, note=note)
 
 
-def _profile(line: Line) -> bytes:
+def _profile(line: Line, width: int) -> bytes:
     import numpy as np
 
     known = line.values[np.isfinite(line.values)]
     marks = ticks(float(known.min()), float(known.max())) if known.size else [0.0, 1.0]
     height = _PROFILE_HEIGHT
-    across = _scale(marks[0], marks[-1], _LEFT, _WIDTH - _RIGHT)
+    across = _scale(marks[0], marks[-1], _LEFT, width - _RIGHT)
     levels = ticks(float(line.positions.min()), float(line.positions.max()))
     top, bottom = (_TOP + 8, height - _BOTTOM) if line.downwards else (height - _BOTTOM, _TOP + 8)
     up = _scale(levels[0], levels[-1], top, bottom)
-    body = [_gridline(_LEFT, up(each), _WIDTH - _RIGHT, up(each), _number(each), "end", -8, 4) for each in levels]
+    body = [_gridline(_LEFT, up(each), width - _RIGHT, up(each), _number(each), "end", -8, 4) for each in levels]
     for mark, label in zip(marks, map(_number, marks), strict=True):
         # A number is centred below its mark unless it would be cut off.
-        body.append(_text(min(across(mark), _WIDTH - 3.9 * len(label)), height - 12, label, "middle"))
+        body.append(_text(min(across(mark), width - 3.9 * len(label)), height - 12, label, "middle"))
     known_at = [(at, value) for at, value in zip(line.positions, line.values, strict=True) if math.isfinite(value)]
     points = [(across(float(value)), up(float(at))) for at, value in known_at]
     body.append(_path(points))
     body += map(_dot, points)
-    return _document(line, _WIDTH, height, body, note=line.axis_title)
+    return _document(line, width, height, body, note=line.axis_title)
 
 
 def _drawn(columns: Sequence[float], values: Array, up: Any) -> list[str]:
@@ -162,11 +164,11 @@ def _scale(low: float, high: float, start: float, end: float) -> Any:
     return lambda value: start + (value - low) * (end - start) / span
 
 
-def _spread(labels: Sequence[str]) -> list[int]:
+def _spread(labels: Sequence[str], width: float) -> list[int]:
     """Return the indices of about five labels from the first to the last, with the same distance if that is possible."""
     last = len(labels) - 1
     # A letter is about 7 pixels wide.
-    most = max(2, min(7, int((_WIDTH - _LEFT - _RIGHT) // (7 * max(map(len, labels)) + 14))))
+    most = max(2, min(7, int((width - _LEFT - _RIGHT) // (7 * max(map(len, labels)) + 14))))
     if last < 2:
         return list(range(last + 1))
     for gaps in sorted(range(min(2, most - 1), most), key=lambda each: abs(each - 4)):

@@ -96,6 +96,8 @@ _LONG = ("/datasets", "/changes", "/records", "/ingestions", "/stac/collections"
 _ENTRIES = 25
 
 _OFFERS = {"application/json": "json", "text/html": "html", "application/xhtml+xml": "html"}
+_ONLY_DOCUMENTS = ("/stac", "/zarr", "/geozarr")
+"""Faces whose readers send any ``Accept``: they have JSON or bytes for all that do not prefer a page."""
 _HIDDEN = frozenset({b"accept", b"accept-encoding", b"if-none-match"})
 
 PLOT = "/datasets/{dataset_id}/plot"
@@ -233,6 +235,8 @@ async def answer(parts: Parts, scope: Scope, receive: Receive, send: Send, inner
     """Answer with the document of *inner*, or with its page."""
     as_page, without_form = asked(scope)
     if not as_page:
+        if b"f=" not in scope["query_string"] and not scope["path"].startswith(_ONLY_DOCUMENTS):
+            negotiation.check_document(Request(scope))
         await inner(without_form, receive, _varied(send))
         return
     # Request the complete, uncompressed document. This module checks whether the client already has the page.

@@ -68,6 +68,16 @@ def takes(request: Request, media_types: Collection[str]) -> bool:
     return preferred(request, dict.fromkeys(media_types, "")) is not None
 
 
+def check_document(request: Request) -> None:
+    """Refuse an ``Accept`` that takes neither JSON of any kind nor HTML. Raises NotAcceptable."""
+    ranges = [media_range for media_range, weight in accepted(request.headers.get("accept")) if weight > 0]
+    if not any(each in _DOCUMENTS or each.endswith("json") for each in ranges):
+        raise NotAcceptable("This address has JSON and HTML", next_step="Send Accept: application/json or text/html.")
+
+
+_DOCUMENTS = frozenset({*_PAGES, "application/*", "text/*", "*/*"})
+
+
 def form(request: Request, f: str | None) -> str:
     """Return ``json`` or ``html``. ``f`` takes precedence over ``Accept``; the default is JSON.
 
@@ -83,7 +93,5 @@ def form(request: Request, f: str | None) -> str:
             problem = Problem(("query", "f"), "not-a-choice", "must be json or html")
             raise InvalidRequest("f: must be json or html", errors=[problem])
         return f
-    best = preferred(request, _PAGES)
-    if best is None:
-        raise NotAcceptable("This address has JSON and HTML", next_step="Send Accept: application/json or text/html.")
-    return best
+    check_document(request)
+    return preferred(request, _PAGES) or "json"

@@ -189,6 +189,7 @@ class PlotQuery(incoming.Model):
     ] = None
     departure: Annotated[str | None, Field(max_length=20, description="absolute (default), percent, standard")] = None
     period: Annotated[str | None, Field(max_length=20, description="With relative-to: as of a table, such as month")] = None
+    w: Annotated[int, Field(ge=320, le=1200, description="The width of the picture, in pixels")] = 720
 
 
 _CSV = next(form for form in FORMS if form.name == "csv")
@@ -529,9 +530,11 @@ class OgcFace:
 
     async def plot(self, request: Request) -> Response:
         """Answer ``/datasets/{dataset_id}/plot``."""
-        query = incoming.query(request.scope["query_string"], PlotQuery)
+        query = _plot_query(request)
         if query.relative_to is not None and self._departures is not None:
-            return await self._departures(request, query)
+            answer = await self._departures(request, query)
+            answer.headers["Vary"] = ", ".join((*_VARIES, *filter(None, [answer.headers.get("vary")])))
+            return answer
         for name, value in (("departure", query.departure), ("period", query.period)):
             if value is not None:
                 words = f"{name} needs relative-to, the years of the normal"
@@ -557,7 +560,7 @@ class OgcFace:
         return self._asked(request, self._coverage_at(request), query)
 
     def _plot(self, request: Request) -> _ValuesRequest:
-        query = incoming.query(request.scope["query_string"], PlotQuery)
+        query = _plot_query(request)
         view = View(query.v, query.t, query.z, query.subset, query.at)
         shown = self._service.shown(request.path_params["dataset_id"])
         shown = shown.having((view.v,)) if view.v is not None else shown
@@ -565,7 +568,7 @@ class OgcFace:
         place = None
         if shown.description.spatial.family != "none":
             place = parse_query("position", [("coords", point(view.at))], forms=())[0]
-        return self._asked(request, shown, CubeQuery(selection, _CSV if query.f == "csv" else PLOT, place))
+        return self._asked(request, shown, CubeQuery(selection, _CSV if query.f == "csv" else PLOT, place, width=query.w))
 
     def _download(self, request: Request) -> _ValuesRequest:
         selection, ends = parse_download(_pairs_with_form(request, "format", _DOWNLOADS))
@@ -717,6 +720,17 @@ def _pairs_with_form(request: Request, name: str, forms: Sequence[Form]) -> list
         return value if form is None else form.name
 
     return [(key, plain(value) if key == name else value) for key, value in _pairs(request)]
+
+
+def _plot_query(request: Request) -> PlotQuery:
+    """Return the parameters of a plot, with the form that ``Accept`` prefers if none is named. Raises NotAcceptable."""
+    query = incoming.query(request.scope["query_string"], PlotQuery)
+    if query.f is not None:
+        return query
+    form = negotiation.preferred(request, {PLOT.media_type: "svg", _CSV.media_type: "csv"})
+    if form is None:
+        raise NotAcceptable("A plot is SVG, or CSV with its values.", next_step="Send Accept: image/svg+xml or text/csv.")
+    return query.model_copy(update={"f": form})
 
 
 def _form(request: Request, selection: Selection, forms: Sequence[Form]) -> Form:

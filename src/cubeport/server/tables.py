@@ -19,7 +19,7 @@ from cubeport.cubes.tables.table import Table
 from cubeport.cubes.view import point
 from cubeport.cubes.zones import MEDIA_TYPE, MOST_BYTES, ZoneSet, of_box, read_zone_set
 from cubeport.documents.processes import PROCESS, results
-from cubeport.documents.tables.drawn import PLOT_FORM
+from cubeport.documents.tables.drawn import plot_form
 from cubeport.documents.tables.forms import TABLE_FORMS, table_form
 from cubeport.documents.texts import PublishedView
 from cubeport.errors import InvalidRequest, Problem, TooLarge
@@ -133,7 +133,7 @@ class TablesFace:
         zone_set = of_box("place", f"{lon:g}, {lat:g}", (lon, lat, lon + side, lat + side))
         form = table_form("csv") if query.f == "csv" else None
         tag = replies.etag_of(shown, request, query.f or "svg", self._url)
-        return TableOrder(shown, asked, zone_set, form or PLOT_FORM, tag)
+        return TableOrder(shown, asked, zone_set, form or plot_form(query.w), tag)
 
     async def answered(self, request: Request, make: Callable[[], TableOrder]) -> Response:
         """Answer with the table that *make* orders, which a thread calls. Raises what the table raises."""

@@ -73,6 +73,8 @@ class CubeQuery:
     form: Form
     place: Place | None = None
     download: bool = False
+    width: int = 720
+    """The width of a plot, in pixels."""
     windows: tuple[Window, ...] = ()
     """The windows of the dimensions, if the caller has resolved them; the selection then has the names alone (griddap)."""
 
@@ -160,6 +162,7 @@ def plan(
         public_url,
         point=kind is not None and kind.at_points,
         as_stored=query.download,
+        width=query.width,
         everything=everything,
     )
     unsettled = kind is not None and kind.settle is not None

@@ -25,7 +25,7 @@ class _Plot(Encoder):
         return 2_000 + _BYTES_OF_A_STEP * min(part.cost.cells, 2_000)
 
     def encode(self, part: Part, room: Room, deadline: Deadline) -> bytes:  # noqa: ARG002  # it is made of bytes at once
-        return plot.svg(line_of(part.opened.cut(part.windows, deadline=deadline)))
+        return plot.svg(line_of(part.opened.cut(part.windows, deadline=deadline)), part.width)
 
 
 def line_of(cut: Cut) -> plot.Line:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from cubeport.cubes.calendars import ordinal
 from cubeport.cubes.tables.table import Table
 from cubeport.documents import plot
@@ -10,7 +12,12 @@ from cubeport.documents.tables.form import Elements, TableForm
 _DEPARTURES = {"absolute": "departure", "percent": "departure in percent", "standard": "standardised departure"}
 
 
-def write(table: Table, _: Elements) -> bytes:
+def plot_form(width: int) -> TableForm:
+    """Return the form of plots of this width in pixels."""
+    return TableForm("svg", "Plot", plot.MEDIA_TYPE, "svg", partial(_write, width))
+
+
+def _write(width: int, table: Table, _: Elements) -> bytes:
     """Return the plot of the first column for the first zone, with the normal in its title."""
     import numpy as np
 
@@ -20,7 +27,4 @@ def write(table: Table, _: Elements) -> bytes:
         first, last = table.relative_to
         title = f"{title}, {_DEPARTURES[table.departure or 'absolute']} from {first} to {last}"
     positions = np.array([ordinal(each, "standard") for each in table.starts], "float64")
-    return plot.svg(plot.Line(positions, table.labels, column.values[:, 0], title, column.unit))
-
-
-PLOT_FORM = TableForm("svg", "Plot", plot.MEDIA_TYPE, "svg", write)
+    return plot.svg(plot.Line(positions, table.labels, column.values[:, 0], title, column.unit), width)
