@@ -261,6 +261,23 @@ def test_what_has_no_place_has_no_box(client: httpx.Client, put: Any) -> None:
     assert "bbox" not in cube.documents["item"]
     refused = client.get(f"/ogcapi/collections/{cube.dataset_id}/coverage", params={"bbox": "0,0,1,1"})
     assert refused.status_code == 400
+    for each in ("map", "styles", "map/tiles", *TILESETS, *(f"styles/viridis/{one}" for one in TILESETS)):
+        nothing = client.get(f"/ogcapi/collections/{cube.dataset_id}/{each}")
+        assert (nothing.status_code, "no horizontal position" in nothing.text) == (404, True), each
+
+
+TILESETS = ("map/tiles/WebMercatorQuad", "map/tiles/WebMercatorQuad?f=tilejson", "map/tiles/WebMercatorQuad/0/0/0")
+
+
+def test_a_tilejson_names_no_tiles_that_are_refused(client: httpx.Client, stored: Any) -> None:
+    base = f"/ogcapi/collections/{stored('coads_sst.nc').dataset_id}/map/tiles/WebMercatorQuad"
+    for wrong in ("palette=nope", "properties=nope", "range=2,1", "scale=log&range=-1,1"):
+        answers = [client.get(f"{base}{tile}?{wrong}{more}") for tile, more in (("/0/0/0", ""), ("", "&f=tilejson"), ("", ""))]
+        assert [each.status_code for each in answers] == [400] * 3, wrong
+        assert len({each.json()["detail"] for each in answers}) == 1
+    for right in ("palette=viridis", "range=view", "range=1,30&scale=log&steps=9&beyond=hide"):
+        assert client.get(f"{base}?{right}&f=tilejson").json()["tiles"][0].endswith(right.replace(",", "%2C"))
+        assert client.get(f"{base}/0/0/0?{right}").status_code == 200
 
 
 def hybrid() -> xr.Dataset:

@@ -264,6 +264,7 @@ class MapsFace:
         incoming.query(request.scope["query_string"], incoming.NoParameters)
         shown = self._service.coverage(request.path_params["collection_id"])
         name = _styled(request)
+        self._pictures.look(shown)  # what cannot be drawn has no tiles
 
         def build() -> bytes:
             sets = [documents.tileset(name, shown.texts.title, each, self._url, "") for each in documents.TILE_MATRIX_SETS]
@@ -279,6 +280,9 @@ class MapsFace:
         shown = self._service.coverage(request.path_params["collection_id"])
         if tms not in documents.TILE_MATRIX_SETS:
             raise NotFound("There is no such tile matrix set.", what="path", next_step=f"{self._url}/ogcapi/tileMatrixSets")
+        # What its tiles would refuse is refused here.
+        query = self._query(asked, Canvas((0, 0, 1, 1), 1, 1), _style(request))
+        self._pictures.look_of(shown, replace(query, logarithmic=None) if query.range == "view" else query)
         kept = urlencode([(key, value) for key, value in request.query_params.items() if key != "f"])
 
         def build() -> bytes:
