@@ -5,16 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
-from tests.browser import Browser, Page, chromium
+from tests.browser import Browser, Page, chromium, hosted
 
 from .conftest import Site
 
@@ -57,19 +53,11 @@ def built(pytestconfig: pytest.Config) -> Path:
     return folder / "package" / "dist"
 
 
-class _Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: Any) -> None:  # the name of the base class
-        pass
-
-
 @pytest.fixture(scope="session")
 def viewer(built: Path) -> Iterator[str]:
     """Serve STAC Browser; return its address."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(built)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    with hosted(built) as address:
+        yield address
 
 
 def shown(page: Page, *texts: str) -> str:
