@@ -552,10 +552,19 @@ class FakeService:
         )
 
     def sync(
-        self, dataset_id: str, *, end: str | None = None, publish: bool | None = None, here: bool = True, waited_for: bool = True
+        self,
+        dataset_id: str,
+        *,
+        end: str | None = None,
+        publish: bool | None = None,
+        prefer_zarr: bool | None = None,
+        on_overlap: str | None = None,
+        here: bool = True,
+        waited_for: bool = True,
     ) -> Synced:
         assert not here, "a server runs no ingestion in its request"
-        self.calls.append(("sync", dataset_id, end, publish, waited_for))
+        more = () if (prefer_zarr, on_overlap) == (None, None) else (prefer_zarr, on_overlap)
+        self.calls.append(("sync", dataset_id, end, publish, waited_for, *more))
         return Synced(self.sync_plan(dataset_id, end=end))
 
     def publish(self, dataset_id: str, *, version: str | None = None) -> Any:

@@ -477,7 +477,7 @@ def read_cursor(query: Query) -> SortKey | None:
     except (ValueError, TypeError):
         binding, values, record_id = None, (), None
     if binding != query.binding() or len(values) != len(query.orders) or not isinstance(record_id, str):
-        raise InvalidCursor("The cursor does not belong to this query.", next_step="search again without --cursor")
+        raise InvalidCursor("The cursor does not belong to this query.", next_step="begin again without the cursor")
     return values, record_id
 
 

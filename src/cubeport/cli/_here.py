@@ -131,8 +131,8 @@ class InstanceVerbs:
     def ingestion(self, ingestion_id: str) -> Document:
         return self._ingestion(self._service.ingestion(ingestion_id))
 
-    def ingestions(self, *, limit: int, cursor: str | None = None) -> Document:
-        page = self._service.ingestions(limit=limit, cursor=cursor)
+    def ingestions(self, *, limit: int, cursor: str | None = None, **filters: Any) -> Document:
+        page = self._service.ingestions(limit=limit, cursor=cursor, **filters)
         items = [self._ingestion(each) for each in page.items]
         return {"kind": "IngestionList", "items": items} | ({"next": page.next} if page.next else {})
 

@@ -120,8 +120,10 @@ class Verbs(Protocol):
     def ingestion(self, ingestion_id: str) -> Document:
         """Return one ingestion."""
 
-    def ingestions(self, *, limit: int, cursor: str | None = None) -> Document:
-        """Return an ``IngestionList``, newest first; ``next`` as of :meth:`datasets`."""
+    def ingestions(self, *, limit: int, cursor: str | None = None, **filters: Any) -> Document:
+        """Return an ``IngestionList``, newest first: of a ``dataset_id``, ``status``, ``kind``, ``since``; ``next`` as of
+        :meth:`datasets`.
+        """
 
     def cancel(self, ingestion_id: str) -> Document:
         """Cancel an ingestion."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -47,6 +47,9 @@ def register(app: typer.Typer) -> None:
     group(app, "export").command("zarr")(export_zarr)
 
 
+Sort = Literal["dataset_id", "-dataset_id", "dataset_name", "-dataset_name", "last_updated", "-last_updated"]
+
+
 def datasets(
     ctx: typer.Context,
     dataset_id: Annotated[str | None, typer.Argument(metavar="ID", help="Show this dataset.", autocompletion=dataset_ids)] = None,
@@ -54,7 +57,16 @@ def datasets(
     bbox: Annotated[str | None, typer.Option(help="west,south,east,north in degrees.")] = None,
     datetime: Annotated[str | None, typer.Option(help="An instant, or a/b with .. for an open end.")] = None,
     variable: Annotated[str | None, typer.Option(help="The name of a variable.")] = None,
+    period_type: Annotated[str | None, typer.Option("--period-type", help="daily, monthly, …")] = None,
+    keyword: Annotated[str | None, typer.Option(help="A keyword.")] = None,
+    license: Annotated[str | None, typer.Option(help="The licence, as it is shown.")] = None,
+    template: Annotated[str | None, typer.Option(help="The template that they are made from.")] = None,
+    extent: Annotated[str | None, typer.Option(help="The named area that they are cut to.")] = None,
+    updated_since: Annotated[str | None, typer.Option("--updated-since", help="Changed since a date, a timestamp, 7d, 2h.")] = None,
     publication: Annotated[str | None, typer.Option(help="published, unpublished or any. Default: all that you may see.")] = None,
+    sort: Annotated[
+        Sort | None, typer.Option(help="What to sort by; with - before it, the other way round. Default: dataset_id.")
+    ] = None,
     limit: Annotated[int, typer.Option(help="The maximum number of results.", min=1, max=1000)] = 100,
     cursor: Annotated[str | None, typer.Option(help="The cursor that the previous page printed.")] = None,
 ) -> None:
@@ -64,7 +76,23 @@ def datasets(
         document = session.verbs.dataset(whole_ref(session.verbs, dataset_id))
         session.result(document, lambda: _facts(document))
         return
-    query = {"q": q, "bbox": _bbox(bbox), "datetime": datetime, "variable": variable, "publication": publication, "cursor": cursor}
+    from cubeport.catalog.events import instant_of
+
+    query = {
+        "q": q,
+        "bbox": _bbox(bbox),
+        "datetime": datetime,
+        "variable": variable,
+        "period_type": period_type,
+        "keyword": keyword,
+        "license": license,
+        "source_dataset_id": template,
+        "extent_id": extent,
+        "updated_since": instant_of(updated_since, ends=False),
+        "publication": publication,
+        "sort": sort,
+        "cursor": cursor,
+    }
     given = {name: value for name, value in query.items() if value is not None}
     listing = session.verbs.datasets(**given, limit=limit)
     session.warn(f"dataset {each} cannot be read and is skipped; next: cubeport fsck" for each in listing.get("damaged", ()))

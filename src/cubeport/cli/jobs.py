@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -30,6 +30,13 @@ def jobs(
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Show its progress until it ends. Exits with 1 if it fails.")
     ] = False,
+    dataset: Annotated[str | None, typer.Option(help="List those of this dataset.")] = None,
+    status: Annotated[
+        Literal["accepted", "running", "retrying", "completed", "failed", "cancelled"] | None,
+        typer.Option(help="List those with this status."),
+    ] = None,
+    kind: Annotated[Literal["ingestion", "sync"] | None, typer.Option(help="List those of a request, or of a sync.")] = None,
+    since: Annotated[str | None, typer.Option("--since", help="Asked for since a date, a timestamp, 7d, 2h.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000)] = 100,
 ) -> int:
     """List ingestions, newest first, or show one, and follow, cancel or retry it."""
@@ -38,7 +45,10 @@ def jobs(
     if ingestion_id is None:
         if cancel or retry or follow:
             raise Usage("--cancel, --retry and --follow need the id of an ingestion.", next_step="cubeport jobs")
-        listing = verbs.ingestions(limit=limit)
+        from cubeport.catalog.events import instant_of
+
+        given: dict[str, Any] = {"dataset_id": dataset, "status": status, "kind": kind, "since": instant_of(since, ends=False)}
+        listing = verbs.ingestions(limit=limit, **{name: value for name, value in given.items() if value is not None})
         rows = [
             (i["ingestion_id"][:8], i["dataset_id"], i["status"], i["action"], _output.moment(i["created_at"]), _error(i["error"]))
             for i in listing["items"]

@@ -128,8 +128,8 @@ class PortVerbs:
         found: Document = self._port.json(f"/ingestions/{ingestion_id}")
         return found
 
-    def ingestions(self, *, limit: int, cursor: str | None = None) -> Document:
-        found = _page(self._port.json("/ingestions", limit=limit, cursor=cursor))
+    def ingestions(self, *, limit: int, cursor: str | None = None, **filters: Any) -> Document:
+        found = _page(self._port.json("/ingestions", limit=limit, cursor=cursor, **filters))
         return {name: found[name] for name in ("kind", "items", "next") if name in found}
 
     def cancel(self, ingestion_id: str) -> Document:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -156,6 +156,13 @@ class SyncRequest(incoming.Model):
 
     end: Annotated[str | None, Field(max_length=40, description="The last period to ingest")] = None
     publish: Annotated[bool | None, Field(description="Whether to publish the new version; null keeps the status")] = None
+    prefer_zarr: Annotated[
+        bool | None, Field(description="false: with a NetCDF copy; true: without; null: as the version has it")
+    ] = None
+    on_overlap: Annotated[
+        Literal["error", "skip", "replace"] | None,
+        Field(description="What to do with steps that the dataset has already; null: as the template says"),
+    ] = None
 
 
 class SyncResponse(documents.NativeDocument):

@@ -54,6 +54,9 @@ class DatasetsQuery(incoming.Model):
     source_dataset_id: Annotated[str | None, Field(max_length=64)] = None
     extent_id: Annotated[str | None, Field(max_length=64)] = None
     keyword: Annotated[str | None, Field(max_length=200)] = None
+    updated_since: Annotated[
+        incoming.Moment | None, Field(description="Only datasets of which something changed at this time or later, RFC 3339")
+    ] = None
     license: Annotated[str | None, Field(max_length=200)] = None
     publication: Literal["published", "unpublished", "any"] = "published"
     sort: Sort = "dataset_id"

@@ -10,10 +10,11 @@ import json
 import re
 from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from urllib.parse import unquote_to_bytes
 
-from pydantic import AfterValidator, BaseModel, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
 from starlette.requests import Request
 from starlette.types import Receive
 
@@ -49,6 +50,25 @@ class NoParameters(Model):
     """A query without parameters."""
 
 
+def check_moment(text: object) -> object:
+    """Return the instant that a parameter says. Raises ValueError."""
+    if not isinstance(text, str):
+        return text
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError as exc:
+        raise ValueError(_NO_MOMENT) from exc
+    if found.tzinfo is None and len(text) == _DAY:
+        found = found.replace(tzinfo=UTC)
+    if found.tzinfo is None:
+        raise ValueError(_NO_MOMENT)
+    return found
+
+
+_NO_MOMENT = "must be an RFC 3339 instant such as 2024-01-31T00:00:00Z, or a day"
+_DAY = len("2024-01-31")
+
+
 def check_bbox(text: str) -> str:
     """Return *text* if it is a box; west > east crosses the antimeridian. Raises ValueError."""
     parts = text.split(",")
@@ -62,6 +82,8 @@ def check_bbox(text: str) -> str:
 
 
 BBox = Annotated[Annotated[str, AfterValidator(check_bbox)], Field(description="west,south,east,north; west > east crosses 180°")]
+Moment = Annotated[datetime, BeforeValidator(check_moment)]
+"""An instant: RFC 3339 with its zone, or a day, which begins at midnight UTC."""
 Ref = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 """A version id, a tag or ``latest``."""
 Limit = Annotated[int, Field(ge=1, le=1000)]

@@ -35,6 +35,8 @@ class IngestionsQuery(PageQuery):
 
     dataset_id: Annotated[str | None, Field(max_length=64)] = None
     status: Literal["accepted", "running", "retrying", "completed", "failed", "cancelled"] | None = None
+    kind: Annotated[Literal["ingestion", "sync"] | None, Field(description="Asked for by a request, or by a sync")] = None
+    since: Annotated[incoming.Moment | None, Field(description="Only those asked for at this time or later, RFC 3339")] = None
 
 
 class SyncPlanQuery(incoming.Model):
@@ -180,7 +182,7 @@ class _Ingestions:
         dataset_id = request.path_params["dataset_id"]
         caller_of(request).check_dataset(dataset_id)
         wait_s, applied = incoming.preferred_wait(request.headers.getlist("prefer"), self._parts.wait_s)
-        begin = partial(self._service.sync, dataset_id, end=asked.end, publish=asked.publish, here=False, waited_for=wait_s > 0)
+        begin = partial(self._service.sync, dataset_id, **asked.model_dump(), here=False, waited_for=wait_s > 0)
         synced = await asyncio.to_thread(begin)
         if synced.ingestion is not None and not synced.ingestion.finished and wait_s > 0:
             ran = await self._wait(self._service, synced.ingestion.ingestion_id, wait_s)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from cubeport.catalog.models import CatalogRecord
 from cubeport.cubes.difference import Difference
 from cubeport.cubes.part import Deadline
 from cubeport.cubes.selection import Selection
+from cubeport.cubes.update import OnOverlap
 from cubeport.cubes.zones import MOST_BYTES, ZoneSet
 from cubeport.documents.native import Sync
 from cubeport.documents.texts import PublishedView
@@ -136,7 +138,15 @@ class Ingests(Reads, Protocol):
     def receive(self, filename: str, *, owner: str | None, declared: int | None) -> Receiving: ...
 
     def sync(
-        self, dataset_id: str, *, end: str | None = None, publish: bool | None = None, here: bool = True, waited_for: bool = True
+        self,
+        dataset_id: str,
+        *,
+        end: str | None = None,
+        publish: bool | None = None,
+        prefer_zarr: bool | None = None,
+        on_overlap: OnOverlap | None = None,
+        here: bool = True,
+        waited_for: bool = True,
     ) -> Synced: ...
 
     def sync_plan(self, dataset_id: str, *, end: str | None = None) -> SyncDetail: ...
@@ -152,7 +162,14 @@ class Ingests(Reads, Protocol):
     def retry(self, ingestion_id: str, *, asker: str | None = None) -> Work: ...
 
     def ingestions(
-        self, *, dataset_id: str | None = None, status: str | None = None, limit: int = 100, cursor: str | None = None
+        self,
+        *,
+        dataset_id: str | None = None,
+        status: str | None = None,
+        kind: str | None = None,
+        since: datetime | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
     ) -> Page[Work]: ...
 
 

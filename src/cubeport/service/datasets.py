@@ -6,6 +6,7 @@ It keeps no list of datasets, and its caches do not expire, because they contain
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,7 +15,7 @@ from functools import partial
 from typing import Protocol
 
 from cubeport.catalog.backend import CatalogBackend, Placed, Row, RowSearch
-from cubeport.catalog.forms.canonical import is_id
+from cubeport.catalog.forms.canonical import is_id, timestamp
 from cubeport.catalog.models import CatalogRecord
 from cubeport.catalog.query import Page, Query
 from cubeport.catalog.similar import did_you_mean, similar
@@ -358,6 +359,7 @@ class Datasets:
         source_dataset_id: str | None = None,
         extent_id: str | None = None,
         keyword: str | None = None,
+        updated_since: dt.datetime | None = None,
         license: str | None = None,
         publication: str = "published",
         several_grids: bool = False,
@@ -386,13 +388,23 @@ class Datasets:
             for field, value in wanted.items()
             if value is not None
         )
+        if updated_since is not None:
+            where = (*where, Term("updated_at", ">=", timestamp(updated_since)))
         if several_grids:
             where = (*where, Term("metadata.dataset.grids", ">", 0))
         if ids is not None:
             where = (*where, Term("key", "=", tuple(sorted(ids))))
         order = tuple(map(_order, (sort,) if isinstance(sort, str) else sort))
         query = replace(self._query(where, q, bbox, datetime), order=order, limit=limit, cursor=cursor, count=count)
-        filters = (q, bbox, datetime, ids, several_grids or None, *(value for name, value in wanted.items() if name != _STATUS))
+        filters = (
+            q,
+            bbox,
+            datetime,
+            ids,
+            several_grids or None,
+            updated_since,
+            *(value for name, value in wanted.items() if name != _STATUS),
+        )
         page, matched = self._counted(query, whole=all(each is None for each in filters))
         shown, damaged = self._shown_many(list(page))
         if versions:

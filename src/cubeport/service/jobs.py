@@ -15,9 +15,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from cubeport.catalog.backend import Row
 from cubeport.catalog.catalog import Catalog
@@ -231,10 +231,28 @@ class Jobs:
         *,
         dataset_id: str | None = None,
         status: str | None = None,
+        kind: str | None = None,
+        since: datetime | None = None,
         limit: int = 100,
         after: tuple[int, str] | None = None,
     ) -> list[tuple[Work, tuple[int, str]]]:
-        """Return ingestions, newest first, each with its position in the list."""
+        """Return ingestions, newest first, each with its position in the list: of a *kind*, and not before *since*."""
+        found: list[tuple[Work, tuple[int, str]]] = []
+        while True:
+            part = self._page(dataset_id=dataset_id, status=status, limit=limit, after=after)
+            for each, place in part.items:
+                if since is not None and each.created_at < since:
+                    return found
+                if kind in (None, getattr(each, "kind", None)):
+                    found.append((each, place))
+                if len(found) == limit:
+                    return found
+            if part.last is None:
+                return found
+            after = part.last
+
+    def _page(self, *, dataset_id: str | None, status: str | None, limit: int, after: tuple[int, str] | None) -> _Part:
+        """Return the next rows, whatever their kind, and the place after which there are more."""
 
         def select() -> list[Row]:
             states = [status] if status else None
@@ -243,9 +261,10 @@ class Jobs:
         rows = select()
         if any(self._is_orphan(row) for row in rows):
             seen = self._seen(rows)
-            rows = [r for r, i in zip(rows, seen, strict=True) if status in (None, i.status)]
-            return [(i, (r.seq, r.id)) for r, i in zip(rows, [i for i in seen if status in (None, i.status)], strict=True)]
-        return [(_job(row), (row.seq, row.id)) for row in rows]
+            pairs = [(i, (r.seq, r.id)) for r, i in zip(rows, seen, strict=True) if status in (None, i.status)]
+        else:
+            pairs = [(_job(row), (row.seq, row.id)) for row in rows]
+        return _Part(pairs, (rows[-1].seq, rows[-1].id) if len(rows) == limit else None)
 
     def _is_orphan(self, row: Row) -> bool:
         worker = row.document.get("worker")
@@ -612,6 +631,14 @@ class Jobs:
         self._life.end()
         self._life = None
         self._worker = new_id()  # an ended lock is not reused
+
+
+class _Part(NamedTuple):
+    """A part of the list of jobs."""
+
+    items: Sequence[tuple[Work, tuple[int, str]]]
+    last: tuple[int, str] | None
+    """The place of its last row; ``None`` at the end of the list."""
 
 
 _PHASES = {"start": "checking"}

@@ -53,6 +53,7 @@ from cubeport.service.webhooks import Webhooks
 if TYPE_CHECKING:
     from cubeport.cubes.difference import Difference
     from cubeport.cubes.part import Deadline
+    from cubeport.cubes.update import OnOverlap
     from cubeport.cubes.zones import ZoneSet
 
 _log = logging.getLogger(__name__)
@@ -472,11 +473,16 @@ class Service:
         *,
         dataset_id: str | None = None,
         status: str | None = None,
+        kind: str | None = None,
+        since: datetime | None = None,
         limit: int = 100,
         cursor: str | None = None,
     ) -> IngestionPage:
-        """Return one page of ingestions, newest first. Raises InvalidCursor."""
-        found = self._jobs.page(dataset_id=dataset_id, status=status, limit=limit + 1, after=_place(cursor))
+        """Return one page of ingestions, newest first: those of a *kind* (``ingestion``, ``sync``), those that were asked for at
+        *since* or later. Raises InvalidCursor.
+        """
+        wanted: dict[str, Any] = {"dataset_id": dataset_id, "status": status, "kind": kind, "since": since}
+        found = self._jobs.page(**wanted, limit=limit + 1, after=_place(cursor))
         page = found[:limit]
         return IngestionPage(tuple(each for each, _ in page), cursors.write_place(*page[-1][1]) if len(found) > limit else None)
 
@@ -513,6 +519,8 @@ class Service:
         *,
         end: str | None = None,
         publish: bool | None = None,
+        prefer_zarr: bool | None = None,
+        on_overlap: OnOverlap | None = None,
         here: bool = True,
         waited_for: bool = True,
         listener: Listener | None = None,
@@ -525,6 +533,8 @@ class Service:
             The last period to ingest. Default: the newest that is available.
         publish
             Whether to publish the new version. Default: the dataset stays published or unpublished.
+        prefer_zarr, on_overlap
+            As in an ingestion. Default: as the existing version and the template have it.
         here
             Whether to run in this thread. Otherwise it is accepted as a job.
 
@@ -546,6 +556,7 @@ class Service:
         else:
             by_file = template is not None and template.source.kind in ("files", "plugin")
             request, until = sync.request(dataset, detail, end=end or None, publish=publish, by_file=by_file)
+        request = request.model_copy(update={"prefer_zarr": prefer_zarr, "on_overlap": on_overlap})
         ingestion = self._ingestion(request, None, waited_for=waited_for)
         revised = detail.revised if detail.sync_kind == "temporal" else ()
         ingestion = ingestion.model_copy(update={"kind": "sync", "until": until, "revised": revised})
