@@ -14,7 +14,7 @@ SECOND = "abcd0000000000000000000000000002"
 ADVICE: list[tuple[str, int, str, str]] = [
     ("add --meta a.b", 2, "invalid-filter", "FIELD=VALUE"),
     ("search a..b=2", 2, "invalid-filter", "FIELD OP VALUE"),
-    ("search --cursor xxxx", 2, "invalid-cursor", "without --cursor"),
+    ("search --cursor xxxx", 2, "invalid-cursor", "without the cursor"),
     ("add h.txt --filename-template {nope}", 2, "invalid-template", "cubeport profiles"),
     ("add h.txt --filename-template {original_stem", 2, "invalid-template", "cubeport profiles"),
     ("add h.txt --filename-template ../{original_filename}", 2, "path-escapes", "cubeport profiles"),

@@ -51,9 +51,8 @@ def test_lists_by_time_and_kind_and_a_sync_with_a_copy(site: tuple[httpx.Client,
         return [each["dataset_id"] for each in answer.json()["items"]]
 
     began = datetime.now(UTC)
-    assert (
-        client.post("/ingestions", json={"dataset_id": "own", "source": f"{files}/sst_20240101.nc"}).json()["status"] == "completed"
-    )
+    body = {"dataset_id": "own", "source": f"{files}/sst_20240101.nc", "template": {"period_type": "daily"}}
+    assert client.post("/ingestions", json=body).json()["status"] == "completed"
     between = datetime.now(UTC)
     made = client.post("/ingestions", json={"dataset_id": "sst", "start": "2024-01-01"})
     assert made.json()["status"] == "completed", made.text
@@ -76,6 +75,11 @@ def test_lists_by_time_and_kind_and_a_sync_with_a_copy(site: tuple[httpx.Client,
     [newest, oldest] = client.get("/datasets/sst/versions").json()["items"]
     assert [each["format"] for each in newest["copies"]] == ["netcdf"]
     assert oldest["copies"] == []
+
+    assert client.get("/sync/own/plan", params={"end": ""}).json()["reason"] == "no_template"
+    for dataset_id in ("own", "sst"):
+        refused = client.get(f"/sync/{dataset_id}/plan", params={"end": "2024-13"})
+        assert (refused.status_code, refused.json()["kind"]) == (400, "invalid-period"), refused.text
 
     def listed(**query: Any) -> list[tuple[str, str]]:
         answer = client.get("/ingestions", params=query)

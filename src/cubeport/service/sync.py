@@ -260,6 +260,10 @@ def plan(
     def detail(action: SyncAction, reason: Reason, **more: Any) -> SyncDetail:
         return SyncDetail(**known, action=action, reason=reason, message=_MESSAGES[reason], **more)
 
+    kind = template.period_type if template is not None else state.texts.period_type
+    if end is not None and kind is not None and kind not in TIMELESS:
+        # A text that is no period is refused whatever else there is to say.
+        periods.parse(end, kind, canonical((head.coverage.get("calendar") if head else None) or "") or "standard", side="end")
     if state.source_dataset_id is None:
         return detail("not_syncable", "no_template")
     if template is None or head is None:

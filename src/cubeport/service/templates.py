@@ -65,6 +65,8 @@ class IngestionRules(_Part):
     """What to do with steps in several files: refuse them, or use the file that begins first (``skip``) or last (``replace``)."""
     max_concurrency: Annotated[int, Field(ge=1, le=64)] = 4
     """How many periods to fetch at the same time, if the source allows it."""
+    timeout_s: Annotated[int | None, Later(None)] = None
+    retries: Annotated[int | None, Later(None)] = None
     storage: Storage = "copy"
     """Whether to copy the chunks, to read them from the source in place (``virtual``), or each variable as it allows (``auto``)."""
     verify: Verify = "full"
@@ -79,7 +81,12 @@ class IngestionRules(_Part):
     def of_values(self) -> dict[str, Any]:
         """Return the fields that change values, as JSON values."""
         later = {} if self.on_overlap == "error" else {"on_overlap": self.on_overlap}
-        return self.model_dump(mode="json", exclude={"max_concurrency", "on_empty", "on_overlap", "storage", "verify"}) | later
+        return (
+            self.model_dump(
+                mode="json", exclude={"max_concurrency", "timeout_s", "retries", "on_empty", "on_overlap", "storage", "verify"}
+            )
+            | later
+        )
 
 
 class Pyramid(_Part):
