@@ -289,8 +289,9 @@ def test_push_goes_on_after_the_receiver_was_killed(two: Two, tmp_path: Path) ->
     assert httpx.get(f"{two.url}/datasets/mine", trust_env=False).json()["latest_version"] == version
     checked = cli("verify", "mine", "--against", two.line.url, "--instance", two.here)
     assert (checked.returncode, "equal" in checked.stdout) == (0, True), checked.stderr
-    again = cli("push", "mine", "--to", two.line.url, "--instance", two.here, env=key)
-    assert "was there" in again.stdout
+    again = cli("push", "mine", "--to", two.line.url, "--json", "--instance", two.here, env=key)
+    [done] = json.loads(again.stdout)["items"]
+    assert (done["added"], done["sent_objects"], done["sent_bytes"]) == (False, 0, 0), "what is there is not sent again"
     refused = cli("push", "mine", "--to", "http://127.0.0.1:9", "--instance", two.here)
     assert (refused.returncode, "mirrors.origins" in refused.stderr) == (5, True), refused.stderr
 

@@ -89,6 +89,14 @@ class Arrived:
         return {"kind": "Replication", **{name: getattr(self, name) for name in names}}
 
 
+def _has(there: Elsewhere, replica: Replica) -> bool:
+    """Return whether the other instance has the bytes of a version."""
+    try:
+        return read_replica(there.replica(f"{replica.dataset_id}@{replica.version_id}")).digest == replica.digest
+    except NotFound:  # also of a version that was found damaged there: it may come again
+        return False
+
+
 class Arriving(Protocol):
     """The objects of versions that are being received: ``adapters.engines.arriving.Arrivals``."""
 
@@ -208,7 +216,7 @@ class Replicator:
         )
 
     def push(self, shown: PublishedView, there: Elsewhere, *, publish: bool = True, progress: Listened | None = None) -> Arrived:
-        """Send a version to another instance. Objects that it already has are not sent again.
+        """Send a version to another instance. Of a version that it has nothing is sent, and of one that was cut off the rest.
 
         Raises
         ------
@@ -219,7 +227,8 @@ class Replicator:
         manifest = self._stored.manifest(replica.dataset_id, replica.version_id)
         keys = {each["sha256"]: each["key"] for each in _listed(manifest)}
         sent, size, total = 0, 0, len(keys)
-        while missing := there.begin(replica.digest, manifest):
+        is_there = _has(there, replica)
+        while not is_there and (missing := there.begin(replica.digest, manifest)):
             for sha256 in missing:
                 data = self._read(replica, keys[sha256])
                 there.put(replica.digest, sha256, data)
