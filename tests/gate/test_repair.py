@@ -536,3 +536,20 @@ def test_files_that_say_when_they_begin_are_a_series_when_the_step_is_pasted(tmp
 def test_an_attribute_without_a_date_is_named(tmp_path: Path, name: str, start: str, words: str) -> None:
     with pytest.raises(CubeportError, match=words):
         written(tmp_path / "new", started(tmp_path / "a.nc", start), normalise=steps({"set_time": {"from_attribute": name}}))
+
+
+@pytest.mark.parametrize(("scale", "code", "unit"), [(1.0, "EPSG:4326", "degrees_east"), (1e5, "EPSG:3035", "m")])
+def test_axes_without_a_reference_system_have_one_when_the_step_is_pasted(
+    tmp_path: Path, scale: float, code: str, unit: str
+) -> None:
+    x, y = np.array([40.0, 41.0, 42.0]) * scale, np.array([20.0, 21.0]) * scale
+    field = (("time", "y", "x"), np.zeros((2, 2, 3), "f4"), {})
+    path = grid(tmp_path / "a.nc", lat=None, lon=None, x=(("x",), x, {}), y=(("y",), y, {}), t=field)
+    [told] = [words for kind, words in written(tmp_path / "told", path)["warnings"] if kind == "no-crs"]
+    assert code in told
+    cured = written(
+        tmp_path / "cured", path, normalise=pasted(CubeportError("", next_step=told.replace(", with its own code", "")))
+    )
+    assert not {"no-crs", "no-place"} & set(kinds(cured))
+    with ours_of(tmp_path / "cured") as opened:
+        assert opened["x"].attrs.get("units") == unit

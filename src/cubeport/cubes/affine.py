@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -76,9 +76,10 @@ def with_axes(raw: xr.Dataset, given: Sequence[float] | None = None) -> xr.Datas
         found = dict(transforms_of(raw))
     if not found:
         raise NoTransform("no field without labels of x and y has a transform (GeoTransform, spatial:transform or transform)")
-    labels: dict[str, tuple[str, tuple[float, float], str]] = {}
+    labels: dict[str, tuple[Literal["x", "y"], tuple[float, float], str]] = {}
     for name, each in found.items():
-        for dim, line, axis in zip(each.dims, (each.y, each.x), "yx", strict=True):
+        lines: tuple[tuple[Literal["x", "y"], tuple[float, float]], ...] = (("y", each.y), ("x", each.x))
+        for dim, (axis, line) in zip(each.dims, lines, strict=True):
             if labels.setdefault(dim, (axis, line, name))[:2] != (axis, line):
                 raise NoTransform(f"{labels[dim][2]!r} and {name!r} have different transforms along {dim!r}")
     held = variables(raw)
@@ -94,7 +95,9 @@ def with_axes(raw: xr.Dataset, given: Sequence[float] | None = None) -> xr.Datas
             systems[name] = attributes
     for dim, (axis, (first, step), name) in labels.items():
         values = first + step * np.arange(raw.sizes[dim])
-        held[dim] = xr.Variable((dim,), values, _attributes(axis, systems.get(name)))
+        system = crs.from_attributes(systems[name]) if name in systems else None
+        said = {} if system is None else crs.of_labels(system, axis)
+        held[dim] = xr.Variable((dim,), values, {"axis": axis.upper(), **said})
     return dataset(held, raw.attrs)
 
 
@@ -170,17 +173,3 @@ def _free(held: Mapping[str, xr.Variable], attributes: Mapping[str, Any]) -> str
     """Return a name for the grid mapping: that of an equal one that was made before, or a free one."""
     names = (_MAPPING, *(f"{_MAPPING}_{number}" for number in range(2, len(held) + 3)))
     return next(name for name in names if name not in held or dict(held[name].attrs) == dict(attributes))
-
-
-def _attributes(axis: str, mapping: Mapping[str, Any] | None) -> dict[str, str]:
-    found = None if mapping is None else crs.from_attributes(mapping)
-    named = {"axis": axis.upper()}
-    if found is None:
-        return named
-    name = {"x": "longitude", "y": "latitude"}[axis]
-    if found.is_geographic and found.is_derived:  # a rotated pole
-        return {**named, "standard_name": f"grid_{name}", "units": "degrees"}
-    if found.is_geographic:
-        return {**named, "standard_name": name, "units": {"x": "degrees_east", "y": "degrees_north"}[axis]}
-    unit = found.axis_info[0].unit_name if found.axis_info else "metre"
-    return {**named, "standard_name": f"projection_{axis}_coordinate", "units": "m" if unit == "metre" else unit}

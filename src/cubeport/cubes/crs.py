@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
-from typing import Any
+from typing import Any, Literal
 
 from cubeport.cubes.description import Crs
 
@@ -78,6 +78,17 @@ def declared(attributes: Mapping[str, Any]) -> Any | None:
         return pyproj.CRS.from_json(text)
     except CRSError:
         return None
+
+
+def of_labels(crs: Any, axis: Literal["x", "y"]) -> dict[str, str]:
+    """Return the ``standard_name`` and the ``units`` that CF 4 and 5.6 give the labels of an axis in this pyproj CRS."""
+    name = {"x": "longitude", "y": "latitude"}[axis]
+    if crs.is_geographic and crs.is_derived:  # a rotated pole
+        return {"standard_name": f"grid_{name}", "units": "degrees"}
+    if crs.is_geographic:
+        return {"standard_name": name, "units": {"x": "degrees_east", "y": "degrees_north"}[axis]}
+    unit = crs.axis_info[0].unit_name if crs.axis_info else "metre"
+    return {"standard_name": f"projection_{axis}_coordinate", "units": "m" if unit == "metre" else unit}
 
 
 def is_off_greenwich(attributes: Mapping[str, Any]) -> bool:

@@ -10,6 +10,7 @@ from cubeport.cubes import crs as reference
 from cubeport.cubes.axes import CubeAxes, FoundAxis
 from cubeport.cubes.decoding import decoded
 from cubeport.cubes.description import GridFamily
+from cubeport.cubes.repairs import flag
 from cubeport.cubes.variables import Role, coordinates_of, is_latitude, is_longitude, is_text, kind_of, text_dims
 
 if TYPE_CHECKING:
@@ -164,7 +165,8 @@ def grid_of(
         elif geographic:
             return "rectilinear", x_name, y_name
         elif lon is None:
-            notes.append(("no-crs", f"{x_name!r} and {y_name!r} have no known reference system, so the place is unknown"))
+            words = f"{x_name!r} and {y_name!r} have no known reference system, so the place is unknown"
+            notes.append(("no-crs", f"{words}. {_to_say_it(raw, x_name, y_name)}"))
             return "none", None, None
     if lon is not None and lat is not None:
         leading, *rest = text_dims(raw.variables[lon])
@@ -175,6 +177,19 @@ def grid_of(
         flat = len(position_dims(raw, lon)) == 1 or _are_features(raw, fields, lon)
         return ("unstructured" if flat else "curvilinear"), lon, lat
     return "none", None, None
+
+
+def _to_say_it(raw: xr.Dataset, x: str, y: str) -> str:
+    """Return the repair that says the reference system: degrees, if the labels can be degrees."""
+    import numpy as np
+
+    across, up = (np.abs(np.asarray(decoded(raw.variables[name]), dtype="float64")).max(initial=0.0) for name in (x, y))
+    if across <= _TURN and up <= _POLE:
+        return f"If they are degrees of longitude and latitude, ingest with {flag({'set_crs': 'EPSG:4326'})}"
+    return f"To say it, ingest with {flag({'set_crs': 'EPSG:3035'})}, with its own code"
+
+
+_TURN, _POLE = 360.0, 90.0
 
 
 def _unknown_units(raw: xr.Dataset, axes: tuple[FoundAxis, FoundAxis], crs: Any, mapping: Mapping[str, Any]) -> str | None:

@@ -15,6 +15,7 @@ import xarray as xr
 from cubeport.cubes import calendars
 from cubeport.cubes.affine import NoTransform, with_axes
 from cubeport.cubes.companions import REFERENCES
+from cubeport.cubes.crs import of_labels
 from cubeport.cubes.decoding import decoded
 from cubeport.cubes.gathered import NotGathered, scattered
 from cubeport.cubes.groups import find
@@ -296,14 +297,11 @@ def _set_crs(raw: xr.Dataset, text: str, _: str) -> xr.Dataset:
     y = next((n for n, v in by_name.items() if kind_of(n, v) == "y" or n.lower() in ("y", "northing", "yc")), None)
     if x is None or y is None:
         raise Unfit("the source has no coordinates x and y", "rename them first: rename: {…: x, …: y}")
-    if crs.is_projected:
-        unit = crs.axis_info[0].unit_name
-        for axis, standard in ((x, "projection_x_coordinate"), (y, "projection_y_coordinate")):
-            held[axis] = held[axis].copy(deep=False)
-            given = "units" if "units" in held[axis].attrs else None
-            held[axis].attrs = {**held[axis].attrs, "standard_name": standard}
-            if given is None:
-                held[axis].attrs["units"] = "m" if unit == "metre" else unit
+    if crs.is_projected or crs.is_geographic:
+        for labels, said in ((x, of_labels(crs, "x")), (y, of_labels(crs, "y"))):
+            held[labels] = held[labels].copy(deep=False)
+            given = {key: value for key, value in held[labels].attrs.items() if key != "standard_name"}
+            held[labels].attrs = {**said, **given}
     for each, variable in held.items():
         if x in variable.dims and y in variable.dims:
             held[each] = variable.copy(deep=False)
