@@ -563,3 +563,16 @@ def test_a_hole_between_even_labels_is_nobodys_cell() -> None:
     assert tiles.along("lon", bbox="8,0,41,1") == [8, 9, 40, 41]
     stretched = Cube(lat=[0.0, 1], lon=np.cumsum(1.2 ** np.arange(20)))
     assert len(stretched.along("lon", bbox="0,0,180,1")) == 20
+
+
+@pytest.mark.parametrize(
+    ("about", "title"),
+    [
+        ({}, "tas"),
+        ({"standard_name": "air_temperature"}, "air temperature"),
+        ({"standard_name": "air_temperature", "long_name": "T_2m"}, "T_2m"),
+    ],
+)
+def test_the_title_of_a_variable_is_in_words(about: dict[str, str], title: str) -> None:
+    made = Variable(name="tas", role="data", dimensions=(), shape=(), chunks=(), dtype="float32", decoded_dtype="float32", **about)
+    assert made.title == title

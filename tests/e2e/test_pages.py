@@ -165,18 +165,24 @@ def test_axe_finds_nothing_and_the_console_is_quiet(page: Callable[..., Page], a
 
 
 @pytest.mark.browser
-def test_the_routes_are_readable_in_the_dark(page: Callable[..., Page], axe: str) -> None:
-    opened = page("/docs", dark=True)
-    assert (
-        max(opened.evaluate("getComputedStyle(document.querySelector('#swagger')).backgroundColor.match(/\\d+/g).map(Number)")) < 64
-    )
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_the_routes_are_readable(page: Callable[..., Page], axe: str, dark: bool) -> None:
+    opened = page("/docs", dark=dark)
+    ground = opened.evaluate("getComputedStyle(document.querySelector('#swagger')).backgroundColor.match(/\\d+/g).map(Number)")
+    assert (max(ground) < 64) == dark
     opened.evaluate("document.querySelectorAll('.opblock-summary-control')[1].click()")
     opened.evaluate("new Promise(done => setTimeout(done, 500))")
     opened.evaluate(axe + ";0")
-    shown = "{include: [['.info'], ['.opblock.is-open']]}"
+    shown = "{include: [['.info'], ['.auth-wrapper'], ['.opblock']]}"
     found = opened.evaluate(f"axe.run({shown}, {{runOnly: ['color-contrast'], resultTypes: ['violations']}}).then(r => "
                             "r.violations.flatMap(v => v.nodes.slice(0, 5).map(n => n.html.slice(0, 160))))")  # fmt: skip
     assert found == []
+
+
+@pytest.mark.browser
+def test_the_picture_of_a_part_leaves_room_for_its_forms(page: Callable[..., Page]) -> None:
+    opened = page("/ogcapi/collections/regular/coverage?f=html", height=900)
+    assert opened.evaluate("document.querySelector('figure img').getBoundingClientRect().height") <= 384
 
 
 @pytest.mark.parametrize(

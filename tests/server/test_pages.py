@@ -201,8 +201,9 @@ class TestLanding:
             f"{URL}/datasets/sea/download",
         ):
             assert f'href="{href}"' in text
-        assert "170° E" not in text
-        assert "30° S to 30° N, 167.5° E to 152.5° W" in text
+        words = text.replace("\N{NO-BREAK SPACE}", " ")
+        assert "170° E" not in words
+        assert "30° S to 30° N, 167.5° E to 152.5° W" in words
         service.unpublish("sea")
         assert "Nothing is published yet" in client.get("/?f=html").text
 

@@ -94,8 +94,8 @@ class Variable(Value):
 
     @property
     def title(self) -> str:
-        """What people read: the long name, otherwise the standard name, otherwise the name."""
-        return self.long_name or self.standard_name or self.name
+        """What people read: the long name, otherwise the words of the standard name, otherwise the name."""
+        return self.long_name or (self.standard_name or "").replace("_", " ") or self.name
 
 
 class Crs(Value):

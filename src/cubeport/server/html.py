@@ -430,7 +430,7 @@ def _place(box: BoundingBox) -> str:
 
 
 def _degrees(value: float, letters: str) -> str:
-    return f"{abs(value):.4g}° {letters[value > 0]}" if value else "0°"
+    return f"{abs(value):.4g}°\N{NO-BREAK SPACE}{letters[value > 0]}" if value else "0°"
 
 
 @cache
