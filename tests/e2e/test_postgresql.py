@@ -26,6 +26,7 @@ from tests.postgres import Server
 from cubeport.errors import NotFound
 
 from .conftest import cli, here, start, stop
+from .test_worker import Worker
 
 
 @dataclass
@@ -71,28 +72,40 @@ def sources(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def machines(tmp_path: Path, database: str, sources: Path) -> Iterator[Callable[[str], Machine]]:
-    """Give what starts a server by the name of its machine. The first makes the catalog, the others get its ``catalog.yaml``."""
-    running: list[Machine] = []
+def instances(tmp_path: Path, database: str, sources: Path) -> Callable[[str], Path]:
+    """Give what makes the folder of a machine by its name. The first makes the catalog, the others get its ``catalog.yaml``."""
     first = tmp_path / "a"
+    (tmp_path / "shared").mkdir()
 
-    def machine(name: str) -> Machine:
+    def instance(name: str) -> Path:
         root = tmp_path / name
-        if not (root / ".cubeport").exists():
-            if root == first:
-                done = here("init", root, "--catalog", database, "--allow-root", sources)
-                assert done.returncode == 0, done.stderr
-                with (root / "config" / "service.yaml").open("a") as file:
-                    file.write(f"data_dir: {tmp_path / 'shared'}\n")
-            else:
-                shutil.copytree(first / "config", root / "config")
-                (root / ".cubeport").mkdir()
-                shutil.copy(first / ".cubeport" / "catalog.yaml", root / ".cubeport")
-        process, url = start(root)
+        if (root / ".cubeport").exists():
+            return root
+        if root == first:
+            done = here("init", root, "--catalog", database, "--allow-root", sources)
+            assert done.returncode == 0, done.stderr
+            with (root / "config" / "service.yaml").open("a") as file:
+                file.write(f"data_dir: {tmp_path / 'shared'}\n")
+        else:
+            shutil.copytree(first / "config", root / "config")
+            (root / ".cubeport").mkdir()
+            shutil.copy(first / ".cubeport" / "catalog.yaml", root / ".cubeport")
+        return root
+
+    return instance
+
+
+@pytest.fixture
+def machines(instances: Callable[[str], Path]) -> Iterator[Callable[..., Machine]]:
+    """Give what starts a server by the name of its machine."""
+    running: list[Machine] = []
+
+    def machine(name: str, *flags: str) -> Machine:
+        root = instances(name)
+        process, url = start(root, *flags)
         running.append(Machine(root, process, url))
         return running[-1]
 
-    (tmp_path / "shared").mkdir()
     yield machine
     for each in running:
         if each.process.poll() is None:
@@ -103,6 +116,37 @@ def killed(machine: Machine) -> None:
     """Kill the server and its children as a power cut would."""
     machine.process.send_signal(signal.SIGKILL)
     machine.process.communicate(timeout=20)
+
+
+def test_a_worker_of_another_machine_takes_what_a_killed_one_left(
+    machines: Callable[..., Machine], instances: Callable[[str], Path], sources: Path
+) -> None:
+    server = machines("a", "--no-jobs")
+    source = made(sources / "t.nc", 1.5)
+    accepted = server.ingest("cube", source, wait="0")
+    assert accepted.status_code == 202, accepted.text
+    doomed = Worker(instances("b"), env={"CUBEPORT_TESTING": "1", "CUBEPORT_FAIL_POINTS": "measure:before=sleep:120"})
+    other: Worker | None = None
+    try:
+        doomed.until("begins, attempt 1")
+        assert server.get("/ready").json()["servers"] == {
+            "running": 1,
+            "running_jobs": 1,
+            "other_configuration": 0,
+            "other_version": 0,
+        }
+        doomed.process.kill()
+        doomed.process.wait(30)
+        other = Worker(instances("c"))
+        other.until("completed: create, version")
+        np.testing.assert_array_equal(values(server.url, "cube"), np.full((4, 3, 5), 1.5, "f4"))
+        job = server.get(f"/ingestions/{accepted.json()['ingestion_id']}").json()
+        assert (job["status"], job["attempt"]) == ("completed", 2)
+        assert other.end() == 0
+        assert server.get("/ready").json()["servers"]["running_jobs"] == 0
+    finally:
+        for each in (doomed, *([other] if other is not None else [])):
+            each.close()
 
 
 @pytest.mark.parametrize("kills", [1, pytest.param(5, marks=pytest.mark.crash)])

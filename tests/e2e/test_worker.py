@@ -51,6 +51,13 @@ class Worker:
         self._reader.join(10)
         return code
 
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait(30)
+        self._reader.join(30)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
 
 def wait(until: Callable[[], object], why: Callable[[], object] = lambda: "") -> None:
     deadline = time.monotonic() + 60
@@ -69,11 +76,7 @@ def workers() -> Iterator[Callable[..., Worker]]:
 
     yield start
     for each in made:
-        each.process.kill()
-        each.process.wait(30)
-        each._reader.join(30)
-        assert each.process.stdout is not None
-        each.process.stdout.close()
+        each.close()
 
 
 @pytest.fixture
