@@ -12,6 +12,7 @@ import xarray as xr
 from tests.cubes.asking import Version
 
 from cubeport.cubes.describe import describe
+from cubeport.cubes.edr import corridor
 from cubeport.cubes.pictures import places
 from cubeport.cubes.pictures.places import CRS84, MERCATOR, MERCATOR_M, Canvas, Places, locate
 from cubeport.cubes.quads import quads
@@ -401,3 +402,27 @@ def test_no_pixel_is_placed_more_than_an_eighth_of_its_size_away(
         slope = np.hypot(*np.gradient(np.where(np.isfinite(exact), exact, np.nan)))
         known = np.isfinite(exact) & np.isfinite(has) & np.isfinite(slope)
         assert (np.abs(has - exact)[known] <= 0.126 * slope[known] + 1e-9).all()
+
+
+@pytest.mark.parametrize(
+    ("line", "metres"),
+    [
+        ([(-124, 48), (-70, 26)], 2_500.0),
+        ([(170, 10), (190, -80), (100, 89)], 300_000.0),
+        ([(0, 0), (0, 0.001)], 50.0),
+        ([(0, 0), (10, 0)], 19_000_000.0),
+    ],
+)
+def test_a_corridor_compares_places_with_the_parts_of_its_line_that_they_can_be_near(
+    line: list[tuple[float, float]], metres: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    band = corridor.Band(shapely.LineString(line), metres)
+    west, south, east, north = band.bounds
+    lon, lat = np.meshgrid(np.linspace(west, east, 120), np.linspace(south, north, 90))
+    every = corridor._vectors(lon.ravel(), lat.ravel())
+    truth = (band._nearest(every)[0] * corridor._RADIUS_M <= metres).reshape(lon.shape)
+    compared, real = [], corridor._to_segment
+    monkeypatch.setattr(corridor, "_to_segment", lambda points, *ends: compared.append(len(points)) or real(points, *ends))
+    assert np.array_equal(band.anywhere(lon, lat, lambda: None), truth)
+    if metres < 10_000 and band.line.length > 1:
+        assert sum(compared) < 0.03 * lon.size * len(band._parts[0]), "a thin line is far from most places of its box"

@@ -97,7 +97,7 @@ class Band:
         for start in range(0, known.size, _STRIP):
             deadline()
             part = known[start : start + _STRIP]
-            found[part] = self._nearest(_vectors(x[part], y[part]))[0] * _RADIUS_M <= self.metres
+            found[part] = self._within(_vectors(x[part], y[part]))
         return found.reshape(np.shape(lon))
 
     def there(self, lon: Array, lat: Array, deadline: Deadline) -> tuple[Array, Array]:
@@ -112,28 +112,51 @@ class Band:
             found[part] = self._nearest(_vectors(x[part], y[part]))[1]
         return found[:, 0].reshape(np.shape(lon)), found[:, 1].reshape(np.shape(lon))
 
+    def _within(self, points: Array) -> Array:
+        """Return which points are within the band. Only those that a segment can reach are compared with it, which are few."""
+        import numpy as np
+
+        found, reach = np.zeros(len(points), bool), self.metres / _RADIUS_M
+        for a, b, _ in zip(*self._parts, strict=True):
+            middle = (a + b) / np.linalg.norm(a + b)
+            most = min(float(_angle(a[None], middle)[0]) + reach, math.pi)
+            near = np.flatnonzero(~found & (points @ middle >= math.cos(most) - _ROUNDING))
+            found[near] = _to_segment(points[near], a, b)[0] * _RADIUS_M <= self.metres
+        return found
+
     def _nearest(self, points: Array) -> tuple[Array, Array]:
         """Return the angle from each point to the nearest segment of the line, and the height and the seconds of the line there."""
         import numpy as np
 
         least, there = np.full(len(points), np.inf), np.full((len(points), 2), np.nan)
         for a, b, (begin, end) in zip(*self._parts, strict=True):
-            from_a, from_b = _angle(points, a), _angle(points, b)
-            ends, part = np.minimum(from_a, from_b), np.where(from_a <= from_b, 0.0, 1.0)
-            normal = np.cross(a, b)
-            size = np.linalg.norm(normal)
-            if size > 1e-12:
-                normal = normal / size
-                # The foot of the perpendicular is on the segment if neither of these is negative.
-                inside = (points @ np.cross(normal, a) >= 0) & (points @ np.cross(b, normal) >= 0)
-                across = np.abs(np.arcsin(np.clip(points @ normal, -1, 1)))
-                ends = np.where(inside, np.minimum(across, ends), ends)
-                # How far along the segment this foot is.
-                along = np.arctan2(points @ np.cross(normal, a), points @ a) / _angle(b[None], a)[0]
-                part = np.where(inside, np.clip(along, 0, 1), part)
+            ends, part = _to_segment(points, a, b)
             there = np.where((ends < least)[:, None], begin + part[:, None] * (end - begin), there)
             least = np.minimum(least, ends)
         return least, there
+
+
+_ROUNDING = 1e-12
+
+
+def _to_segment(points: Array, a: Array, b: Array) -> tuple[Array, Array]:
+    """Return the angle from each point to the segment from *a* to *b*, and how far along it its nearest place is, from 0 to 1."""
+    import numpy as np
+
+    from_a, from_b = _angle(points, a), _angle(points, b)
+    ends, part = np.minimum(from_a, from_b), np.where(from_a <= from_b, 0.0, 1.0)
+    normal = np.cross(a, b)
+    size = np.linalg.norm(normal)
+    if size > 1e-12:
+        normal = normal / size
+        # The foot of the perpendicular is on the segment if neither of these is negative.
+        inside = (points @ np.cross(normal, a) >= 0) & (points @ np.cross(b, normal) >= 0)
+        across = np.abs(np.arcsin(np.clip(points @ normal, -1, 1)))
+        ends = np.where(inside, np.minimum(across, ends), ends)
+        # How far along the segment this foot is.
+        along = np.arctan2(points @ np.cross(normal, a), points @ a) / _angle(b[None], a)[0]
+        part = np.where(inside, np.clip(along, 0, 1), part)
+    return ends, part
 
 
 def _vectors(lon: Array, lat: Array) -> Array:
