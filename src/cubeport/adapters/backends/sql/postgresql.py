@@ -216,7 +216,9 @@ class Postgresql(Dialect):
                     next_step="ask the owner of the catalog for it, or use the address with another role",
                 )
             case errors.DiskFull():
-                return NoSpace("There is no space left for the catalog's database.", next_step="cubeport gc")
+                return NoSpace(
+                    "There is no space left for the catalog's database.", next_step="make space on the disk of the database server"
+                )
             case errors.ProgramLimitExceeded():
                 return InvalidRequest(f"PostgreSQL cannot index a text so long ({_said(exc)}).")
             case psycopg.OperationalError() | psycopg.InterfaceError():
