@@ -166,7 +166,7 @@ class LimitsSettings(Section):
     source_bytes: Count = 50 * GIB
     declared_bytes: Count = 50 * GIB
     expansion: Count = 1_000
-    periods: Annotated[Count, Later()] = 1_000_000
+    periods: Count = 1_000_000
     download_cells: Count = 64_000_000
     json_cells: Count = 1_000_000
     csv_cells: Count = 1_000_000
@@ -347,7 +347,8 @@ class Settings(BaseSettings):
     """How new versions are stored, by the name of an engine; a version is read by the engine that wrote it."""
     profile: str | None = None
     """The profile of ``config/profiles.yaml`` with the versions of the engine ``icechunk``."""
-    default_extent: Annotated[PublicId | None, Later(None)] = None
+    default_extent: PublicId | None = None
+    """The extent of a dataset that is made from a template by a request without one; null is the whole source."""
     read_only: bool = False
 
     catalog: CatalogSettings = CatalogSettings()

@@ -164,8 +164,8 @@ def service_of(settings: Settings, catalog: Catalog, children: Children, *, publ
         catalog.plugins.given("transform"), lambda each: function_of(each.name, each.value, 1, kind="transform")
     )
     every = WithDerived(sources, derivations)
-    names = Names(configuration, datasets, every, transforms)
-    follower = Follower(names, every)
+    names = Names(configuration, datasets, every, transforms, settings.default_extent)
+    follower = Follower(names, every, most_periods=settings.limits.periods)
     ingester = Ingester(
         names=names,
         datasets=datasets,

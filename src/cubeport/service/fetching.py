@@ -13,7 +13,7 @@ from typing import Any
 from cubeport.cubes import periods
 from cubeport.cubes.calendars import CalendarName, Stamp, canonical
 from cubeport.cubes.sources import Period
-from cubeport.errors import CoverageIncomplete, InvalidPeriod, InvalidRequest, NoData
+from cubeport.errors import CoverageIncomplete, InvalidPeriod, InvalidRequest, NoData, TooLarge
 from cubeport.service.ingestions import Ingestion, Scope
 from cubeport.service.scope import AVAILABLE_STEP, GAPS_TOLD, TIMELESS, missing
 from cubeport.service.state import VersionState
@@ -44,6 +44,12 @@ class RequestedPeriods:
         return min(self.first.number, max(self.held) + 1), max(self.last.number, min(self.held) - 1)
 
     @property
+    def count(self) -> int:
+        """How many periods are to be fetched if the source has all of them."""
+        first, last = self.whole
+        return max(0, last - first + 1) - sum(first <= number <= last for number in self.held)
+
+    @property
     def wanted(self) -> tuple[Period, ...]:
         """The periods to fetch if the source has all of them."""
         first, last = self.whole
@@ -62,8 +68,18 @@ class Taken:
     warnings: tuple[tuple[str, str], ...] = ()
 
 
+MOST_PERIODS = 1_000_000
+"""How many periods one ingestion may fetch, if the settings do not say it."""
+
+
 def asked(
-    ingestion: Ingestion, fields: TemplateFields, scope: Scope, head: VersionState | None, *, now: datetime
+    ingestion: Ingestion,
+    fields: TemplateFields,
+    scope: Scope,
+    head: VersionState | None,
+    *,
+    now: datetime,
+    most: int = MOST_PERIODS,
 ) -> RequestedPeriods:
     """Return the periods that an ingestion requests, and those that the dataset already has.
 
@@ -73,11 +89,15 @@ def asked(
         The scope of the request. The default of its start is that of the dataset.
     head
         The version to update, if its periods need not be fetched again.
+    most
+        How many periods may be missing.
 
     Raises
     ------
     InvalidRequest, InvalidPeriod, InvalidRange
         If start or end is not valid for the template.
+    TooLarge
+        If more periods are missing. They are counted, not listed.
     """
     kind = fields.period_type
     if kind is None or kind in TIMELESS:
@@ -105,7 +125,17 @@ def asked(
             f"The present time does not exist in the calendar {calendar}: name the end.", next_step="name the end (--end)"
         )
     held = _held(temporal, kind, calendar) if temporal else frozenset()
-    return RequestedPeriods(first, last, held, is_open=scope.end is None)
+    request = RequestedPeriods(first, last, held, is_open=scope.end is None)
+    if (count := request.count) > most:
+        raise TooLarge(
+            f"The request asks for {count:,} {kind} periods; the limit is {most:,}.",
+            limit=most,
+            value=count,
+            unit="periods",
+            setting="limits.periods",
+            next_step=f"ask for a part of it, such as --start {first} --end {first.moved(most - 1)}",
+        )
+    return request
 
 
 def _held(temporal: Mapping[str, Any], kind: str, calendar: CalendarName) -> frozenset[int]:

@@ -11,7 +11,7 @@ from cubeport.cubes.calendars import canonical
 from cubeport.cubes.sources import Area, Period, PeriodSource
 from cubeport.service.datasets import Dataset
 from cubeport.service.decide import decide, period_type_of
-from cubeport.service.fetching import RequestedPeriods, Taken, asked, runs, take
+from cubeport.service.fetching import MOST_PERIODS, RequestedPeriods, Taken, asked, runs, take
 from cubeport.service.gridfiles import with_grid_file
 from cubeport.service.ingestions import Ingestion, IngestionPlan, IngestionRequest, Scope
 from cubeport.service.ports import BringOrder, Sources
@@ -44,9 +44,10 @@ class Revisited:
 class Follower:
     """Asks sources which periods they have, and whether what was read from them has changed. It fetches nothing."""
 
-    def __init__(self, names: Names, sources: Sources) -> None:
+    def __init__(self, names: Names, sources: Sources, *, most_periods: int = MOST_PERIODS) -> None:
         self._names = names
         self._sources = sources
+        self._most_periods = most_periods
 
     def news(
         self, dataset: Dataset, head: VersionState, *, end: str | None, until: str | None
@@ -125,7 +126,7 @@ class Follower:
         """
         plan, scope = decide(ingestion, wanted, dataset=dataset, head=head, request_digest="")
         keeps = plan.action not in ("rematerialize", "revise", "create")
-        request = asked(ingestion, wanted.fields, scope if plan.action == "rematerialize" else wanted.scope, head, now=now())
+        request = self.asked(ingestion, wanted, scope if plan.action == "rematerialize" else wanted.scope, head)
         # The limit of a sync does not count as a requested end.
         request = replace(request, is_open=wanted.scope.end is None)
         if not keeps:
@@ -155,6 +156,10 @@ class Follower:
         elif not taken.periods and plan.action != "reuse":
             plan = plan.model_copy(update={"action": "reuse", "reason": "the source has no more than is held"})
         return Chosen(request, taken, plan.model_copy(update={"fetch": runs(taken.periods)}), scope)
+
+    def asked(self, ingestion: Ingestion, wanted: Wanted, scope: Scope, head: VersionState | None) -> RequestedPeriods:
+        """Return the periods that an ingestion requests by now; see :func:`~cubeport.service.fetching.asked`."""
+        return asked(ingestion, wanted.fields, scope, head, now=now(), most=self._most_periods)
 
     def there(self, ingestion: Ingestion, wanted: Wanted, request: RequestedPeriods) -> Taken:
         there = self._list(wanted, request)

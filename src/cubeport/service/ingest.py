@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from cubeport.catalog.disk.failpoints import step
-from cubeport.catalog.forms.canonical import dumps, now
+from cubeport.catalog.forms.canonical import dumps
 from cubeport.cubes.sources import Period, PeriodSource
 from cubeport.cubes.write_request import Choose
 from cubeport.errors import DatasetExists, Problem, SourceRejected, TagExists
@@ -23,7 +23,7 @@ from cubeport.service.copies import wanted_copies
 from cubeport.service.datasets import Dataset, Datasets
 from cubeport.service.decide import as_before, choose, decide, overlap, period_type_of
 from cubeport.service.engines import Engines
-from cubeport.service.fetching import asked, take
+from cubeport.service.fetching import take
 from cubeport.service.follow import Follower, source_of
 from cubeport.service.gridfiles import fetched_grid_file, with_files, with_grid_file
 from cubeport.service.ingestions import Ingestion, IngestionPlan
@@ -184,7 +184,7 @@ class Ingester:
             return
         periods: tuple[Period | None, ...] = (None,)
         if wanted.has_dates:
-            request = asked(ingestion, wanted.fields, wanted.scope, None, now=now())
+            request = self._follower.asked(ingestion, wanted, wanted.scope, None)
             periods = self._follower.there(ingestion, wanted, request).periods
         order = self._follower.order(ingestion, wanted, periods)
         if not wanted.has_dates:

@@ -101,17 +101,32 @@ class Names:
     sources: Sources
     transforms: Mapping[str, PluginFunction] = field(default_factory=dict)
     """The transforms of plugins."""
+    default_extent: str | None = None
+    """The extent of a template's dataset when a request names none."""
 
     def resolve(self, ingestion: Ingestion) -> Wanted:
         """Return the request with its names resolved; see :func:`resolve`. Raises InvalidRequest for an unknown transform too."""
-        wanted = resolve(ingestion, configuration=self.configuration, datasets=self.datasets, sources=self.sources)
+        wanted = resolve(
+            ingestion,
+            configuration=self.configuration,
+            datasets=self.datasets,
+            sources=self.sources,
+            default_extent=self.default_extent,
+        )
         bound(wanted.fields.transforms, self.transforms)
         if (words := doubt(wanted.fields.license, wanted.fields.license_url)) is not None:
             wanted = replace(wanted, warnings=(*wanted.warnings, ("unknown-licence", words)))
         return wanted
 
 
-def resolve(ingestion: Ingestion, *, configuration: Configuration, datasets: Datasets, sources: Sources) -> Wanted:
+def resolve(
+    ingestion: Ingestion,
+    *,
+    configuration: Configuration,
+    datasets: Datasets,
+    sources: Sources,
+    default_extent: str | None = None,
+) -> Wanted:
     """Return the request with template, extent and sources resolved. It reads listings but opens no files.
 
     Raises
@@ -136,7 +151,7 @@ def resolve(ingestion: Ingestion, *, configuration: Configuration, datasets: Dat
         found = sources.resolve(block, asker=ingestion.asker, variables=[each.name for each in fields.variables])
         return _from(found, block, _direct(request, (), extents, group=_group(block.group, block.filter_by_keys)))
     try:
-        return _from_template(request, configuration.templates(), extents, datasets, sources)
+        return _from_template(request, configuration.templates(), extents, datasets, sources, default_extent)
     except NotFound as exc:
         if exc.members["what"] == "template" and configuration.broken():
             exc.next_step = "cubeport check-config: a file in config/datasets has problems"
@@ -176,12 +191,22 @@ def _from_template(
     extents: Mapping[str, Extent],
     datasets: Datasets,
     sources: Sources,
+    default_extent: str | None,
 ) -> Wanted:
     if request.template is not None:
         raise InvalidRequest("template goes with source: a template id needs neither.")
     template, extent_id = templates.get(request.dataset_id), request.extent_id
     if template is None:
         template, extent_id = _template_of_dataset(request, templates, datasets)
+    elif extent_id is None and default_extent is not None and datasets.find(template.id) is None:
+        # A dataset of the whole source, from before the setting, keeps being the one that its id names.
+        extent_id = default_extent
+        if extent_id not in extents:
+            raise NotFound(
+                f"There is no extent {extent_id!r}, which default_extent names.",
+                what="extent",
+                next_step=f"make extents/{extent_id}.yaml, or leave default_extent out of config/service.yaml",
+            )
     if template.period_type not in ("none", "climatology"):
         check_asked(_scope(request, None), template.period_type, template.calendar or "standard")
     extent = _extent(extent_id, extents)
