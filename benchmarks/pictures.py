@@ -138,6 +138,10 @@ def spent(served: Served, key: str) -> float:
     return (cpu_ns(served.process) - before) / 1e6
 
 
+SETTLED_S = 4.0
+"""For 3 s after a commit, and after a start, SQLite is asked whether there is a newer one; then a look at the log's file tells."""
+
+
 def held(served: Served, folder: Path, key: str) -> Iterator[tuple[str, list[float], list[float]]]:
     """Yield waits for a 304 of ours and of nginx in µs, in rounds that alternate, for each place of client and servers.
 
@@ -153,6 +157,7 @@ def held(served: Served, folder: Path, key: str) -> Iterator[tuple[str, list[flo
             connection = Connection(side)
             _, fields, _ = connection.get(wanted)
             sides.append((connection, wanted, f"If-None-Match: {fields['etag']}"))
+        time.sleep(SETTLED_S)
         allowed = os.sched_getaffinity(0)
         client, *others = sorted(allowed)
         places = [("on the core of the client", client), *(("on another core", each) for each in others[:1])]
