@@ -1,8 +1,8 @@
 """A provider of data over HTTP, as a process of its own: a folder behind GET and HEAD, with ETags and ranges, and its tempers.
 
-``NAME.temper`` next to a file says how it is served, as JSON: ``status`` (an error instead), ``cut`` (bytes, then the connection is
-closed), ``slow_s`` (seconds for each 64 KiB), ``etag``, ``ranges`` and ``head`` (false: not known). Each request is a line of
-``requests.log``.
+``NAME.temper`` next to a file says how it is served, as JSON: ``status`` (an error instead) and ``times`` (how often it is sent),
+``cut`` (bytes, then the connection is closed), ``slow_s`` (seconds for each 64 KiB), ``etag``, ``ranges`` and ``head`` (false: not
+known). Each request is a line of ``requests.log``.
 """
 
 from __future__ import annotations
@@ -40,10 +40,12 @@ class Handler(BaseHTTPRequestHandler):
         temper: dict[str, Any] = {}
         if (said := path.with_name(path.name + ".temper")).is_file():
             temper = json.loads(said.read_text())
+        if (times := temper.get("times")) is not None and body:
+            said.write_text(json.dumps({**temper, "times": times - 1})) if times > 1 else said.unlink()
         if not body and temper.get("head") is False:
             self.head(405)
             return
-        if status := temper.get("status"):
+        if (status := temper.get("status")) and (body or "times" not in temper):
             self.head(int(status))
             return
         if not path.is_file() or ".." in name or path.suffix in (".temper", ".log"):

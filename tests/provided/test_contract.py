@@ -172,7 +172,7 @@ def test_what_a_source_gives_is_held_to_its_contract(tmp_path: Path, gives: obje
 
 
 def bring(tmp_path: Path, source: object, *, job: str = "job", periods: tuple[Period, ...] = DAYS[:1]) -> list[str]:
-    order = BringOrder(dataset_id="x", name="odd", source="odd", periods=periods, job=job)
+    order = BringOrder(dataset_id="x", name="odd", source="odd", periods=periods, job=job, retries=0)
     with Bringer(KeptFolder(tmp_path, hours=1, max_bytes=1000)).bring(source, order, progress=lambda *_: None) as brought:  # type: ignore[arg-type]
         return [file.read_text() for file in brought.of(periods)]
 

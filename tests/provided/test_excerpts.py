@@ -169,7 +169,7 @@ def test_positions_and_labels_that_decide_are_fetched_before(place: Place) -> No
 
 
 def test_a_fetch_that_was_stopped_goes_on(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cubeport.adapters.fetching.downloads.AGAIN_AFTER_S", (0.0,))
+    monkeypatch.setattr("cubeport.adapters.fetching.patience.FIRST_PAUSE_S", 0.0)
     address = put(place, cube())
     place.provider.temper("c.zarr/t/c/3/1/1", status=500)
     wanted = {"source": address, "start": "2024-01-25", "end": "2024-02-03", "template": {"period_type": "daily"}}

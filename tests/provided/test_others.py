@@ -144,7 +144,7 @@ def test_zarr_over_http_that_nobody_can_list_is_refused_with_the_step_that_cures
 def test_a_chunk_that_cannot_be_read_is_not_one_that_is_absent(
     tmp_path: Path, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cubeport.adapters.fetching.downloads.AGAIN_AFTER_S", (0.0,))
+    monkeypatch.setattr("cubeport.adapters.fetching.patience.FIRST_PAUSE_S", 0.0)
     folder = place.provider.root / "c.zarr"
     cube(tmp_path).to_zarr(folder, zarr_format=3, encoding={"t": {"chunks": (1, 3, 4)}})
     place.provider.temper("c.zarr/t/c/1/0/0", status=500)

@@ -135,7 +135,7 @@ def big(tmp_path: Path) -> bytes:
 
 
 def test_what_breaks_off_goes_on_where_it_was(tmp_path: Path, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cubeport.adapters.fetching.downloads.AGAIN_AFTER_S", (0.0,))
+    monkeypatch.setattr("cubeport.adapters.fetching.patience.FIRST_PAUSE_S", 0.0)
     data = big(tmp_path)
     place.provider.put("big.nc", data)
     place.provider.temper("big.nc", cut=len(data) // 2)
@@ -155,7 +155,7 @@ def test_what_breaks_off_goes_on_where_it_was(tmp_path: Path, place: Place, monk
 
 
 def test_a_resource_that_changed_meanwhile_comes_whole(tmp_path: Path, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cubeport.adapters.fetching.downloads.AGAIN_AFTER_S", (0.0,))
+    monkeypatch.setattr("cubeport.adapters.fetching.patience.FIRST_PAUSE_S", 0.0)
     place.provider.put("a.nc", netcdf(tmp_path, *range(200)))
     place.provider.temper("a.nc", cut=4000)
     assert place.take("a.nc").status == "failed"
@@ -234,7 +234,7 @@ LIES: dict[str, tuple[tuple[int, ...], dict[str, Any], str]] = {
 
 
 def test_a_provider_that_lies_is_caught_by_name(tmp_path: Path, rolling: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cubeport.adapters.fetching.downloads.AGAIN_AFTER_S", (0.0,))
+    monkeypatch.setattr("cubeport.adapters.fetching.patience.FIRST_PAUSE_S", 0.0)
     assert rolling.ask("2024-01-01", "2024-01-03").status == "completed"
     name, found = f"2024/{name_of(3)}", {}
     for lie, (sent, written, _) in LIES.items():

@@ -88,6 +88,8 @@ class PeriodSource(Protocol):
     - ``resumes = True`` means that a fetch can continue with the files that a killed fetch left in its folder;
     - ``asks_each = True`` means that listing costs one request for each period;
     - ``fetch_chosen(choose, into)`` fetches, of a source without periods, only what ``choose(folder)`` needs of an excerpt;
+    - ``is_patient = True`` means that it keeps ``ingestion.timeout_s`` and ``ingestion.retries`` itself, for each of its files; for
+      all others cubeport keeps them for each period, and calls again what failed;
     - ``stop()`` ends running fetches that are no longer needed.
     """
 

@@ -217,6 +217,10 @@ class BringOrder:
     job: str = ""
     """The job that fetches. Files that it fetched before it was killed are not checked again."""
     at_once: int = 4
+    timeout_s: float = 600
+    """The longest time of a try to fetch one file or period, in seconds."""
+    retries: int = 3
+    """How often such a try is made again after an error that can pass."""
     stops_at_missing: bool = False
     """Whether to stop at the first missing period."""
     choose: Choose | None = None

@@ -183,6 +183,8 @@ class Follower:
             area=Area(wanted.extent.bbox, wanted.extent.country_code) if wanted.extent else None,
             job=ingestion.ingestion_id,
             at_once=wanted.fields.ingestion.max_concurrency,
+            timeout_s=wanted.fields.ingestion.timeout_s,
+            retries=wanted.fields.ingestion.retries,
             stops_at_missing=stops_at_missing,
         )
 

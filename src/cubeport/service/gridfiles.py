@@ -74,6 +74,8 @@ def fetched_grid_file(ingestion: Ingestion, wanted: Wanted, sources: Sources, pr
         source=dumps(_block(named).told()),
         periods=(None,),
         job=ingestion.ingestion_id,
+        timeout_s=wanted.fields.ingestion.timeout_s,
+        retries=wanted.fields.ingestion.retries,
     )
     with sources.bring(wanted.grid_source, order, progress=progress) as brought:
         [path] = brought.of((None,))

@@ -65,8 +65,10 @@ class IngestionRules(_Part):
     """What to do with steps in several files: refuse them, or use the file that begins first (``skip``) or last (``replace``)."""
     max_concurrency: Annotated[int, Field(ge=1, le=64)] = 4
     """How many periods to fetch at the same time, if the source allows it."""
-    timeout_s: Annotated[int | None, Later(None)] = None
-    retries: Annotated[int | None, Later(None)] = None
+    timeout_s: Annotated[int, Field(ge=1, le=86_400)] = 600
+    """The longest time of a try to fetch one file, object, chunk or period of a plugin, in seconds."""
+    retries: Annotated[int, Field(ge=0, le=20)] = 3
+    """How often such a try is made again after an error that can pass, before the job's own attempts."""
     storage: Storage = "copy"
     """Whether to copy the chunks, to read them from the source in place (``virtual``), or each variable as it allows (``auto``)."""
     verify: Verify = "full"

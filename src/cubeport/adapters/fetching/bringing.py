@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from cubeport.adapters.fetching.kept import KeptFolder, Unit
+from cubeport.adapters.fetching.patience import Patience, patiently
 from cubeport.cubes.sources import Fetched, Period, PeriodSource
 from cubeport.cubes.write_request import BringOrder, Brought, Progress, StoreKey
-from cubeport.errors import Configuration, CubeportError, NoData, SourceFailed
+from cubeport.errors import Cancelled, Configuration, CubeportError, NoData, SourceFailed, SourceTimeout
 
 _LOOK_S = 0.25
 """How often to check for a cancelled job, in seconds."""
@@ -109,23 +110,39 @@ class _Work:
         if self.over.is_set():
             return None
         place = self.places[name]
-        with _named_errors(self.order.name, period):
+        with Patience(self.order.timeout_s, self.order.retries).used(), _named_errors(self.order.name, period):
             choose, fetch_chosen = self.order.choose, getattr(self.source, "fetch_chosen", None)
             if choose is not None and fetch_chosen is not None:
                 # Which part is needed can change at any time, so the source checks itself what of it is kept.
-                found: Fetched = fetch_chosen(choose, into := place.begin(resumes=True))
-                _check(self.order.name, found, into)
-                place.done(found, self.order.job)
-                return found
+                return self._fetched(place, period, lambda into: fetch_chosen(choose, into), resumes=True)
             if (held := place.held()) is not None and self._is_right(held, period):
                 return held[0]
-            into = place.begin(resumes=bool(getattr(self.source, "resumes", False)))
+            resumes = bool(getattr(self.source, "resumes", False))
             try:
-                fetched = self.source.fetch_period(period, self.order.area, into)
+                return self._fetched(
+                    place, period, lambda into: self.source.fetch_period(period, self.order.area, into), resumes=resumes
+                )
             except NoData:
                 if period is None:
                     raise
                 return None
+
+    def _fetched(self, place: Unit, period: Period | None, fetch: Callable[[Path], Fetched], *, resumes: bool) -> Fetched:
+        """Fetch one unit. The sources of cubeport keep the limits themselves, for each file; for a plugin they are kept here."""
+        if getattr(self.source, "is_patient", False):
+            fetched = fetch(into := place.begin(resumes=resumes))
+        else:
+
+            def act() -> tuple[Fetched, Path]:
+                with _named_errors(self.order.name, period):
+                    into = place.begin(resumes=resumes, apart=True)
+                    return fetch(into), into
+
+            try:
+                fetched, into = patiently(act, self.over, apart=True)
+            except (Cancelled, SourceTimeout):
+                place.leave()  # to a call that may still write there
+                raise
         _check(self.order.name, fetched, into)
         place.done(fetched, self.order.job)
         return fetched

@@ -10,20 +10,17 @@ import json
 import os
 import re
 import threading
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from cubeport.adapters.fetching.patience import patiently
 from cubeport.adapters.storage.fetching import Answer, OriginFetcher, Resource
 from cubeport.catalog.disk.durable import replace_file
-from cubeport.errors import Cancelled, SourceFailed, SourceRejected, SourceTimeout
+from cubeport.errors import Cancelled, SourceRejected
 
 _PIECE = 1 << 20
-AGAIN_AFTER_S = (0.5, 2.0, 8.0)
-"""The pauses before an interrupted transfer continues, in seconds. After the last one, the transfer fails."""
-
 _NAME = re.compile(r"[^A-Za-z0-9._+-]+")
 
 
@@ -44,17 +41,6 @@ def download(fetcher: OriginFetcher, uri: str, path: Path, *, stopping: threadin
         If *stopping* was set.
     """
     return patiently(lambda: _once(fetcher, uri, path, stopping), stopping)
-
-
-def patiently[T](act: Callable[[], T], stopping: threading.Event) -> T:
-    """Return the result of *act*. Temporary errors are retried a few times."""
-    for pause in AGAIN_AFTER_S:
-        try:
-            return act()
-        except (SourceFailed, SourceTimeout):
-            if stopping.wait(pause):
-                raise
-    return act()
 
 
 def _once(fetcher: OriginFetcher, uri: str, path: Path, stopping: threading.Event) -> Resource | None:

@@ -96,8 +96,7 @@ class InstalledSources:
             case "zarr" if source.url:
                 return self._zarr_at(source.url, source.group, variables)
             case "zarr" if source.profile:
-                keys = StoreKeys(self._profile(source.profile), check_key((source.key or "").rstrip("/")))
-                return self._zarr(keys, source.group, variables)
+                return self._zarr_in(self._profile(source.profile), source.key or "", source.group, variables)
             case "store":
                 return self._object(self._profile(source.profile or ""), source)
             case "stac":
@@ -143,7 +142,7 @@ class InstalledSources:
         if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", address) and not address.lower().startswith(("http://", "https://")):
             profile, key = self._by_address(address)
             if is_zarr(key):
-                return self._zarr(StoreKeys(profile, check_key(key.rstrip("/"))), group, variables)
+                return self._zarr_in(profile, key, group, variables)
             return StoreSource(profile, Pattern.of(check_key(key), params), most=self._most)
         if is_zarr(address):
             return self._zarr_at(address, group, variables)
@@ -157,10 +156,14 @@ class InstalledSources:
         fetcher = self._fetcher(address)
         return self._zarr(WebKeys(fetcher, address, fetcher.stopping), group, variables, fetcher.stopping)
 
+    def _zarr_in(self, profile: Profile, key: str, group: str | None, variables: Sequence[str]) -> ZarrSource:
+        stopping = threading.Event()
+        return self._zarr(StoreKeys(profile, check_key(key.rstrip("/")), stopping), group, variables, stopping)
+
     def _zarr(
-        self, keys: WebKeys | StoreKeys, group: str | None, variables: Sequence[str], stopping: threading.Event | None = None
+        self, keys: WebKeys | StoreKeys, group: str | None, variables: Sequence[str], stopping: threading.Event
     ) -> ZarrSource:
-        return ZarrSource(keys, group=group, variables=variables, most=self._most, stopping=stopping or threading.Event())
+        return ZarrSource(keys, group=group, variables=variables, most=self._most, stopping=stopping)
 
     def _object(self, profile: Profile, source: Block) -> PeriodSource:
         return StoreSource(profile, Pattern.of(check_key(source.key or ""), source.params), most=self._most)

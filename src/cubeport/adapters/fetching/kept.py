@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -44,13 +45,26 @@ class Unit:
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
 
-    def begin(self, *, resumes: bool) -> Path:
-        """Return the folder to fetch into. It is emptied unless the fetch can resume."""
+    def begin(self, *, resumes: bool, apart: bool = False) -> Path:
+        """Return the folder to fetch into. It is emptied unless the fetch can resume.
+
+        Parameters
+        ----------
+        apart
+            Return a folder below that one, with a name that no other call gets, so that one that is left behind cannot write there.
+        """
         self.mark.unlink(missing_ok=True)
         if not resumes and self.folder.exists():
-            shutil.rmtree(self.folder)
+            shutil.rmtree(self.folder, ignore_errors=apart)
         make_folders(self.folder)
-        return self.folder
+        if not apart:
+            return self.folder
+        before = next(self.folder.glob("try-*"), None) if resumes else None
+        return before or Path(tempfile.mkdtemp(prefix="try-", dir=self.folder))
+
+    def leave(self) -> None:
+        """Remove the folder from under a call that was left behind."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def done(self, fetched: Fetched, job: str) -> None:
         """Mark the unit as complete."""

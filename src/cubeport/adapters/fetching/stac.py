@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
 
-from cubeport.adapters.fetching.downloads import patiently, small
+from cubeport.adapters.fetching.downloads import small
+from cubeport.adapters.fetching.patience import patiently
 from cubeport.adapters.storage.fetching import KeepingFetcher
 from cubeport.catalog.forms.strictjson import strict_json
 from cubeport.cubes import periods
@@ -77,6 +78,7 @@ class StacSource:
 
     max_concurrency = 4
     resumes = True
+    is_patient = True
     is_periodic: bool | None = None
 
     def __init__(

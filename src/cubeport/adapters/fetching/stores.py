@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cubeport.adapters.fetching.downloads import name_of
+from cubeport.adapters.fetching.patience import patiently
+from cubeport.adapters.storage.fetching import hold_time
 from cubeport.catalog.artifacts.storage import Profile, Stored
 from cubeport.catalog.disk.durable import replace_file
 from cubeport.cubes.placeholders import DATES, Pattern
@@ -68,6 +70,7 @@ def take(profile: Profile, key: str, path: Path, *, most: int, stopping: threadi
                 file.write(piece)
                 if stopping.is_set():
                     raise Cancelled("The fetch was stopped.")
+                hold_time(key)
             file.flush()
             os.fsync(file.fileno())
     except ArtifactMissing:
@@ -98,6 +101,7 @@ class StoreSource:
 
     max_concurrency = 8
     resumes = True
+    is_patient = True
 
     def __init__(self, profile: Profile, pattern: Pattern, *, most: int) -> None:
         self._profile = profile
@@ -134,7 +138,7 @@ class StoreSource:
         """Fetch the object. Raises NoData if the store says that it does not exist."""
         key = self._pattern.at(period)
         path = into / name_of(key)
-        said = take(self._profile, key, path, most=self._most, stopping=self._stopping)
+        said = patiently(lambda: take(self._profile, key, path, most=self._most, stopping=self._stopping), self._stopping)
         if said is None:
             raise NoData(f"There is nothing at {self._profile.name}/{key[:300]}.", next_step="check the key and the period")
         return Fetched((path,), said)

@@ -9,7 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from cubeport.adapters.fetching.downloads import download, name_of, patiently
+from cubeport.adapters.fetching.downloads import download, name_of
+from cubeport.adapters.fetching.patience import patiently
 from cubeport.adapters.fetching.stac import refuse_stac
 from cubeport.adapters.fetching.zarrs import ZarrSource
 from cubeport.adapters.storage.fetching import KeepingFetcher, Resource
@@ -39,6 +40,7 @@ class UrlSource:
 
     max_concurrency = 8
     resumes = True
+    is_patient = True
     asks_each = True
 
     def __init__(

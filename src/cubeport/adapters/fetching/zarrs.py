@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
 
-from cubeport.adapters.fetching.downloads import name_of, patiently, small
+from cubeport.adapters.fetching.downloads import name_of, small
+from cubeport.adapters.fetching.patience import patience, patiently
 from cubeport.adapters.fetching.stores import validator
-from cubeport.adapters.storage.fetching import KeepingFetcher
+from cubeport.adapters.storage.fetching import KeepingFetcher, hold_time
 from cubeport.catalog.artifacts.storage import Profile
 from cubeport.catalog.forms.strictjson import strict_json
 from cubeport.cubes.companions import REFERENCES
@@ -100,11 +101,14 @@ class WebKeys:
 class StoreKeys:
     """Keys below a storage profile."""
 
-    def __init__(self, profile: Profile, key: str) -> None:
-        self._profile, self._key = profile, key.rstrip("/")
+    def __init__(self, profile: Profile, key: str, stopping: threading.Event) -> None:
+        self._profile, self._key, self._stopping = profile, key.rstrip("/"), stopping
         self.name = f"{profile.name}/{self._key}"
 
     def read(self, key: str) -> bytes | None:
+        return patiently(lambda: self._read(key), self._stopping)
+
+    def _read(self, key: str) -> bytes | None:
         stored = self._profile.stat(f"{self._key}/{key}")
         if stored is None or stored.kind != "file":
             return None
@@ -114,7 +118,9 @@ class StoreKeys:
             return file.read()
 
     def take(self, key: str, path: Path) -> str | None:
-        whole = f"{self._key}/{key}"
+        return patiently(lambda: self._take(f"{self._key}/{key}", path), self._stopping)
+
+    def _take(self, whole: str, path: Path) -> str | None:
         stored = self._profile.stat(whole)
         if stored is None or stored.kind != "file":
             return None
@@ -122,12 +128,13 @@ class StoreKeys:
             with self._profile.open(whole) as source, path.open("wb") as file:
                 while piece := source.read(_PIECE):
                     file.write(piece)
+                    hold_time(whole)
         except ArtifactMissing:
             return None
         return validator(stored)
 
     def validator(self, key: str) -> str | None:
-        stored = self._profile.stat(f"{self._key}/{key}")
+        stored = patiently(lambda: self._profile.stat(f"{self._key}/{key}"), self._stopping)
         return validator(stored) if stored is not None else None
 
     def listed(self) -> Sequence[str]:
@@ -187,6 +194,7 @@ class ZarrSource:
 
     max_concurrency = 1
     resumes = True
+    is_patient = True
     is_periodic: bool | None = False
 
     def __init__(
@@ -319,7 +327,7 @@ class _Chunks:
             words = f"has {self._count_of_chunks} chunks, more than {_CHUNKS}"
             raise _refused(self._keys.name, words, "too-big", next_step="choose variables, or a start and an end")
         names = (key for array, ranges in parts for key in array.keys(ranges))
-        pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="chunks")
+        pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="chunks", initializer=patience().apply)
         try:
             with self._index.open("a") as index:
                 for line in pool.map(self._one, names):
@@ -406,7 +414,7 @@ def _documents(keys: Keys) -> dict[str, bytes]:
     if len(names) > _NODES:
         raise _refused(keys.name, f"has {len(names)} nodes, more than {_NODES}", "too-big")
     wanted = [f"{node}/{leaf}" if node else leaf for node in ("", *names) for leaf in leaves]
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
+    with ThreadPoolExecutor(_AT_ONCE, initializer=patience().apply) as pool:
         found = dict(zip(wanted, pool.map(keys.read, wanted), strict=True))
     return {key: data for key, data in found.items() if data is not None}
 

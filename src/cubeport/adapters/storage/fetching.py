@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import Any, BinaryIO, cast
@@ -45,7 +46,34 @@ class Bounds:
     """The longest time without a byte, in seconds."""
     base_s: float = 60
     bytes_per_s: int = 100_000
-    """The transfer may take :attr:`base_s` plus the time for the received bytes at this rate. Slower servers are cut off."""
+    """The transfer may take :attr:`base_s` plus the time for the received bytes at this rate. Slower servers are cut off.
+    In a block of :func:`within`, its time holds instead."""
+
+
+_UNTIL: ContextVar[float | None] = ContextVar("until", default=None)
+"""When the unit that this thread fetches is over, by :func:`time.monotonic`."""
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Give what this thread fetches during the block so many seconds in all, instead of a rate."""
+    before = _UNTIL.set(time.monotonic() + seconds)
+    try:
+        yield
+    finally:
+        _UNTIL.reset(before)
+
+
+def is_over() -> bool:
+    """Return whether the time of :func:`within` is over."""
+    until = _UNTIL.get()
+    return until is not None and time.monotonic() >= until
+
+
+def hold_time(name: str) -> None:
+    """Raise SourceTimeout if the time of :func:`within` is over: for a source whose reads know no limits."""
+    if is_over():
+        raise SourceTimeout(f"{name[:200]} took too long.", next_step="try again later")
 
 
 def addresses_of(host: str, port: int) -> Sequence[str]:
@@ -292,7 +320,10 @@ class _Watch:
     def seconds(self) -> float:
         """Return the seconds left. Raises httpcore.ReadTimeout if there are none."""
         bounds = self._bounds
-        left = self._started + bounds.base_s + self.received / bounds.bytes_per_s - time.monotonic()
+        until = _UNTIL.get()
+        if until is None:
+            until = self._started + bounds.base_s + self.received / bounds.bytes_per_s
+        left = until - time.monotonic()
         if left <= 0:
             raise httpcore.ReadTimeout("slower than allowed")
         return min(left, bounds.idle_s)
