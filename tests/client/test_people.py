@@ -280,7 +280,8 @@ class TestWithAKey:
         assert "sending" in {phase for phase, _, _ in told}
         assert len({phase for phase, _, _ in told}) > 1
         assert told[0][2] == first.stat().st_size
-        data.tag("paper")
+        tagged = data.tag("paper")
+        assert (tagged["version_id"], tagged["tags"]) == (data.version, ["paper"])
         grown = port.update("new", source(tmp_path / "b.nc", start="2020-01-05"))
         assert grown.open().sizes["time"] == 8
         with pytest.raises(DataConflict):

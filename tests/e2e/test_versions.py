@@ -259,7 +259,8 @@ def test_over_http_and_on_the_command_line(root: Path, small: list[Path]) -> Non
     process, url = start(root)
     try:
         put = httpx.put(f"{url}/datasets/t/tags/old", json={"version": one}, trust_env=False)
-        assert (put.status_code, put.json()["tags"]) == (200, {"old": one})
+        assert (put.status_code, put.json()["version_id"], put.json()["tags"]) == (200, one, ["old"])
+        assert put.json() == httpx.get(f"{url}/datasets/t/versions/{one}", trust_env=False).json()
         clash = httpx.put(f"{url}/datasets/t/tags/old", json={"version": two}, trust_env=False)
         assert (clash.status_code, clash.json()["kind"]) == (409, "tag-exists")
         pinned = httpx.get(f"{url}/datasets/t@old", trust_env=False)
@@ -281,6 +282,10 @@ def test_over_http_and_on_the_command_line(root: Path, small: list[Path]) -> Non
             gone = httpx.delete(f"{url}/datasets/t/tags/old", trust_env=False)
             ((_, last, change),) = heard(1)
             assert time.monotonic() - began < 5
+        assert (gone.json()["version_id"], gone.json()["tags"]) == (one, [])
+        for more, tags in (((), ["cli"]), (("--delete",), [])):
+            said = here("tag", "t", "cli", *more, *(() if more else ("--version", one)), "--json", "--instance", root)
+            assert (json.loads(said.stdout)["version_id"], json.loads(said.stdout)["tags"]) == (one, tags), said.stderr
         assert (change["reason"], change["href"]) == ("metadata", f"{url}/datasets/t")
         assert httpx.get(f"{url}/changes", params={"cursor": last}, trust_env=False).json()["items"] == []
         with following(url, **{"Last-Event-ID": feed["next_cursor"]}) as heard:

@@ -519,9 +519,10 @@ class FakeService:
         self.commit()
 
     def tag(self, dataset_id: str, name: str, *, version: str = "latest", force: bool = False) -> Any:
-        self.shown(f"{dataset_id}@{version}", unpublished=True)
+        shown = self.shown(f"{dataset_id}@{version}", unpublished=True)
         self.calls.append(("tag", dataset_id, name, version, force))
         self.commit()
+        return shown.version.version_id
 
     def untag(self, dataset_id: str, name: str) -> Any:
         self.shown(dataset_id, unpublished=True)
@@ -529,6 +530,7 @@ class FakeService:
             raise NotFound("There is no such tag", what="version")
         self.calls.append(("untag", dataset_id, name))
         self.commit()
+        return V1
 
     def changes(self, *, cursor: str | None = None, dataset_id: str | None = None, limit: int = 100) -> ChangePage:
         if cursor is not None:

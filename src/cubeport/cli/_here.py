@@ -97,12 +97,16 @@ class InstanceVerbs:
         return self._summary(dataset_id)
 
     def tag(self, dataset_id: str, name: str, *, version: str, force: bool) -> Document:
-        self._service.tag(dataset_id, name, version=version, force=force)
-        return self.dataset(dataset_id)
+        return self._version(dataset_id, self._service.tag(dataset_id, name, version=version, force=force))
 
     def untag(self, dataset_id: str, name: str) -> Document:
-        self._service.untag(dataset_id, name)
-        return self.dataset(dataset_id)
+        return self._version(dataset_id, self._service.untag(dataset_id, name))
+
+    def _version(self, dataset_id: str, version_id: str) -> Document:
+        from cubeport.service import present
+
+        shown = self._service.shown(f"{dataset_id}@{version_id}", unpublished=True)
+        return present.one_version(self._service, shown, self._url).model_dump(mode="json")
 
     def state(self, dataset_id: str) -> Document:
         found = self._service.dataset(dataset_id)

@@ -87,10 +87,10 @@ class Verbs(Protocol):
         """Go back to a version; return the summary."""
 
     def tag(self, dataset_id: str, name: str, *, version: str, force: bool) -> Document:
-        """Name a version; return the dataset."""
+        """Name a version; return its document."""
 
     def untag(self, dataset_id: str, name: str) -> Document:
-        """Remove a tag; return the dataset."""
+        """Remove a tag; return the document of the version that had it."""
 
     def state(self, dataset_id: str) -> Document:
         """Return ``dataset_id, status, record_version`` of a dataset that is not deleted."""

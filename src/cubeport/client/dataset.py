@@ -352,10 +352,13 @@ class Dataset:
         found: list[Mapping[str, Any]] = self._session.json(f"/datasets/{self.id}/versions", limit=1000)["items"]
         return found
 
-    def tag(self, name: str, *, force: bool = False) -> None:
-        """Name this version. This needs a key. Raises TagExists if another version has the name, unless *force*."""
+    def tag(self, name: str, *, force: bool = False) -> dict[str, Any]:
+        """Name this version; return its document. This needs a key. Raises TagExists if another version has the name, unless
+        *force*.
+        """
         body = json.dumps({"version": self.version, "force": force}).encode()
-        self._session.send("PUT", f"/datasets/{self.id}/tags/{name}", body=body)
+        found: dict[str, Any] = json.loads(self._session.send("PUT", f"/datasets/{self.id}/tags/{name}", body=body))
+        return found
 
     def describe(self, **texts: Any) -> None:
         """Set texts (``title``, ``description``, ``license``, ``keywords`` …); ``None`` resets a text. This needs a key."""

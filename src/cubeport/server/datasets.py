@@ -216,7 +216,7 @@ def routes(parts: Parts) -> APIRouter:
         body=TagRequest,
         body_required=False,
         statuses=WRITE,
-        schema=DatasetDetail,
+        schema=Version,
     )
     add(
         "DELETE",
@@ -225,7 +225,7 @@ def routes(parts: Parts) -> APIRouter:
         "Remove a tag, but keep the version",
         "Datasets",
         statuses=WRITE,
-        schema=DatasetDetail,
+        schema=Version,
     )
     add(
         "GET",
@@ -355,7 +355,7 @@ class _Datasets:
         incoming.query(request.scope["query_string"], incoming.NoParameters)
         dataset_id, ref = request.path_params["dataset_id"].partition("@")[0], request.path_params["ref"]
         shown = self._service.shown(f"{dataset_id}@{ref}", unpublished=_sees_all(request))
-        found = self._version(shown)
+        found = present.one_version(self._service, shown, self._url)
         tag = replies.etag_of(shown, request, "json", self._url, found.state)
         return replies.reply(request, lambda: found.model_dump_json().encode(), tag=tag, headers=replies.versioned(shown))
 
@@ -397,17 +397,6 @@ class _Datasets:
         finally:
             self._diffs.release()
 
-    def _version(self, shown: PublishedView) -> Version:
-        after: tuple[int, str] | None = None
-        while True:
-            page = self._service.versions(shown.texts.dataset_id, limit=1000, after=after)
-            for state, stored in page:
-                if state.version_id == shown.version.version_id:
-                    return self._version_document(shown, state, stored)
-            if len(page) < 1000:
-                raise NotFound("There is no such version", what="version")
-            after = (page[-1][0].seq, page[-1][0].version_id)
-
     def _versions(
         self, request: Request, shown: PublishedView, limit: int, after: tuple[int, str] | None = None
     ) -> tuple[list[Version], str | None]:
@@ -444,14 +433,25 @@ class _Datasets:
 
     async def tag(self, request: Request) -> Response:
         asked, name = await incoming.body(request, TagRequest, may_be_empty=True), request.path_params["tag"]
-        return await self._written(
-            request, lambda dataset_id: self._service.tag(dataset_id, name, version=asked.version, force=asked.force), detail=True
+        return await self._tagged(
+            request, lambda dataset_id: self._service.tag(dataset_id, name, version=asked.version, force=asked.force)
         )
 
     async def untag(self, request: Request) -> Response:
         await incoming.body(request, incoming.NoParameters, may_be_empty=True)
         name = request.path_params["tag"]
-        return await self._written(request, lambda dataset_id: self._service.untag(dataset_id, name), detail=True)
+        return await self._tagged(request, lambda dataset_id: self._service.untag(dataset_id, name))
+
+    async def _tagged(self, request: Request, write: Callable[[str], str]) -> Response:
+        incoming.query(request.scope["query_string"], incoming.NoParameters)
+        dataset_id = _plain(request)
+
+        def act() -> bytes:
+            self._if_match(request, dataset_id)
+            shown = self._service.shown(f"{dataset_id}@{write(dataset_id)}", unpublished=True)
+            return present.one_version(self._service, shown, self._url).model_dump_json().encode()
+
+        return replies.fresh(await asyncio.to_thread(act))
 
     async def changes(self, request: Request) -> Response:
         asked = incoming.query(request.scope["query_string"], ChangesQuery)
@@ -515,15 +515,13 @@ class _Datasets:
         await incoming.body(request, incoming.NoParameters, may_be_empty=True)
         return await self._written(request, self._service.refresh)
 
-    async def _written(self, request: Request, write: Callable[[str], object], *, detail: bool = False) -> Response:
+    async def _written(self, request: Request, write: Callable[[str], object]) -> Response:
         incoming.query(request.scope["query_string"], incoming.NoParameters)
         dataset_id = _plain(request)
 
         def act() -> bytes:
             self._if_match(request, dataset_id)
             write(dataset_id)
-            if detail:
-                return present.detail(self._service, dataset_id, self._url).model_dump_json().encode()
             shown = self._service.shown(dataset_id, unpublished=True)
             return documents.summary(shown, self._url).model_dump_json().encode()
 

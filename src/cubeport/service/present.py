@@ -56,6 +56,17 @@ def detail(service: Shows, ref: str, public_url: str) -> native.DatasetDetail:
     return native.detail(shown, public_url, versions=newest, sync=followed)
 
 
+def one_version(service: Shows, shown: PublishedView, public_url: str) -> native.Version:
+    """Return the document of the version that *shown* shows. Raises NotFound."""
+    after: tuple[int, str] | None = None
+    while page := service.versions(shown.texts.dataset_id, limit=1000, after=after):
+        for state, stored in page:
+            if state.version_id == shown.version.version_id:
+                return version(shown, state, stored, public_url)
+        after = (page[-1][0].seq, page[-1][0].version_id)
+    raise NotFound("There is no such version", what="version")
+
+
 def version(shown: PublishedView, state: VersionState, stored: str, public_url: str) -> native.Version:
     """Return the document of one version of the dataset of *shown*."""
     return native.version(

@@ -88,8 +88,8 @@ def rollback(catalog: Catalog, datasets: Datasets, dataset_id: str, *, to: str) 
         return work.commit().records[0]
 
 
-def tag(catalog: Catalog, datasets: Datasets, dataset_id: str, name: str, *, version: str, force: bool = False) -> CatalogRecord:
-    """Tag a version. Readers can pin it as ``dataset@tag``, and retention keeps it. Repeating it changes nothing.
+def tag(catalog: Catalog, datasets: Datasets, dataset_id: str, name: str, *, version: str, force: bool = False) -> str:
+    """Tag a version; return its id. Readers can pin it as ``dataset@tag``, and retention keeps it. Repeating it changes nothing.
 
     Raises
     ------
@@ -108,26 +108,28 @@ def tag(catalog: Catalog, datasets: Datasets, dataset_id: str, name: str, *, ver
     version_id = _row_of(catalog, dataset, _named(dataset.state, version)).id
     held = dataset.state.tags.get(name)
     if held == version_id:
-        return dataset.record
+        return version_id
     if held is not None and not force:
         raise TagExists(f"Tag {name!r} names version {held} of {dataset_id!r}.", next_step="choose another tag, or --force")
-    return _with_tags(catalog, dataset, {**dataset.state.tags, name: version_id})
+    _with_tags(catalog, dataset, {**dataset.state.tags, name: version_id})
+    return version_id
 
 
-def untag(catalog: Catalog, datasets: Datasets, dataset_id: str, name: str) -> CatalogRecord:
-    """Remove a tag, but keep the version until retention removes it. Raises NotFound."""
+def untag(catalog: Catalog, datasets: Datasets, dataset_id: str, name: str) -> str:
+    """Remove a tag, but keep the version until retention removes it; return its id. Raises NotFound."""
     dataset = datasets.get(dataset_id)
     if name not in dataset.state.tags:
         raise NotFound(f"Dataset {dataset_id!r} has no tag {name[:80]!r}.", what="version")
-    return _with_tags(catalog, dataset, {tag: version for tag, version in dataset.state.tags.items() if tag != name})
+    _with_tags(catalog, dataset, {tag: version for tag, version in dataset.state.tags.items() if tag != name})
+    return dataset.state.tags[name]
 
 
-def _with_tags(catalog: Catalog, dataset: Dataset, tags: dict[str, str]) -> CatalogRecord:
+def _with_tags(catalog: Catalog, dataset: Dataset, tags: dict[str, str]) -> None:
     with catalog.unit_of_work(operation_type="tag", inputs=(dataset.record.id,)) as work:
         after = with_state(dataset.record, dataset.state.model_copy(update={"tags": tags}))
         work.update_record(after)
         announce(work, catalog.backend, dataset.record, after, "metadata")
-        return work.commit().records[0]
+        work.commit()
 
 
 def _row_of(catalog: Catalog, dataset: Dataset, version_id: str) -> Row:

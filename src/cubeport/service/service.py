@@ -639,13 +639,13 @@ class Service:
         self._writable()
         return publish.rollback(self.catalog, self._datasets, dataset_id, to=to)
 
-    def tag(self, dataset_id: str, name: str, *, version: str = "latest", force: bool = False) -> CatalogRecord:
-        """Name a version. Raises NotFound, VersionRemoved, InvalidRequest, TagExists."""
+    def tag(self, dataset_id: str, name: str, *, version: str = "latest", force: bool = False) -> str:
+        """Name a version; return its id. Raises NotFound, VersionRemoved, InvalidRequest, TagExists."""
         self._writable()
         return publish.tag(self.catalog, self._datasets, dataset_id, name, version=version, force=force)
 
-    def untag(self, dataset_id: str, name: str) -> CatalogRecord:
-        """Remove a tag. Raises NotFound."""
+    def untag(self, dataset_id: str, name: str) -> str:
+        """Remove a tag; return the id of the version that had it. Raises NotFound."""
         self._writable()
         return publish.untag(self.catalog, self._datasets, dataset_id, name)
 
