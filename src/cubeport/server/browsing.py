@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.types import Message, Receive, Scope, Send
 
 from cubeport.errors import NotAcceptable
-from cubeport.server import html, negotiation, problems, replies
+from cubeport.server import html, negotiation, problems, replies, streams
 from cubeport.server.parts import Parts
 
 BROWSABLE = frozenset(
@@ -98,6 +98,8 @@ _ENTRIES = 25
 _OFFERS = {"application/json": "json", "text/html": "html", "application/xhtml+xml": "html"}
 _ONLY_DOCUMENTS = ("/stac", "/zarr", "/geozarr")
 """Faces whose readers send any ``Accept``: they have JSON or bytes for all that do not prefer a page."""
+_STREAMED = ("/changes",)
+"""Documents that are streams of events too."""
 _HIDDEN = frozenset({b"accept", b"accept-encoding", b"if-none-match"})
 
 PLOT = "/datasets/{dataset_id}/plot"
@@ -235,8 +237,10 @@ async def answer(parts: Parts, scope: Scope, receive: Receive, send: Send, inner
     """Answer with the document of *inner*, or with its page."""
     as_page, without_form = asked(scope)
     if not as_page:
-        if b"f=" not in scope["query_string"] and not scope["path"].startswith(_ONLY_DOCUMENTS):
-            negotiation.check_document(Request(scope))
+        request = Request(scope)
+        follows = scope["path"] in _STREAMED and negotiation.takes(request, (streams.MEDIA_TYPE,))
+        if not follows and b"f=" not in scope["query_string"] and not scope["path"].startswith(_ONLY_DOCUMENTS):
+            negotiation.check_document(request)
         await inner(without_form, receive, _varied(send))
         return
     # Request the complete, uncompressed document. This module checks whether the client already has the page.
