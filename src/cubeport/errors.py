@@ -28,6 +28,7 @@ tables at the edges (``server/problems.py``, ``cli/_output.py``), found along th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -64,6 +65,15 @@ class Problem:
     def to_mapping(self) -> dict[str, Any]:
         """Return the member of a problem document's ``errors`` list."""
         return {"loc": list(self.loc), "kind": self.kind, "message": self.message}
+
+
+def renamed(problem: Problem, names: Mapping[str, str]) -> Problem:
+    """Return the problem of a query parameter with the name that the caller used, by *names* of ours."""
+    name = str(problem.loc[1])
+    if name not in names:
+        return problem
+    words = re.sub(rf"(?<![\w-]){re.escape(name)}(?![\w-])", names[name], problem.message)
+    return Problem((problem.loc[0], names[name], *problem.loc[2:]), problem.kind, words)
 
 
 def unknown_parameter(name: str, known: Iterable[str]) -> Problem:

@@ -57,3 +57,34 @@ def test_every_form_is_offered_where_a_collection_lists_it(client: httpx.Client,
     assert offered == [form.name for form in FORMS]
     for name in offered:
         assert client.get(f"{address}/coverage", params={"f": name, "bbox": "0,0,10,10"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "name"),
+    [
+        ("/datasets/{id}/download", {"variables": "none"}, "variables"),
+        ("/datasets/{id}/download", {"variables": "a,,b"}, "variables"),
+        ("/datasets/{id}/download", {"format": "gif"}, "format"),
+        ("/datasets/{id}/download", {"start": "soon"}, "start"),
+        ("/datasets/{id}/download", {"start": "1850-99"}, "start"),
+        ("/datasets/{id}/download", {"end": "1850-99"}, "end"),
+        ("/datasets/{id}/download", {"datetime": "soon"}, "datetime"),
+        ("/ogcapi/collections/{id}/coverage", {"properties": "none"}, "properties"),
+        ("/ogcapi/collections/{id}/position", {"coords": "POINT(0 0)", "parameter-name": "none"}, "parameter-name"),
+        ("/ogcapi/collections/{id}/position", {"coords": "POINT(0 0)", "parameter-name": "a,,b"}, "parameter-name"),
+        ("/ogcapi/collections/{id}/position", {"coords": "POINT(0 0)", "z": "5"}, "z"),
+        ("/ogcapi/collections/{id}/cube", {"bbox": "0,0,9,9", "parameter-name": "none"}, "parameter-name"),
+        ("/ogcapi/collections/{id}/map", {"properties": "none"}, "properties"),
+    ],
+)
+def test_a_problem_names_the_parameter_that_was_used(
+    client: httpx.Client, stored: Any, path: str, query: dict[str, str], name: str
+) -> None:
+    cube = stored("rlds_Amon_IPSL-CM6A-LR_185001.nc")
+    answer = client.get(path.format(id=cube.dataset_id), params=query)
+    assert answer.status_code == 400, answer.text
+    [problem] = answer.json()["errors"]
+    assert problem["loc"] == ["query", name]
+    assert name in problem["message"]
+    others = {"properties", "variables", "parameter-name", "subset", "f", "datetime"} - {name}
+    assert not others & set(problem["message"].replace(":", " ").split()), problem["message"]

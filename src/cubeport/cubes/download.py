@@ -9,11 +9,13 @@ from cubeport.cubes import periods
 from cubeport.cubes.calendars import canonical, ordinal, stamp_of
 from cubeport.cubes.description import CubeDescription
 from cubeport.cubes.forms import downloads
+from cubeport.cubes.resolve import resolve
 from cubeport.cubes.selection import Instant, Period, Selection, first_of, last_of, parse, parse_datetime
-from cubeport.errors import InvalidPeriod, InvalidRange, InvalidRequest, Problem, unknown_parameter
+from cubeport.cubes.windows import Labels, Windows
+from cubeport.errors import InvalidPeriod, InvalidRange, InvalidRequest, Problem, renamed, unknown_parameter
 
 PARAMETERS = ("format", "bbox", "datetime", "start", "end", "variables", "estimate")
-NAMES = {"format": "f", "variables": "properties"}
+NAMES = {"f": "format", "properties": "variables"}
 """The names that a download uses for parameters of coverages."""
 _FIELDS = {"hourly": 4, "daily": 3, "monthly": 2, "yearly": 1}
 """How many of the fields year, month, day and hour name a period of each type."""
@@ -35,20 +37,25 @@ def parse_download(pairs: Sequence[tuple[str, str]]) -> tuple[Selection, dict[st
     for name, _ in pairs:
         if name not in PARAMETERS:
             problems.append(unknown_parameter(name, PARAMETERS))
-    taken = [(NAMES.get(name, name), value) for name, value in pairs if name in PARAMETERS and name not in ends]
+    theirs = {ours: name for name, ours in NAMES.items()}
+    taken = [(theirs.get(name, name), value) for name, value in pairs if name in PARAMETERS and name not in ends]
     selection = Selection()
     try:
         names = tuple(form.name for form in downloads())
         selection = parse(taken, forms=names, allowed=("f", "bbox", "datetime", "properties", "estimate"))
     except InvalidRequest as refused:
-        back = {theirs: ours for ours, theirs in NAMES.items()}
-        for each in refused.errors:
-            name = str(each.loc[1])
-            words = each.message.replace(name, back.get(name, name), 1)
-            problems.append(Problem(("query", back.get(name, name), *each.loc[2:]), each.kind, words))
+        problems += [renamed(each, NAMES) for each in refused.errors]
     if problems:
         raise InvalidRequest("The query has parameters that are not valid.", errors=problems)
     return selection, ends
+
+
+def resolve_download(description: CubeDescription, labels: Labels, selection: Selection) -> Windows:
+    """Return what the download selects. Raises as :func:`cubeport.cubes.resolve.resolve`, with the names of a download."""
+    try:
+        return resolve(description, labels, selection)
+    except InvalidRequest as refused:
+        raise InvalidRequest(refused.message, errors=[renamed(each, NAMES) for each in refused.errors]) from refused
 
 
 def period_of(description: CubeDescription, period_type: str | None, ends: Mapping[str, str]) -> Period:

@@ -284,7 +284,9 @@ class Pictures:
         named = selection.properties or description.fields[:1]
         if len(named) != 1 or named[0] not in description.fields:
             why = f"name one of {', '.join(description.fields[:20])}"
-            raise InvalidRequest(f"properties: {why}", errors=[Problem(("query", "properties"), "unknown-field", why)])
+            raise InvalidRequest(
+                f"properties: {why}", errors=[Problem(("query", "properties"), "unknown-field", f"properties: {why}")]
+            )
         return named[0]
 
     def _seen(self, shown: PublishedView, opened: Opened, canvas: Canvas, overviews: int) -> Seen:

@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 
 from cubeport.cubes import reprojected
 from cubeport.cubes.description import CubeDescription
-from cubeport.cubes.download import NAMES
+from cubeport.cubes.download import NAMES, resolve_download
 from cubeport.cubes.edr.geometry import has_times
 from cubeport.cubes.edr.queries import query_named, query_of, resolve_query, settle
 from cubeport.cubes.edr.query import Place
@@ -82,8 +82,8 @@ class CubeQuery:
         """Return the parameters in canonical form."""
         if self.place is not None:
             return query_of(self.place, self.selection)
-        renamed = {theirs: ours for ours, theirs in NAMES.items()} if self.download else {}
-        return [(renamed.get(name, name), value) for name, value in self.selection.query()]
+        names = NAMES if self.download else {}
+        return [(names.get(name, name), value) for name, value in self.selection.query()]
 
     def href(self, public_url: str, name: str) -> str:
         """Return the URL of this query for the dataset *name*."""
@@ -144,7 +144,7 @@ def plan(
     elif query.windows:
         windows = Windows(query.selection.properties or (), {each.dimension: each for each in query.windows})
     elif query.place is None:
-        windows = resolve(description, labels, query.selection)
+        windows = (resolve_download if query.download else resolve)(description, labels, query.selection)
     else:
         windows = resolve_query(description, labels, query.selection, query.place)
     cost: Cost | None = None

@@ -14,7 +14,7 @@ from cubeport.cubes.edr.query import EdrQuery, Parameter, Place
 from cubeport.cubes.part import Deadline
 from cubeport.cubes.selection import Point, Scale, Selection, Slice, Subset, Trim, parse, read_number
 from cubeport.cubes.windows import Labels, Windows
-from cubeport.errors import InvalidRequest, NotFound, Problem, unknown_parameter
+from cubeport.errors import InvalidRequest, NotFound, Problem, renamed, unknown_parameter
 
 QUERIES: tuple[EdrQuery, ...] = (position.QUERY, radius.QUERY, area.QUERY, cube.QUERY, trajectory.QUERY, corridor.QUERY)
 
@@ -86,7 +86,7 @@ def parse_query(name: str, pairs: Iterable[tuple[str, str]], *, forms: Sequence[
     try:
         selection = parse(rest, forms=forms, allowed=("bbox", "datetime", "subset", "properties", "crs", *_OF_ANSWERS))
     except InvalidRequest as refused:
-        problems += [_renamed(each) for each in refused.errors]
+        problems += [renamed(each, _COVERAGE_NAMES) for each in refused.errors]
     read: dict[str, Any] = {}
     for key, reader in readers.items():
         if key in own:
@@ -129,7 +129,7 @@ def resolve_query(description: CubeDescription, labels: Labels, selection: Selec
         def of(problem: Problem) -> Mapping[str, str]:
             return {**names, "scale-size": "resolution-y" if y and problem.message.startswith(f"{y.name} ") else "resolution-x"}
 
-        raise InvalidRequest(refused.message, errors=[_renamed(each, of(each)) for each in refused.errors]) from refused
+        raise InvalidRequest(refused.message, errors=[renamed(each, of(each)) for each in refused.errors]) from refused
 
 
 def settle(
@@ -163,14 +163,6 @@ def _with_levels(given: Sequence[tuple[str, str]], *, several: bool) -> tuple[Se
         return [*without, ("z", repr(min(heights)))], []
     words = "coords must have one height; ask for several with z"
     return (given, []) if several else (without, [Problem(("query", "coords"), "malformed", words)])
-
-
-def _renamed(problem: Problem, names: Mapping[str, str] = _COVERAGE_NAMES) -> Problem:
-    """Return the problem with the parameter's EDR name."""
-    name = str(problem.loc[1])
-    if name not in names:
-        return problem
-    return Problem(("query", names[name]), problem.kind, problem.message.replace(name, names[name]))
 
 
 def _number_of_cells(text: str) -> float:
