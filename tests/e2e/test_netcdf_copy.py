@@ -242,3 +242,34 @@ def test_a_template_keeps_copies_and_retention_removes_them(service: Any, instan
     service.delete("sea", purge=True)
     assert here("gc", "--instance", instance).returncode == 0
     assert not copy.exists()
+
+
+def test_a_sync_makes_the_copy_or_leaves_it_out_here_and_at_a_service(instance: Path, tmp_path: Path) -> None:
+    (folder := tmp_path / "days").mkdir()
+
+    def arrives(number: int) -> None:
+        cube(1, number).to_netcdf(folder / f"d_{20000101 + number}.nc")
+
+    arrives(0)
+    (instance / "config" / "datasets" / "sea.yaml").write_text(
+        f"id: sea\ntitle: Sea\nperiod_type: daily\nsync: {{kind: temporal}}\n"
+        f"source: {{kind: files, paths: '{folder}/d_{{YYYY}}{{MM}}{{DD}}.nc'}}\n"
+    )
+    assert here("ingest", "sea", "--start", "2000-01-01", "--instance", instance).returncode == 0
+    assert copies(instance, "sea") == []
+    arrives(1)
+    done = here("sync", "sea", "--netcdf-copy", "--instance", instance)
+    assert done.returncode == 0, done.stderr
+    [copy] = copies(instance, "sea")
+    check_equal(copy, copy.parent / "cube.zarr")
+    arrives(2)
+    process, url = start(instance)
+    try:
+        done = here("sync", "sea", "--no-netcdf-copy", "--url", url)
+        assert done.returncode == 0, done.stderr
+        newest = httpx.get(f"{url}/datasets/sea", trust_env=False).json()["latest_version"]
+    finally:
+        stop(process)
+    assert [each.parent.name for each in copies(instance, "sea")] == [copy.parent.name]
+    assert newest != copy.parent.name
+    assert here("sync", "sea", "--plan", "--netcdf-copy", "--instance", instance).returncode == 2

@@ -162,10 +162,12 @@ class InstanceVerbs:
 
         return present.ingestion(self._service, done, self._url)
 
-    def sync(self, dataset_id: str, *, end: str | None, publish: bool | None, listener: Listener | None) -> Document:
+    def sync(
+        self, dataset_id: str, *, end: str | None, publish: bool | None, prefer_zarr: bool | None, listener: Listener | None
+    ) -> Document:
         from cubeport.service import present
 
-        done = self._service.sync(dataset_id, end=end, publish=publish, listener=listener)
+        done = self._service.sync(dataset_id, end=end, publish=publish, prefer_zarr=prefer_zarr, listener=listener)
         if done.ingestion is not None and done.ingestion.error is not None:
             raise CubeportError.from_mapping(done.ingestion.error)
         return present.synced(self._service, done, self._url)

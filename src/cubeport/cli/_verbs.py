@@ -134,7 +134,9 @@ class Verbs(Protocol):
     def follow(self, ingestion_id: str, listener: Listener | None) -> Document:
         """Return the ingestion after it has ended."""
 
-    def sync(self, dataset_id: str, *, end: str | None, publish: bool | None, listener: Listener | None) -> Document:
+    def sync(
+        self, dataset_id: str, *, end: str | None, publish: bool | None, prefer_zarr: bool | None, listener: Listener | None
+    ) -> Document:
         """Update a dataset from its source; return a ``SyncResponse``."""
 
     def sync_plan(self, dataset_id: str, *, end: str | None) -> Document:

@@ -9,6 +9,7 @@ import typer
 from cubeport.cli import _output, _progress
 from cubeport.cli._completion import dataset_ids
 from cubeport.cli._session import current
+from cubeport.cli.ingest import NetcdfCopy
 from cubeport.errors import CubeportError, Usage
 
 if TYPE_CHECKING:
@@ -28,10 +29,13 @@ def sync(
     end: Annotated[str | None, typer.Option("--end", help="The last period to ingest. Default: the newest available.")] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Show what would be done, and write nothing.")] = False,
     no_publish: Annotated[bool, typer.Option("--no-publish", help="Keep new versions unpublished.")] = False,
+    netcdf_copy: NetcdfCopy = None,
 ) -> int:
     """Update datasets from their sources: add new periods, rebuild for new releases. Exits with 1 if one of several failed."""
     if sum((bool(ids), every, due)) != 1:
         raise Usage("Name datasets, or give --all or --due.", next_step="cubeport sync --all --plan")
+    if plan and netcdf_copy is not None:
+        raise Usage("--plan writes nothing, so it has no --netcdf-copy.")
     if due and plan:
         raise Usage("--due claims what is due, so it has no --plan; use --all --plan.")
     session = current(ctx)
@@ -47,7 +51,13 @@ def sync(
                 status = _planned(detail)
             else:
                 with _progress.shown(session) as bar:
-                    document = verbs.sync(name, end=end, publish=False if no_publish else None, listener=bar.listener(name))
+                    document = verbs.sync(
+                        name,
+                        end=end,
+                        publish=False if no_publish else None,
+                        prefer_zarr=None if netcdf_copy is None else not netcdf_copy,
+                        listener=bar.listener(name),
+                    )
                 detail, status = document["sync_detail"], document["status"]
         except CubeportError as exc:
             if len(names) == 1:

@@ -318,16 +318,28 @@ class Port:
         return str(json.loads(answer)["upload_id"])
 
     def sync(
-        self, dataset_id: str, *, end: str | None = None, publish: bool | None = None, progress: Progress | None = None
+        self,
+        dataset_id: str,
+        *,
+        end: str | None = None,
+        publish: bool | None = None,
+        prefer_zarr: bool | None = None,
+        progress: Progress | None = None,
     ) -> Mapping[str, Any]:
         """Update a dataset from its source; return what came of it, with the dataset as it is then. This needs a key.
+
+        Parameters
+        ----------
+        prefer_zarr
+            Whether the new version has no NetCDF copy. Default: as the template and the dataset have it.
 
         Raises
         ------
         CubeportError
             Of the class of what the sync failed with.
         """
-        body = {name: value for name, value in (("end", end), ("publish", publish)) if value is not None}
+        given = {"end": end, "publish": publish, "prefer_zarr": prefer_zarr}
+        body = {name: value for name, value in given.items() if value is not None}
         answer: dict[str, Any] = dict(self.send("POST", f"/sync/{dataset_id}", body, headers=_AT_ONCE))
         if answer.get("sync_id") and answer["status"] in UNFINISHED:
             ended = self.ended(answer["sync_id"], progress=progress)

@@ -141,8 +141,10 @@ class PortVerbs:
     def follow(self, ingestion_id: str, listener: Listener | None) -> Document:
         return dict(self._port.ended(ingestion_id, progress=listener))
 
-    def sync(self, dataset_id: str, *, end: str | None, publish: bool | None, listener: Listener | None) -> Document:
-        return dict(self._port.sync(dataset_id, end=end, publish=publish, progress=listener))
+    def sync(
+        self, dataset_id: str, *, end: str | None, publish: bool | None, prefer_zarr: bool | None, listener: Listener | None
+    ) -> Document:
+        return dict(self._port.sync(dataset_id, end=end, publish=publish, prefer_zarr=prefer_zarr, progress=listener))
 
     def sync_plan(self, dataset_id: str, *, end: str | None) -> Document:
         found: Document = self._port.json(f"/sync/{dataset_id}/plan", end=end)
