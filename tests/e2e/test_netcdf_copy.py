@@ -244,6 +244,7 @@ def test_a_template_keeps_copies_and_retention_removes_them(service: Any, instan
     assert not copy.exists()
 
 
+@pytest.mark.slow
 def test_a_sync_makes_the_copy_or_leaves_it_out_here_and_at_a_service(instance: Path, tmp_path: Path) -> None:
     (folder := tmp_path / "days").mkdir()
 
@@ -262,6 +263,19 @@ def test_a_sync_makes_the_copy_or_leaves_it_out_here_and_at_a_service(instance: 
     assert done.returncode == 0, done.stderr
     [copy] = copies(instance, "sea")
     check_equal(copy, copy.parent / "cube.zarr")
+    out = here("export", "zarr", "sea", "--to", tmp_path / "out", "--instance", instance)
+    assert (out.returncode, list((tmp_path / "out").rglob("copy.nc"))) == (0, [])
+    assert "The NetCDF copy of sea is not exported" in out.stderr
+    assert here("init", tmp_path / "other").returncode == 0
+    process, url = start(tmp_path / "other")
+    try:
+        with (instance / "config" / "service.yaml").open("a") as yaml:
+            yaml.write(f"mirrors: {{origins: ['{url}']}}\n")
+        sent = here("push", "sea", "--to", url, "--instance", instance)
+    finally:
+        stop(process)
+    assert (sent.returncode, copies(tmp_path / "other", "sea")) == (0, []), sent.stderr
+    assert "The NetCDF copy of sea is not sent" in sent.stderr
     arrives(2)
     process, url = start(instance)
     try:

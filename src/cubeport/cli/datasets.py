@@ -510,4 +510,6 @@ def export_zarr(
     found = service.export_zarr(ref, to, check=check)
     words = f"{found.url}: wrote {found.written} of {found.objects} objects ({found.written_bytes} bytes) of {ref}"
     words += ", all compared" if check else ""
+    if service.shown(ref).version.copies:
+        session.note(f"The NetCDF copy of {ref} is not exported: only its Zarr is.")
     session.result({"kind": "ZarrExport", **_output.plain(found)}, words)

@@ -46,6 +46,8 @@ def push(
         for each in ids:
             done = service.push(each, to, key=_key(key_env), publish=not no_publish, progress=bar.listener())
             items.append(done.to_mapping())
+            if service.shown(each, unpublished=True).version.copies:
+                session.note(f"The NetCDF copy of {each} is not sent: the other instance has only its Zarr.")
     session.result({"kind": "ReplicationList", "items": items}, lambda: _table(items))
 
 
