@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cubeport.catalog.events import FIELDS, MAX_LINE, EventLog, LoggingBridge, compose
@@ -71,6 +71,7 @@ class TestEmit:
         assert SECRET not in the_file(log).read_text()
         assert len(log.read().items) == 1
 
+    @example({"extra": "0", "a": ""}, 0)
     @given(
         st.dictionaries(st.text(min_size=1, max_size=300), st.text() | st.binary() | st.floats(), max_size=20),
         st.integers(0, 60_000),

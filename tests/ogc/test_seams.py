@@ -20,7 +20,7 @@ import pytest
 import rasterio
 import shapely
 import xarray as xr
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from cubeport.cubes.cutout import window_indexers
@@ -321,6 +321,8 @@ def test_a_zone_has_the_mean_of_its_parts_of_cells(
 
 @pytest.mark.parametrize("name", GRIDS)
 @settings(max_examples=15, **QUIET)
+@example(box=(16.83, -90.0, -152.26, 74.14), clip="centre")
+@example(box=(163.2, 0.0, 166.3, 90.0), clip="centre")
 @given(box=boxes, clip=st.sampled_from(["touch", "centre"]))
 def test_an_ingestion_takes_the_cells_of_the_box(name: str, box: tuple[float, ...], clip: Any) -> None:
     grid, raw = GRIDS[name], GRIDS[name].data()

@@ -226,7 +226,8 @@ def compose(fields: Mapping[str, Any]) -> str:
     for key, value in fields.items():
         (whole if key in FIELDS else extra)[key] = _sayable(value)
     if extra:
-        whole["extra"] = extra | (whole["extra"] or {})
+        own = whole["extra"]  # a caller's, which may be of any kind
+        whole["extra"] = extra | (dict(own) if isinstance(own, Mapping) else {} if own is None else {"extra": own})
     whole = redact(whole)
     for longest in (MAX_LINE, 8_000, 2_000, 500, 100):
         line = dumps(_cut(whole, longest))

@@ -151,22 +151,23 @@ def positions_in(lon: Array, lat: Array, box: Box, *, reach: float | None = None
 
     A box inside one cell selects that cell, but stations (with a *reach*) are not cells. Raises Outside.
     """
-    inside = _inside(lon, lat, box)
-    if not inside.any():
+    found = inside(lon, lat, box)
+    if not found.any():
         if reach is not None:
             raise Outside
         west, south, east, north = box
-        inside[nearest(lon, lat, (west + width_of(west, east) / 2, (south + north) / 2))] = True
-    return inside
+        found[nearest(lon, lat, (west + width_of(west, east) / 2, (south + north) / 2))] = True
+    return found
 
 
-def _inside(lon: Array, lat: Array, box: Box) -> Array:
+def inside(lon: Array, lat: Array, box: Box) -> Array:
+    """Return which positions are inside the box or on its edge."""
     import numpy as np
 
     west, south, east, north = box
     with np.errstate(invalid="ignore"):
-        inside: Array = ((lon - west + _NEAR) % 360.0 <= width_of(west, east) + 2 * _NEAR) & (lat >= south) & (lat <= north)
-    return inside
+        found: Array = ((lon - west + _NEAR) % 360.0 <= width_of(west, east) + 2 * _NEAR) & (lat >= south) & (lat <= north)
+    return found
 
 
 def nearest(lon: Array, lat: Array, place: tuple[float, float], *, reach: float | None = None) -> tuple[int, ...]:
@@ -282,7 +283,7 @@ def through(onto: Any, box: Box, columns: Cells, rows: Cells, *, factor: float, 
     some_columns, some_rows = _spread(len(columns.labels)), _spread(len(rows.labels))
     xs, ys = np.meshgrid(columns.labels[some_columns] * factor, rows.labels[some_rows] * factor)
     lon, lat = onto.transform(xs, ys, direction="INVERSE")
-    hits = _inside(np.asarray(lon), np.asarray(lat), box)
+    hits = inside(np.asarray(lon), np.asarray(lat), box)
     if hits.any():
         across = _joined(across, some_columns[hits.any(axis=0)], gaps=columns.circle)
         up = _joined(up, some_rows[hits.any(axis=1)], gaps=False)

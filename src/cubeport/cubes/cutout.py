@@ -93,6 +93,7 @@ def _outside() -> AreaOutsideSource:
 
 def _straight(raw: xr.Dataset, found: CubeAxes, bbox: Box, *, centre: bool) -> dict[str, slice]:
     """Return the index ranges of straight axes, in degrees or in the units of a grid mapping."""
+    import numpy as np
     import pyproj
 
     x, y = (next(each for each in found.axes if each.name == name) for name in (found.x, found.y))
@@ -113,10 +114,19 @@ def _straight(raw: xr.Dataset, found: CubeAxes, bbox: Box, *, centre: bool) -> d
             across = boxes.centres(round_world, west, east) if centre else boxes.around(round_world, west, east)[0]
             return _along(x, across, columns) | _along(y, up, rows)
         outer = footprint.projected(crs, native, factor=factor, geostationary=view)
-        if not centre:
-            across, up = boxes.through(onto, bbox, columns, rows, factor=factor, outer=outer)
-            return _along(x, across, columns) | _along(y, up, rows)
-        west, south, east, north = boxes.into_native(onto, bbox, factor=factor, circle=columns.circle)
+        across, up = boxes.through(onto, bbox, columns, rows, factor=factor, outer=outer)
+        if centre:
+            # The rectangle around the box in x and y has other centres too, and of a box around a pole it may lack some.
+            places = np.meshgrid(columns.labels[across] * factor, rows.labels[up] * factor)
+            inside = boxes.inside(*onto.transform(*places, direction="INVERSE"), bbox)
+            if not inside.any():
+                raise boxes.Outside
+            # A window is whole, also if a narrow box has no centre in a row between two others.
+            across, up = (
+                each[slice(taken.min(), taken.max() + 1)]
+                for each, taken in ((across, np.flatnonzero(inside.any(axis=0))), (up, np.flatnonzero(inside.any(axis=1))))
+            )
+        return _along(x, across, columns) | _along(y, up, rows)
     if centre:
         across, up = boxes.centres(columns, west, east), boxes.centres(rows, south, north)
     else:

@@ -96,7 +96,7 @@ _LONG = ("/datasets", "/changes", "/records", "/ingestions", "/stac/collections"
 _ENTRIES = 25
 
 _OFFERS = {"application/json": "json", "text/html": "html", "application/xhtml+xml": "html"}
-_ONLY_DOCUMENTS = ("/stac", "/zarr", "/geozarr")
+ONLY_DOCUMENTS = ("/stac", "/zarr", "/geozarr")
 """Faces whose readers send any ``Accept``: they have JSON or bytes for all that do not prefer a page."""
 _STREAMED = ("/changes",)
 """Documents that are streams of events too."""
@@ -239,7 +239,7 @@ async def answer(parts: Parts, scope: Scope, receive: Receive, send: Send, inner
     if not as_page:
         request = Request(scope)
         follows = scope["path"] in _STREAMED and negotiation.takes(request, (streams.MEDIA_TYPE,))
-        if not follows and b"f=" not in scope["query_string"] and not scope["path"].startswith(_ONLY_DOCUMENTS):
+        if not follows and b"f=" not in scope["query_string"] and not scope["path"].startswith(ONLY_DOCUMENTS):
             negotiation.check_document(request)
         await inner(without_form, receive, _varied(send))
         return

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from starlette.responses import Response
 
 from cubeport.server import negotiation, problems
-from cubeport.server.browsing import BROWSABLE
+from cubeport.server.browsing import BROWSABLE, ONLY_DOCUMENTS
 
 _STATUSES = {
     400: "The request is not valid",
@@ -190,6 +190,8 @@ def document(
             }
             if method == "get" and path in BROWSABLE:
                 operation["responses"]["200"]["content"].setdefault("text/html", {})
+                if not path.startswith(ONLY_DOCUMENTS):
+                    operation["responses"].setdefault("406", operation["responses"]["404"] | {"description": _STATUSES[406]})
             if method != "get" or path.startswith("/ingestions"):
                 operation["security"] = [{"bearer": []}, {"header": []}]
     return made
