@@ -215,7 +215,10 @@ def test_what_netcdf_cannot_hold_is_refused_by_name_and_nothing_is_published(ser
     assert ingest(service, "odd", tmp_path / "odd.zarr").status == "completed", "without a copy it can be published"
 
 
-@pytest.mark.parametrize("point", ["copy:after", "fsync:after", "publish:before", "publish:after"])
+@pytest.mark.parametrize(
+    "point",
+    [*(pytest.param(each, marks=pytest.mark.slow) for each in ("copy:after", "fsync:after", "publish:before")), "publish:after"],
+)
 @pytest.mark.parametrize("adds", [False, True], ids=["made", "added"])
 def test_a_kill_leaves_the_old_state_or_the_new_one(instance: Path, files: dict[str, Path], point: str, *, adds: bool) -> None:
     words = ("ingest", files["ten"], "--id", "sea", "--instance", instance)

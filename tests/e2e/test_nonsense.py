@@ -86,6 +86,7 @@ class Nonsense:
 
     def __init__(self, site: Server, seed: int) -> None:
         self.chance = random.Random(seed)
+        self.client = httpx.Client(timeout=60, trust_env=False)  # one, because each makes a context for TLS
         versions = tuple(each["latest_version"] for each in site.json("/datasets")["items"])
         pinned = tuple(f"regular@{each}" for each in versions)
         self.ids = ("regular", "members", "rotated-pole", "nowhere", *pinned, *versions, "regular@latest")
@@ -114,7 +115,7 @@ class Nonsense:
             headers["Authorization"] = f"Bearer {self.token}"
         content = self.body(fields) if method != "GET" else None
         address = f"{path}?{query}"
-        answer = httpx.request(method, site.url + address, headers=headers, content=content, timeout=60, trust_env=False)
+        answer = self.client.request(method, site.url + address, headers=headers, content=content)
         return answer, f"{method} {address} {content!r}"
 
 
@@ -142,6 +143,7 @@ def test_nonsense_gets_a_declared_answer_of_a_server_with_data(site: Server, see
                 problem = "a path or a secret"
             if problem is not None:
                 wrong.append(f"{problem}: {status} {asked}\n    {text[:300]}")
+    nonsense.client.close()
     assert not wrong, "\n".join(wrong[:40])
     assert {200, 400, 401, 404} <= seen
     assert site.get("/health").status_code == 200

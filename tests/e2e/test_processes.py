@@ -58,6 +58,10 @@ class Served(Site):
         return {(each.status_code, each.json().get("kind", "") if each.status_code >= 400 else "") for each in answers}
 
 
+pytestmark = pytest.mark.slow
+"""A server of four processes and what waits for a clock: minutes on a busy machine."""
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("processes")
@@ -195,7 +199,6 @@ def test_26_pages_join_into_the_whole_while_others_insert(site: Served) -> None:
     assert len(added) >= 5
 
 
-@pytest.mark.slow
 def test_1_and_15_after_a_kill_and_a_start_all_is_there_and_what_ran_ends_by_itself(site: Served) -> None:
     made = site.ingest("stays", source=site.file("stays.nc", 0, 1))
     assert site.everywhere("stays") == {(True,) * 4}
@@ -226,7 +229,6 @@ def test_1_and_15_after_a_kill_and_a_start_all_is_there_and_what_ran_ends_by_its
     assert site.everywhere("stays") == site.everywhere("goes-on") == {(True,) * 4}
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_12_and_16_a_schedule_of_four_processes_runs_once_and_once_for_all_that_was_missed(site: Served) -> None:
     every_minute = "extents: {temporal: {end: '2024-01-10'}}\nsync: {kind: temporal, schedule: '* * * * *'}\n"
