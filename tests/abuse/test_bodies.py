@@ -41,7 +41,7 @@ def test_a_hostile_body_is_answered_soon_and_shortly(live: Live, path: str, name
     began = time.process_time()
     status, answer = send(live.port, path, body)
     # CPU of this process, which is the server's too: another busy process does not count.
-    assert time.process_time() - began < 2
+    assert time.process_time() - began < 5  # generous, because machines differ
     assert status in ((200, 400, 413) if path == "/stac/search" else (400, 413)), answer[:300]
     assert len(answer) < 20_000
 

@@ -179,7 +179,7 @@ def test_an_area_is_held_against_its_polygon_within_the_deadline(fine: Any) -> N
 
 
 def test_heavy_queries_hold_up_neither_lists_nor_light_ones(serve: Any, fine: Any) -> None:
-    server = serve(heavy=1, wait_s=3)
+    server = serve(heavy=1, wait_s=8)
     address = f"{server.base_url}/ogcapi/collections/{fine.dataset_id}"
     assert server.queries.try_place()
     try:
@@ -197,7 +197,7 @@ def test_heavy_queries_hold_up_neither_lists_nor_light_ones(serve: Any, fine: An
             statuses = [each.result().status_code for each in heavy]
     finally:
         server.queries.leave_place()
-    assert max(seconds) < 2
+    assert max(seconds) < 6  # one that waited for its turn would take 8
     assert set(statuses) == {503}
     assert server.get(f"{address}/coverage", params={"f": "netcdf", "bbox": "0,0,160,60"}).status_code == 200
 
