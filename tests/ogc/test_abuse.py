@@ -115,10 +115,10 @@ def test_tiles_say_the_same_as_cells() -> None:
 @pytest.mark.parametrize("count", [10_001, 100_000])
 def test_more_vertices_than_allowed_are_refused_before_a_polygon_is_made(count: int) -> None:
     text = ring(count)
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(InvalidRequest, match="parameters that are not valid: "):
         parse_query("area", [("coords", text)], forms=())
-    assert time.perf_counter() - began < 0.1
+    assert time.process_time() - began < 0.3
 
 
 def test_the_nearest_cell_is_found_without_looking_at_all(client: httpx.Client, curved: Any) -> None:
