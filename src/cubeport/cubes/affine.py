@@ -36,11 +36,6 @@ class Transform(NamedTuple):
     y: tuple[float, float]
     """The same of the rows."""
 
-    def labels(self, sizes: Mapping[Any, int]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-        """Return the labels of y and of x."""
-        y, x = (first + step * np.arange(sizes[dim]) for dim, (first, step) in zip(self.dims, (self.y, self.x), strict=True))
-        return y, x
-
 
 def transforms_of(raw: xr.Dataset) -> Mapping[str, Transform]:
     """Return the transform of each field that has one and no labels along both dimensions. Raises NoTransform for a turned one."""

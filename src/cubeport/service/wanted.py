@@ -105,8 +105,16 @@ class Names:
     """The extent of a template's dataset when a request names none."""
 
     def resolve(self, ingestion: Ingestion) -> Wanted:
-        """Return the request with its names resolved; see :func:`resolve`. Raises InvalidRequest for an unknown transform too."""
-        wanted = resolve(
+        """Return the request with template, extent, sources and transforms resolved. It reads listings but opens no files.
+
+        Raises
+        ------
+        NotFound
+            If the template, the dataset or the extent does not exist (see ``what``).
+        InvalidRequest, SourceRejected
+            If a source is not allowed, no plugin provides a transform, or the request fits neither a template nor a direct source.
+        """
+        wanted = _resolved(
             ingestion,
             configuration=self.configuration,
             datasets=self.datasets,
@@ -119,7 +127,7 @@ class Names:
         return wanted
 
 
-def resolve(
+def _resolved(
     ingestion: Ingestion,
     *,
     configuration: Configuration,
@@ -127,15 +135,6 @@ def resolve(
     sources: Sources,
     default_extent: str | None = None,
 ) -> Wanted:
-    """Return the request with template, extent and sources resolved. It reads listings but opens no files.
-
-    Raises
-    ------
-    NotFound
-        If the template, the dataset or the extent does not exist (see ``what``).
-    InvalidRequest, SourceRejected
-        If a source is not allowed, or the request fits neither a template nor a direct source.
-    """
     request, options = ingestion.request, ingestion.options
     extents = configuration.extents()
     if options.files:
