@@ -265,10 +265,10 @@ def test_what_was_public_and_became_private_is_not_told_again_after_its_record_i
     """Without a record nothing says that it was private, and a feed with its first changes would say that it is published."""
     cubeport.Catalog.create(tmp_path / "i").close()
     settings, catalog = load(tmp_path / "i"), Catalog.open(tmp_path / "i")
-    children = main._children(settings)
+    children = main.children_of(settings)
     source = FAMILIES["regular"].write(tmp_path, "t")
     key = Keys(catalog.backend).add("boss", scope="admin").text
-    with main._service(settings, catalog, children) as service:
+    with main.service_of(settings, catalog, children) as service:
         for name in (HIDDEN, "open", "gone"):
             done = service.ingest_here(IngestionRequest(dataset_id=name), FileOptions(files=(str(source),)))
             assert done.status == "completed", done.error
