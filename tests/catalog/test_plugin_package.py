@@ -9,12 +9,13 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 from cubeport.catalog.hooks import HookContext, HookManager
-from cubeport.catalog.plugins import discover
+from cubeport.catalog.plugins import discover, installed
 from cubeport.errors import InvalidConfiguration, InvalidRequest, NotFound, PluginFailed
 from cubeport.main import Catalog
 
@@ -311,3 +312,15 @@ def digest(root: Path) -> dict[str, bytes]:
         for path in sorted(root.rglob("*"))
         if path.is_file() and not {"journal", "logs", "locks"} & set(path.parts) and not path.name.startswith("catalog.db")
     }
+
+
+def test_metadata_are_read_again_only_after_a_folder_of_the_path_changed(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading them takes longer than the rest of opening a catalog, and a notebook opens many."""
+    read: list[str] = []
+    real = metadata.entry_points
+    monkeypatch.setattr(metadata, "entry_points", lambda **asked: read.append(asked["group"]) or real(**asked))
+    before = installed()
+    assert (installed(), len(read)) == (before, 1)
+    install_broken(site)
+    assert [each.name for each in set(installed()) - set(before)] == ["broken"]
+    assert len(read) == 2

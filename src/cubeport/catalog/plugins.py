@@ -6,9 +6,12 @@ owner, it adds nothing and is reported in one line. Everything else works.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from cubeport.catalog.artifacts.paths import FIELDS
@@ -255,6 +258,23 @@ class Plugins:
             events.emit("plugin.failed", str(plugin.error), level="error", plugin=plugin.name, version=plugin.version)
 
 
+def installed() -> tuple[metadata.EntryPoint, ...]:
+    """Return the entry points of all installed plugins, read again only after a folder of the path has changed."""
+    return _installed(tuple((folder, _changed(folder)) for folder in sys.path))
+
+
+@lru_cache(maxsize=8)  # reading the metadata of 200 packages takes longer than the rest of opening a catalog
+def _installed(_path: tuple[tuple[str, int | None], ...]) -> tuple[metadata.EntryPoint, ...]:
+    return tuple(metadata.entry_points(group=GROUP))
+
+
+def _changed(folder: str) -> int | None:
+    try:
+        return Path(folder).stat().st_mtime_ns
+    except OSError:
+        return None
+
+
 def discover(
     *,
     disabled: Sequence[str] = (),
@@ -270,7 +290,7 @@ def discover(
     reserved
         Reserved names by kind.
     """
-    found = metadata.entry_points(group=GROUP) if entry_points is None else entry_points
+    found = installed() if entry_points is None else entry_points
     owners: dict[tuple[Kind, str], str] = {(kind, name): "cubeport" for kind, names in reserved.items() for name in names}
     loaded: list[Plugin] = []
     for point in sorted(set(found), key=lambda each: (each.name, each.value)):

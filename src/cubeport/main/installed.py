@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from importlib import metadata
 from pathlib import Path
 
-from cubeport.catalog.plugins import GROUP, Plugins, discover
+from cubeport.catalog.plugins import Plugins, discover, installed
 
 
 def plugins_of(root: Path | None) -> Plugins:
     """Return the plugins of the catalog in *root*, or of none in particular."""
     disabled: Sequence[str] = ()
     # Where none is installed, the file need not be read, which takes longer than the rest of `--help`.
-    if root is not None and metadata.entry_points(group=GROUP):
+    if root is not None and installed():
         from cubeport.catalog.catalogfile import CATALOG_FILE, MARK, catalog_file
 
         if (root / MARK / CATALOG_FILE).is_file():
