@@ -23,7 +23,6 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, Pydanti
 from cubeport.adapters.engines import ENGINES
 from cubeport.catalog.forms import strictyaml
 from cubeport.catalog.forms.addresses import Origin, WebURL
-from cubeport.catalog.forms.later import Later
 from cubeport.errors import InvalidConfiguration, Problem
 
 FILE = "config/service.yaml"
@@ -76,7 +75,13 @@ def _cors_origin(value: str) -> str:
 
 
 def _network(value: str) -> str:
-    return str(ip_network(value, strict=False))
+    try:
+        found = ip_network(value, strict=False)
+    except ValueError as exc:
+        raise ValueError("is no address or network, for example 127.0.0.1 or 10.0.0.0/8") from exc
+    if not found.prefixlen:
+        raise ValueError("is every address, so anybody could say who asks; name the addresses of the proxies")
+    return str(found)
 
 
 def _zone(value: str) -> str:
@@ -116,9 +121,7 @@ class ServerSettings(Section):
     workers: Count = 1
     max_connections: Count = 1_000
     cache_bytes: Count = 256 * MIB
-    trusted_proxies: Annotated[
-        tuple[Annotated[str, AfterValidator(_network)], ...], NoDecode, BeforeValidator(_listed), Later(())
-    ] = ()
+    trusted_proxies: Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], NoDecode, BeforeValidator(_listed)] = ()
     """Forwarding headers count only from these addresses."""
 
 
@@ -156,7 +159,7 @@ class LogSettings(Section):
     format: Literal["text", "json"] = "text"
     """Whether a line is words or a JSON object."""
     access: bool = False
-    """Whether each answer of the server is a line: time, peer, method, target, status, bytes, milliseconds, request id."""
+    """Whether each answer of the server is a line: time, client, method, target, status, bytes, milliseconds, request id."""
 
 
 class LimitsSettings(Section):

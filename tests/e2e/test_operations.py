@@ -11,6 +11,7 @@ import ssl
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 import tomllib
 from collections.abc import Iterator
@@ -140,13 +141,17 @@ def free_port() -> int:
 @contextmanager
 def running(command: list[str], port: int, environment: dict[str, str] | None = None) -> Iterator[None]:
     """Run a proxy until the block ends."""
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment) as process:
+    # A pipe that nobody reads would be full of lines about a server that has not started, and stop the proxy.
+    with (
+        tempfile.TemporaryFile("w+") as errors,
+        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors, env=environment) as process,
+    ):
         try:
             for _ in range(500):
                 with socket.socket() as probe:
                     if probe.connect_ex(("127.0.0.1", port)) == 0:
                         break
-                assert process.poll() is None, process.stderr.read() if process.stderr else ""
+                assert process.poll() is None, (errors.seek(0), errors.read())
                 time.sleep(0.02)
             yield
         finally:
@@ -192,14 +197,16 @@ def test_a_proxy_with_tls_reads_as_written(climate: Path, tmp_path: Path, proxy:
     assert callable(proxy)
     port = free_port()
     made, key = certificate(tmp_path)
-    setting = re.search(r"^ +public_url: .+\n", (DOCS / "operations" / "proxy.md").read_text(), re.MULTILINE)
-    assert setting is not None
+    page = (DOCS / "operations" / "proxy.md").read_text()
+    [written] = re.findall(r'^ +```yaml title="service.yaml"\n(.+?)^ +```$', page, re.MULTILINE | re.DOTALL)
     with (root / "config" / "service.yaml").open("a") as file:
-        file.write(setting[0].strip().replace("data.example.org", f"localhost:{port}") + "\n")
+        file.write(textwrap.dedent(written).replace("data.example.org", f"localhost:{port}"))
     added = here("keys", "add", "operator", "--scope", "admin", "--instance", root)
     assert added.returncode == 0, added.stderr
     backend = free_port()
-    server = subprocess.Popen([*CUBEPORT, "serve", "--instance", str(root), "--port", str(backend)], stdout=subprocess.DEVNULL)
+    command = [*CUBEPORT, "serve", "--instance", str(root), "--port", str(backend)]
+    with (tmp_path / "stderr").open("w") as errors:
+        server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors)
     try:
         with running(proxy(tmp_path, port, backend, made, key), port, {**os.environ, "HOME": str(tmp_path)}):
             trusted = ssl.create_default_context(cafile=str(made))
@@ -218,9 +225,18 @@ def test_a_proxy_with_tls_reads_as_written(climate: Path, tmp_path: Path, proxy:
                 assert client.post("/datasets/tas/unpublish").status_code == 401
                 written = client.post("/datasets/tas/unpublish", headers={"Authorization": f"Bearer {added.stdout.split()[0]}"})
                 assert written.status_code == 200, written.text
+            there = httpx.HTTPTransport(verify=trusted, local_address="127.0.0.2")
+            said = {"X-Forwarded-For": "198.51.100.1", "Forwarded": "for=198.51.100.2", "X-Real-IP": "198.51.100.3"}
+            with httpx.Client(base_url=f"https://localhost:{port}", transport=there, headers=said, timeout=60) as client:
+                client.get("/health?through")
+            beside = httpx.HTTPTransport(local_address="127.0.0.3")  # no proxy of the page
+            with httpx.Client(base_url=f"http://127.0.0.1:{backend}", transport=beside, headers=said, timeout=60) as client:
+                client.get("/health?beside")
     finally:
         server.terminate()
         server.wait(timeout=60)
+    lines = [line.split() for line in (tmp_path / "stderr").read_text().splitlines() if "GET /health?" in line]
+    assert {line[3]: line[1] for line in lines} == {"/health?through": "127.0.0.2", "/health?beside": "127.0.0.3"}
 
 
 def test_the_image_is_clean_to_a_linter_that_we_did_not_write() -> None:

@@ -230,14 +230,20 @@ def test_an_executor_and_its_address_come_together(instance: Path) -> None:
     assert settings.load(instance).jobs.dask_address == "tls://host.example:8786"
 
 
-def test_a_setting_that_does_nothing_yet_is_refused_wherever_it_is_written(instance: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    words = "server.trusted_proxies: is not in this version; leave it out"
-    assert refusal(instance, server__trusted_proxies=["10.0.0.0/8"]) == [f"--server-trusted-proxies: {words}"]
-    write(instance, "server:\n  trusted_proxies: [10.0.0.0/8]\njobs: {executor: local}\n")
-    assert refusal(instance) == [f"config/service.yaml:2:3: {words}"]
-    write(instance, "jobs: {executor: local}\n")
-    monkeypatch.setenv("CUBEPORT_SERVER__TRUSTED_PROXIES", "10.0.0.0/8")
-    assert refusal(instance) == [f"CUBEPORT_SERVER__TRUSTED_PROXIES: {words}"]
+def test_trusted_proxies_are_addresses_and_networks_wherever_they_are_written(
+    instance: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(instance, "server: {trusted_proxies: [127.0.0.1, 10.1.2.3/8, '::1']}\n")
+    assert settings.load(instance).server.trusted_proxies == ("127.0.0.1/32", "10.0.0.0/8", "::1/128")
+    write(instance, "server:\n  trusted_proxies: [nginx]\n")
+    words = "server.trusted_proxies.0: is no address or network, for example 127.0.0.1 or 10.0.0.0/8"
+    assert refusal(instance) == [f"config/service.yaml:2:21: {words}"]
+    write(instance, "")
+    monkeypatch.setenv("CUBEPORT_SERVER__TRUSTED_PROXIES", "127.0.0.1, 172.30.0.0/24")
+    assert settings.load(instance).server.trusted_proxies == ("127.0.0.1/32", "172.30.0.0/24")
+    for every in ("0.0.0.0/0", "::/0"):
+        monkeypatch.setenv("CUBEPORT_SERVER__TRUSTED_PROXIES", every)
+        assert "is every address, so anybody could say who asks" in refusal(instance)[0]
 
 
 @pytest.mark.parametrize(

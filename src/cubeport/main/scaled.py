@@ -55,6 +55,7 @@ http {{
             proxy_http_version 1.1;
             proxy_set_header Host $host;
             proxy_set_header X-Forwarded-For $remote_addr;
+            proxy_set_header Forwarded "";
             proxy_set_header Connection "";
             proxy_connect_timeout 1s;
             proxy_read_timeout 90s;

@@ -559,6 +559,7 @@ def _app_parts(settings: Settings, service: Service, children: Children) -> AppP
         wait_s=settings.ingest.wait_s,
         access_log=settings.log.access,
         log_form=settings.log.format,
+        trusted_proxies=settings.server.trusted_proxies,
         cors_origins=settings.cors.origins,
         offload=settings.zarr.offload,
         offload_prefix=settings.zarr.offload_prefix,

@@ -48,6 +48,7 @@ from cubeport.server import (
     zones,
 )
 from cubeport.server.auth import KEY_HEADERS, OPEN, Connection, audience_of
+from cubeport.server.clients import Clients
 from cubeport.server.files import Answer, Asked, Headers, lines
 from cubeport.server.freshness import Freshness
 from cubeport.server.geozarr import GeoZarrFace
@@ -86,6 +87,7 @@ class App:
         self._zarr_v2 = ZarrV2Face(parts.service, parts.engine, parts.public_url, self._zarr)
         self._geozarr = GeoZarrFace(parts.service, parts.engine, parts.public_url, self._zarr)
         self.traffic = Traffic(to_stderr if parts.access_log else None, parts.log_form)
+        self._clients = Clients(parts.trusted_proxies if parts.access_log else ())  # only that log names them
         self.framework = _framework(parts, self.traffic, Probes(self, queries=parts.queries is not None))
         self._routed = AsyncExitStackMiddleware(_handle)
         self._unchanged: Bounded[bytes, _Unchanged] = Bounded(_MOST_UNCHANGED)
@@ -122,7 +124,7 @@ class App:
             route=route,
             method="GET",
             target=asked.text,
-            peer=peer,
+            client=self._clients.of(peer, asked.headers),
             status=answer.status,
             size=len(answer.body),
             seconds=time.perf_counter() - began,
@@ -183,13 +185,13 @@ class App:
         return audience_of(self._parts.gatekeeper.caller(Connection.of(scope)) if caller is None else caller)
 
     def _note(self, scope: Scope, out: _Outgoing, seconds: float, request_id: str) -> None:
-        client, query = scope.get("client"), scope["query_string"]
+        peer, query = scope.get("client"), scope["query_string"]
         raw: bytes = scope.get("raw_path") or scope["path"].encode()
         self.traffic.add(
             route=out.route,
             method=scope["method"],
             target=(raw + (b"?" + query if query else b"")).decode("latin-1"),
-            peer=client[0] if client else "-",
+            client=self._clients.of(peer[0] if peer else "-", scope["headers"]),
             status=out.status,
             size=out.size,
             seconds=seconds,

@@ -292,6 +292,8 @@ class Parts:
     access_log: bool = False
     """Whether to log one line for each answer."""
     log_form: Literal["text", "json"] = "text"
+    trusted_proxies: tuple[str, ...] = ()
+    """The networks of the proxies that say for whom they ask."""
     cors_origins: tuple[str, ...] = ("*",)
     offload: Literal["none", "x-accel-redirect"] = "none"
     offload_prefix: str = "/_cubeport/"

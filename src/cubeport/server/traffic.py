@@ -58,7 +58,7 @@ class Traffic:
         self._lines: list[str] = []
 
     def add(
-        self, *, route: str, method: str, target: str, peer: str, status: int, size: int, seconds: float, request_id: str
+        self, *, route: str, method: str, target: str, client: str, status: int, size: int, seconds: float, request_id: str
     ) -> None:
         """Count one answer after its last byte was passed to the connection."""
         method = method if method in _METHODS else "OTHER"
@@ -72,7 +72,7 @@ class Traffic:
                 "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
                 "level": "info",
                 "logger": "cubeport.access",
-                "peer": peer,
+                "client": client,
                 "method": method,
                 "target": target[:2000],
                 "route": route,
@@ -137,7 +137,7 @@ def _head(name: str, kind: str, text: str) -> tuple[str, str]:
 
 def _words(document: Mapping[str, Any]) -> str:
     """Return the text line of an answer. No word in it contains a space."""
-    return "{time} {peer} {method} {target} {status} {bytes} {ms}ms {request_id}".format_map(
+    return "{time} {client} {method} {target} {status} {bytes} {ms}ms {request_id}".format_map(
         {**document, "target": _printable(document["target"])}
     )
 
