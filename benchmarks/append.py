@@ -9,7 +9,6 @@ another. Reading the source, checking what was written, links to what did not ch
 
 from __future__ import annotations
 
-import argparse
 import os
 import platform
 import shutil
@@ -25,7 +24,7 @@ import numpy as np
 import xarray as xr
 import zarr
 from clock import Spent, now
-from serve import write
+from report import arguments, report
 
 import cubeport
 from cubeport.main import prepare
@@ -140,9 +139,8 @@ def middle(spent: list[Spent]) -> Spent:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--write", type=Path)
     options = parser.parse_args()
     lines = [
         "| cells | steps held | one added, s (CPU ms) | its objects with zarr, s (CPU ms) | syncs | ratio (CPU) "
@@ -158,9 +156,7 @@ def main() -> None:
         f"Python {platform.python_version()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.0f}."
     )
     table = "\n".join([*lines, "", told])
-    print(table)
-    if options.write:
-        write(options.write, table, heading=HEADING, command=COMMAND)
+    report(table, options.write, heading=HEADING, command=COMMAND)
 
 
 if __name__ == "__main__":

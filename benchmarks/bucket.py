@@ -8,7 +8,6 @@ slows the others down. ``--chunks 100000`` takes long: each chunk is an object t
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import platform
@@ -25,7 +24,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from clock import Spent, now
-from serve import write
+from report import arguments, report
 
 # Some installed package has modules named tests, which Python would take for ours.
 sys.modules["tests"] = ModuleType("tests")
@@ -161,10 +160,9 @@ def chunk_ms(folder: Path, store: ObjectStore, rounds: int) -> tuple[float, floa
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--chunks", type=int, nargs="*", default=[3_600, 20_000])
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--write", type=Path)
     options = parser.parse_args()
     program = seaweedfs.binary()
     if program is None:
@@ -187,9 +185,7 @@ def main() -> None:
         f"{options.repeats}, Python {platform.python_version()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.0f}.",
     ]
     table = "\n".join(lines)
-    print(table)
-    if options.write:
-        write(options.write, table, heading=HEADING, command=COMMAND)
+    report(table, options.write, heading=HEADING, command=COMMAND)
 
 
 if __name__ == "__main__":

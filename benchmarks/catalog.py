@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from report import arguments, report
 from tinydb import TinyDB
 
 from cubeport import main
@@ -368,6 +369,7 @@ def compared(now: Any, earlier: Any) -> Any:
 
 
 HEADING = "## Catalog"
+COMMAND = "python benchmarks/catalog.py --write docs/performance.md"
 
 SHOWN = {
     "add": "one record added and synced (ms)",
@@ -413,10 +415,7 @@ def section(results: dict[str, Any]) -> str:
     sizes = list(results["sqlite"])
     machine = results["machine"]
     lines = [
-        HEADING,
-        "",
-        "`python benchmarks/catalog.py --write docs/performance.md`: medians,"
-        f" CPython {machine['python']}, SQLite {machine['sqlite']},",
+        f"Medians, CPython {machine['python']}, SQLite {machine['sqlite']},",
         f"{machine['cpus']} cores and a disk shared with other work. Records have 14 leaves of metadata, a file,",
         "a month and a box. What only reads is CPU time.",
         "",
@@ -434,25 +433,15 @@ def section(results: dict[str, Any]) -> str:
         f"- 8 processes × 100 adds: {results['crowd_8x100_s']} s with the start of the processes, none lost.",
         f"- Start (CPU): `import cubeport` {start['import_cubeport']} s, `cubeport --help` {start['help']} s,"
         f" `cubeport search` {start['search']} s, of which Python {start['python']} s.",
-        "",
     ]
     return "\n".join(lines)
 
 
-def write_section(path: Path, text: str, heading: str = HEADING) -> None:
-    """Put the section in place of the former one, or at the end."""
-    page = path.read_text() if path.exists() else "# Performance\n"
-    before, found, after = page.partition(f"{heading}\n")
-    rest = after[after.index("\n## ") + 1 :] if found and "\n## " in after else ""
-    path.write_text(f"{before.rstrip()}\n\n{text.rstrip()}\n" + (f"\n{rest}" if rest else ""))
-
-
 def parsed() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--records", type=int, nargs="+", default=[1_000, 100_000])
     parser.add_argument("--output", type=Path)
     parser.add_argument("--compare", type=Path, help="an earlier output; adds the ratio of each figure to it")
-    parser.add_argument("--write", type=Path, help="the page whose section is replaced")
     parser.add_argument("--from", type=Path, dest="source", help="an earlier output, which is written; nothing is measured")
     return parser.parse_args()
 
@@ -462,9 +451,7 @@ if __name__ == "__main__":
     found = json.loads(asked.source.read_text()) if asked.source else run(asked.records)
     if asked.compare:
         found["compared"] = compared(found, json.loads(asked.compare.read_text()))
-    if asked.write:
-        write_section(asked.write, section(found))
     text = json.dumps(found, indent=2)
     if asked.output:
         asked.output.write_text(text + "\n")
-    print(text)
+    report(section(found) if asked.write else text, asked.write, heading=HEADING, command=COMMAND)

@@ -8,7 +8,6 @@ each file and folder, as an ingestion does.
 
 from __future__ import annotations
 
-import argparse
 import os
 import platform
 import resource
@@ -20,7 +19,7 @@ from pathlib import Path
 
 from append import save
 from clock import Spent
-from serve import write
+from report import arguments, report
 
 HEADING = "## Many small files"
 COMMAND = "python benchmarks/each.py --write docs/performance.md"
@@ -52,9 +51,8 @@ def spent(command: list[str]) -> Spent:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--files", type=int, default=1_000)
-    parser.add_argument("--write", type=Path)
     options = parser.parse_args()
     command = str(Path(sys.executable).with_name("cubeport"))
     with tempfile.TemporaryDirectory() as made:
@@ -78,9 +76,7 @@ def main() -> None:
         f"start of the command. Python {platform.python_version()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.0f}."
     )
     table = "\n".join([*lines, "", told])
-    print(table)
-    if options.write:
-        write(options.write, table, heading=HEADING, command=COMMAND)
+    report(table, options.write, heading=HEADING, command=COMMAND)
 
 
 if __name__ == "__main__":

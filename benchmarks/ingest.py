@@ -8,7 +8,6 @@ and compared with what was read, minima and maxima are measured, every object ha
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import itertools
 import json
@@ -30,7 +29,7 @@ import netCDF4
 import numpy as np
 import psutil
 from clock import Spent, now
-from serve import write
+from report import arguments, report
 
 from cubeport.adapters.engines import zarr
 from cubeport.adapters.gate.gate import ConfinedGate
@@ -171,8 +170,7 @@ def run(case: Case, folder: Path, sources: Path, gate: ConfinedGate, repeat: int
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", type=Path, help="put the table into this page")
+    parser = arguments(__doc__)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--cases", nargs="*", choices=CASES, default=["deflate", "as-is", "small"])
     parser.add_argument("--sources", type=Path, help="a folder that keeps the sources for the next run")
@@ -202,9 +200,7 @@ def main() -> None:
         "one child had."
     )
     text = "\n".join([*lines, "", told])
-    print(text)
-    if options.write is not None:
-        write(options.write, text, heading=HEADING, command=COMMAND)
+    report(text, options.write, heading=HEADING, command=COMMAND)
 
 
 if __name__ == "__main__":

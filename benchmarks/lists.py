@@ -10,7 +10,6 @@ were made.
 
 from __future__ import annotations
 
-import argparse
 import copy
 import os
 import platform
@@ -35,7 +34,8 @@ from cubeport.catalog.forms.canonical import new_id
 from cubeport.service.ingestions import FileOptions, IngestionRequest
 from cubeport.service.state import CUBE, VERSION
 
-from serve import cpu_ns, write  # isort: skip  # the benchmark next to this one
+from report import arguments, report  # isort: skip  # the benchmark next to this one
+from serve import cpu_ns  # isort: skip  # the benchmark next to this one
 
 HEADING = "## Lists and searches"
 COMMAND = "python benchmarks/lists.py --write docs/performance.md"
@@ -172,10 +172,9 @@ def measured(root: Path, hits: int, rounds: int) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=[10, 100, 10_000, 100_000])
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--write", type=Path)
     options = parser.parse_args()
     columns: dict[int, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -196,9 +195,7 @@ def main() -> None:
         ),
     ]
     table = "\n".join([*lines, "", f"Median of {options.rounds}. Python {platform.python_version()}, {os.cpu_count()} cores."])
-    print(table)
-    if options.write:
-        write(options.write, table, heading=HEADING, command=COMMAND)
+    report(table, options.write, heading=HEADING, command=COMMAND)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ take 450 MiB. The last line has one other value, in its last step, which is refu
 
 from __future__ import annotations
 
-import argparse
 import os
 import platform
 import tempfile
@@ -19,7 +18,7 @@ import numpy as np
 import psutil
 from clock import Spent, now
 from ingest import Peak
-from serve import write
+from report import arguments, report
 
 import cubeport
 from cubeport.main import prepare
@@ -73,8 +72,7 @@ def measure(folder: Path, steps: int, *, other: bool) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", type=Path)
+    parser = arguments(__doc__)
     options = parser.parse_args()
     lines = ["| maps of 1 MiB | file, MiB | answer | s | CPU s | child, MiB |", "|---:|---:|---|---:|---:|---:|"]
     for steps, other in ((4, False), (40, False), (400, False), (400, True)):
@@ -86,9 +84,7 @@ def main() -> None:
         f"Python {platform.python_version()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.0f}."
     )
     table = "\n".join([*lines, "", told])
-    print(table)
-    if options.write:
-        write(options.write, table, heading=HEADING, command=COMMAND)
+    report(table, options.write, heading=HEADING, command=COMMAND)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,8 @@ from cubeport.service.ingestions import FileOptions, IngestionRequest
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 from browser import Browser  # isort: skip
 from lists import grow, instance, served  # isort: skip  # the benchmarks next to this one
-from serve import cpu_ns, write  # isort: skip
+from report import arguments, report  # isort: skip
+from serve import cpu_ns  # isort: skip
 
 HEADING = "## Pages"
 PICTURES_HEADING = "## The first picture on a slow line"
@@ -184,18 +185,15 @@ def pictures(options: argparse.Namespace) -> int:
     lines = ["| dataset | picture, kB | in the browser after, ms |", "|---|--:|--:|"]
     lines += [f"| {name} | {size / 1e3:.0f} | {ended:.0f} |" for name, ended, size in rows]
     table = "\n".join([*lines, "", told, f"Python {platform.python_version()}, {os.cpu_count()} cores."])
-    print(table)
-    if options.write:
-        write(options.write, table, heading=PICTURES_HEADING, command=PICTURES_COMMAND)
+    report(table, options.write, heading=PICTURES_HEADING, command=PICTURES_COMMAND)
     return 1 if any(ended > PICTURE_MS for _, ended, _ in rows) else 0
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = arguments(__doc__)
     parser.add_argument("--many", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--keep", type=Path, help="make the larger instance here, or use the one that is here")
-    parser.add_argument("--write", type=Path)
     parser.add_argument("--pictures", type=Path, help="only the first pictures of the datasets of this instance, on a slow line")
     options = parser.parse_args()
     if options.pictures is not None:
@@ -221,9 +219,7 @@ def main() -> int:
     table = "\n".join(
         [*lines, "", told, f"Median of {options.rounds}. Python {platform.python_version()}, {os.cpu_count()} cores."]
     )
-    print(table)
-    if options.write:
-        write(options.write, table, heading=HEADING, command=COMMAND)
+    report(table, options.write, heading=HEADING, command=COMMAND)
     return 1 if over else 0
 
 

@@ -10,21 +10,20 @@ now / earlier, in brackets its quartiles: where 1.05 is inside them, the two do 
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import platform
 import re
 import statistics
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from serve import CASES, Case, Served, announced, make_instance, measure, started, write
+from report import arguments, report
+from serve import CASES, Case, Served, announced, make_instance, measure, started
 
 HEADING = "## Against an earlier commit"
 COMMAND = "python benchmarks/paired.py EARLIER --write docs/performance.md"
@@ -169,11 +168,10 @@ def row(name: str, pairs: list[tuple[float, float]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("earlier", type=Path)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=["serve", "catalog", "ingest"])
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--write", type=Path)
     options = parser.parse_args()
     sides = Side(Path(__file__).parents[1]), Side(options.earlier.resolve())
     lines = [f"| operation | {sides[0].commit} | {sides[1].commit} | ratio (quartiles) |", "|---|--:|--:|--:|"]
@@ -181,9 +179,7 @@ def main() -> None:
         lines += [row(f"{part}: {name}", pairs) for name, pairs in PARTS[part](sides, options.rounds).items()]
     python = f"Python {platform.python_version()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.0f}"
     table = "\n".join([*lines, "", f"{options.rounds} rounds. {python}."])
-    sys.stdout.write(f"{table}\n")
-    if options.write:
-        write(options.write, table, heading=HEADING, command=COMMAND)
+    report(table, options.write, heading=HEADING, command=COMMAND)
 
 
 if __name__ == "__main__":

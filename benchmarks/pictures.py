@@ -10,7 +10,6 @@ of the version that it names.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import dataclasses
 import itertools
@@ -35,7 +34,8 @@ import xarray as xr
 import cubeport
 from cubeport.service.ingestions import FileOptions, IngestionRequest
 
-from serve import Connection, Served, announced, cpu_ns, environment, nginx, started, write  # isort: skip  # the benchmarks next to this one
+from report import arguments, report  # isort: skip  # the benchmarks next to this one
+from serve import Connection, Served, announced, cpu_ns, environment, nginx, started  # isort: skip  # the benchmarks next to this one
 
 HEADING = "## Pictures"
 COMMAND = "python benchmarks/pictures.py --write docs/performance.md"
@@ -362,15 +362,12 @@ def run(minutes: float, tiles: int) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--tiles", type=int, default=10_000)
-    parser.add_argument("--write", type=Path)
     options = parser.parse_args()
     table = run(options.minutes, options.tiles)
-    print(table)
-    if options.write:
-        write(options.write, table, heading=HEADING, command=COMMAND)
+    report(table, options.write, heading=HEADING, command=COMMAND)
 
 
 if __name__ == "__main__":

@@ -9,9 +9,7 @@ in turn, query by query, so that what else the machine does meets both.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import json
 import multiprocessing
 import os
 import random
@@ -30,11 +28,14 @@ from cubeport.catalog.query import Query
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "tests")]
-from catalog import INSTRUMENTS, WORDS, once_s, records, write_section  # noqa: E402
+from report import arguments, report  # noqa: E402
+
+from catalog import INSTRUMENTS, WORDS, once_s, records  # noqa: E402
 from postgres import binaries, running  # noqa: E402
 
 ID = "c" * 32
-TITLE = "## PostgreSQL beside SQLite"
+HEADING = "## PostgreSQL beside SQLite"
+COMMAND = "python benchmarks/postgresql.py --write docs/performance.md"
 
 
 @contextlib.contextmanager
@@ -154,9 +155,7 @@ def section(found: Mapping[str, Mapping[str, float]], number: int) -> str:
     """Return the section of docs/performance.md."""
     names = list(next(iter(found.values())))
     lines = [
-        TITLE,
-        "",
-        "`python benchmarks/postgresql.py --write docs/performance.md`: the records and queries of the catalog's benchmark,",
+        "The records and queries of the catalog's benchmark,",
         f"{number:,} records, wall-clock medians in milliseconds, each backend asked in turn in one run, with private servers on",
         f"the same machine and disk. Ratios compare with SQLite in the same run; load {os.getloadavg()[0]:.0f}. `analyze` is what",
         "autovacuum does by itself after an import; SQLite needs none. Before autovacuum comes, a search reads rows that an index",
@@ -171,13 +170,12 @@ def section(found: Mapping[str, Mapping[str, float]], number: int) -> str:
     for figure, values in found.items():
         ratios = " ".join(f"{values[name] / values['SQLite']:.1f}" for name in names[1:]) if figure != "analyze_s" else ""
         lines.append(f"| {figure.replace('_', ' ')} | {' | '.join(f'{values[name]:g}' for name in names)} | {ratios} |")
-    return "\n".join([*lines, ""])
+    return "\n".join(lines)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--records", type=int, default=100_000)
-    parser.add_argument("--write", type=Path)
     parser.add_argument("urls", nargs="*")
     asked = parser.parse_args()
     with contextlib.ExitStack() as servers, tempfile.TemporaryDirectory() as folder:
@@ -190,9 +188,7 @@ def main() -> None:
             found = measure(made, asked.records)
             places = {"SQLite": str(Path(folder) / "catalog.db"), **urls}
             found[f"add_by_{WRITERS}_processes"] = {name: at_once(backend, places[name]) for name, backend in made.items()}
-    print(json.dumps(found, indent=2))
-    if asked.write:
-        write_section(asked.write, section(found, asked.records), TITLE)
+    report(section(found, asked.records), asked.write, heading=HEADING, command=COMMAND)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ Each round asks for the same random places once of the server and once in this p
 
 from __future__ import annotations
 
-import argparse
 import http.client
 import io
 import os
@@ -28,7 +27,8 @@ import netCDF4
 import numpy as np
 import orjson
 import xarray as xr
-from serve import announced, command, cpu_ns, environment, started, write
+from report import arguments, report
+from serve import announced, command, cpu_ns, environment, started
 
 HEADING = "## Queries"
 LITTLE = 20 << 20
@@ -211,14 +211,11 @@ def measured(case: Case, connection: Any, process: int, cube: xr.Dataset, rounds
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--rounds", type=int, default=40)
-    parser.add_argument("--write", type=Path)
     options = parser.parse_args()
     table = run(options.rounds)
-    print(table)
-    if options.write:
-        write(options.write, table, heading=HEADING, command=COMMAND)
+    report(table, options.write, heading=HEADING, command=COMMAND)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ process that answers; *all* adds its template and the children of the moment, sh
 
 from __future__ import annotations
 
-import argparse
 import http.client
 import os
 import platform
@@ -24,7 +23,8 @@ from urllib.parse import urlencode
 
 import psutil
 from queries import box, make_instance, point
-from serve import announced, started, write
+from report import arguments, report
+from serve import announced, started
 
 HEADING = "## Memory under load"
 COMMAND = "python benchmarks/resident.py --write docs/performance.md"
@@ -95,15 +95,12 @@ def run(minutes: float, clients: int) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--clients", type=int, default=8)
-    parser.add_argument("--write", type=Path)
     options = parser.parse_args()
     table = run(options.minutes, options.clients)
-    print(table)
-    if options.write:
-        write(options.write, table, heading=HEADING, command=COMMAND)
+    report(table, options.write, heading=HEADING, command=COMMAND)
 
 
 if __name__ == "__main__":

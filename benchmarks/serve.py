@@ -10,7 +10,6 @@ the servers; a ratio is the median of those of the rounds. nginx is needed in PA
 
 from __future__ import annotations
 
-import argparse
 import http.client
 import json
 import os
@@ -32,6 +31,7 @@ import httpx
 import netCDF4
 import numpy as np
 import xarray as xr
+from report import arguments, report
 
 HEADING = "## Serving bytes"
 COMMAND = "python benchmarks/serve.py --write docs/performance.md"
@@ -376,26 +376,13 @@ def beside(found: dict[str, list[float]], name: str) -> str:
     return f"{statistics.median(found[name]):.0f} ({ratio:.2f})"
 
 
-def write(path: Path, table: str, *, heading: str = HEADING, command: str = COMMAND) -> None:
-    """Replace the section *heading* of the page at *path*, or append it."""
-    text = path.read_text() if path.exists() else "# Performance\n"
-    section = f"{heading}\n\n`{command}`\n\n{table}\n"
-    before, found, after = text.partition(f"{heading}\n")
-    rest = re.search(r"^## ", after, re.MULTILINE)
-    tail = after[rest.start() :] if found and rest else ""
-    path.write_text(f"{before.rstrip()}\n\n{section}" + (f"\n{tail}" if tail else ""))
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--requests", type=int, default=3000)
     parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--write", type=Path)
     options = parser.parse_args()
     table = run(options.requests, options.rounds)
-    print(table)
-    if options.write:
-        write(options.write, table)
+    report(table, options.write, heading=HEADING, command=COMMAND)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ and with --prepare it is only filled.
 
 from __future__ import annotations
 
-import argparse
 import copy
 import json
 import os
@@ -32,7 +31,8 @@ from cubeport.catalog.forms.canonical import new_id
 from cubeport.service.state import CUBE, VERSION
 
 from lists import grow, instance, place, served  # isort: skip  # the benchmarks next to this one
-from serve import cpu_ns, write  # isort: skip
+from report import arguments, report  # isort: skip
+from serve import cpu_ns  # isort: skip
 
 PROGRAMS = Path("/usr/lib/postgresql/15/bin")
 HEADING = "## STAC items"
@@ -182,13 +182,12 @@ def theirs(folder: Path, python: str, rounds: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = arguments(__doc__)
     parser.add_argument("--items", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--pgstac", default="python3", help="a Python with pypgstac[psycopg] and psutil")
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--prepare", action="store_true")
-    parser.add_argument("--write", type=Path)
     asked = parser.parse_args()
     lines = ["| items | collections | query | ours, ms CPU | pgSTAC, ms CPU | × | same ids |", "|--:|--:|---|--:|--:|--:|---|"]
     with tempfile.TemporaryDirectory() as name:
@@ -208,11 +207,11 @@ def main() -> None:
                 same = "yes" if found == ids[query] else "another order" if "newest" in query else "NO"
                 lines.append(f"| {count:,} | {collections:,} | {query} | {cost:.2f} | {peer:.2f} | {cost / peer:.2f} | {same} |")
                 print(lines[-1], flush=True)
-    if asked.write and not asked.prepare:
+    if not asked.prepare:
         what = "pgSTAC is its database process alone, without JIT and without the API in front of it; ours is all of the server."
         means = f"Mean of {asked.rounds}. Python {platform.python_version()}, {os.cpu_count()} cores."
         table = "\n".join([*lines, "", f"{what} {means}"])
-        write(asked.write, table, heading=HEADING, command=COMMAND)
+        report(table, asked.write, heading=HEADING, command=COMMAND)
 
 
 if __name__ == "__main__":

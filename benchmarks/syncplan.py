@@ -8,7 +8,6 @@ another dataset and has its answer compared: one day more is due. Every tenth da
 
 from __future__ import annotations
 
-import argparse
 import copy
 import os
 import platform
@@ -21,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from serve import write
+from report import arguments, report
 
 import cubeport
 from cubeport.catalog.forms.canonical import new_id
@@ -95,10 +94,9 @@ def measured(root: Path, count: int, rounds: int) -> tuple[float, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--datasets", type=int, nargs="*", default=[100, 1_000, 10_000])
     parser.add_argument("--rounds", type=int, default=50)
-    parser.add_argument("--write", type=Path)
     options = parser.parse_args()
     lines = ["| datasets | templates | a plan, ms | of which CPU |", "|--:|--:|--:|--:|"]
     for count in options.datasets:
@@ -110,9 +108,7 @@ def main() -> None:
         print(lines[-1], flush=True)
     load = f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.0f}"
     table = "\n".join([*lines, "", f"Median of {options.rounds}. Python {platform.python_version()}, {load}."])
-    print(table)
-    if options.write:
-        write(options.write, table, heading=HEADING, command=COMMAND)
+    report(table, options.write, heading=HEADING, command=COMMAND)
 
 
 if __name__ == "__main__":

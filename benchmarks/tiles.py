@@ -10,7 +10,6 @@ compared with the values.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import platform
@@ -25,11 +24,11 @@ import httpx
 import numpy as np
 import psutil
 import xarray as xr
+from report import arguments, report
 
 import cubeport
 from cubeport.service.ingestions import FileOptions, IngestionRequest
 
-from serve import write  # isort: skip  # the benchmarks next to this one
 from wms import LOW, HIGH, STEPS, level, measured  # isort: skip
 
 HEADING = "## Tiles"
@@ -80,9 +79,8 @@ def addresses(store: Path, zoom: int, row: int, column: int) -> dict[str, str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = arguments(__doc__)
     parser.add_argument("--peers", required=True, help="a Python with titiler.xarray, xpublish-tiles and uvicorn")
-    parser.add_argument("--write", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         folder = Path(name)
@@ -140,9 +138,7 @@ def main() -> None:
         f"titiler.xarray {versions[0]}, xpublish-tiles {versions[1]}, Python {platform.python_version()}, {os.cpu_count()} cores."
     )
     table = "\n".join([*lines, "", f"{releases} × is the CPU of the peer by ours; 10 or more is wanted."])
-    print(table)
-    if options.write:
-        write(options.write, table, heading=HEADING, command=COMMAND)
+    report(table, options.write, heading=HEADING, command=COMMAND)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ for the same chunk of both, in turn; a figure is the processor time of the serve
 
 from __future__ import annotations
 
-import argparse
 import os
 import platform
 import statistics
@@ -20,7 +19,8 @@ from typing import Any
 
 import netCDF4
 import numpy as np
-from serve import Case, Served, announced, measure, started, write
+from report import arguments, report
+from serve import Case, Served, announced, measure, started
 
 import cubeport
 from cubeport.main import prepare
@@ -85,10 +85,9 @@ def served(instance: Path, requests: int, rounds: int) -> dict[str, tuple[float,
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--requests", type=int, default=1000)
-    parser.add_argument("--write", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -122,9 +121,7 @@ def main() -> None:
         "|---|--:|--:|",
         *(f"| {name} | {cpu:.0f} | {wall:.0f} |" for name, (cpu, wall) in chunks.items()),
     ]
-    print("\n".join(lines))
-    if options.write:
-        write(options.write, "\n".join(lines), heading=HEADING, command=COMMAND)
+    report("\n".join(lines), options.write, heading=HEADING, command=COMMAND)
 
 
 if __name__ == "__main__":

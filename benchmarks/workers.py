@@ -9,7 +9,6 @@ of each is not counted: it starts the processes that the others find.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import os
 import platform
@@ -22,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from serve import write
+from report import arguments, report
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
@@ -79,12 +78,11 @@ def timed(service: Any, dataset_id: str, files: tuple[str, ...]) -> dict[str, fl
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--files", type=int, default=24)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--unit-bytes", type=int, default=64 * 2**20)
-    parser.add_argument("--write", type=Path)
     options = parser.parse_args()
     cores = sorted(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory() as name:
@@ -128,9 +126,7 @@ def main() -> None:
             for name, row in middle.items()
         ),
     ]
-    print("\n".join(lines))
-    if options.write:
-        write(options.write, "\n".join(lines), heading=HEADING, command=COMMAND)
+    report("\n".join(lines), options.write, heading=HEADING, command=COMMAND)
 
 
 if __name__ == "__main__":
