@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from cubeport.catalog.testing.backend import BackendContract
     from cubeport.catalog.work.unit_of_work import UnitOfWork
     from cubeport.errors import CubeportError
-    from cubeport.main import Catalog, aconnect, connect, open_stac, queries
+    from cubeport.main import Catalog, aconnect, aopen_stac, connect, open_stac, queries
 
 _HOMES = {
     "cubeport.catalog.models": (
@@ -77,7 +77,7 @@ _HOMES = {
     "cubeport.catalog.testing.backend": ("BackendContract",),
     "cubeport.catalog.work.unit_of_work": ("UnitOfWork",),
     "cubeport.errors": ("CubeportError",),
-    "cubeport.main": ("Catalog", "aconnect", "connect", "open_stac", "queries"),
+    "cubeport.main": ("Catalog", "aconnect", "aopen_stac", "connect", "open_stac", "queries"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -114,6 +114,7 @@ __all__ = [
     "ValidationResult",
     "WriteResult",
     "aconnect",
+    "aopen_stac",
     "connect",
     "normalise_locator",
     "open_stac",

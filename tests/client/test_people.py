@@ -21,9 +21,21 @@ from tests.e2e.conftest import here, start, stop
 from tests.pages import Follower
 
 import cubeport
-from cubeport.client import AsyncDataset, AsyncPort, AsyncSelection, Dataset, Port, Selection
+from cubeport.client import (
+    AsyncDataset,
+    AsyncPort,
+    AsyncSelection,
+    AsyncStacCatalog,
+    AsyncStacDataset,
+    Dataset,
+    Port,
+    Selection,
+    StacCatalog,
+    StacDataset,
+)
+from cubeport.client.dataset import _are_times
 from cubeport.client.notebook import span
-from cubeport.errors import DataConflict, InvalidRequest, NotFound, SourceRejected, Unauthorized
+from cubeport.errors import DataConflict, InvalidRequest, NotACatalog, NotFound, SourceRejected, Unauthorized
 from cubeport.service.ingestions import FileOptions, IngestionRequest
 
 SQUARE = {"type": "Polygon", "coordinates": [[[170, -20], [200, -20], [200, 20], [170, 20], [170, -20]]]}
@@ -137,6 +149,7 @@ class TestParts:
         )
         series = port["sea"].select(at=(-130.0, 5.0), level=0.0).to_dataframe()
         assert series.sst.tolist() == whole.sst[:, 0, 3, 1].values.tolist()
+        np.testing.assert_array_equal(series.time, whole.time)
 
     def test_an_area_hides_what_is_outside_and_is_for_the_server(self, port: Port) -> None:
         part = port["sea"].select(area=SQUARE, time="2020-01-01", level=0.0)
@@ -249,7 +262,13 @@ class TestOtherCatalogs:
 
 class TestAwaited:
     def test_every_name_of_the_client_is_there_and_awaitable(self, url: str, whole: xr.Dataset) -> None:
-        for twin, plain in ((AsyncPort, Port), (AsyncDataset, Dataset), (AsyncSelection, Selection)):
+        for twin, plain in (
+            (AsyncPort, Port),
+            (AsyncDataset, Dataset),
+            (AsyncSelection, Selection),
+            (AsyncStacCatalog, StacCatalog),
+            (AsyncStacDataset, StacDataset),
+        ):
             made = twin(plain.__new__(plain))
             for name in (each for each in vars(plain) if not each.startswith("_") and each != "over"):
                 assert name in dir(made), name
@@ -267,6 +286,41 @@ class TestAwaited:
         assert (ids, title) == (["sea"], "Sea & air")
         np.testing.assert_array_equal(cube.sst, whole.sst)
         np.testing.assert_array_equal(np.ravel(part.sst), np.ravel(whole.sst[0, 0]))
+
+    def test_catalogs_of_anybody_are_awaited_too(self, url: str, whole: xr.Dataset) -> None:
+        async def work() -> tuple[list[str], list[str], Any]:
+            catalog = cubeport.aopen_stac(f"{url}/stac")
+            ids = [each.id async for each in catalog]
+            data = await catalog.get("sea")
+            return ids, [name async for item in data.items() for name in item.assets], await data.open("zarr")
+
+        ids, assets, cube = asyncio.run(work())
+        assert (ids, assets[:1]) == (["sea"], ["zarr"])
+        np.testing.assert_array_equal(cube.sst, whole.sst)
+        with pytest.raises(InvalidRequest):
+            cubeport.aopen_stac("folder")
+
+
+def test_text_remains_text_where_pandas_would_take_it_for_another_day() -> None:
+    assert _are_times(["2020-01-01T00:00:00Z", "2020-01-02T12:00:00.5Z"])
+    for other in (["1582-10-14T00:00:00Z"], ["2020-01-01"], ["2020-01-01T00:00:00Z", None], [1.5], []):
+        assert not _are_times(other), other
+
+
+@pytest.mark.parametrize(
+    ("place", "step"),
+    [
+        ("127.0.0.1:8000", "cubeport.connect('http://127.0.0.1:8000')"),
+        ("localhost:8000/", "cubeport.connect('http://localhost:8000/')"),
+        ("data.example.org/cubes", "cubeport.connect('https://data.example.org/cubes')"),
+    ],
+)
+def test_an_address_without_its_scheme_is_not_taken_for_a_folder(place: str, step: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        cubeport.connect(place)
+    assert caught.value.next_step == step
+    with pytest.raises(NotACatalog):
+        cubeport.connect("my.folder")
 
 
 class TestWithAKey:

@@ -1,6 +1,6 @@
 """The client of a service: ``cubeport.connect(url)``, then search, select, and open as xarray, through STAC, Zarr and downloads."""
 
-from cubeport.client.awaitable import AsyncDataset, AsyncPort, AsyncRecords, AsyncSelection
+from cubeport.client.awaitable import AsyncDataset, AsyncPort, AsyncRecords, AsyncSelection, AsyncStacCatalog, AsyncStacDataset
 from cubeport.client.dataset import Dataset, Selection
 from cubeport.client.port import Port, bar
 from cubeport.client.records import Count, Records
@@ -11,6 +11,8 @@ __all__ = [
     "AsyncPort",
     "AsyncRecords",
     "AsyncSelection",
+    "AsyncStacCatalog",
+    "AsyncStacDataset",
     "Count",
     "Dataset",
     "Port",

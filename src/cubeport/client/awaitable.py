@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from cubeport.client.dataset import Dataset, Selection
 from cubeport.client.records import Record
+from cubeport.client.stac import StacDataset
 
 _DONE: Any = object()
 
@@ -68,7 +69,10 @@ class AsyncSelection(_Twin):
 
 
 class AsyncDataset(_Twin):
-    """One dataset of a service; every method of :class:`cubeport.client.Dataset`, awaited. ``stac`` is a method here."""
+    """One dataset of a service; every method of :class:`cubeport.client.Dataset`, awaited.
+
+    ``stac`` and ``calendar`` are methods here.
+    """
 
     _values: ClassVar[frozenset[str]] = frozenset({"id", "version", "title", "variables", "box", "time"})
 
@@ -115,4 +119,34 @@ class AsyncPort(_Twin):
         return AsyncRecords(self._twin.records)
 
     def __aiter__(self) -> AsyncIterator[AsyncDataset]:
+        return self.search()
+
+
+class AsyncStacDataset(_Twin):
+    """One Collection or Item of a STAC catalog; every method of :class:`cubeport.client.StacDataset`, awaited."""
+
+    _values: ClassVar[frozenset[str]] = frozenset({"id", "title", "document", "assets"})
+
+    def said(self, name: str) -> Any:
+        """Return what the document says under a name; no request is made."""
+        return self._twin.said(name)
+
+    def items(self) -> AsyncIterator[AsyncStacDataset]:
+        """Yield the Items of the Collection; see :meth:`cubeport.client.StacDataset.items`."""
+        found: Iterator[StacDataset] = self._twin.items()
+        return _each(found, AsyncStacDataset)
+
+
+class AsyncStacCatalog(_Twin):
+    """A STAC catalog or API; every method of :class:`cubeport.client.StacCatalog`, awaited."""
+
+    _values: ClassVar[frozenset[str]] = frozenset({"url"})
+    _made: ClassVar[Mapping[str, Callable[[Any], Any]]] = {"get": AsyncStacDataset}
+
+    def search(self, text: str | None = None) -> AsyncIterator[AsyncStacDataset]:
+        """Yield the matching Collections; see :meth:`cubeport.client.StacCatalog.search`."""
+        found: Iterator[StacDataset] = self._twin.search(text)
+        return _each(found, AsyncStacDataset)
+
+    def __aiter__(self) -> AsyncIterator[AsyncStacDataset]:
         return self.search()

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _MEANT = {"variable": "variables='NAME'", "bbox": "box=(west, south, east, north)", "datetime": "time='FROM/TO'"}
 """Names that addresses have for what ``select`` calls otherwise."""
 
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
+
 _SAID = {
     "datetime": "time",
     "bbox": "box",
@@ -69,6 +71,12 @@ class Dataset:
         """The first and the last period, or ``None`` if the dataset has no time."""
         span = self._summary["extent"].get("temporal")
         return None if span is None else (span["start"], span["end"])
+
+    @property
+    def calendar(self) -> str | None:
+        """The CF calendar of the times, or ``None`` if the dataset has no time."""
+        found: str | None = self._session.json(f"/datasets/{self.id}@{self.version}")["calendar"]
+        return found
 
     def __repr__(self) -> str:
         from cubeport.client.notebook import span
@@ -471,10 +479,19 @@ class Selection:
         return loaded
 
     def to_dataframe(self) -> Any:
-        """Return this part as a pandas DataFrame, a row for each cell."""
+        """Return this part as a pandas DataFrame, a row for each cell.
+
+        Times are ``datetime64``, in UTC without a time zone, as xarray has them. Times of other calendars (``360_day``, ``noleap``)
+        and before 1582-10-15 remain text, because pandas would take them for other days.
+        """
         import pandas as pd
 
-        return pd.read_csv(io.BytesIO(self._session.get(self._path, {**self._query, self._form: "csv"})))
+        frame = pd.read_csv(io.BytesIO(self._session.get(self._path, {**self._query, self._form: "csv"})))
+        times = [name for name in frame if _are_times(frame[name])]
+        if times and self._data.calendar in ("standard", "gregorian", "proleptic_gregorian"):
+            for name in times:
+                frame[name] = pd.to_datetime(frame[name]).dt.tz_localize(None)
+        return frame
 
     def map(self, time: str | None = None, *, width: int = 800) -> Picture:
         """Return a map of the first variable of this part at one time. A notebook shows it.
@@ -553,6 +570,12 @@ class Selection:
         else:
             target.write_bytes(content)
         return target
+
+
+def _are_times(column: Any) -> bool:
+    """Return whether each value of a column is a time, as answers write it, that is the same day in pandas."""
+    texts = list(column)
+    return bool(texts) and all(isinstance(each, str) and _TIME.fullmatch(each) and each >= "1582-10-15" for each in texts)
 
 
 def _version(session: Session, ref: str, summary: Mapping[str, Any]) -> str:

@@ -55,7 +55,7 @@ class Datasets(Iterator[Dataset]):
             if count == index:
                 return each
             count += 1
-        raise IndexError(f"The search finds {count}.")
+        raise IndexError(f"The search finds {count} dataset{'' if count == 1 else 's'}.")
 
     def __repr__(self) -> str:
         words = ", ".join(f"{name}={value!r}" for name, value in self._asked.items())

@@ -61,7 +61,10 @@ class StacCatalog:
         return self.search()
 
     def __getitem__(self, collection_id: str) -> StacDataset:
-        """Return one Collection. Raises NotFound, with the most similar ids."""
+        return self.get(collection_id)
+
+    def get(self, collection_id: str) -> StacDataset:
+        """Return one Collection, as ``catalog[collection_id]`` does. Raises NotFound, with the most similar ids."""
         root, address = self._root()
         listed = _link(root, "data", address)
         if listed is not None:

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cubeport.main.catalog import Catalog, arm
     from cubeport.main.command import run
-    from cubeport.main.connecting import aconnect, connect, open_stac, queries
+    from cubeport.main.connecting import aconnect, aopen_stac, connect, open_stac, queries
     from cubeport.main.service import DEMO, prepare, serve
 
 _HOME = {
     **dict.fromkeys(("Catalog", "arm"), "catalog"),
     "run": "command",
-    **dict.fromkeys(("aconnect", "connect", "open_stac", "queries"), "connecting"),
+    **dict.fromkeys(("aconnect", "aopen_stac", "connect", "open_stac", "queries"), "connecting"),
     **dict.fromkeys(("DEMO", "prepare", "serve"), "service"),
 }
 
-__all__ = ["DEMO", "Catalog", "aconnect", "arm", "connect", "open_stac", "prepare", "queries", "run", "serve"]
+__all__ = ["DEMO", "Catalog", "aconnect", "aopen_stac", "arm", "connect", "open_stac", "prepare", "queries", "run", "serve"]
 
 
 def __getattr__(name: str) -> Any:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, overload
 from cubeport.errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from cubeport.client.awaitable import AsyncPort
+    from cubeport.client.awaitable import AsyncPort, AsyncStacCatalog
     from cubeport.client.port import Port
     from cubeport.client.stac import StacCatalog
     from cubeport.service.asking import DatasetQueries
@@ -58,6 +58,12 @@ def connect(
         from cubeport.client.port import Port
 
         return Port(place, key=key)
+    if isinstance(place, str) and _HOST.fullmatch(place) and not Path(place).exists():
+        protocol = "http" if _LOCAL.match(place) else "https"
+        raise InvalidRequest(
+            f"{place} is not a folder, and the address of a service begins with http:// or https://.",
+            next_step=f"cubeport.connect('{protocol}://{place}')",
+        )
     if key is not None:
         raise InvalidRequest("key is for the address of a service; a folder needs none.")
     from cubeport.main.service import connect as open_here
@@ -87,6 +93,11 @@ def aconnect(url: str, *, key: str | None = None) -> AsyncPort:
     return AsyncPort(connect(url, key=key))
 
 
+_LOCAL = re.compile(r"(localhost|127(\.[0-9]+){3})\b")
+_HOST = re.compile(r"(([\w-]+\.)*[\w-]+:[0-9]{1,5}|localhost|([\w-]+\.){2,}[\w-]+)(/\S*)?")
+"""An address whose scheme was forgotten: with a port, or with two dots. A name with one dot is more often a folder."""
+
+
 def open_stac(url: str) -> StacCatalog:
     """Return the STAC catalog or API of anybody at an address: search its Collections, open their Zarr assets as xarray.
 
@@ -105,6 +116,26 @@ def open_stac(url: str) -> StacCatalog:
     if not url.lower().startswith(("http://", "https://")):
         raise InvalidRequest("open_stac takes an http or https address.")
     return StacCatalog(url)
+
+
+def aopen_stac(url: str) -> AsyncStacCatalog:
+    """Return the STAC catalog or API of anybody for code that awaits: the same names as :func:`open_stac`, awaited.
+
+    ::
+
+        catalog = cubeport.aopen_stac("https://data.example.org/stac")
+        async for data in catalog.search("temperature"):
+            print(data.id)
+        cube = await (await catalog.get("tas")).open()
+
+    Raises
+    ------
+    InvalidRequest
+        For what is not an http or https address.
+    """
+    from cubeport.client.awaitable import AsyncStacCatalog
+
+    return AsyncStacCatalog(open_stac(url))
 
 
 def queries(directory: str | Path = ".", **flags: Any) -> DatasetQueries:
