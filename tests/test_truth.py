@@ -210,8 +210,15 @@ def test_each_field_of_templates_and_requests_is_read_or_refused(model: type[Bas
 
 
 CASES: list[tuple[type[BaseModel], dict[str, Any], str]] = [
-    (IngestionRequest, {"dataset_id": "a", "template": {"time_label": "end"}}, "can only be 'start'"),
-    (SourceBlock, {"kind": "files", "paths": "a", "combine": {"dim": "time"}}, "leave it out"),
+    (IngestionRequest, {"dataset_id": "a", "template": {"time_label": "end"}}, "needs a period_type"),
+    (DatasetTemplate, {"source": {"kind": "files", "paths": "a"}, "ingestion": {"params": {}}}, "are for a source of kind plugin"),
+    (
+        DatasetTemplate,
+        {"source": {"kind": "plugin", "params": {"a": 1}}, "ingestion": {"params": {"a": 1}}},
+        "leave one of them out",
+    ),
+    (SourceBlock, {"kind": "files", "paths": "a", "combine": {"dim": "time", "order": "name"}}, "leave it out"),
+    (SourceBlock, {"kind": "zarr", "path": "a", "combine": {"dim": "time"}}, "combine is for a source of kind files"),
     (SourceBlock, {"kind": "files", "paths": "a", "params": {"x": 1}}, "params is for a source of kind url"),
     (SourceBlock, {"kind": "url", "template": "https://a", "asset": "b"}, "is for a source of kind stac"),
     (SourceBlock, {"kind": "plugin", "name": "a", "probe": "get"}, "is for a source of kind url"),

@@ -47,8 +47,8 @@ def netcdf(tmp_path: Path, *days: int, add: float = 0.0, lats: int = 3, units: s
     return path.read_bytes()
 
 
-def instance(root: Path, *, origins: tuple[str, ...] = (), settings: str = "") -> Path:
-    prepare(root, allow_origins=origins)
+def instance(root: Path, *, origins: tuple[str, ...] = (), roots: tuple[str, ...] = (), settings: str = "") -> Path:
+    prepare(root, allow_origins=origins, allow_roots=roots)
     if settings:
         file = root / "config/service.yaml"
         file.write_text(file.read_text() + settings)

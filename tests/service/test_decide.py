@@ -190,6 +190,9 @@ def test_what_a_plugin_is_told_stays_as_it_was_written() -> None:
     block = {"kind": "plugin", "name": "p", "params": {"files": ["a.nc"]}}
     template = DatasetTemplate.model_validate({"id": "p", "title": "P", "period_type": "none", "source": block})
     assert template.source.params == {"files": ["a.nc"]}
+    of_ingestion = {"source": {"kind": "plugin", "name": "p"}, "ingestion": {"params": {"files": ["a.nc"]}, "clip": "centre"}}
+    same = DatasetTemplate.model_validate({"id": "p", "title": "P", "period_type": "none", **of_ingestion})
+    assert (same.source, same.ingestion.clip) == (template.source, "centre")
 
 
 def test_without_an_end_the_newest_of_the_source_is_asked_for() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cubeport.cubes import boxes, footprint, periods, times
@@ -51,7 +52,7 @@ def window_indexers(raw: xr.Dataset, window: SourceWindow) -> dict[str, slice | 
                 if not set(beside) & set(indexers):
                     indexers |= beside
     if window.start is not None or window.end is not None:
-        indexers |= _times(raw, found, window.start, window.end)
+        indexers |= _times(raw, found, window)
     return indexers
 
 
@@ -62,7 +63,8 @@ def not_asked(raw: xr.Dataset, window: SourceWindow) -> list[tuple[str, str]]:
     axis = find(raw).axis_of("t")
     if axis is None or axis.dimension not in raw.sizes:
         return []
-    taken = window_indexers(raw, SourceWindow(start=window.start, end=window.end)).get(axis.dimension, slice(None))
+    of_time = replace(window, bbox=None)
+    taken = window_indexers(raw, of_time).get(axis.dimension, slice(None))
     first, stop, _ = taken.indices(raw.sizes[axis.dimension])
     _, stamps = _stamps(raw, axis)
     others = [*stamps[:first], *stamps[stop:]]
@@ -165,7 +167,8 @@ def _positions(raw: xr.Dataset, found: CubeAxes, bbox: Box) -> dict[str, slice |
     return {dims[0]: slice(int(where[0]), int(where[-1]) + 1) if whole else where}
 
 
-def _times(raw: xr.Dataset, found: CubeAxes, start: str | None, end: str | None) -> dict[str, slice | Any]:
+def _times(raw: xr.Dataset, found: CubeAxes, window: SourceWindow) -> dict[str, slice | Any]:
+    start, end = window.start, window.end
     axis = found.axis_of("t")
     if axis is None:
         raise InvalidPeriod(
@@ -185,7 +188,10 @@ def _times(raw: xr.Dataset, found: CubeAxes, start: str | None, end: str | None)
         low, high = _limits(start, end, kind, calendar)
     if low is not None and high is not None and high < low:
         raise InvalidRange("the end is before the start")
-    numbers = periods.numbers_of(periods.moments(stamps, kind, calendar, starts), kind, calendar)
+    moments = periods.moments(stamps, kind, calendar, starts, window.time_label)
+    if kind == "irregular":
+        moments = periods.within(stamps, calendar, window.time_label)  # one step alone has no type, and yet a label
+    numbers = periods.numbers_of(moments, kind, calendar)
     where = [n for n, number in enumerate(numbers) if (low is None or number >= low) and (high is None or number <= high)]
     if not where:
         has = stamps[0] if len(stamps) == 1 else f"{stamps[0]} to {stamps[-1]}"

@@ -17,6 +17,7 @@ from cubeport.cubes.decoding import decoded, opened
 from cubeport.cubes.description import Axis, BoundingBox, Crs, CubeDescription, Grid, Spatial, Temporal, Variable
 from cubeport.cubes.grids import heights_of, position_dims, reach_of
 from cubeport.cubes.groups import find
+from cubeport.cubes.periods import TimeLabel
 from cubeport.cubes.presence import Presence
 from cubeport.cubes.spread import Part, Spread, Values, part_of, together
 from cubeport.cubes.stamps import Stamps
@@ -53,6 +54,7 @@ def describe(
     fields: Sequence[str] | None = None,
     ranges: Mapping[str, Values | None] | None = None,
     presence: Presence | None = None,
+    time_label: TimeLabel = "start",
 ) -> CubeDescription:
     """Return the description of a dataset.
 
@@ -68,6 +70,8 @@ def describe(
         What is known already of the values of some variables, ``None`` for nothing. Their values are not read.
     presence
         What is known already of which steps have a value.
+    time_label
+        Which moment of its period each label of time is.
 
     Raises
     ------
@@ -83,7 +87,7 @@ def describe(
     if not found.fields:
         raise SourceRejected("no variable contains data", reason="not-a-cube")
     notes = list(found.notes)
-    axes, spatial, temporal, grids = _extents(raw, found)
+    axes, spatial, temporal, grids = _extents(raw, found, time_label)
     along = _along(raw, found, temporal)
     if presence is None and along is not None:
         presence = Presence(along, int(raw.sizes[along]))
@@ -122,11 +126,13 @@ def where_and_when(raw: xr.Dataset) -> tuple[BoundingBox | None, tuple[Temporal,
     return spatial.bbox, tuple(each for each in (temporal, *(grid.temporal for grid in grids)) if each is not None)
 
 
-def _extents(raw: xr.Dataset, found: CubeAxes) -> tuple[tuple[Axis, ...], Spatial, Temporal | None, tuple[Grid, ...]]:
-    axes, spatial, temporal = _extent(raw, found)
+def _extents(
+    raw: xr.Dataset, found: CubeAxes, time_label: TimeLabel = "start"
+) -> tuple[tuple[Axis, ...], Spatial, Temporal | None, tuple[Grid, ...]]:
+    axes, spatial, temporal = _extent(raw, found, time_label)
     grids: list[Grid] = []
     for other in found.others:
-        along, place, time = _extent(raw, other)
+        along, place, time = _extent(raw, other, time_label)
         name = re.sub(r"[^A-Za-z0-9_.-]+", "-", other.fields[0])
         taken = {each.name for each in grids}
         names = itertools.chain([name], (f"{name}-{n}" for n in itertools.count(2)))
@@ -135,10 +141,10 @@ def _extents(raw: xr.Dataset, found: CubeAxes) -> tuple[tuple[Axis, ...], Spatia
     return axes, _box_of_all(spatial, [each.spatial for each in grids]), temporal, tuple(grids)
 
 
-def _extent(raw: xr.Dataset, found: CubeAxes) -> tuple[tuple[Axis, ...], Spatial, Temporal | None]:
+def _extent(raw: xr.Dataset, found: CubeAxes, time_label: TimeLabel) -> tuple[tuple[Axis, ...], Spatial, Temporal | None]:
     stamps = {a.name: _stamps(raw, a) for a in found.axes if a.kind == "t" and a.labels is not None}
     axes = tuple(_axis(raw, found, each, stamps.get(each.name)) for each in found.axes)
-    return axes, _spatial(raw, found, axes), _temporal(raw, found, stamps)
+    return axes, _spatial(raw, found, axes), _temporal(raw, found, stamps, time_label)
 
 
 def _box_of_all(spatial: Spatial, others: Sequence[Spatial]) -> Spatial:
@@ -502,7 +508,7 @@ def _with_empty(
     lacking = presence.without(names)
     axis = _time_axis(raw, found)
     assert axis is not None
-    moments = _moments(raw, axis, _stamps(raw, axis), temporal.period_type or "irregular") if lacking else ()
+    moments = _moments(raw, axis, _stamps(raw, axis), temporal) if lacking else ()
     told = (*presence.empty, *(str(moments[number]) for number in lacking[:_LISTED_TIMES]))
     return temporal.model_copy(update={"empty": told[:_LISTED_TIMES], "empty_count": presence.count + len(lacking)})
 
@@ -522,13 +528,18 @@ def _bounds_of(
     return (starts, ends), None if "climatology" in raw.variables[axis.name].attrs else (starts, ends)
 
 
-def _moments(raw: xr.Dataset, axis: FoundAxis, stamps: tuple[CalendarName, Stamps], kind: str) -> Sequence[Stamp]:
-    """Return the moments that decide the period of each step."""
+def _moments(raw: xr.Dataset, axis: FoundAxis, stamps: tuple[CalendarName, Stamps], temporal: Temporal) -> Sequence[Stamp]:
+    """Return the moments that decide the period of each step, also in a period type that the labels do not tell."""
     calendar, labelled = stamps
-    return periods.moments(labelled, kind, calendar, _bounds_of(raw, axis, stamps)[1])
+    kind = temporal.period_type or "irregular"
+    if kind == "irregular":
+        return periods.within(labelled, calendar, temporal.time_label)
+    return periods.moments(labelled, kind, calendar, _bounds_of(raw, axis, stamps)[1], temporal.time_label)
 
 
-def _temporal(raw: xr.Dataset, found: CubeAxes, stamps: Mapping[str, tuple[CalendarName, Stamps]]) -> Temporal | None:
+def _temporal(
+    raw: xr.Dataset, found: CubeAxes, stamps: Mapping[str, tuple[CalendarName, Stamps]], time_label: TimeLabel
+) -> Temporal | None:
     if found.times is not None:
         return _times_of_each(raw, found.times)
     axis = _time_axis(raw, found)
@@ -540,7 +551,7 @@ def _temporal(raw: xr.Dataset, found: CubeAxes, stamps: Mapping[str, tuple[Calen
     (starts, ends), whole = _bounds_of(raw, axis, stamps[axis.name])
     step = times.step_of(labelled, calendar, whole[0] if whole is not None else None)
     kind = periods.infer(labelled, calendar, whole, frequency=_text(raw.attrs, "frequency"))
-    moments = periods.moments(labelled, kind, calendar, whole)
+    moments = periods.moments(labelled, kind, calendar, whole, time_label)
     numbers = periods.numbers_of(moments, kind, calendar)
 
     def native(number: int) -> str:
@@ -557,6 +568,7 @@ def _temporal(raw: xr.Dataset, found: CubeAxes, stamps: Mapping[str, tuple[Calen
         values=tuple(map(str, labelled)) if step is None and len(labelled) <= _LISTED_TIMES else None,
         index_start=str(gregorian(starts.earliest)),
         index_end=str(gregorian(ends.latest)),
+        time_label=time_label,
         period_type=kind,
         first_period=native(numbers[0]),
         last_period=native(numbers[-1]),

@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
+from cubeport.cubes.periods import TimeLabel
+
 type AxisKind = Literal["x", "y", "z", "t", "member", "category", "index", "other"]
 """The kind of an axis by CF; ``index`` is a dimension without coordinate labels (curvilinear i/j, nodes)."""
 
@@ -125,6 +127,8 @@ class Temporal(Value):
     """The step as an ISO 8601 duration if it is even (``P1D``, ``P1M``, ``PT6H``)."""
     values: tuple[str, ...] | None = None
     """All labels, if there are at most 1,000 and the step is not even."""
+    time_label: TimeLabel = "start"
+    """Which moment of its period each label is, as the template says. It decides the period of steps without bounds."""
     period_type: str | None = None
     """The period type (:mod:`cubeport.cubes.periods`) by bounds, spacing or the ``frequency`` attribute, otherwise
     ``irregular``."""

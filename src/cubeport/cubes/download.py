@@ -79,6 +79,12 @@ def period_of(description: CubeDescription, period_type: str | None, ends: Mappi
         if not dated or period_type is None:
             return _date(name, ends[name])
         number = periods.parse(ends[name], period_type, calendar, side="start" if name == "start" else "end")
+        if temporal.time_label == "end":
+            # The label of a step is the first moment of the next period, and not of its own.
+            edge = (
+                periods.end_of(number, period_type, calendar) if name == "end" else periods.start_of(number, period_type, calendar)
+            )
+            return Instant(tuple(stamp_of(ordinal(edge, calendar) + (name == "start"), calendar)))
         if (fields := _FIELDS.get(period_type)) is not None:
             return Instant(tuple(periods.start_of(number, period_type, calendar))[:fields])
         if name == "start":

@@ -57,6 +57,9 @@ CLIMATOLOGIES: dict[str, tuple[str, ...]] = {
 
 type Side = Literal["start", "end"]
 
+type TimeLabel = Literal["start", "middle", "end"]
+"""Which moment of its period a label is. A label at the end of a period is the first moment of the next one."""
+
 _SPAN = re.compile(
     r"(?P<year>\d{4})"
     r"(?:-W(?P<week>\d{2})|-(?P<month>\d{2})(?:-P(?P<pentad>\d)|-D(?P<dekad>\d)|-(?P<day>\d{2})(?:T(?P<hour>\d{2}))?)?)?",
@@ -385,16 +388,32 @@ def nearly(labels: Sequence[Stamp], calendar: CalendarName) -> tuple[str, int] |
     return None
 
 
+def within(labels: Sequence[Stamp], calendar: CalendarName, time_label: TimeLabel) -> Sequence[Stamp]:
+    """Return a moment inside the period of each step: its label, or the microsecond before a label at the end."""
+    if time_label != "end":
+        return labels
+    if isinstance(labels, Stamps):
+        return Stamps(labels.ordinals - 1, labels.calendar)
+    return [stamp_of(ordinal(each, calendar) - 1, calendar) for each in labels]
+
+
 def moments(
-    labels: Sequence[Stamp], kind: str, calendar: CalendarName, bounds: tuple[Sequence[Stamp], Sequence[Stamp]] | None
+    labels: Sequence[Stamp],
+    kind: str,
+    calendar: CalendarName,
+    bounds: tuple[Sequence[Stamp], Sequence[Stamp]] | None,
+    time_label: TimeLabel = "start",
 ) -> Sequence[Stamp]:
-    """Return the moments that decide the period of each step: the starts of bounds that are periods, otherwise the labels.
+    """Return the moments that decide the period of each step: the starts of bounds that are periods, otherwise the labels, each
+    as *time_label* says.
 
     Bounds that are not periods (a year that starts in December) would assign a step to the period before its own.
     """
-    if bounds is None or kind in ("irregular", "none", "climatology"):
+    if kind in ("irregular", "none", "climatology"):
         return labels
-    return bounds[0] if _are_periods(bounds, kind, calendar) else labels
+    if bounds is not None and _are_periods(bounds, kind, calendar):
+        return bounds[0]
+    return within(labels, calendar, time_label)
 
 
 def _are_periods(bounds: tuple[Sequence[Stamp], Sequence[Stamp]], kind: str, calendar: CalendarName) -> bool:

@@ -105,18 +105,20 @@ def steps_named(
         last = None if end is None else periods.parse(_date_of(end), kind, calendar, side="end")
     except InvalidPeriod:
         return None
-    moments = stamps
+    moments, at_end = stamps, temporal.time_label == "end"
     if bounds is not None:
         ends = bounds[[0, -1]]
         pair = [stamp_at(int(each)) for each in ends[:, 0]], [stamp_at(int(each)) for each in ends[:, 1]]
         labels = [stamp_at(int(each)) for each in stamps[[0, -1]]]
         if periods.moments(labels, kind, calendar, pair) is pair[0]:
-            moments = bounds[:, 0]
+            moments, at_end = bounds[:, 0], False
     inside: Array = moments == moments
     if first is not None:
-        inside &= moments >= order(periods.start_of(first, kind, calendar))
+        begin = order(periods.start_of(first, kind, calendar))
+        inside &= moments > begin if at_end else moments >= begin
     if last is not None:
-        inside &= moments < order(periods.end_of(last, kind, calendar))
+        stop = order(periods.end_of(last, kind, calendar))
+        inside &= moments <= stop if at_end else moments < stop
     return inside
 
 

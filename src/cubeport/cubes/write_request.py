@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, Literal, NamedTuple
 
 from cubeport.cubes.description import CubeDescription
 from cubeport.cubes.excerpt import Needs
+from cubeport.cubes.periods import TimeLabel
 from cubeport.cubes.sources import Area, Period
 from cubeport.cubes.spread import Spread
 from cubeport.cubes.update import OnOverlap, StepsChange
@@ -100,6 +101,8 @@ class SourceWindow:
     start: str | None = None
     end: str | None = None
     clip: str = "touch"
+    time_label: TimeLabel = "start"
+    """Which moment of its period a label of the source is."""
     is_all: bool = False
     """Whether the files were fetched for these periods, so that they should have no others."""
 

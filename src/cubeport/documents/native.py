@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from cubeport.catalog.forms.canonical import Timestamp
 from cubeport.cubes import calendars, periods
 from cubeport.cubes.description import Axis, BoundingBox, CubeDescription, Temporal
+from cubeport.cubes.periods import TimeLabel
 from cubeport.documents import geozarr
 from cubeport.documents.licences import UNSTATED, doubt
 from cubeport.documents.texts import Provider, PublishedView
@@ -493,14 +494,16 @@ _MOST_GAPS = 1_000
 
 
 def _labels(temporal: Temporal, kind: str, calendar: calendars.CalendarName) -> Iterator[calendars.Stamp]:
-    """Yield the labels of the steps, in the periods of *kind*. Labels with an even step are counted, as they are not listed.
+    """Yield a moment in the period of *kind* of each step. Labels with an even step are counted, as they are not listed.
 
     Steps in months are counted in months, so that nothing is known of shorter periods.
     """
     if temporal.step is None:
-        yield from (calendars.parse_stamp(label, calendar) for label in temporal.values or ())
+        listed = [calendars.parse_stamp(label, calendar) for label in temporal.values or ()]
+        yield from periods.moments(listed, kind, calendar, None, temporal.time_label)
         return
-    first, last = (calendars.parse_stamp(each, calendar) for each in (temporal.start, temporal.end))
+    ends = [calendars.parse_stamp(each, calendar) for each in (temporal.start, temporal.end)]
+    first, last = periods.moments(ends, kind, calendar, None, temporal.time_label)
     steps = max(temporal.count - 1, 1)
     if temporal.step.endswith(("M", "Y")) and "T" not in temporal.step:
         months = [each.year * 12 + each.month - 1 for each in (first, last)]
@@ -571,6 +574,13 @@ _SHOWN_LETTERS = {"daily": 10, "monthly": 7, "yearly": 4}
 """How much of a time names a period."""
 
 
+def written_period(named: str | None, temporal: Temporal | None) -> str | None:
+    """Return the period type in which :func:`period_labels` writes times. ``None`` for labels at the end of their periods, which
+    are written whole, because their date can be that of the next period.
+    """
+    return None if temporal is not None and temporal.time_label == "end" else period_type(named, temporal)
+
+
 def period_labels(labels: Sequence[str], period: str | None) -> Sequence[str]:
     """Return times as a person reads them: a month as its month, a day without its hour. Two steps never look the same."""
     short = [label[: _SHOWN_LETTERS.get(period or "", len(label))] for label in labels]
@@ -578,22 +588,25 @@ def period_labels(labels: Sequence[str], period: str | None) -> Sequence[str]:
     return [label.replace("T00:00:00Z", "") for label in named]
 
 
-def period(label: str, kind: str, calendar: str = "standard") -> str:
-    """Return the period of *kind* that contains the time *label* (RFC 3339, in the fields of *calendar*).
+def period(label: str, kind: str, calendar: str = "standard", time_label: TimeLabel = "start") -> str:
+    """Return the period of *kind* with the time *label* (RFC 3339, in the fields of *calendar*), as *time_label* says.
 
     The labels of a climatology are not moments, so they are returned unchanged.
     """
     known = calendars.canonical(calendar)
     if known is None or kind in ("climatology", "none"):
         return label
-    return periods.format_period(periods.of(calendars.parse_stamp(label, known), kind, known), kind, known)
+    stamps = [calendars.parse_stamp(label, known)]
+    (moment,) = periods.moments(stamps, kind, known, None, time_label)
+    return periods.format_period(periods.of(moment, kind, known), kind, known)
 
 
 def span(temporal: Temporal, kind: str) -> tuple[str, str]:
     """Return the first and last period of *kind*: by the bounds if it is the data's own period type, otherwise by the labels."""
     if kind == temporal.period_type and temporal.first_period is not None and temporal.last_period is not None:
         return temporal.first_period, temporal.last_period
-    return period(temporal.start, kind, temporal.calendar), period(temporal.end, kind, temporal.calendar)
+    first, last = (period(label, kind, temporal.calendar, temporal.time_label) for label in (temporal.start, temporal.end))
+    return first, last
 
 
 def _periods(temporal: Temporal | None, kind: str) -> Periods | None:

@@ -187,7 +187,7 @@ def _seen(parts: Parts, shown: PublishedView, view: View) -> Mapping[str, Any] |
     subsets += [fixed] if fixed else []
     if subsets:
         pairs.append(("subset", ",".join(subsets)))
-    period = documents.period_type(shown.texts.period_type, shown.description.temporal)
+    written = documents.written_period(shown.texts.period_type, shown.description.temporal)
     at = view.at or _middle(shown.description.spatial.bbox)
     # Without times, the plot is along the levels.
     plotted = [("at", at), ("v", field), *([("z", level.labels[level.chosen])] if level and time else [])]
@@ -203,8 +203,8 @@ def _seen(parts: Parts, shown: PublishedView, view: View) -> Mapping[str, Any] |
         "field": field,
         "fields": _fields(shown),
         "time": time,
-        "period": period,
-        "time_shown": "" if time is None else documents.period_labels(time.labels, period)[time.chosen],
+        "period": written,
+        "time_shown": "" if time is None else documents.period_labels(time.labels, written)[time.chosen],
         "level": level,
         "others": others,
         "most": _MOST_LABELS,

@@ -371,9 +371,10 @@ def _digest(ingestion: Ingestion, wanted: Wanted, identities: Sequence[Mapping[s
         "fields": wanted.fields.model_dump(mode="json", include={"variables": True, "period_type": True, "layout": {"chunks"}})
         | {"ingestion": wanted.fields.ingestion.of_values()},
         "attributes": ingestion.attributes,
-        "append_dim": ingestion.append_dim,
+        "append_dim": ingestion.append_dim or wanted.combined_along,
         "group": wanted.group,
         **wanted.fields.steps(),
+        **({"time_label": "end"} if wanted.fields.time_label == "end" else {}),
         **({"skip_bad": True} if ingestion.request.skip_bad else {}),
         **({"on_overlap": ingestion.request.on_overlap} if ingestion.request.on_overlap is not None else {}),
         **({"until": ingestion.until} if ingestion.until is not None else {}),

@@ -127,7 +127,7 @@ class Maker:
             check_filled(before, measured.description, period_type, on_empty=wanted.fields.ingestion.on_empty)
             if head is not None and wanted.template is not None:
                 check_kept(head.coverage, measured.description, period_type)
-            if head is None or head.digest != measured.digest or _is_typed_anew(wanted, dataset):
+            if head is None or head.digest != measured.digest or _is_typed_anew(wanted, dataset, before):
                 progress("sealing", 0, 0)
                 held = None if staging.parent is None or parent is None else self._described(parent)
                 pyramid = sparing(wanted.fields.layout.pyramid, measured.documents, elsewhere=bool(wanted.pointed))
@@ -245,12 +245,13 @@ class Maker:
                 start=scope.start,
                 end=scope.end,
                 clip=fields.ingestion.clip,
+                time_label=fields.time_label or "start",
                 is_all=wanted.has_dates and not wanted.holds_more,
             ),
             "variables": tuple(v.name for v in fields.variables) or None,
             "attributes": ingestion.attributes,
             "chunks": fields.layout.chunks,
-            "append_dim": ingestion.append_dim,
+            "append_dim": ingestion.append_dim or wanted.combined_along,
             "group": wanted.group,
             "normalise": steps_of(wanted),
             "transforms": transforms,
@@ -323,6 +324,7 @@ class Maker:
                 held=wanted.held,
                 pointed=wanted.pointed,
                 verify=verify,
+                time_label=fields.time_label or "start",
                 progress=progress,
             )
         return written, measured
@@ -381,9 +383,11 @@ class Maker:
         return version.described(self._datasets.cube(version.version_id).description)
 
 
-def _is_typed_anew(wanted: Wanted, dataset: Dataset | None) -> bool:
+def _is_typed_anew(wanted: Wanted, dataset: Dataset | None, before: CubeDescription | None) -> bool:
     """Return whether the same values become other periods, as when somebody says that steps with gaps are days."""
     kind = wanted.fields.period_type
+    if before is not None and before.temporal is not None and before.temporal.time_label != (wanted.fields.time_label or "start"):
+        return True
     return kind is not None and dataset is not None and kind != dataset.state.texts.period_type
 
 

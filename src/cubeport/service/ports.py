@@ -11,6 +11,7 @@ from cubeport.cubes.description import CubeDescription
 from cubeport.cubes.excerpt import Needs
 from cubeport.cubes.forms import Answer, Encoder, Form, Room
 from cubeport.cubes.part import OpenedCube
+from cubeport.cubes.periods import TimeLabel
 from cubeport.cubes.sources import Area, Period, PeriodSource
 from cubeport.cubes.write_request import (
     Base,
@@ -118,6 +119,7 @@ class Gate(Protocol):
         held: Sequence[SourceFile] = (),
         pointed: Sequence[Pointed] = (),
         verify: Verify = "full",
+        time_label: TimeLabel = "start",
         progress: Progress | None = None,
     ) -> Measured:
         """Run the second child: decode everything in ``staging/<op>/new``, compare digests, describe the cube, write
@@ -126,6 +128,7 @@ class Gate(Protocol):
         With *arrived*, another instance wrote the version. The variables and their order are then those of its own metadata, and
         there are no digests of values to compare. With *held*, chunks may be in these sources, and *verify*
         says which of them to decode. The version points into *pointed* instead, in the same order, where *held* are copies.
+        *time_label* is that of the steps.
         """
 
     def overviews(self, staging: Staging, digest: str, cube: CubeDescription, *, version: Path | None = None) -> None:

@@ -26,6 +26,7 @@ from cubeport.catalog.forms.canonical import now
 from cubeport.catalog.models import CatalogRecord, invalid
 from cubeport.catalog.work.undo import Action, Compensation
 from cubeport.cubes.overviews import MOST, Method
+from cubeport.cubes.periods import TimeLabel
 from cubeport.cubes.write_request import Measured, Staging, StoredObject, Written
 from cubeport.documents import native
 from cubeport.documents.texts import PublishedView, Texts
@@ -63,6 +64,7 @@ class Replica(BaseModel):
     fields: Annotated[tuple[Annotated[str, Field(max_length=200)], ...], Field(max_length=10_000)] = ()
     """The data variables that faces offer together."""
     period_type: Annotated[str | None, Field(max_length=40)] = None
+    time_label: TimeLabel = "start"
     overview_levels: Annotated[int, Field(ge=0, le=MOST)] = 0
     overviews: Annotated[tuple[tuple[Annotated[str, Field(max_length=200)], Method], ...], Field(max_length=10_000)] = ()
     """The overviews. They are not sent: an instance makes those of the versions that it receives."""
@@ -209,6 +211,7 @@ class Replicator:
             release=version.release,
             fields=shown.description.fields,
             period_type=shown.texts.period_type,
+            time_label="start" if shown.description.temporal is None else shown.description.temporal.time_label,
             overview_levels=shown.description.overview_levels,
             overviews=shown.description.overviews,
             texts={name: value for name, value in said.items() if value not in (None, [], {})},
@@ -421,7 +424,12 @@ class Replicator:
             with step("measure"):
                 # The digests of values are unknown here, so the digest of the manifest is used instead.
                 measured = self._gate.measure(
-                    staging.new, Written(digests={}), fields=replica.fields or None, arrived=True, progress=progress
+                    staging.new,
+                    Written(digests={}),
+                    fields=replica.fields or None,
+                    arrived=True,
+                    time_label=replica.time_label,
+                    progress=progress,
                 )
             if measured.digest != replica.digest:
                 raise SourceRejected("The version is not what its digest says.", reason="digest-mismatch", source=replica.origin)

@@ -14,9 +14,9 @@ from typing import Annotated, Any, Literal, Protocol
 from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
 from cubeport.catalog.forms.canonical import dumps
-from cubeport.catalog.forms.later import Later
 from cubeport.cubes import periods
 from cubeport.cubes.overviews import MOST
+from cubeport.cubes.periods import TimeLabel
 from cubeport.cubes.steps import NormaliseStep, TransformStep, plain
 from cubeport.cubes.update import OnOverlap
 from cubeport.cubes.write_request import Storage, Verify
@@ -56,7 +56,6 @@ class VariableChoice(_Part):
 class IngestionRules(_Part):
     """How the periods of a template are fetched."""
 
-    params: Annotated[dict[str, Any], Later({})] = {}
     clip: Literal["touch", "centre"] = "touch"
     allow_gaps: bool = False
     on_empty: Literal["warn", "refuse"] = "warn"
@@ -84,7 +83,8 @@ class IngestionRules(_Part):
         """Return the fields that change values, as JSON values."""
         later = {} if self.on_overlap == "error" else {"on_overlap": self.on_overlap}
         return (
-            self.model_dump(
+            {"params": {}}  # for the digest of existing datasets; DatasetTemplate gives them to the source
+            | self.model_dump(
                 mode="json", exclude={"max_concurrency", "timeout_s", "retries", "on_empty", "on_overlap", "storage", "verify"}
             )
             | later
@@ -199,7 +199,7 @@ _NEEDED: Mapping[str, tuple[str, ...]] = {
     "derived": ("recipe", "inputs"),
 }
 _TAKEN: Mapping[str, tuple[str, ...]] = {
-    "files": ("paths",),
+    "files": ("paths", "combine"),
     "url": ("template", "probe", "params", "checksum"),
     "store": ("profile", "key", "params"),
     "zarr": ("path", "url", "profile", "key"),
@@ -250,7 +250,8 @@ class SourceBlock(BaseModel):
     """For ``derived``: the name of the recipe."""
     inputs: tuple[Annotated[str, Field(max_length=200)], ...] = ()
     """For ``derived``: the input datasets, ``id`` or ``id@ref``, in the order of the recipe."""
-    combine: Annotated[dict[str, str], Later({})] = {}
+    combine: dict[str, Annotated[str, Field(min_length=1, max_length=200)]] = {}
+    """For ``files``: ``dim``, the dimension along which several files are joined, by default that of time."""
 
     @model_validator(mode="before")
     @classmethod
@@ -269,6 +270,10 @@ class SourceBlock(BaseModel):
             if field not in _TAKEN[self.kind] and getattr(self, field) != type(self).model_fields[field].default:
                 kinds = " and ".join(kind for kind, taken in _TAKEN.items() if field in taken)
                 raise ValueError(f"{field} is for a source of kind {kinds}, and this one is of kind {self.kind}")
+        if "order" in self.combine:
+            raise ValueError("combine.order is not in this version: files are joined in the order of their labels, so leave it out")
+        if unknown := self.combine.keys() - {"dim"}:
+            raise ValueError(f"combine has no {', '.join(map(repr, sorted(unknown)))!s:.80}; it has dim")
         if self.kind == "zarr":
             ways = [bool(self.path), bool(self.url), bool(self.profile or self.key)]
             if sum(ways) != 1 or bool(self.profile) != bool(self.key):
@@ -310,7 +315,9 @@ class TemplateFields(_Part):
     resolution: str | None = None
     period_type: PeriodType | None = None
     calendar: str | None = None
-    time_label: Annotated[Literal["start", "middle", "end"], Later("start")] = "start"
+    time_label: TimeLabel | None = None
+    """Which moment of its period a time label of the source is, where bounds do not tell; by default ``start``, or as the dataset
+    to update has it. A label at the ``end`` belongs to the period that ends there."""
     extents: SourceScope = SourceScope()
     ingestion: IngestionRules = IngestionRules()
     normalise: tuple[NormaliseStep, ...] = ()
@@ -346,6 +353,12 @@ class TemplateFields(_Part):
                 fields[name] = [fields[name]]
         return {name: _without_lists(value, within=name not in _FREE) for name, value in fields.items()}
 
+    @model_validator(mode="after")
+    def _labels_periods(self) -> TemplateFields:
+        if self.time_label in ("middle", "end") and self.period_type in (None, "irregular", "climatology", "none"):
+            raise ValueError(f"time_label {self.time_label} needs a period_type such as daily: a label is in a period of that type")
+        return self
+
     def steps(self) -> dict[str, Any]:
         """Return ``normalise`` and ``transforms`` as JSON values, if they have any steps."""
         found = {"normalise": plain(self.normalise), "transforms": plain(self.transforms)}
@@ -361,6 +374,23 @@ class DatasetTemplate(TemplateFields):
     source: SourceBlock
     sync: SyncRules = SyncRules()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _params_of_the_source(cls, document: Any) -> Any:
+        """Give ``ingestion.params`` to the source, whose model checks them."""
+        ingestion = document.get("ingestion") if isinstance(document, Mapping) else None
+        source = document.get("source") if ingestion is not None else None
+        if not isinstance(ingestion, Mapping) or "params" not in ingestion or not isinstance(source, Mapping):
+            return document
+        if source.get("kind") != "plugin":
+            raise ValueError(
+                f"ingestion.params are for a source of kind plugin, and this one is of kind {source.get('kind')!r:.40}"
+            )
+        if source.get("params"):
+            raise ValueError("ingestion.params and source.params are the same parameters: leave one of them out")
+        rest = {name: value for name, value in ingestion.items() if name != "params"}
+        return {**document, "ingestion": rest, "source": {**source, "params": ingestion["params"]}}
+
     @model_validator(mode="after")
     def _syncs_what_has_periods(self) -> DatasetTemplate:
         if self.sync.kind == "temporal" and self.period_type in ("climatology", "irregular", "none"):
@@ -375,6 +405,8 @@ class DatasetTemplate(TemplateFields):
         said = self.source.told()
         parts["source"] = {name: value for name, value in parts["source"].items() if name in _FIRST_FIELDS or name in said}
         parts["ingestion"] = self.ingestion.of_values()
+        if self.time_label == "end":
+            parts["time_label"] = "end"  # a label at the start and one in the middle are in the same period
         return hashlib.sha256(dumps(parts).encode()).hexdigest()
 
 

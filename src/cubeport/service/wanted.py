@@ -81,6 +81,11 @@ class Wanted:
         return self.template is not None and self.has_dates
 
     @property
+    def combined_along(self) -> str | None:
+        """The dimension along which the source says that its files are joined."""
+        return None if self.block is None else self.block.combine.get("dim")
+
+    @property
     def derivation(self) -> Derivation | None:
         """The derivation, if its source computes the data."""
         found: Derivation | None = getattr(self.source, "derivation", None)
@@ -121,10 +126,23 @@ class Names:
             sources=self.sources,
             default_extent=self.default_extent,
         )
+        wanted = self._labelled(ingestion, wanted)
         bound(wanted.fields.transforms, self.transforms)
         if (words := doubt(wanted.fields.license, wanted.fields.license_url)) is not None:
             wanted = replace(wanted, warnings=(*wanted.warnings, ("unknown-licence", words)))
         return wanted
+
+    def _labelled(self, ingestion: Ingestion, wanted: Wanted) -> Wanted:
+        """Return it with the time label that the dataset has, if it updates one and does not say another."""
+        if wanted.template is not None or wanted.fields.time_label is not None or ingestion.request.mode == "replace":
+            return wanted
+        held = self.datasets.find(wanted.dataset_id)
+        if held is None or held.state.head is None:
+            return wanted
+        temporal = self.datasets.cube(held.state.head).description.temporal
+        if temporal is None or temporal.time_label == "start":
+            return wanted
+        return replace(wanted, fields=wanted.fields.model_copy(update={"time_label": temporal.time_label}))
 
 
 def _resolved(

@@ -13,7 +13,7 @@ from cubeport.cubes.selection import stamp_at
 from cubeport.cubes.windows import time_axis
 from cubeport.documents import plot
 from cubeport.documents.coveragejson import direction_of
-from cubeport.documents.native import period_labels
+from cubeport.documents.native import period_labels, written_period
 from cubeport.errors import NotAcceptable
 
 _BYTES_OF_A_STEP = 14
@@ -60,7 +60,7 @@ def line_of(cut: Cut) -> plot.Line:
     labels = cut.labels[axis.name]
     if axis is time:
         temporal = description.temporal
-        period = None if temporal is None else temporal.period_type
+        period = written_period(None, temporal)
         stamps = _short([str(stamp_at(int(each))) for each in labels], period)
         return plot.Line(np.asarray(labels, "float64"), stamps, flat, title, variable.units)
     return _along(axis, np.asarray(labels), flat, title, variable.units)

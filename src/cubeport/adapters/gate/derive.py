@@ -26,6 +26,7 @@ from cubeport.adapters.sandbox import child
 from cubeport.cubes import periods, recipes
 from cubeport.cubes.calendars import CalendarName, Stamp
 from cubeport.cubes.description import CubeDescription
+from cubeport.cubes.periods import within
 from cubeport.cubes.readers import reader
 from cubeport.cubes.recipes import Anomaly, Reference, Resampling
 from cubeport.cubes.reduction import Groups, by_month, by_period, departures, method_of, reduce
@@ -108,7 +109,9 @@ class _Work:
         self._calendar: CalendarName = calendar_of(labels.attrs, name=self._axis.name)
         edges = self._axis.bounds if self._axis.bounds in data.variables and "climatology" not in labels.attrs else None
         numbers = data.variables[edges].values[:, 0] if edges is not None else labels.values
-        self._starts = decode(numbers, self._units, self._calendar, name=self._axis.name)
+        self._starts: Sequence[Stamp] = decode(numbers, self._units, self._calendar, name=self._axis.name)
+        if edges is None:
+            self._starts = within(self._starts, self._calendar, temporal.time_label)
         self._labels = labels
         roles = {each.name: each.role for each in described.variables}
         self._fields = [

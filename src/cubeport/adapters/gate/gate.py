@@ -28,6 +28,7 @@ from cubeport.catalog.disk.durable import store_errors
 from cubeport.cubes.description import CubeDescription
 from cubeport.cubes.excerpt import Needs, union
 from cubeport.cubes.keys import METADATA
+from cubeport.cubes.periods import TimeLabel
 from cubeport.cubes.update import StepsChange
 from cubeport.cubes.workload import Block, Box, Run, Runs
 from cubeport.cubes.write_request import (
@@ -157,6 +158,7 @@ class ConfinedGate:
         held: Sequence[SourceFile] = (),
         pointed: Sequence[Pointed] = (),
         verify: Verify = "full",
+        time_label: TimeLabel = "start",
         progress: Progress | None = None,
     ) -> Measured:
         """Run the second child over the output of the first; see :class:`~cubeport.service.ports.Gate`."""
@@ -169,6 +171,7 @@ class ConfinedGate:
             "held": [list(each) for each in held],
             "listed": [list(Lying.of(each)) for each in pointed or held],
             "verify": verify,
+            "time_label": time_label,
         }
         if expected.given is not None:
             with _or_apart():

@@ -51,9 +51,9 @@ def measure(request: Mapping[str, Any], context: child.Context) -> dict[str, Any
     """Check ``target/cube.zarr`` against ``digests`` and return ``description, documents, files, size_bytes, digest``.
 
     ``request`` contains ``target``; ``digests`` by variable in the order of the store, or ``None`` if another instance wrote the
-    version; ``fields``, a list or ``None``; ``held``, the sources that the version may point into; ``listed``, what the
-    manifest says of each; ``verify``, which of those chunks to decode; and ``checked``, the folders with the shares that workers
-    have decoded (:mod:`.shares`).
+    version; ``fields``, a list or ``None``; ``time_label``, that of its steps; ``held``, the sources that the version may point
+    into; ``listed``, what the manifest says of each; ``verify``, which of those chunks to decode; and ``checked``, the folders
+    with the shares that workers have decoded (:mod:`.shares`).
     """
     target = None if request["target"] is None else Path(request["target"])
     made = _handed_over(context) if target is None else InFolder(target / CUBE)
@@ -105,7 +105,14 @@ def measure(request: Mapping[str, Any], context: child.Context) -> dict[str, Any
             known |= updated.values(seen, lengths, checked.values, presence)
         if not in_full:  # the least and the greatest value of what nobody has read are unknown
             known |= dict.fromkeys(pointing)
-        description = describe(seen, chunks=lengths, fields=request["fields"], ranges=known, presence=presence)
+        description = describe(
+            seen,
+            chunks=lengths,
+            fields=request["fields"],
+            ranges=known,
+            presence=presence,
+            time_label=request.get("time_label", "start"),
+        )
         if updated is not None and updated.is_append:
             # What was odd about values that nobody reads again is odd still.
             notes = dict.fromkeys((*map(tuple, request["base"]["notes"]), *description.warnings))

@@ -20,6 +20,7 @@ from cubeport.adapters.sources.reading import native
 from cubeport.cubes import layout
 from cubeport.cubes.cutout import window_indexers
 from cubeport.cubes.groups import find
+from cubeport.cubes.periods import TimeLabel
 from cubeport.cubes.write_request import SourceWindow
 from cubeport.errors import CubeportError, NoData
 
@@ -45,15 +46,15 @@ def needs(request: Mapping[str, Any], context: child.Context) -> dict[str, Any]:
             return {"arrays": {}, "whole": deciding}
         if deciding := [each.path for each in arrays if each.noted()]:
             return {"arrays": {}, "whole": deciding}
-        _read(raw, request["append_dim"], request["held"])
+        _read(raw, request["append_dim"], request["held"], SourceWindow(**request["window"]).time_label)
         return {"arrays": {each.path: found for each in arrays if (found := each.noted())}, "whole": []}
 
 
-def _read(raw: xr.Dataset, dimension: str | None, held: Sequence[tuple[str, str]]) -> None:
+def _read(raw: xr.Dataset, dimension: str | None, held: Sequence[tuple[str, str]], time_label: TimeLabel) -> None:
     """Ask for every value that a write asks for: what has no time at all, and the steps that are not held."""
     axis = find(raw).axis_of("t")
     along = dimension or (axis.dimension if axis is not None and not axis.scalar else None)
-    runs = list(_runs(raw, along, held))
+    runs = list(_runs(raw, along, held, time_label))
     lengths = layout.chunks(raw)
     for key, variable in raw.variables.items():
         parts = [variable] if along not in variable.dims else [variable.isel({along: each}) for each in runs]
@@ -63,14 +64,14 @@ def _read(raw: xr.Dataset, dimension: str | None, held: Sequence[tuple[str, str]
                 _ = part[region].values
 
 
-def _runs(raw: xr.Dataset, along: str | None, held: Sequence[tuple[str, str]]) -> Iterator[slice]:
+def _runs(raw: xr.Dataset, along: str | None, held: Sequence[tuple[str, str]], time_label: TimeLabel) -> Iterator[slice]:
     """Yield the steps that are in no span of *held*."""
     if along is None:
         return
     new = [True] * raw.sizes[along]
     for start, end in held:
         with contextlib.suppress(NoData):  # the source does not have these
-            of_span = window_indexers(raw, SourceWindow(start=start, end=end)).get(along, slice(None))
+            of_span = window_indexers(raw, SourceWindow(start=start, end=end, time_label=time_label)).get(along, slice(None))
             for number in range(len(new))[of_span]:
                 new[number] = False
     first = None

@@ -30,7 +30,7 @@ def steps_of(opened: Opened, time: Axis, period_type: str | None) -> Steps:
     dated = period_type not in ("irregular", "none", "climatology")
     starts, stops, spans = stamps, stamps, False
     if dated:
-        moments = periods.moments(stamps, period_type, calendar, bounds)
+        moments = periods.moments(stamps, period_type, calendar, bounds, temporal.time_label)
         numbers = periods.numbers_of(moments, period_type, calendar)
         texts = tuple(periods.format_period(each, period_type, calendar) for each in numbers)
         starts = tuple(periods.start_of(each, period_type, calendar) for each in numbers)
