@@ -154,10 +154,11 @@ def test_what_libraries_warn_of_goes_into_the_log(shell: Shell, monkeypatch: pyt
 class TestChecks:
     def test_the_doctor_is_short_unless_asked(self, shell: Shell) -> None:
         short, every = shell.ok("doctor").out, shell.ok("doctor", "--all").out
-        assert "library" not in "".join(line for line in short.splitlines() if not line.startswith("well: "))
-        assert short.splitlines()[-1].startswith("well: catalog, filesystem, journal, ")
+        assert "library" not in "".join(line for line in short.splitlines() if not line.startswith("no problems: "))
+        assert short.splitlines()[-1].startswith("no problems: catalog, filesystem, journal, ")
         assert "sqlalchemy" in every
-        assert "well:" not in every
+        assert "answers, 0 records" in every
+        assert "no problems:" not in every
         found = shell.ok("doctor", "--json").json
         assert len(every.splitlines()) == 1 + len(found)
         assert len(short.splitlines()) == 1 + len([each for each in found if each["level"] != "ok"]) + any(
@@ -306,6 +307,7 @@ class TestMoving:
     def test_migrate_is_nothing_when_there_is_nothing_to_do(self, shell: Shell) -> None:
         said = shell.ok("migrate", "--json").json
         assert said["before"] == said["after"]
+        assert shell.ok("migrate").out == f"the catalog has format {said['after']}: nothing to migrate\n"
 
 
 def test_what_a_catalog_keeps_is_nobody_elses(shell: Shell) -> None:

@@ -87,6 +87,24 @@ def test_a_backup_is_made_checked_and_restored_as_written(climate: Path, tmp_pat
         stop(process)
 
 
+@pytest.mark.slow
+def test_space_is_made_as_written(climate: Path, tmp_path: Path) -> None:
+    root = tmp_path / "climate"
+    shutil.copytree(climate, root)
+    cubes = [*root.glob("data/store/*/*/cube.zarr")]
+    (root / "config" / "service.yaml").write_text("retention: {grace_min: 0}\n")
+    operator = Follower(root)
+    page = (DOCS / "operations" / "sizing.md").read_text()
+    steps = re.findall(r"^    ```sh\n(.*?)^    ```$", page, re.MULTILINE | re.DOTALL)
+    assert [each.split()[1] for each in steps] == ["usage", "delete", "gc"]
+    assert cubes
+    for each in steps:
+        command = each.replace("delete old", "delete tas")
+        done = subprocess.run(["bash", "-eu", "-c", command], cwd=root, env=operator.environment, capture_output=True, text=True)
+        assert done.returncode == 0, (each, done.stderr)
+    assert [each for each in cubes if each.exists()] == []
+
+
 def test_an_upgrade_goes_as_written(climate: Path) -> None:
     steps = re.findall(r"^    ```sh\n(.*?)^    ```$", (DOCS / "operations" / "upgrade.md").read_text(), re.MULTILINE | re.DOTALL)
     assert [each.split()[1] for each in steps] == ["check-config", "migrate", "doctor"]

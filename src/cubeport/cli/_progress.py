@@ -84,7 +84,7 @@ class ProgressDisplay:
             self._work = self.bar.add_task(text, total=total or None, amount="")
         amount = f"{100 * done // total:>3} %" if total else ""
         if total and phase in _IN_BYTES:
-            amount += f"  {_size(done)} of {_size(total)}"
+            amount += f"  {size(done)} of {size(total)}"
         elif total > 1:
             amount += f"  {done} of {total}"
         self.bar.update(self._work, completed=done, total=total or None, amount=amount)
@@ -114,7 +114,7 @@ def shown(session: Session) -> Iterator[ProgressDisplay]:
         yield ProgressDisplay(bar)
 
 
-def _size(number: int) -> str:
+def size(number: int) -> str:
     """Return bytes in a readable unit: ``379 MB``."""
     value = float(number)
     for unit in ("B", "kB", "MB", "GB"):

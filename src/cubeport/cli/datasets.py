@@ -12,6 +12,7 @@ from cubeport.catalog.forms.strictjson import strict_json
 from cubeport.cli import _output, records
 from cubeport.cli._app import group
 from cubeport.cli._completion import dataset_ids
+from cubeport.cli._progress import size
 from cubeport.cli._session import Session, current
 from cubeport.cli._verbs import whole_ref, whole_version
 from cubeport.documents.licences import in_words
@@ -443,8 +444,10 @@ def usage(ctx: typer.Context) -> None:
     ]
     session.result(used, lambda: _output.table(rows, ("dataset", "version", "state", "bytes", "own", "shared")))
     free = used["would_free_bytes"]
-    words = f"retention would free {free}; next: cubeport gc" if free else "retention would free nothing"
-    session.note(f"{used['size_bytes']} bytes in all; {words}")
+    words = f"retention would free {size(free)}" if free else "retention would free nothing"
+    session.note(f"{size(used['size_bytes'])} in all; {words}")
+    if free:
+        session.note("`cubeport gc`, or the server, frees it when retention.grace_min has passed since a version was removed.")
 
 
 def _found(session: Session, name: str, *, deleted: bool = False) -> CatalogRecord | None:

@@ -222,7 +222,7 @@ def _diagnosis(found: list[Finding], *, every: bool) -> str:
         return table
     well = Counter(each.kind for each in found if each.level == "ok")
     line = ", ".join(kind if number == 1 else f"{number} × {kind}" for kind, number in well.items())
-    return "\n".join(filter(None, (table, f"well: {line} (--all lists them)")))
+    return "\n".join(filter(None, (table, f"no problems: {line} (--all lists them)")))
 
 
 def _paragraph(found: Finding, columns: int) -> str:
@@ -322,7 +322,8 @@ def gc(
     rows = ([each.profile, each.path, each.size_bytes, each.reason] for each in found)
     session.result(found, lambda: _output.table(rows, ["profile", "path", "bytes", "why"]))
     if not found:
-        session.note("There is nothing to remove.")
+        more = " `cubeport usage` shows what each dataset uses." if _has_versions(session) else ""
+        session.note(f"There is nothing to remove.{more}")
 
 
 def _has_versions(session: Session) -> bool:
@@ -346,7 +347,13 @@ def migrate(ctx: typer.Context) -> None:
     if session.wiring.migrate is None:
         raise Usage("This command line cannot migrate.")
     found = session.wiring.migrate(session.root)
-    session.result(found, lambda: _output.tree(_output.plain(found)))
+    before, after, made = found["before"], found["after"], found["made"]
+    changed = [
+        *([f"from format {before} to format {after}"] if before != after else []),
+        *([f"with new indexes: {', '.join(made)}"] if made else []),
+    ]
+    words = f"migrated the catalog {', '.join(changed)}" if changed else f"the catalog has format {after}: nothing to migrate"
+    session.result(found, lambda: words)
 
 
 def _export() -> None:

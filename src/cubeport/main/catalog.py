@@ -370,7 +370,7 @@ def _surroundings(root: Path, backend: CatalogBackend, locks: Locks) -> Iterable
         yield Finding(
             "open-on-loopback",
             "auth",
-            "without a key, this user's own processes on this machine may ingest; proxies and tunnels are not taken for one",
+            "there is no key, so this user's processes on this machine may ingest; a proxy or a tunnel may not",
             "before other machines can reach this instance: cubeport keys add NAME --scope ingest",
             "warn",
         )

@@ -137,7 +137,9 @@ class _OnDisk:
             folder.mkdir(parents=True, exist_ok=True)
             free = shutil.disk_usage(folder).free
             if free < declared_bytes:
-                raise NoSpace(f"The answer needs {declared_bytes // MIB} MiB; the disk has {free // MIB}.", next_step=_LESS)
+                raise NoSpace(
+                    f"The answer needs {declared_bytes // MIB} MiB; the disk has {free // MIB} MiB free.", next_step=_LESS
+                )
             self._file = cast(BinaryIO, tempfile.TemporaryFile(dir=folder, buffering=0))  # noqa: SIM115  # closed when it is sent
         except OSError as error:
             raise NoSpace("There is no room for the file of the answer.", next_step=_LESS) from error

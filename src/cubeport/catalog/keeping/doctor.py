@@ -47,7 +47,7 @@ def _store(ports: Ports, parts: CatalogParts) -> Iterator[Finding]:
     yield from found
     yield from parts.store_facts()
     if not any(each.level == "error" for each in found):
-        yield Finding("catalog", "catalog", f"answers, {count} records", level="ok")
+        yield Finding("catalog", "catalog", f"answers, {count} record{'' if count == 1 else 's'}", level="ok")
     if parts.settings.get("backend") == "tinydb" and count > TINYDB_RECORDS:
         message = f"{count} records: each commit rewrites the whole file"
         yield Finding("tinydb-size", "catalog", message, "cubeport convert --to sqlite", "warn")
@@ -123,7 +123,7 @@ def _locks(parts: CatalogParts) -> Iterator[Finding]:
         status, note = lock_state(path), holder(path)
         who = ", ".join(f"{key} {note[key]}" for key in ("pid", "host", "user", "command", "since") if note and note.get(key))
         if status == "held":
-            yield Finding("lock", path.name, f"held by {who}", level="ok")
+            yield Finding("lock", path.name, f"held by {who}" if who else "held", level="ok")
         elif status == "left":
             yield Finding("lock", path.name, f"free; its last holder died ({who}), which is harmless", "cubeport recover", "warn")
         elif status == "elsewhere":
