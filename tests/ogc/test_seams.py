@@ -166,6 +166,31 @@ def round_world(grid: Grid, box: tuple[float, ...]) -> np.ndarray:
     return np.asarray((into < (box[2] - box[0]) % 360 - 1e-6) | (into + width > 360 + 1e-6))
 
 
+@pytest.mark.parametrize("name", ["web-mercator", "world-mercator", "equal-area", "equidistant"])
+@settings(max_examples=8, **QUIET)
+@example(box=(170.0, 10.0, -170.0, 20.0))
+@example(box=(100.0, 10.0, -100.0, 20.0))
+@given(box=boxes)
+def test_a_box_over_the_seam_of_a_projection_joins_both_ends(
+    client: httpx.Client, kept: Any, name: str, box: tuple[float, ...]
+) -> None:
+    grid = GRIDS[name]
+    answer = client.get(f"/ogcapi/collections/{kept(name).dataset_id}/coverage", params={"bbox": text(box)})
+    if answer.status_code == 404:  # north or south of the grid
+        assert not is_in(box, *grid.centres()).any()
+        return
+    document = answer.json()
+    x, values = np.array(document["domain"]["axes"]["x"]["values"]), document["ranges"]["v"]
+    columns = (np.reshape(values["values"], values["shape"])[0].astype(int) - 1) % grid.x.size
+    assert np.array_equal(np.sort(columns), np.flatnonzero(round_world(grid, box)))
+    step = grid.x[1] - grid.x[0]
+    assert np.diff(x) == pytest.approx(step, abs=2.0)
+    # Each label is that of its column, or one world further on.
+    turns = (x - grid.x[columns]) / (grid.x.size * step)
+    assert np.abs(turns - np.round(turns)).max() < 1e-6
+    assert {*np.round(turns)} <= {0.0, 1.0}
+
+
 def text(box: tuple[float, ...]) -> str:
     return ",".join(f"{each:.10g}" for each in box)
 

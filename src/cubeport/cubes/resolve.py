@@ -15,6 +15,7 @@ from cubeport.cubes.calendars import canonical
 from cubeport.cubes.cells import Cells, exact
 from cubeport.cubes.cells import cells as cells_of
 from cubeport.cubes.crs import MERCATOR, degrees_of_mercator
+from cubeport.cubes.cylinders import longitudes, world_of
 from cubeport.cubes.description import Axis, CubeDescription, Temporal
 from cubeport.cubes.outside import no_data
 from cubeport.cubes.selection import (
@@ -340,6 +341,10 @@ class _Resolver:
         if family == "projected" and crs is None:
             onto, factor = native_system(self.description)
             columns, rows = self._cells(x), self._cells(y)
+            round_world = None if columns.circle else longitudes(onto, columns, factor)
+            if round_world is not None and boxes.width_of(west, east) < 360:
+                self._on_a_cylinder(onto, (west, south, east, north), round_world, factor, (x, y))
+                return
             outer = self.description.spatial.bbox
             across, up = boxes.through(onto, (west, south, east, north), columns, rows, factor=factor, outer=outer)
             # The frame of the query does not apply to a rotated grid, so its labels stay as stored.
@@ -352,6 +357,29 @@ class _Resolver:
         else:
             self._take(x, self._between(x, west, east))
         self._take(y, self._between(y, south, north))
+
+    def _on_a_cylinder(self, onto: Any, box: boxes.Box, columns: Cells, factor: float, axes: tuple[Axis, Axis]) -> None:
+        """Select by longitudes if x goes round the Earth in a cylindrical projection, so that a box over its seam joins both ends.
+
+        The first column has its stored label. Beyond the seam x runs on, past the width of the world.
+
+        Parameters
+        ----------
+        onto
+            A pyproj transformer from CRS84 to the projection, x before y.
+        columns
+            The columns as cells of longitude.
+        factor
+            Converts stored numbers to the units of the projection by multiplication.
+        axes
+            x and y.
+        """
+        x, y = axes
+        taken, turned = boxes.around(columns, box[0], box[2])
+        _, low, _, high = boxes.into_native(onto, box, factor=factor, circle=False)
+        world = (world_of(onto) or 0.0) / 360.0 / factor
+        self._take(x, _runs(taken.tolist(), ((turned - turned[0]) * world).tolist()))
+        self._take(y, self._between(y, low, high))
 
     def _vertical(self, low: float, high: float) -> None:
         axis = self.description.axis_of("z")
