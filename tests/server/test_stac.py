@@ -294,6 +294,20 @@ class TestSearch:
     def test_collections_are_filtered(self, client: Client, text: str, count: int) -> None:
         assert client.get("/stac/collections", params={"filter": text}).json()["numberReturned"] == count
 
+    def test_a_filter_finds_what_the_documents_say(self, client: Client) -> None:
+        """A text that a filter compares is the one that the document has."""
+        asked = {"/stac/search": "features", "/stac/collections": "collections"}
+        for address, members in asked.items():
+            for document in client.get(address).json()[members]:
+                said = document.get("properties", document)
+                for name in ("title", "description", "license", "keywords"):
+                    if name not in said:
+                        continue
+                    value = ", ".join(f"'{each}'" for each in said[name]) if name == "keywords" else f"'{said[name]}'"
+                    text = f"A_EQUALS(keywords, ({value}))" if name == "keywords" else f"{name} = {value}"
+                    answer = client.get(address, params={"filter": f"{text} AND id = '{document['id']}'"}).json()
+                    assert answer["numberReturned"] == 1, text
+
     def test_what_is_unpublished_meanwhile_is_not_found(self, client: Client, service: FakeService) -> None:
         service.unpublish("sea")
         assert client.post("/stac/search", json={"collections": ["sea"]}).json()["features"] == []

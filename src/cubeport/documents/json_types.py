@@ -169,6 +169,9 @@ class PropertiesJSON(DatacubeJSON):
     start_datetime: NotRequired[str]
     end_datetime: NotRequired[str]
     title: str
+    description: str
+    keywords: NotRequired[list[str]]
+    license: str
     created: str
     version: str
     deprecated: bool

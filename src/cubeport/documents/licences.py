@@ -48,6 +48,11 @@ def spdx(text: str) -> str | None:
         return None
 
 
+def in_stac(license: str) -> str:
+    """Return the ``license`` of a STAC document: an SPDX expression, or ``other`` (STAC Collection 1.1)."""
+    return spdx(license) or "other"
+
+
 def doubt(license: str | None, url: str | None) -> str | None:
     """Return a warning about a licence that no program can recognise, or ``None``."""
     if license is None or license == UNSTATED or spdx(license) is not None or (license == "other" and url is not None):

@@ -35,8 +35,8 @@ from cubeport.documents.json_types import (
     SealedItemJSON,
     SealedStacJSON,
 )
-from cubeport.documents.licences import spdx
-from cubeport.documents.texts import Provider, PublishedView
+from cubeport.documents.licences import in_stac
+from cubeport.documents.texts import Provider, PublishedView, item_title
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -237,7 +237,7 @@ def collection(shown: PublishedView, site: Site) -> CollectionJSON:
         "title": texts.title,
         "description": texts.description or texts.title,
         # STAC 1.1 allows no Collection without one, and of texts only SPDX expressions.
-        "license": spdx(texts.license) or "other",
+        "license": in_stac(texts.license),
         "providers": _providers(texts.providers, site),
         "extent": sealed["extent"],
         "created": timestamp(shown.created_at),
@@ -294,12 +294,16 @@ def item(shown: PublishedView, site: Site) -> ItemJSON:
     created = timestamp(version.created_at)
     properties: PropertiesJSON = {
         "datetime": created,
-        **sealed["properties"],
-        "title": f"{texts.title}, version {version.version_id}",
+        **sealed["properties"],  # type: ignore[typeddict-item]  # mypy asks for the keys that may be absent
+        "title": item_title(texts.title, version.version_id),
+        "description": texts.description or texts.title,
+        "license": in_stac(texts.license),
         "created": created,
         "version": version.version_id,
         "deprecated": not shown.is_latest,
     }
+    if texts.keywords:
+        properties["keywords"] = list(texts.keywords)
     document: ItemJSON = {
         "type": "Feature",
         "stac_version": STAC_VERSION,

@@ -73,6 +73,11 @@ class Texts(BaseModel):
     resolution: str | None = None
 
 
+def item_title(title: str, version_id: str) -> str:
+    """Return the title of the STAC Item of a version, from the title of its dataset."""
+    return f"{title}, version {version_id}"
+
+
 class VersionRef(BaseModel):
     """The description of one version in a document, except its content."""
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from cubeport.catalog.forms.boxes import Box
 from cubeport.catalog.forms.canonical import timestamp
 from cubeport.documents.geojson import box_geometry
+from cubeport.documents.licences import in_stac
 from cubeport.documents.texts import PublishedView
 from cubeport.service.datasets import ShownPage
 
@@ -82,7 +83,7 @@ def find(datasets: Pages, search: CollectionSearch, *, deadline_s: float = DEADL
 
 
 class Facts(Mapping[str, Any]):
-    """The facts about a collection, by the names of the queryables."""
+    """The facts about a collection, by the names of the queryables: what its document says."""
 
     def __init__(self, shown: PublishedView) -> None:
         self._shown = shown
@@ -92,10 +93,14 @@ class Facts(Mapping[str, Any]):
         match name:
             case "id" | "collection":
                 return texts.dataset_id
-            case "title" | "description" | "license":
-                return getattr(texts, name)
+            case "title":
+                return texts.title
+            case "description":
+                return texts.description or texts.title
+            case "license":
+                return in_stac(texts.license)
             case "keywords":
-                return list(texts.keywords)
+                return list(texts.keywords) or None
             case "created":
                 return timestamp(shown.created_at)
             case "updated":

@@ -18,7 +18,8 @@ from cubeport.catalog.forms.boxes import Box
 from cubeport.catalog.forms.canonical import timestamp
 from cubeport.catalog.query import Interval
 from cubeport.documents.geojson import box_geometry
-from cubeport.documents.texts import PublishedView
+from cubeport.documents.licences import in_stac
+from cubeport.documents.texts import PublishedView, item_title
 from cubeport.errors import InvalidRequest, Problem
 from cubeport.service.state import Cube, DatasetState, Reach, VersionState
 
@@ -160,7 +161,10 @@ def _fits(datasets: Finds, search: ItemSearch, candidate: Candidate) -> bool:
 
 
 class Facts(Mapping[str, Any]):
-    """The facts about an item, by the names of the queryables. The cube is only opened for facts that no row contains."""
+    """The facts about an item, by the names of the queryables: what its document says.
+
+    The cube is only opened for facts that no row contains.
+    """
 
     def __init__(self, datasets: Finds, candidate: Candidate) -> None:
         self._datasets, self._candidate = datasets, candidate
@@ -173,10 +177,14 @@ class Facts(Mapping[str, Any]):
                 return candidate.item_id
             case "collection":
                 return texts.dataset_id
-            case "title" | "description" | "license":
-                return getattr(texts, name)
+            case "title":
+                return item_title(texts.title, version.version_id)
+            case "description":
+                return texts.description or texts.title
+            case "license":
+                return in_stac(texts.license)
             case "keywords":
-                return list(texts.keywords)
+                return list(texts.keywords) or None
             case "created":
                 return timestamp(version.created_at)
             case "version":
