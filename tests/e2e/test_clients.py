@@ -17,6 +17,7 @@ from tests.pages import DOCS, Block, Follower, blocks
 import cubeport
 
 from .conftest import here, start, stop
+from .test_operations import free_port, running
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -69,6 +70,9 @@ def test_gdal_of_the_system_reads_the_values(served: str) -> None:
     environment = {**os.environ, "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120, env=environment)
     assert (done.returncode, done.stdout.strip()) == (0, "12"), done.stderr  # rows in the order of the store
+    command = titled("reference/clients.md", "geotiff").replace("http://127.0.0.1:8000", served)
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120, env=environment)
+    assert (done.returncode, done.stdout.strip()) == (0, "12"), done.stderr
 
 
 def _requests(page: str) -> list[tuple[Block, Block]]:
@@ -92,6 +96,16 @@ def test_the_pages_on_other_servers_work_as_written(
             assert griddap.run(request) == answer.text
         monkeypatch.setattr("erddapy.erddapy.servers", dict)  # its list of public servers is on the internet
         exec(titled("how-to/griddap.md", "erddapy").replace("http://127.0.0.1:8000", url), {})
+        if (program := shutil.which("nginx")) is not None:
+            port = free_port()
+            location = titled("how-to/griddap.md", "nginx.conf").replace("http://127.0.0.1:8000", url)
+            paths = "".join(f"{name}_temp_path {tmp_path}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+            head = f"daemon off; master_process off; pid {tmp_path}/pid; events {{}} http {{ access_log off; {paths}"
+            (tmp_path / "nginx.conf").write_text(f"{head} server {{ listen 127.0.0.1:{port}; {location} }} }}")
+            with running([program, "-c", str(tmp_path / "nginx.conf"), "-e", str(tmp_path / "error.log")], port):
+                request, answer = _requests("how-to/griddap.md")[0]
+                old = Follower(tmp_path, replace={"http://127.0.0.1:8000": f"http://127.0.0.1:{port}/erddap"})
+                assert old.run(request) == answer.text
     finally:
         stop(process)
     assert "time (UTC)" in capsys.readouterr().out
