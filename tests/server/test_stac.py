@@ -112,7 +112,7 @@ def test_collections_pass_their_filters_down(client: Client, service: FakeServic
     client.get("/stac/collections?limit=5000&q=sea&bbox=1,2,3,4&datetime=2020-01-02T00:00:00z&token=abc")
     assert service.filters == {
         "limit": 1000, "cursor": "abc", "q": ("sea",), "bbox": (1.0, 2.0, 3.0, 4.0), "datetime": "2020-01-02T00:00:00Z",
-        "versions": True, "ids": None, "sort": ("dataset_id",), "count": False,
+        "versions": True, "ids": None, "sort": ("dataset_id",), "count": True,
     }  # fmt: skip
     client.get("/stac/collections?q=sea ice,land&sortby=-title,created&ids=sea,air")
     assert (service.filters["q"], service.filters["sort"]) == (("sea ice", "land"), ("-dataset_name", "created"))
@@ -292,7 +292,22 @@ class TestSearch:
         ],
     )
     def test_collections_are_filtered(self, client: Client, text: str, count: int) -> None:
-        assert client.get("/stac/collections", params={"filter": text}).json()["numberReturned"] == count
+        found = client.get("/stac/collections", params={"filter": text}).json()
+        assert found["numberReturned"] == found["numberMatched"] == count
+
+    def test_lists_of_collections_say_how_many_match(self, client: Client) -> None:
+        """pystac-client reads it in ``CollectionSearch.matched()``, and warns where it is missing."""
+        for query in ("", "?limit=1", "?bbox=-180,-90,180,90", "?q=sea"):
+            assert client.get(f"/stac/collections{query}").json()["numberMatched"] == 1, query
+        # A page that is not the last does not show how many a filter finds.
+        assert "numberMatched" not in client.get("/stac/collections?limit=1&filter=1 = 1").json()
+
+    def test_a_percent_sign_that_is_not_encoded_is_refused_in_a_sentence(self, client: Client) -> None:
+        refused = client.get("/stac/collections?filter=title LIKE 'S%'")
+        assert refused.status_code == 400
+        assert refused.json()["detail"].startswith("The request has a parameter that has a % that is not followed by two"), (
+            refused.json()
+        )
 
     def test_a_filter_finds_what_the_documents_say(self, client: Client) -> None:
         """A text that a filter compares is the one that the document has."""

@@ -167,13 +167,13 @@ def pairs(query_string: bytes) -> tuple[list[tuple[str, str]], list[Problem]]:
         try:
             found.append((_decoded(name), _decoded(value)))
         except ValueError as exc:
-            problems.append(Problem(("query",), "bad-text", f"a parameter {exc}"))
+            problems.append(Problem(("query",), "bad-text", f"has a parameter that {exc}"))
     return found, problems
 
 
 def _decoded(raw: bytes) -> str:
     if _BAD_PERCENT.search(raw):
-        raise ValueError("has a % that is not followed by two hex digits")
+        raise ValueError("has a % that is not followed by two hexadecimal digits (write %25 for %)")
     try:
         text = unquote_to_bytes(raw.replace(b"+", b" ")).decode("utf-8")
     except UnicodeDecodeError as exc:

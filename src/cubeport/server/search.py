@@ -299,6 +299,7 @@ def collections(search: Search, q: str | None) -> CollectionSearch:
         sort=tuple(order) or ("dataset_id",),
         limit=min(search.limit, MAX_PAGE),
         token=search.token,
+        count=True,
     )
 
 

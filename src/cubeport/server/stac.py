@@ -131,7 +131,8 @@ class _Stac:
         def build() -> bytes:
             page = self._service.collections(checked)
             query = _without_token(request)
-            document = documents.collections(list(page.items), self._site, query=query, next_token=page.next)
+            found, matched = list(page.items), page.matched
+            document = documents.collections(found, self._site, query=query, next_token=page.next, matched=matched)
             return replies.dumps({**document, "collections": of_all(document["collections"], fields)})
 
         return replies.reply(request, build, tag=tag)

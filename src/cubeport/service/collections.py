@@ -42,6 +42,7 @@ class CollectionSearch:
     limit: int = 100
     token: str | None = None
     count: bool = False
+    """Whether the page has the total number if the index can count it. A filter is counted only if one page has all that fit."""
 
 
 def find(datasets: Pages, search: CollectionSearch, *, deadline_s: float = DEADLINE_S) -> ShownPage:
@@ -78,7 +79,8 @@ def find(datasets: Pages, search: CollectionSearch, *, deadline_s: float = DEADL
         damaged += page.damaged
         cursor, tested = page.next, tested + len(page.items)
         if cursor is None or len(found) == search.limit or tested >= MOST_TESTED or time.monotonic() > until:
-            return ShownPage(tuple(found), cursor, None, tuple(damaged))
+            whole = search.token is None and cursor is None
+            return ShownPage(tuple(found), cursor, len(found) if whole and search.count else None, tuple(damaged))
         step = min(max(search.limit, _STEP), MOST_TESTED - tested) if not found else search.limit
 
 
