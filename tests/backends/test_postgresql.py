@@ -345,6 +345,20 @@ def pooler(port: int) -> Iterator[int]:
             each.close()
 
 
+def test_asking_for_space_changes_nothing_and_needs_no_right(database: str, backend: SqlBackend) -> None:
+    with contextlib.closing(SqlBackend.at(database, ID, read_only=True)) as reader:
+        reader._store.demand_space()
+    with contextlib.closing(psycopg.connect(database, autocommit=True)) as operator:
+        operator.execute(f"ALTER DATABASE {operator.info.dbname} SET temp_file_limit = '100kB'")
+    with contextlib.closing(SqlBackend.at(database, ID)) as limited:
+        limited._store.demand_space()
+        assert limited.generation() == 0, "and its connection is still of use"
+        with limited._store.snapshot() as connection:
+            connection.execute("SET LOCAL work_mem = '64kB'")
+            with pytest.raises(psycopg.errors.ConfigurationLimitExceeded):
+                connection.execute("SELECT count(*) FROM generate_series(1, 75000)")
+
+
 def test_a_pooler_is_refused(backend: SqlBackend, database: str) -> None:
     """PgBouncer 1.18 was tried by hand in both of its modes; this one has the mark by which it is known."""
     port = int(database.rpartition(":")[2].partition("/")[0])

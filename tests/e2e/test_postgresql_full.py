@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import tempfile
 from pathlib import Path
@@ -62,10 +63,18 @@ def check(database: str, folder: Path, fill: Path) -> None:
             shown = not shown
         assert (answer.status_code, answer.json()["kind"]) == (507, "no-space"), answer.text
         assert "disk of the database server" in answer.json()["detail"], "gc would free the disk of the versions"
+        ready = httpx.get(f"{url}/ready", timeout=60, trust_env=False)
+        checks = ready.json()["checks"]
+        assert (ready.status_code, checks["catalog"], checks["space"]) == (503, "ok", "no-space")
+        doctor = cli("--json", "doctor", "--instance", root)
+        [found] = [each for each in json.loads(doctor.stdout) if each["kind"] == "no-space"]
+        assert (doctor.returncode, found["level"]) == (1, "error")
+        assert found["next_step"] == "make space on the disk of the database server"
         paths = ("/datasets/a", "/stac/catalog.json", "/changes")
         seen = {httpx.get(url + path, timeout=60, trust_env=False).status_code for path in paths}
         assert seen == {200}, "reading needs no space"
         fill.unlink()
+        assert httpx.get(f"{url}/ready", timeout=60, trust_env=False).status_code == 200
         made = post("/ingestions", dataset_id="b", source=str(folder / "a.nc"))
         assert (made.status_code, made.json()["status"]) == (200, "completed"), made.text
         assert post("/datasets/a/publish").status_code == 200

@@ -298,6 +298,7 @@ def _parts(
         protect=_protect,
         surroundings=partial(_surroundings, root, backend, opened.locks),
         store_facts=opened.facts,
+        demand_space=opened.demand_space,
         relations=file.relations,
         retention=Retention(
             file.retention.purge_deleted_days, {kind: each.delete_days for kind, each in file.retention.kinds.items()}

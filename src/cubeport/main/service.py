@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from cubeport.adapters.gate.gate import ConfinedGate
     from cubeport.adapters.sandbox.children import Children
     from cubeport.catalog.artifacts.storage import Profile
+    from cubeport.catalog.parts import CatalogParts
     from cubeport.catalog.plugins import Registration
     from cubeport.client.port import Port
     from cubeport.cubes.recipes import Derivation, Recipe
@@ -575,9 +576,15 @@ def _app_parts(settings: Settings, service: Service, children: Children) -> AppP
             "storage": lambda: os.scandir(settings.data_dir).close(),
             "jobs": service.check_jobs,
             **({} if settings.profile is None else {"bucket": lambda: bucket_of(settings).ask()}),
-            **({} if settings.read_only else {"space": partial(demand_space, settings.data_dir, settings.instance / MARK)}),
+            **({} if settings.read_only else {"space": partial(_demand_space, settings, service.catalog.parts)}),
         },
     )
+
+
+def _demand_space(settings: Settings, catalog: CatalogParts) -> None:
+    """Raise NoSpace if the disk of the versions, of the catalog or of its database is full."""
+    demand_space(settings.data_dir, settings.instance / MARK)
+    catalog.demand_space()
 
 
 def _local_token(settings: Settings) -> str:

@@ -43,6 +43,7 @@ class Opened:
     close: Callable[[], None] = lambda: None
     """Close what the journal keeps open."""
     facts: Callable[[], Iterable[Finding]] = tuple
+    demand_space: Callable[[], None] = lambda: None
     """What ``doctor`` reports about the store."""
 
 
@@ -132,7 +133,14 @@ def open_parts(inner: Path, file: CatalogFile, *, read_only: bool, database: Dat
     from cubeport.adapters.backends.sql.sessions import PostgresLocks, TableJournal
 
     journal = TableJournal(backend.store, file.catalog_id)
-    return Opened(backend, journal, PostgresLocks(backend.store, file.catalog_id), journal.end, backend.store.facts)
+    return Opened(
+        backend,
+        journal,
+        PostgresLocks(backend.store, file.catalog_id),
+        journal.end,
+        backend.store.facts,
+        backend.store.demand_space,
+    )
 
 
 def open_backend(inner: Path, file: CatalogFile, *, read_only: bool, database: Database | None = None) -> CatalogBackend:

@@ -304,6 +304,9 @@ def _marked(text: str) -> str:
     return found
 
 
+_MEGABYTE_OF_ROWS = 75_000
+"""As many integers fill a temporary file of a megabyte."""
+
 _HELD = """
     SELECT DISTINCT a.application_name, a.backend_start AT TIME ZONE 'UTC' FROM pg_locks l JOIN pg_stat_activity a USING (pid)
     WHERE l.locktype = 'advisory' AND l.granted AND a.application_name LIKE 'cubeport dataset %'
@@ -504,6 +507,25 @@ class PostgresStore(Store):
         """Yield nothing."""
         yield from ()
 
+    def demand_space(self) -> None:
+        """Check that the disk of the database has about a megabyte of free space.
+
+        PostgreSQL does not tell how much is free. A result that is larger than its memory is written to a temporary file beside the
+        tables, which fails as a commit would. Nothing is changed, so this works for roles that only read, and on a standby.
+
+        Raises
+        ------
+        NoSpace
+            If the disk has less.
+        BackendUnavailable
+            If the database does not answer.
+        """
+        with self.snapshot() as connection:
+            connection.execute("SET LOCAL work_mem = '64kB'; SET LOCAL temp_tablespaces = ''")
+            # With a lower temp_file_limit, its operator does not let us know.
+            with contextlib.suppress(errors.ConfigurationLimitExceeded):
+                connection.execute("SELECT count(*) FROM generate_series(1, ?)", (_MEGABYTE_OF_ROWS,)).fetchone()
+
     def facts(self) -> Iterator[Finding]:
         """Yield the name of the server, the guarantees that it does not give, and the holders of locks."""
         asked = ("server_version", "data_checksums", "max_connections", "fsync", "full_page_writes", "ssl")
@@ -513,6 +535,10 @@ class PostgresStore(Store):
             held = connection.execute(_HELD).fetchall()
         place = f"PostgreSQL {said['server_version'].split()[0]}"
         yield Finding("database", place, f"schema {self.schema}, {said['max_connections']} connections at most", level="ok")
+        try:
+            self.demand_space()
+        except NoSpace as exc:
+            yield Finding(exc.kind, place, exc.message, exc.next_step)
         if said["data_checksums"] == "off":
             words = "data checksums are off: fsck finds a flipped bit in a document, but not in an index"
             yield Finding("no-checksums", place, words, "pg_checksums --enable, while the server is stopped", "warn")
