@@ -287,3 +287,41 @@ def test_what_was_public_and_became_private_is_not_told_again_after_its_record_i
             catalog.purge(each)
         assert told() == [("open", "upserted"), ("gone", "removed")]
         assert site.ask("GET", f"/changes?dataset_id={HIDDEN}").json()["items"] == []
+
+
+def test_jobs_and_inputs_do_not_name_a_dataset_whose_record_was_purged(tmp_path: Path) -> None:
+    cubeport.Catalog.create(tmp_path / "i").close()
+    (tmp_path / "i" / "extents").mkdir(exist_ok=True)
+    (tmp_path / "i" / "extents" / "there.yaml").write_text("extent_id: there\nname: There\nbbox: [-10, -10, 10, 10]\n")
+    settings, catalog = load(tmp_path / "i"), Catalog.open(tmp_path / "i")
+    children = main.children_of(settings)
+    source = FAMILIES["regular"].write(tmp_path, "t")
+    made = Keys(catalog.backend)
+    keys = {name: made.add(name, scope=scope).text for name, scope in (("anna", "ingest"), ("bob", "ingest"), ("boss", "admin"))}
+    with main.service_of(settings, catalog, children) as service:
+        done = service.ingest_here(IngestionRequest(dataset_id=HIDDEN), FileOptions(files=(str(source),)))
+        assert done.status == "completed", done.error
+        assert service.derive("resample", [HIDDEN], dataset_id="shown", params=MONTHLY, title="A copy").status == "completed"
+        app = create_app(main._app_parts(settings, service, children))
+        assert isinstance(app, App)
+        site = Site(app, service, keys, [], [done.ingestion_id])
+        order = {"inputs": {"dataset": HIDDEN, "zones": "there"}}
+        ordered = site.ask("POST", "/ogcapi/processes/zonal-statistics/execution", "anna", body=order, prefer="respond-async")
+        table = f"/ogcapi/jobs/{ordered.json()['jobID']}"
+        paths = (
+            *("/derived", "/ingestions", f"/ingestions/{done.ingestion_id}", "/changes", "/ogcapi/jobs", table),
+            *("/datasets/shown", "/records/shown/lineage", "/stac/collections/shown", "/records/shown", "/datasets/shown/versions"),
+        )
+        silent = ["/datasets/shown", "/stac/collections/shown", "/datasets/shown/versions"]
+        assert [path for path in paths if HIDDEN not in site.ask("GET", path, "anna").text] == silent
+        catalog.update(catalog.get(HIDDEN).id, visibility="private")
+        catalog.purge(service.delete(HIDDEN, purge=True).id, force=True)
+        assert [path for path in paths if HIDDEN in site.ask("GET", path, "anna").text] == []
+        assert all(HIDDEN in site.ask("GET", path, "boss").text for path in ("/derived", "/ingestions", "/ogcapi/jobs"))
+        assert site.ask("GET", table, "anna").status_code == 404
+        block = {"kind": "plugin", "name": "iris-sample-data", "params": {"files": ["A1B_north_america.nc"]}}
+        asked = IngestionRequest.model_validate({"dataset_id": "never", "source": block})
+        job = f"/ingestions/{service.ingest(asked, asker='bob').ingestion_id}"
+        assert [site.ask("GET", job, by).status_code for by in keys] == [200, 200, 200], "what will be there"
+        site.ask("DELETE", job, "bob")
+        assert [site.ask("GET", job, by).status_code for by in keys] == [404, 200, 200], "what never was"

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from cubeport.documents import native as documents
 from cubeport.errors import CubeportError
 from cubeport.server import incoming, replies
-from cubeport.server.auth import caller_of
+from cubeport.server.auth import caller_of, may_know_of
 from cubeport.server.incoming import PageQuery
 from cubeport.server.openapi import described
 from cubeport.server.parts import Parts
@@ -110,13 +110,13 @@ class _About:
         def listed() -> bytes:
             found = self._service.derived()
             seen = [each for each in found if covers(each["dataset_id"]) and self._service.visible(each["dataset_id"])]
-            return replies.dumps({"kind": "DerivedList", "items": [self._told(each) for each in seen]})
+            return replies.dumps({"kind": "DerivedList", "items": [self._told(request, each) for each in seen]})
 
         return replies.fresh(await asyncio.to_thread(listed))
 
-    def _told(self, derived: dict[str, Any]) -> dict[str, Any]:
+    def _told(self, request: Request, derived: dict[str, Any]) -> dict[str, Any]:
         """Return what is told of a derived dataset, without inputs that do not exist for the caller."""
-        inputs = {name: told for name, told in derived["inputs"].items() if self._service.visible(told["dataset_id"])}
+        inputs = {name: told for name, told in derived["inputs"].items() if may_know_of(request, self._service, told["dataset_id"])}
         return derived if len(inputs) == len(derived["inputs"]) else {**derived, "inputs": inputs, "newer": []}
 
     async def webhooks(self, request: Request) -> Response:

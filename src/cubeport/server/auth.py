@@ -142,6 +142,12 @@ class Keys(Protocol):
     def get(self, key_id: str) -> Key | None: ...
 
 
+class Visible(Protocol):
+    """What says whether the caller may see a dataset."""
+
+    def visible(self, dataset_id: str, *, if_none: bool = True) -> bool: ...
+
+
 class NoKeys:
     """An instance without keys."""
 
@@ -185,6 +191,18 @@ def audience_of(caller: Caller) -> Audience | None:
     if caller.may("admin") or caller.name == "loopback":
         return None
     return Audience() if caller.name is None else Audience(frozenset({"public", "project"}), name=caller.name)
+
+
+def may_know_of(request: Request, service: Visible, dataset_id: str, *, if_none: bool = False) -> bool:
+    """Return whether the caller may read the id of a dataset in what was kept of it, such as its jobs.
+
+    Parameters
+    ----------
+    if_none
+        The answer if the catalog has no record with this id, so that nobody knows whether it was private: it never existed, or its
+        record was purged. Who sees everything sees this too.
+    """
+    return audience_of(caller_of(request)) is None or service.visible(dataset_id, if_none=if_none)
 
 
 def caller_of(request: Request) -> Caller:

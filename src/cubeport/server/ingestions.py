@@ -19,7 +19,7 @@ from cubeport.catalog.forms.canonical import now, timestamp
 from cubeport.documents import native as documents
 from cubeport.errors import Cancelled, CubeportError
 from cubeport.server import incoming, problems, replies, streams
-from cubeport.server.auth import caller_of, sees_unpublished
+from cubeport.server.auth import caller_of, may_know_of, sees_unpublished
 from cubeport.server.bodies import IngestionDocument, SyncRequest, SyncResponse
 from cubeport.server.incoming import PageQuery
 from cubeport.server.openapi import INGEST, READ, described
@@ -228,9 +228,16 @@ class _Ingestions:
         return ingestion
 
     def _may_see(self, request: Request, ingestion: Work) -> bool:
-        """Return whether the key is valid for the dataset of an ingestion, and its caller may see the dataset."""
+        """Return whether the key is valid for the dataset of an ingestion, and its caller may see the dataset.
+
+        If there is no record, an ingestion that has not finished is about to make it, and who asked for it may see why there is
+        none. Otherwise there can have been one that was private.
+        """
         caller = caller_of(request)
-        return caller.may("admin") or (caller.covers(ingestion.dataset_id) and self._service.visible(ingestion.dataset_id))
+        if caller.may("admin"):
+            return True
+        is_new = isinstance(ingestion, Ingestion) and (not ingestion.finished or ingestion.asker == caller.name)
+        return caller.covers(ingestion.dataset_id) and may_know_of(request, self._service, ingestion.dataset_id, if_none=is_new)
 
     async def events(self, request: Request) -> Response:
         incoming.query(request.scope["query_string"], incoming.NoParameters)

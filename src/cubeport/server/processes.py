@@ -19,7 +19,7 @@ from cubeport.documents.tables.form import TableForm
 from cubeport.documents.tables.forms import TABLE_FORMS, table_form
 from cubeport.errors import CubeportError, InvalidRequest, NoSuchJob, NoSuchProcess, Problem, ResultNotReady
 from cubeport.server import incoming, negotiation, replies
-from cubeport.server.auth import caller_of
+from cubeport.server.auth import caller_of, may_know_of
 from cubeport.server.ogcapi import DocumentQuery
 from cubeport.server.openapi import READ, described
 from cubeport.server.parts import Service
@@ -156,7 +156,7 @@ class ProcessesFace:
         """Answer ``/ogcapi/jobs``: the jobs of the caller's key; an admin key sees all."""
         asked = incoming.query(request.scope["query_string"], JobsQuery)
         found = [] if self._jobs is None else self._jobs.jobs(**_caller(request), limit=asked.limit)
-        found = [each for each in found if self._service.visible(each.dataset_id)]
+        found = [each for each in found if may_know_of(request, self._service, each.dataset_id)]
         return replies.fresh(replies.dumps(processes.job_list(found, self._url)))
 
     def job(self, request: Request) -> Response:
@@ -190,7 +190,7 @@ class ProcessesFace:
         if self._jobs is None:
             raise NoSuchJob("This service runs no jobs.", what="job")
         job = self._jobs.job(request.path_params["job_id"], **_caller(request))
-        if not self._service.visible(job.dataset_id):  # it became private after the table was ordered
+        if not may_know_of(request, self._service, job.dataset_id):  # it became private after the table was ordered
             raise no_job(job.ingestion_id)
         return job, self._jobs
 

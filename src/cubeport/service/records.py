@@ -95,29 +95,35 @@ class Records:
         return seen[0] if len(seen) == 1 else None
 
     def told(self, record: CatalogRecord) -> CatalogRecord:
-        """Return a record without what names records that the viewer does not see: those that it was derived from."""
-        hidden = self._hidden_parents(record)
-        if not hidden:
+        """Return a record without what names records that the viewer does not see: those that it was derived from.
+
+        Nobody knows who might see a parent that was purged, so its id is all that is told of it.
+        """
+        parents = self._parents(record)
+        if parents.all_seen:
             return record
-        names = {each.key for each in hidden}
-        ids = {each.id for each in hidden}
+        edges = (each.model_copy(update={"note": None}) if each.target in parents.gone else each for each in record.lineage)
         return record.model_copy(
             update={
-                "lineage": tuple(each for each in record.lineage if each.target not in ids),
-                "metadata": _without_inputs(record.metadata, names),
+                "lineage": tuple(each for each in edges if each.target not in parents.hidden),
+                "metadata": _with_inputs(record.metadata, parents.keys),
             }
         )
 
-    def _hidden_parents(self, record: CatalogRecord) -> list[CatalogRecord]:
+    def _parents(self, record: CatalogRecord) -> _Parents:
         if _audience() is None:
-            return []
-        parents = (self._backend.get_record(each.target) for each in record.lineage if is_id(each.target))
-        return [each for each in parents if each is not None and not self._sees(each)]
+            return _Parents()
+        found = {each.target: self._backend.get_record(each.target) for each in record.lineage if is_id(each.target)}
+        return _Parents(
+            hidden={name for name, each in found.items() if each is not None and not self._sees(each)},
+            gone={name for name, each in found.items() if each is None},
+            keys={each.key for each in found.values() if each is not None and self._sees(each)},
+        )
 
     def edits(self, record: CatalogRecord) -> list[Edit]:
         """Return the versions of a record, newest first, without changes that name records that the viewer does not see."""
         found = history.edits(self._backend.rows, record)
-        if not self._hidden_parents(record):
+        if self._parents(record).all_seen:
             return found
         return [replace(each, changes=tuple(it for it in each.changes if not it.field.startswith(_OF_PARENTS))) for each in found]
 
@@ -171,12 +177,26 @@ class Records:
 _OF_PARENTS = ("lineage", "metadata.dataset.derived")
 
 
-def _without_inputs(metadata: dict[str, Any], names: Collection[str | None]) -> dict[str, Any]:
-    """Return the metadata of a derived dataset without the ids of these inputs."""
+@dataclass(frozen=True, slots=True)
+class _Parents:
+    """The records that a record was derived from, as its viewer sees them."""
+
+    hidden: Collection[str] = ()
+    gone: Collection[str] = ()
+    keys: Collection[str | None] = ()
+    """Those of the parents that it sees."""
+
+    @property
+    def all_seen(self) -> bool:
+        return not self.hidden and not self.gone
+
+
+def _with_inputs(metadata: dict[str, Any], names: Collection[str | None]) -> dict[str, Any]:
+    """Return the metadata of a derived dataset with no inputs but these."""
     state = metadata.get(KIND)
     if not isinstance(state, dict) or not isinstance(derived := state.get("derived"), dict):
         return metadata
-    inputs = [each for each in derived.get("inputs", ()) if each.partition("@")[0] not in names]
+    inputs = [each for each in derived.get("inputs", ()) if each.partition("@")[0] in names]
     return {**metadata, KIND: {**state, "derived": {**derived, "inputs": inputs}}}
 
 
