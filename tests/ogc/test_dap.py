@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from cubeport.documents import dap2
+
 from ..families import FAMILIES
 from .conftest import VERSION, Shelf
 from .serving import Door
@@ -39,7 +41,7 @@ def every_type(path: Path) -> None:
         signed._Unsigned = "true"
         signed[:] = np.array([-1, -2, 0, 1, 127], "i1")
         words = file.createVariable("words", str, ("n",))
-        words[:] = np.array(["", "a", "two words", 'q"\\', "abcdef"], dtype=object)
+        words[:] = np.array(["", "a", "two words", 'q"\\', "é" * 50], dtype=object)
         file.createVariable("odd+name.x", "f4", ("n", "two@words"))[:] = np.arange(15.0).reshape(5, 3)
 
 
@@ -168,6 +170,29 @@ def test_what_is_not_a_constraint_is_told_in_the_form_of_dap(door: Door, constra
     answer = door.get(f"regular.{form}?{urllib.parse.quote(constraint)}")
     assert (answer.status_code, answer.headers["content-description"]) == (400, "dods_error")
     assert answer.text.startswith('Error {\n    code = 400;\n    message = "The constraint ')
+
+
+@pytest.mark.parametrize("name", ["odd%2Bname.x", "odd%2Bname%2Ex", "odd%252Bname%252Ex"])
+def test_a_name_with_a_dot_is_found_as_each_client_sends_it(door: Door, name: str) -> None:
+    """pydap and browsers send the dot, netCDF-C sends it escaped."""
+    assert "Float32 odd%2Bname%2Ex[n = 1][two@words = 2];".replace("@", "%40") in door.get(f"types.dds?{name}[1][0:1]").text
+    assert "7.0" in door.get(f"types.ascii?{name}[2][1]").text
+
+
+def test_a_name_with_a_dot_can_be_that_of_a_grid() -> None:
+    axes = [dap2.Variable(each, "f8", (each,), (3,), {}) for each in ("x", "b")]
+    grids = dap2.grids([*axes, *(dap2.Variable(each, "f4", ("b", "x"), (3, 3), {}) for each in ("a", "a.b", "a.b.c"))])
+    dataset = dap2.Dataset("odd", grids, {})
+    for text, name, members in (
+        ("a.b[0][1]", "a.b", ["a.b", "b", "x"]),
+        ("a.b.a.b[0][1]", "a.b", ["a.b"]),
+        ("a.b.b[0]", "a.b", ["b"]),
+        ("a.x", "a", ["x"]),
+        ("a.b.c.a.b.c", "a.b.c", ["a.b.c"]),
+        ("a.b.c,a.b.c", "a.b.c", ["a.b.c", "b", "x"]),
+    ):
+        [part] = dap2.constrained(dataset, text)
+        assert (part.variable.name, [each.name for each, _ in part.members]) == (name, members), text
 
 
 def test_what_is_not_there_is_told_in_the_form_of_dap(door: Door) -> None:

@@ -164,7 +164,7 @@ def constrained(dataset: Dataset, expression: str) -> tuple[Part, ...]:
         raise _wrong("has a selection (&…), which only sequences have; give ranges of indices: sst[0:9]")
     if not projection:
         return tuple(_whole(dataset, each) for each in dataset.variables)
-    parts = [_part(dataset, each.strip()) for each in projection.split(",")]
+    parts = [_part(dataset, each) for each in dict.fromkeys(each.strip() for each in projection.split(","))]
     # In the order of the dataset, not of the constraint, as in all servers.
     order = {each.name: n for n, each in enumerate(dataset.variables)}
     found: list[Part] = []
@@ -198,7 +198,7 @@ def _map(dataset: Dataset, name: str) -> Variable:
     return found
 
 
-_ITEM = re.compile(r"((?:[^\[\].,()]|%2E)+)((?:\[[^\[\]]*\])*)(?:\.((?:[^\[\].,()])+)((?:\[[^\[\]]*\])*))?")
+_ITEM = re.compile(r"([^\[\],()]+)((?:\[[^\[\]]*\])*)(?:\.([^\[\],()]+)((?:\[[^\[\]]*\])*))?")
 _INDEX = re.compile(r"\[\s*(\d{1,18})\s*(?::\s*(\d{1,18})\s*)?(?::\s*(\d{1,18})\s*)?\]", re.ASCII)
 
 
@@ -208,6 +208,13 @@ def _part(dataset: Dataset, item: str) -> Part:
         raise _wrong(f"has {item[:80]!r}, which is not NAME[start:stride:stop]… or GRID.MEMBER[…]")
     name, slabs, member, member_slabs = read.groups()
     variable = dataset.named(_unescaped(name))
+    if variable is None and member is None:
+        # The ranges of GRID.MEMBER[…] are those of the member. Names have dots too, which pydap and browsers send as dots.
+        dots = [at for at, char in enumerate(name) if char == "." and dataset.named(_unescaped(name[:at])) is not None]
+        at = next((at for at in dots if _is_member(dataset, name[:at], name[at + 1 :])), next(iter(dots), None))
+        if at is not None:
+            name, slabs, member, member_slabs = name[:at], "", name[at + 1 :], slabs
+            variable = dataset.named(_unescaped(name))
     if variable is None and (why := dataset.left_out.get(_unescaped(name))) is not None:
         raise _wrong(f"names {name[:80]!r}, which is not here: {why}; read its Zarr store")
     if variable is None:
@@ -219,6 +226,11 @@ def _part(dataset: Dataset, item: str) -> Part:
         raise _wrong(f"has {item[:80]!r}: {name[:80]} has no such member")
     own = variable if inside == variable.name else _map(dataset, inside)
     return Part(variable, (), ((own, _slabs(own, member_slabs)),), "structure")
+
+
+def _is_member(dataset: Dataset, name: str, member: str) -> bool:
+    variable = dataset.named(_unescaped(name))
+    return variable is not None and variable.is_grid and _unescaped(member) in (variable.name, *variable.dimensions)
 
 
 def _unescaped(name: str) -> str:
@@ -291,11 +303,23 @@ def escaped(name: str) -> str:
     )
 
 
-def das(dataset: Dataset) -> str:
-    """Return the Dataset Attribute Structure: stored attributes, each in a type that contains it exactly."""
+TEXT = 64
+"""netCDF-C reads this many bytes of each text, and leaves out the rest, if the attribute ``DODS.strlen`` gives no other length."""
+
+
+def das(dataset: Dataset, lengths: Mapping[str, int] | None = None) -> str:
+    """Return the Dataset Attribute Structure: stored attributes, each in a type that contains it exactly.
+
+    Parameters
+    ----------
+    lengths
+        The bytes of the longest text of each variable of texts, if they are known.
+    """
     lines = ["Attributes {"]
     for variable in dataset.variables:
-        lines += [f"    {escaped(variable.name)} {{", *_attributes(variable.attributes, variable), "    }"]
+        longest = (lengths or {}).get(variable.name, 0)
+        said = [f"        Int32 DODS.strlen {longest};"] if longest > TEXT and "DODS.strlen" not in variable.attributes else []
+        lines += [f"    {escaped(variable.name)} {{", *said, *_attributes(variable.attributes, variable), "    }"]
     lines += ["    NC_GLOBAL {", *_attributes(dataset.attributes, None), "    }", "}", ""]
     return "\n".join(lines)
 
@@ -434,8 +458,17 @@ def padding(size: int) -> bytes:
     return b"\0" * (-size % 4)
 
 
+def longest(values: Array) -> int:
+    """Return the bytes of the longest text; 0 without any."""
+    return max((len(_raw(each)) for each in values.reshape(-1).tolist()), default=0)
+
+
+def _raw(value: Any) -> bytes:
+    return value if isinstance(value, bytes) else str(value).encode()
+
+
 def _text(value: Any) -> bytes:
-    raw = value if isinstance(value, bytes) else str(value).encode()
+    raw = _raw(value)
     return len(raw).to_bytes(4, "big") + raw + padding(len(raw))
 
 

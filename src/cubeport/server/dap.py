@@ -125,7 +125,7 @@ class DapFace:
         return "dods_dds", _TEXT, dap2.dds(source.dataset, dap2.constrained(source.dataset, expression))
 
     def _das(self, shown: PublishedView, source: Source, expression: str) -> tuple[str, str, str]:  # noqa: ARG002
-        return "dods_das", _TEXT, dap2.das(source.dataset)
+        return "dods_das", _TEXT, dap2.das(source.dataset, self._slabs.lengths(source, shown))
 
     def _dods(self, shown: PublishedView, source: Source, expression: str) -> tuple[str, str, _Stream]:
         parts = dap2.constrained(source.dataset, expression)
@@ -149,7 +149,7 @@ class DapFace:
             dataset=shown.texts.dataset_id,
             address=f"{self._url}/dap/{source.dataset.name}",
             variables=dap2.dds(source.dataset, dap2.constrained(source.dataset, "")),
-            attributes=dap2.das(source.dataset),
+            attributes=dap2.das(source.dataset, self._slabs.lengths(source, shown)),
             left_out=source.dataset.left_out,
         )
         return "dods_info", negotiation.HTML, page

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 
+from cubeport.cubes.bounded import Bounded
 from cubeport.cubes.part import Deadline, Opened
 from cubeport.cubes.windows import IndexRange, Window
 from cubeport.documents import dap2
@@ -17,6 +18,9 @@ from cubeport.service.queries import LIGHT_CELLS, Queries
 
 _BLOCK = 4 << 20
 """The approximate number of stored bytes to read at a time. Data that a slow client has not received are not in memory."""
+
+_VERSIONS = 256
+"""Of how many versions the lengths of texts are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,7 @@ class Slabs:
     def __init__(self, queries: Queries) -> None:
         self._queries = queries
         self.limits = queries.limits
+        self._lengths: Bounded[tuple[str, tuple[str, ...]], dict[str, int]] = Bounded(_VERSIONS)
 
     def source(self, shown: PublishedView, *, only: Collection[str] | None = None) -> Source:
         """Return the opened version, with all variables or *only* some of them. No values are read."""
@@ -55,6 +60,18 @@ class Slabs:
                 variables.append(found)
         name = f"{shown.texts.dataset_id}@{shown.version.version_id}" if shown.pinned else shown.texts.dataset_id
         return Source(opened, dap2.Dataset(name, dap2.grids(variables), opened.global_attributes(), left_out))
+
+    def lengths(self, source: Source, shown: PublishedView) -> dict[str, int]:
+        """Return the bytes of the longest text of each variable of texts with at most :data:`LIGHT_CELLS` texts, which are read."""
+        texts = [each for each in source.dataset.variables if each.code == "text" and math.prod(each.shape) <= LIGHT_CELLS]
+        if not texts:
+            return {}
+        key = shown.version.version_id, tuple(each.name for each in texts)
+        found = self._lengths.get(key)
+        if found is None:
+            found = {each.name: dap2.longest(source.opened.raw(each.name, {})) for each in texts}
+            self._lengths.put(key, found)
+        return found
 
     def check(self, source: Source, shown: PublishedView, parts: tuple[Part, ...], *, text: bool = False) -> None:
         """Refuse requests above a limit (TooLarge) or that DAP2 cannot express (InvalidRequest), from metadata alone.
