@@ -107,7 +107,7 @@ class Two:
                 template={"title": "Air", "layout": {"chunks": {"time": 4}, "pyramid": {"levels": 2}}},
             )
             service.describe("tas", license="CC-BY-4.0", attribution="Somebody")
-            self.key = Keys(service.catalog.backend).add("mirror", scope="ingest", datasets=["mine"]).text
+            self.key = Keys(service.catalog.backend).add("mirror", scope="ingest", datasets=["mine", "ours"]).text
         self.process, self.url = start(self.there)
         self.line = Cutter(int(self.url.rpartition(":")[2]))
         with (self.here / "config/service.yaml").open("a") as file:
@@ -261,6 +261,26 @@ def test_the_advice_about_an_id_that_the_other_service_lacks_lists_its_datasets(
     [advice] = re.findall(r"cubeport --url \S+ datasets", refused.stderr)
     listed = cli(*shlex.split(advice)[1:])
     assert (listed.returncode, "tas" in listed.stdout) == (0, True), listed.stderr
+
+
+def test_a_push_of_an_update_sends_what_is_new_and_a_check_has_a_row_for_each_dataset(two: Two, tmp_path: Path) -> None:
+    with cubeport.connect(two.here) as service:
+        ingest(service, source(tmp_path, range(20, 26)), "ours", template={"layout": {"chunks": {"time": 1}}})
+        sent = service.push("ours", two.url, key=two.key).sent_objects
+        newer = ingest(service, source(tmp_path, range(26, 27)), "ours", mode="update")
+        done = service.push("ours", two.url, key=two.key)
+        assert (done.version_id, done.added) == (newer, True)
+        # One chunk of each array along time, and the metadata.
+        assert 0 < done.sent_objects <= 8 < sent
+    assert objects(two.there, newer) == objects(two.here, newer)
+    assert left(two.there) == []
+    manifest = httpx.get(f"{two.url}/zarr/ours?f=manifest", trust_env=False).content
+    other = {"params": {"dataset_id": "tas"}, "headers": {"Authorization": f"Bearer {two.key}"}, "content": manifest}
+    refused = httpx.put(f"{two.url}/replicas/{hashlib.sha256(manifest).hexdigest()}", trust_env=False, **other)
+    assert (refused.status_code, refused.json()["kind"]) == (403, "forbidden"), "a key is for its datasets"
+    checked = cli("--json", "verify", "nosuch", "ours", "tas", "--against", two.url, "--instance", two.here)
+    said = {each["dataset_id"]: each["differs"] for each in json.loads(checked.stdout)["items"]}
+    assert (checked.returncode, said["nosuch"], said["ours"]) == (1, ["missing here", "missing there"], [])
 
 
 @pytest.mark.slow

@@ -60,7 +60,9 @@ class Site:
     record: str = ""
     secrets: list[str] = field(default_factory=list)
 
-    def ask(self, method: str, path: str, by: str = "", *, body: Any = None, **more: str) -> httpx.Response:
+    def ask(
+        self, method: str, path: str, by: str = "", *, body: Any = None, content: bytes | None = None, **more: str
+    ) -> httpx.Response:
         headers = {"accept-encoding": "identity", **more}
         if by:
             headers["authorization"] = f"Bearer {self.keys[by]}"
@@ -68,7 +70,7 @@ class Site:
         async def one() -> httpx.Response:
             transport = httpx.ASGITransport(app=self.app, client=("203.0.113.9", 4711))
             async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1", timeout=60) as client:
-                return await client.request(method, path, headers=headers, json=body)
+                return await client.request(method, path, headers=headers, json=body, content=content)
 
         return asyncio.run(one())
 
@@ -250,6 +252,12 @@ def test_its_owner_and_operators_see_it(site: Site) -> None:
 
 def test_nobody_pushes_a_version_into_it(site: Site) -> None:
     replica = site.ask("GET", f"/datasets/{HIDDEN}/replica", "boss").json()
+    manifest = site.ask("GET", f"/zarr/{HIDDEN}?f=manifest", "boss").content
+    missing = [
+        site.ask("PUT", f"/replicas/{replica['digest']}?dataset_id={name}", "anna", content=manifest).json()["missing_objects"]
+        for name in (ABSENT, HIDDEN)
+    ]
+    assert missing[0] == missing[1] > 0, "its bytes are nobody's to take"
     answer = site.ask("POST", f"/replicas/{replica['digest']}", "anna", body={"replica": replica})
     assert (answer.status_code, "There is no dataset" in answer.text) == (404, True), answer.text
 

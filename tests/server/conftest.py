@@ -405,7 +405,7 @@ class FakeService:
             origin=URL,
         )
 
-    def begin_replica(self, digest: str, manifest: bytes) -> dict[str, int]:
+    def begin_replica(self, digest: str, manifest: bytes, *, dataset_id: str | None = None) -> dict[str, int]:
         raise SourceRejected("The manifest is not one of a version.", reason="unreadable")
 
     def put_replica(self, digest: str, sha256: str, pieces: Iterable[bytes]) -> None:

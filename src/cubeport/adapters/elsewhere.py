@@ -46,9 +46,10 @@ class OtherInstance:
         """Return one object of a version."""
         return self._ask("GET", f"/zarr/{quote(ref, safe='@')}/{quote(key)}", most=MOST_OBJECT)
 
-    def begin(self, digest: str, manifest: bytes) -> list[str]:
-        """Send a manifest; return the objects that the other instance does not have."""
-        missing: list[str] = _json(self._ask("PUT", f"/replicas/{digest}", manifest, most=_DOCUMENT), self.url)["missing"]
+    def begin(self, digest: str, manifest: bytes, *, dataset_id: str) -> list[str]:
+        """Send the manifest of a version of this dataset; return the objects that the other instance does not have."""
+        path = f"/replicas/{digest}?dataset_id={quote(dataset_id)}"
+        missing: list[str] = _json(self._ask("PUT", path, manifest, most=_DOCUMENT), self.url)["missing"]
         return missing
 
     def put(self, digest: str, sha256: str, data: bytes) -> None:

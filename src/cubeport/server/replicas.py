@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import Callable, Iterator
-from typing import IO, Any
+from functools import partial
+from typing import IO, Annotated, Any
 
 from fastapi import APIRouter
+from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -18,6 +20,7 @@ from cubeport.server.bodies import MissingObjects, ReplicaRequest, Replication
 from cubeport.server.openapi import INGEST, described
 from cubeport.server.parts import Parts
 from cubeport.service.replicate import Replica
+from cubeport.service.templates import PublicId
 
 MOST_MANIFEST = 128 << 20
 MOST_OBJECT = 256 << 20
@@ -26,6 +29,14 @@ TOLD = 1_000
 
 _IN_MEMORY = 4 << 20
 _PIECE = 1 << 20
+
+
+class BeginQuery(incoming.Model):
+    """The parameters of ``PUT /replicas/{digest}``."""
+
+    dataset_id: Annotated[
+        PublicId | None, Field(description="The dataset that gets the version: what it has need not be sent again")
+    ] = None
 
 
 def routes(parts: Parts) -> APIRouter:
@@ -39,7 +50,15 @@ def routes(parts: Parts) -> APIRouter:
         )
 
     add("GET", "/datasets/{dataset_id}/replica", face.replica, "What another instance needs to know of a version", schema=Replica)
-    add("PUT", "/replicas/{digest}", face.begin, "Take the manifest of a version in", statuses=INGEST, schema=MissingObjects)
+    add(
+        "PUT",
+        "/replicas/{digest}",
+        face.begin,
+        "Take the manifest of a version in",
+        query=BeginQuery,
+        statuses=INGEST,
+        schema=MissingObjects,
+    )
     add("PUT", "/replicas/{digest}/objects/{sha256}", face.put, "Take one object of it in", statuses=INGEST)
     add(
         "POST",
@@ -66,9 +85,13 @@ class _Replicas:
         return replies.by_content(request, found.model_dump(mode="json"))
 
     async def begin(self, request: Request) -> Response:
-        digest = request.path_params["digest"]
+        digest, dataset_id = request.path_params["digest"], incoming.query(request.scope["query_string"], BeginQuery).dataset_id
+        if dataset_id is not None:  # what it has is taken from it, so only for who may read it; one that is hidden has nothing
+            caller_of(request).check_dataset(dataset_id)
+            dataset_id = dataset_id if await asyncio.to_thread(self._service.visible, dataset_id) else None
         with await _taken(request, MOST_MANIFEST) as file:
-            missing = await asyncio.to_thread(lambda: self._service.begin_replica(digest, file.read()))
+            begin = partial(self._service.begin_replica, digest, dataset_id=dataset_id)
+            missing = await asyncio.to_thread(lambda: begin(file.read()))
         document = {
             "kind": "MissingObjects",
             "digest": digest,
@@ -79,6 +102,7 @@ class _Replicas:
         return replies.fresh(replies.dumps(document))
 
     async def put(self, request: Request) -> Response:
+        incoming.query(request.scope["query_string"], incoming.NoParameters)
         digest, sha256 = request.path_params["digest"], request.path_params["sha256"]
         with await _taken(request, MOST_OBJECT) as file:
             await asyncio.to_thread(lambda: self._service.put_replica(digest, sha256, _pieces(file)))
@@ -97,7 +121,6 @@ class _Replicas:
 
 async def _taken(request: Request, most: int) -> IO[bytes]:
     """Return the body as a file, which is on the disk if it is long. Raises TooLarge."""
-    incoming.query(request.scope["query_string"], incoming.NoParameters)
     file: IO[bytes] = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 - closed by who gets it
     try:
         taken = 0

@@ -99,6 +99,16 @@ def _has(there: Elsewhere, replica: Replica) -> bool:
         return False
 
 
+def _if_any(find: Callable[[], Replica]) -> Replica | None:
+    """Return what *find* finds; ``None`` if an instance says that it has no such dataset."""
+    try:
+        return find()
+    except NotFound as exc:
+        if exc.members.get("what") != "dataset":
+            raise
+        return None
+
+
 class Arriving(Protocol):
     """The objects of versions that are being received: ``adapters.engines.arriving.Arrivals``."""
 
@@ -130,8 +140,10 @@ class Elsewhere(Protocol):
 
     def object(self, ref: str, key: str) -> bytes: ...
 
-    def begin(self, digest: str, manifest: bytes) -> list[str]:
-        """Send the manifest. Return the sha256 of missing objects: all of them, or some if there are many."""
+    def begin(self, digest: str, manifest: bytes, *, dataset_id: str) -> list[str]:
+        """Send the manifest of a version of this dataset. Return the sha256 of missing objects: all of them, or some if there are
+        many.
+        """
 
     def put(self, digest: str, sha256: str, data: bytes) -> None: ...
 
@@ -219,7 +231,8 @@ class Replicator:
         )
 
     def push(self, shown: PublishedView, there: Elsewhere, *, publish: bool = True, progress: Listened | None = None) -> Arrived:
-        """Send a version to another instance. Of a version that it has nothing is sent, and of one that was cut off the rest.
+        """Send a version to another instance: the objects that the dataset does not have there. Of a version that was cut off the
+        rest is sent, and nothing of one that is there.
 
         Raises
         ------
@@ -231,7 +244,7 @@ class Replicator:
         keys = {each["sha256"]: each["key"] for each in _listed(manifest)}
         sent, size, total = 0, 0, len(keys)
         is_there = _has(there, replica)
-        while not is_there and (missing := there.begin(replica.digest, manifest)):
+        while not is_there and (missing := there.begin(replica.digest, manifest, dataset_id=replica.dataset_id)):
             for sha256 in missing:
                 data = self._read(replica, keys[sha256])
                 there.put(replica.digest, sha256, data)
@@ -242,6 +255,24 @@ class Replicator:
                     progress("sending", sent, total)
         done = there.finish(replica.digest, replica.model_dump(mode="json"), publish=publish)
         return Arrived(replica.dataset_id, replica.version_id, bool(done["added"]), sent, size)
+
+    def begin(self, digest: str, manifest: bytes, *, dataset_id: str | None = None) -> dict[str, int]:
+        """Accept the manifest of a version, and return the sizes of the missing objects by sha256.
+
+        Parameters
+        ----------
+        dataset_id
+            The dataset that gets the version. What its newest version has is taken from there, so the caller must be one who may
+            read it: the manifest alone shows nothing of who has the bytes.
+        """
+        return self._begin(digest, manifest, None if dataset_id is None else self._datasets.find(dataset_id))
+
+    def _begin(self, digest: str, manifest: bytes, held: Dataset | None) -> dict[str, int]:
+        missing = self.arriving.begin(digest, manifest)
+        if not missing or held is None or (parent := self._parent(held)) is None:
+            return missing
+        self.arriving.seed(digest, self._stored, held.state.texts.dataset_id, parent)
+        return self.arriving.missing(digest)
 
     def pull(
         self, there: Elsewhere, ref: str, *, publish: bool = True, replace: bool = False, progress: Listened | None = None
@@ -261,10 +292,7 @@ class Replicator:
         sent = size = 0
         if self._held(held, replica) is None:
             manifest = there.manifest(wanted)
-            missing = self.arriving.begin(replica.digest, manifest)
-            if held is not None and missing and (parent := self._parent(held)) is not None:
-                self.arriving.seed(replica.digest, self._stored, replica.dataset_id, parent)
-                missing = self.arriving.missing(replica.digest)
+            missing = self._begin(replica.digest, manifest, held)
             keys = {each["sha256"]: each["key"] for each in _listed(manifest)}
             for sha256 in missing:
                 with step("fetch"):
@@ -300,11 +328,27 @@ class Replicator:
 
     def verify(self, there: Elsewhere, dataset_id: str) -> dict[str, Any]:
         """Compare a dataset with the dataset with the same id in another instance: version, objects by their manifests, and
-        texts.
+        texts. A dataset that one of them does not have differs.
         """
-        theirs, shown = read_replica(there.replica(dataset_id)), self._datasets.shown(dataset_id, unpublished=True)
-        ours = self.replica(shown)
-        differs: list[str] = []
+        theirs, ours = _if_any(lambda: read_replica(there.replica(dataset_id))), _if_any(lambda: self._local(dataset_id))
+        differs = [f"missing {where}" for where, each in (("here", ours), ("there", theirs)) if each is None]
+        if ours is not None and theirs is not None:
+            differs = self._differs(there, ours, theirs)
+        return {
+            "kind": "MirrorCheck",
+            "dataset_id": dataset_id,
+            "source": there.url,
+            "equal": not differs,
+            "version_id": {"here": ours and ours.version_id, "there": theirs and theirs.version_id},
+            "digest": {"here": ours and ours.digest, "there": theirs and theirs.digest},
+            "differs": differs,
+        }
+
+    def _local(self, dataset_id: str) -> Replica:
+        return self.replica(self._datasets.shown(dataset_id, unpublished=True))
+
+    def _differs(self, there: Elsewhere, ours: Replica, theirs: Replica) -> list[str]:
+        dataset_id, differs = ours.dataset_id, list[str]()
         if ours.digest != theirs.digest:
             lists = [
                 {each["key"]: each["sha256"] for each in _listed(manifest)}
@@ -320,16 +364,7 @@ class Replicator:
                 self._read(ours, key)
             except SourceRejected:
                 differs.append(f"damaged {key}")
-        differs += [f"text {name}" for name in describe.TEXTS if ours.texts.get(name) != theirs.texts.get(name)]
-        return {
-            "kind": "MirrorCheck",
-            "dataset_id": dataset_id,
-            "source": there.url,
-            "equal": not differs,
-            "version_id": {"here": ours.version_id, "there": theirs.version_id},
-            "digest": {"here": ours.digest, "there": theirs.digest},
-            "differs": differs,
-        }
+        return differs + [f"text {name}" for name in describe.TEXTS if ours.texts.get(name) != theirs.texts.get(name)]
 
     def _read(self, replica: Replica, key: str) -> bytes:
         """Return a local object after comparing it with its digest. Raises SourceRejected (``digest-mismatch``)."""

@@ -897,10 +897,12 @@ class Service:
         """Return the description of a version for another instance, without its bytes. Raises NotFound, VersionRemoved."""
         return self._replicator.replica(self._datasets.shown(ref, unpublished=unpublished))
 
-    def begin_replica(self, digest: str, manifest: bytes) -> dict[str, int]:
-        """Accept the manifest of a version, and return the sizes of the missing objects by their sha256."""
+    def begin_replica(self, digest: str, manifest: bytes, *, dataset_id: str | None = None) -> dict[str, int]:
+        """Accept the manifest of a version, and return the sizes of the missing objects by their sha256; see
+        :meth:`Replicator.begin`.
+        """
         self._writable()
-        return self._replicator.arriving.begin(digest, manifest)
+        return self._replicator.begin(digest, manifest, dataset_id=dataset_id)
 
     def put_replica(self, digest: str, sha256: str, pieces: Iterable[bytes]) -> None:
         """Receive one object of a version. Raises NotFound, SourceRejected (``digest-mismatch``)."""
