@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from cubeport.cubes.pictures import looks
 from cubeport.cubes.pictures.looks import Look
 
 
@@ -49,3 +50,37 @@ def test_the_values_are_left_as_they_are() -> None:
     values = np.array([[1.0, math.nan, 3.0]], "f4")
     Look("viridis", 0.0, 4.0).classes(values)
     assert np.array_equal(values, np.array([[1.0, math.nan, 3.0]], "f4"), equal_nan=True)
+
+
+ONE_WAY = (
+    "thermal",
+    "haline",
+    "deep",
+    "rain",
+    "ice",
+    "speed",
+    "viridis",
+    "cividis",
+    "magma",
+    "YlGnBu",
+    "YlOrRd",
+    "Blues",
+    "batlow",
+    "gray",
+)
+TWO_WAYS = ("balance", "delta", "PuOr", "RdBu", "BrBG", "vik", "roma")
+
+
+@pytest.mark.parametrize("name", ONE_WAY + TWO_WAYS)
+def test_a_palette_grows_lighter_or_darker_all_the_way(name: str) -> None:
+    """So that it is read without its colours. One of two ways does so on both sides of its middle."""
+    red_green_blue = looks.palette(name)[:, :3] / 255
+    linear = np.where(red_green_blue <= 0.04045, red_green_blue / 12.92, ((red_green_blue + 0.055) / 1.055) ** 2.4)
+    lightness = 116 * np.cbrt(linear @ [0.2126, 0.7152, 0.0722])
+    halves = [lightness] if name in ONE_WAY else [lightness[:120], lightness[136:][::-1]]
+    for half in halves:
+        steps = np.diff(half) * np.sign(half[-1] - half[0])
+        assert steps.min() > -0.15
+        assert abs(half[-1] - half[0]) > 40
+    if name in TWO_WAYS:
+        assert np.sign(np.subtract(halves[0][-1], halves[0][0])) == np.sign(np.subtract(halves[1][-1], halves[1][0]))

@@ -1,0 +1,197 @@
+"""Pictures of odd data and by odd parameters (pictures.md, P1.7: 3, 4, 9 and 10)."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import rasterio
+import xarray as xr
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+LON = {"units": "degrees_east", "standard_name": "longitude"}
+LAT = {"units": "degrees_north", "standard_name": "latitude"}
+
+
+def odd(values: Any, lat: Any, lon: Any) -> xr.Dataset:
+    field = (("lat", "lon"), np.asarray(values, "f4"), {"units": "K"})
+    return xr.Dataset({"v": field}, {"lat": ("lat", np.asarray(lat, "f8"), LAT), "lon": ("lon", np.asarray(lon, "f8"), LON)})
+
+
+def some(**cells: float) -> np.ndarray:
+    found = np.arange(12.0).reshape(3, 4)
+    for at, value in cells.items():
+        found[int(at[1]), int(at[2])] = value
+    return found
+
+
+ODD = {
+    "missing": odd(some(c00=np.nan, c23=np.nan), [-10, 0, 10], [0, 10, 20, 30]),
+    "infinite": odd(some(c00=np.inf, c23=-np.inf), [-10, 0, 10], [0, 10, 20, 30]),
+    "constant": odd(np.full((3, 4), 280.5), [-10, 0, 10], [0, 10, 20, 30]),
+    "zero": odd(np.zeros((3, 4)), [-10, 0, 10], [0, 10, 20, 30]),
+    "nothing": odd(np.full((3, 4), np.nan), [-10, 0, 10], [0, 10, 20, 30]),
+    "one-row": odd([[1, 2, 3, 4]], [5], [0, 10, 20, 30]),
+    "one-column": odd([[1], [2], [3]], [-10, 0, 10], [5]),
+    "one-cell": odd([[7]], [5], [5]),
+    "huge": odd(some(c00=1e30, c23=-1e30), [-10, 0, 10], [0, 10, 20, 30]),
+}
+
+
+@pytest.fixture(scope="module")
+def kept(shelf: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    folder, done = tmp_path_factory.mktemp("odd-pictures"), {}
+
+    def put(name: str) -> str:
+        if name not in done:
+            ODD[name].to_netcdf(folder / f"{name}.nc")
+            done[name] = shelf.keep(f"odd-{name}", folder / f"{name}.nc").dataset_id
+        return done[name]
+
+    return put
+
+
+def pixels(content: bytes) -> np.ndarray:
+    """Return red, green, blue and opacity of each pixel, as GDAL decodes the picture."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        with rasterio.open(io.BytesIO(content)) as opened:
+            numbers = opened.read(1)
+            colours = opened.colormap(1)
+    return np.array([[colours[int(each)] for each in row] for row in numbers])
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_values_have_a_picture_a_legend_and_tiles(client: httpx.Client, kept: Callable[[str], str], name: str) -> None:
+    data = ODD[name]
+    base = f"/ogcapi/collections/{kept(name)}"
+    answer = client.get(f"{base}/map", params={"bbox": "-5,-15,35,15", "width": 40, "height": 30})
+    assert answer.status_code == 200, answer.text
+    seen = pixels(answer.content)
+    assert seen.shape == (30, 40, 4)
+    drawn = data.v.reindex(lat=np.arange(14.5, -15, -1), lon=np.arange(-4.5, 35), method="nearest", tolerance=5).values
+    if data.lat.size > 1 and data.lon.size > 1:
+        assert np.array_equal(seen[..., 3] > 0, np.isfinite(drawn))
+    own = kept(name)
+    for address in (
+        f"{base}/map/tiles/WebMercatorQuad/0/0/0",
+        f"{base}/map?range=auto",
+        f"{base}/map?range=view",
+        f"{base}/map?scale=log&range=1,10",
+        f"/datasets/{own}/legend",
+        f"/datasets/{own}/legend?f=json",
+    ):
+        assert client.get(address).status_code == 200, address
+
+
+@pytest.mark.parametrize("box", ["-360,-90,360,90", "-180,-90,540,90", "-5,-90,715,90"])
+def test_a_box_of_two_turns_shows_the_data_twice(client: httpx.Client, kept: Callable[[str], str], box: str) -> None:
+    """The colour of each pixel is that of its place, in whatever turn it is."""
+    west, _, east, _ = (float(each) for each in box.split(","))
+    answer = client.get(f"/ogcapi/collections/{kept('missing')}/map", params={"bbox": box, "width": 720, "height": 180})
+    if answer.status_code == 400:
+        assert "bbox" in answer.text
+        return
+    assert answer.status_code == 200, answer.text
+    seen = pixels(answer.content)
+    assert seen.shape == (180, 720, 4)
+    assert east - west == 720
+    assert np.array_equal(seen[:, :360], seen[:, 360:])
+    assert (seen[..., 3] > 0).sum() == 2 * (40 * 30 - 2 * 100)
+
+
+NONSENSE = st.sampled_from(
+    ["", "x", "0", "-1", "nan", "inf", "1e400", "٣", "a,b", "1,1", "9,1", "*", "../..", "<b>", "%00", "NaN,1"]
+)
+
+
+def one_of(*values: str) -> st.SearchStrategy[str]:
+    return st.sampled_from(values) | NONSENSE
+
+
+MAP = {
+    "bbox": one_of("-5,-15,35,15", "0,0,1,1", "170,-10,-170,10", "-180,-90,180,90", "0,0,0,0", "1,2,3"),
+    "bbox-crs": one_of("CRS84", "EPSG:4326", "[EPSG:3857]"),
+    "crs": one_of("CRS84", "EPSG:4326", "EPSG:3857", "EPSG:3995", "EPSG:3413", "EPSG:32633", "EPSG:999999"),
+    "width": one_of("1", "7", "64", "5000"),
+    "height": one_of("1", "9", "64", "5000"),
+    "properties": one_of("v", "v,v", "lat"),
+    "datetime": one_of("2020-01-01", "../.."),
+    "subset": one_of("lat(0)", "lat(-10:10)", "time(*)"),
+    "transparent": one_of("true", "false"),
+    "bgcolor": one_of("0xff00ff", "#112233", "white"),
+    "range": one_of("0,10", "auto", "view", "5,5"),
+    "steps": one_of("2", "16", "254", "255"),
+    "beyond": one_of("clamp", "hide"),
+    "scale": one_of("linear", "log"),
+    "palette": one_of("viridis", "batlow", "jet"),
+    "f": one_of("png", "html", "json", "jpeg"),
+    "estimate": one_of("true", "false"),
+    "nix": NONSENSE,
+}
+WMS = {
+    "SERVICE": one_of("WMS"),
+    "VERSION": one_of("1.3.0", "1.1.1"),
+    "REQUEST": one_of("GetMap", "GetFeatureInfo", "GetCapabilities", "GetLegendGraphic"),
+    "LAYERS": one_of("v", "v,v"),
+    "LAYER": one_of("v"),
+    "QUERY_LAYERS": one_of("v"),
+    "STYLES": one_of("", "raster/viridis", "raster/nix"),
+    "CRS": one_of("CRS:84", "EPSG:4326", "EPSG:3857"),
+    "BBOX": one_of("-5,-15,35,15", "-180,-90,180,90"),
+    "WIDTH": one_of("16", "4097"),
+    "HEIGHT": one_of("16", "4097"),
+    "I": one_of("3", "99"),
+    "J": one_of("3", "99"),
+    "FORMAT": one_of("image/png", "image/jpeg"),
+    "INFO_FORMAT": one_of("application/json", "text/plain"),
+    "TRANSPARENT": one_of("TRUE", "FALSE"),
+    "BGCOLOR": one_of("0xFFFFFF"),
+    "EXCEPTIONS": one_of("XML", "INIMAGE", "BLANK"),
+    "TIME": one_of("2020-01-01", "current"),
+    "ELEVATION": one_of("10"),
+    "DIM_RUN": one_of("1"),
+    "COLORSCALERANGE": one_of("0,10", "auto"),
+    "NUMCOLORBANDS": one_of("10", "300"),
+    "ABOVEMAXCOLOR": one_of("extend", "transparent"),
+    "BELOWMINCOLOR": one_of("extend", "transparent"),
+    "LOGSCALE": one_of("true", "false"),
+}
+QUIET: dict[str, Any] = {
+    "deadline": None,
+    "phases": (Phase.explicit, Phase.reuse, Phase.generate),
+    "suppress_health_check": [HealthCheck.function_scoped_fixture],
+}
+
+
+@settings(max_examples=6, **QUIET)
+@given(asked=st.fixed_dictionaries({}, optional=MAP))
+def test_every_parameter_of_a_map_is_drawn_or_refused(
+    client: httpx.Client, kept: Callable[[str], str], asked: dict[str, str]
+) -> None:
+    answer = client.get(f"/ogcapi/collections/{kept('missing')}/map", params=asked)
+    assert answer.status_code in (200, 400, 404, 406, 413), (asked, answer.text)
+    if answer.status_code != 200:
+        assert answer.json()["kind"], asked
+    elif answer.headers["content-type"] == "image/png":
+        height, width, _ = pixels(answer.content).shape
+        assert width == int(asked.get("width", width))
+        assert height == int(asked.get("height", height))
+
+
+@settings(max_examples=20, **QUIET)
+@given(asked=st.fixed_dictionaries({}, optional=WMS))
+def test_every_parameter_of_a_wms_is_drawn_or_refused(
+    client: httpx.Client, kept: Callable[[str], str], asked: dict[str, str]
+) -> None:
+    asked = {"SERVICE": "WMS", "REQUEST": "GetMap", "VERSION": "1.3.0"} | asked
+    answer = client.get(f"/wms/{kept('missing')}", params=asked)
+    assert answer.status_code in (200, 400, 404, 406, 413), (asked, answer.text)
+    if answer.status_code != 200:
+        assert "ServiceException" in answer.text, (asked, answer.text)
