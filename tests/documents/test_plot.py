@@ -84,6 +84,15 @@ def test_titles_are_text() -> None:
     assert root.get("aria-label", "").startswith('<script>"&')
 
 
+def test_a_title_that_is_too_long_for_the_width_is_shortened_and_the_label_has_it_whole() -> None:
+    long = "An index of temperature with a long name, by the bureau"
+    for width, whole in ((360, False), (720, True)):
+        root = ET.fromstring(plot.svg(line([1, 2], title=long), width=width))
+        (title,) = root.findall(f"{SVG}text[@class='title']")
+        assert (title.text == f"{long} (K)", str(title.text).endswith("… (K)")) == (whole, not whole)
+        assert root.get("aria-label", "").startswith(long)
+
+
 def test_depths_count_downwards() -> None:
     content = plot.svg(line([10.0, 8.0, 4.0], positions=np.array([0.0, 10.0, 100.0]), upright=True, downwards=True))
     heights = [float(dot.get("cy", "")) for dot in ET.fromstring(content).iter(f"{SVG}circle")]

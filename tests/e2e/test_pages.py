@@ -241,6 +241,37 @@ def test_a_collection_says_what_it_is_before_its_document(url: str) -> None:
     assert '<details class="whole">' not in httpx.get(f"{url}/info?f=html").text
 
 
+def test_a_page_of_values_offers_the_forms_that_can_have_them(url: str) -> None:
+    for query, offered in (("", False), ("&datetime=2020-01-01", True)):
+        text = httpx.get(f"{url}/ogcapi/collections/regular/coverage?f=html{query}").text
+        assert ("f=geotiff" in text, "f=netcdf" in text) == (offered, True), query
+
+
+def test_pages_of_an_api_begin_with_its_links(url: str) -> None:
+    for path in ("/stac", "/ogcapi"):
+        text = httpx.get(f"{url}{path}?f=html").text
+        assert 0 < text.index("<h2>Links</h2>") < text.find("conf/core") or "conf/core" not in text
+    assert "conf/core" in httpx.get(f"{url}/ogcapi/conformance?f=html").text
+    assert "http://www.opengis.net/def/rel" not in httpx.get(f"{url}/ogcapi/collections/regular?f=html").text.split("<details")[0]
+
+
+@pytest.mark.browser
+def test_on_a_phone_a_plot_is_whole_and_marks_the_time_of_the_map(page: Callable[..., Page]) -> None:
+    opened = page("/datasets/regular?f=html&at=0,0", width=390, height=800)
+    shown, drawn = opened.evaluate(
+        "(() => { const e = document.querySelector('img.plot'); return [e.currentSrc, e.getBoundingClientRect().width] })()"
+    )
+    assert "w=360" in shown
+    assert 300 < drawn <= 390
+    assert opened.evaluate("document.querySelector('.plotted').scrollWidth - document.querySelector('.plotted').clientWidth") <= 0
+    assert opened.evaluate("document.querySelector('.plotted svg').getAttribute('viewBox')") == "0 0 360 320"
+    assert float(opened.evaluate("document.querySelector('.now').getAttribute('d').match(/[0-9.]+/)[0]")) <= 346
+    wide = page("/datasets/regular?f=html&at=0,0")
+    assert "w=" not in wide.evaluate("document.querySelector('img.plot').currentSrc")
+    alone = page("/datasets/regular/plot?at=0,0&w=500&f=html", width=390, height=800)
+    assert alone.evaluate("document.querySelector('img.plot').currentSrc").endswith("w=360")
+
+
 def test_a_shared_view_has_its_part_of_the_map_and_wrong_ones_are_refused(url: str) -> None:
     text = httpx.get(f"{url}/datasets/regular?f=html&bbox=-10,40,10,50").text
     assert 'viewBox="-10.0 -50.0 20.0 10.0"' in text

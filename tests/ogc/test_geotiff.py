@@ -130,6 +130,10 @@ def test_what_has_no_form_is_refused_with_a_way_out(
     answer = ask(client, put(name, FAMILIES[name].make()), **query)
     assert answer.status_code == 406, answer.text
     assert next_step in answer.json()["detail"]
+    estimated = ask(client, put(name, FAMILIES[name].make()), **query, estimate="true")
+    assert (estimated.status_code, estimated.json()["detail"]) == (406, answer.json()["detail"]), (
+        "an estimate promises nothing else"
+    )
 
 
 def test_a_download_is_a_file(client: httpx.Client, put: Any) -> None:

@@ -122,6 +122,9 @@ class Encoder(ABC):
         """Return the approximate size of the answer in bytes."""
         return part.cost.bytes
 
+    def check(self, part: Part) -> None:  # noqa: B027 - most forms can represent every part
+        """Raise NotAcceptable if the shape of the part shows that the form cannot represent it."""
+
     @abstractmethod
     def encode(self, part: Part, room: Room, deadline: Deadline) -> Answer:
         """Return the answer.

@@ -154,7 +154,7 @@ def _document(line: Line, width: float, height: float, body: Sequence[str], *, n
     unit = f" ({line.units})" if line.units else ""
     box = f"0 0 {width:g} {height + 20:g}"
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{box}" role="img" aria-label={quoteattr(summary(line))}>'
-    title = f'<text class="title" x="0" y="12">{escape(line.title + unit)}</text>'
+    title = f'<text class="title" x="0" y="12">{escape(_cut(line.title, width, unit + note) + unit)}</text>'
     foot = f'<text x="{width - _RIGHT:g}" y="12" text-anchor="end">{escape(note)}</text>' if note else ""
     return f'{head}<style>{_STYLE}</style>{title}{foot}<g transform="translate(0 20)">{"".join(body)}</g></svg>'.encode()
 
@@ -188,6 +188,16 @@ def _path(points: Sequence[tuple[float, float]]) -> str:
 
 def _gridline(x1: float, y1: float, x2: float, y2: float, label: str, anchor: str, dx: float, dy: float) -> str:
     return f'<path class="grid" d="M{x1:.1f} {y1:.1f}L{x2:.1f} {y2:.1f}"/>' + _text(x1 + dx, y1 + dy, label, anchor)
+
+
+_LETTER = 6.8
+"""The width of a letter of the title in pixels, about."""
+
+
+def _cut(title: str, width: float, beside: str) -> str:
+    """Return as much of a title as fits into a line next to another text; the whole is in the label of the picture."""
+    room = max(int(width / _LETTER) - len(beside), 12)
+    return title if len(title) <= room else f"{title[: room - 1].rstrip()}…"
 
 
 def _text(x: float, y: float, text: str, anchor: str) -> str:

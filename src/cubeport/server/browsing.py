@@ -163,6 +163,13 @@ async def answer_values(parts: Parts, scope: Scope, receive: Receive, send: Send
         else:
             rows = list(itertools.islice(csv.reader(io.StringIO(values.content.decode())), _ROWS + 1))
             headers = values.headers
+    # The other forms represent every part.
+    tiff = b"&".join(filter(None, (query, b"f=geotiff", b"estimate=true")))
+    try:
+        await _taken(without_form, tiff, receive, inner)
+        refused_forms: frozenset[str] = frozenset()
+    except NotAcceptable:
+        refused_forms = frozenset({"geotiff"})
     passed = {
         name.title(): headers[name]
         for name in ("cubeport-version", "content-bbox", "content-crs", "content-datetime")
@@ -171,7 +178,9 @@ async def answer_values(parts: Parts, scope: Scope, receive: Receive, send: Send
     tag = headers.get("etag")
     page = replies.reply(
         Request(scope),
-        lambda: html.values(parts, scope["path"], query.decode("latin-1"), price, rows, form=form, no_table=no_table),
+        lambda: html.values(
+            parts, scope["path"], query.decode("latin-1"), price, rows, form=form, no_table=no_table, without=refused_forms
+        ),
         media_type=negotiation.HTML,
         tag=replies.etag("values", tag or cost.content, parts.version, parts.title, query, form or ""),
         headers={**passed, **replies.PAGE_HEADERS},

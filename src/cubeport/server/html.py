@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cache
 from html import escape
@@ -48,6 +49,8 @@ def document(
     rest = {name: each for name, each in value.items() if name not in _COUNTS}
     links = [each for each in rest.pop("links", ()) if isinstance(each, Mapping)]
     empty = None if any(value.get(name) for name in _LISTED) or not any(name in value for name in _LISTED) else _EMPTY.get(path, "")
+    # Only a page that is about nothing else begins with them.
+    classes = [] if path.endswith("/conformance") else [str(each) for each in rest.pop("conformsTo", ())]
     listed = [_entry(each) for name in _LISTED if isinstance(rest.get(name), list) for each in rest.pop(name)]
     if path.startswith("/dataset-templates/"):
         address = f"{parts.public_url}/datasets"
@@ -70,11 +73,23 @@ def document(
         following=next(
             (link for link in links if link.get("rel") == "next"), _continued(f"{parts.public_url}{path}", query, rest, len(listed))
         ),
-        links=[link for link in links if link.get("rel") not in ("self", "next") and link.get("href")],
+        links=[
+            {**link, "rel": _relation(str(link.get("rel", "")))}
+            for link in links
+            if link.get("rel") not in ("self", "next") and link.get("href")
+        ],
         facts=_facts(value),
         faces=[each for each in (value.get("assets") or {}).values() if each.get("href")] if _is_collection(value) else [],
         closed=_is_collection(value),
+        classes=classes,
         rest={name: each for name, each in rest.items() if name not in ("title", "description")},
+    )
+
+
+def _relation(rel: str) -> str:
+    """Return a link relation for people: of one that OGC registered as an address, its last word."""
+    return (
+        rel.rpartition("/")[2] if rel.startswith(("http://www.opengis.net/def/rel/", "https://www.opengis.net/def/rel/")) else rel
     )
 
 
@@ -124,6 +139,7 @@ def values(
     *,
     form: str | None = None,
     no_table: str | None = None,
+    without: AbstractSet[str] = frozenset(),
 ) -> bytes:
     """Return values as a page.
 
@@ -139,6 +155,8 @@ def values(
         The form of the file that was chosen on the page of the dataset.
     no_table
         Why the values are not shown as a table.
+    without
+        The names of forms that cannot represent these values.
     """
     kept = f"{query}&" if query else ""
     collection = path.split("/")[3]
@@ -158,7 +176,11 @@ def values(
         no_table=no_table,
         map=f"/ogcapi/collections/{collection}/map?{'&'.join([*drawn, 'width=720'])}" if one else None,
         collection=collection,
-        forms=[{"title": form.title, "href": f"{path}?{kept}f={form.name}", "type": form.media_type} for form in FORMS],
+        forms=[
+            {"title": form.title, "href": f"{path}?{kept}f={form.name}", "type": form.media_type}
+            for form in FORMS
+            if form.name not in without
+        ],
         alternatives=[_way_out(each) for each in price.get("alternatives") or ()],
         address=f"{parts.public_url}{path}?{kept}f={form or price['format']}",
         dataset=collection.partition("@")[0].partition(":")[0],
@@ -185,9 +207,10 @@ def plot(parts: Parts, shown: PublishedView, query: str, rows: Sequence[Sequence
         parts,
         title=shown.texts.title,
         dataset=shown.dataset_name,
-        at=given.get("at"),
+        at=given.get("at") if shown.description.spatial.family != "none" else None,
         field=given.get("v") or shown.description.fields[0],
         plot=f"/datasets/{shown.dataset_name}/plot?{urlencode(kept)}",
+        narrow=f"/datasets/{shown.dataset_name}/plot?{urlencode([*(each for each in kept if each[0] != 'w'), ('w', '360')])}",
         csv=f"/datasets/{shown.dataset_name}/plot?{urlencode([*kept, ('f', 'csv')])}",
         view=f"/datasets/{shown.dataset_name}?{urlencode([*view.items(), ('f', 'html')])}",
         height=320 if "t" not in given or "/" in given["t"] else 480,
@@ -232,7 +255,7 @@ _HEADINGS: Sequence[tuple[re.Pattern[str], str]] = tuple(
         (r"/ogcapi", "OGC API"),
         (r"/(?:stac|ogcapi)/conformance", "Conformance: the parts of the standards that work here"),
         (r"/stac/collections", "STAC Collections"),
-        (r"/stac/collections/([^/]+)/items", "Items of {}: one of each version"),
+        (r"/stac/collections/([^/]+)/items", "Items of {}: one for each version"),
         (r"/stac/search", "Items found"),
         (r"/ogcapi/collections", "Collections"),
         (r"/ogcapi/collections/([^/]+)/schema", "Schema of {}"),

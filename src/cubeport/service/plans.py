@@ -130,6 +130,8 @@ def plan(
     ------
     InvalidRequest, NotFound
         If the query names something that the cube does not have, or is outside the data.
+    NotAcceptable
+        If the form cannot represent what is asked for.
     """
     description, labels = opened.description, opened.labels()
     kind = None if query.place is None else query_named(query.place.kind)
@@ -165,6 +167,7 @@ def plan(
         width=query.width,
         everything=everything,
     )
+    encoder.check(part)
     unsettled = kind is not None and kind.settle is not None
     made = QueryPlan(shown, query, part, encoder, refusal_of(query, part, encoder, limits), settled=not unsettled)
     return settled(made, _at_once) if unsettled and part.cost.cells <= _SETTLED_AT_ONCE else made

@@ -40,6 +40,10 @@ class _GeoTIFF(Encoder):
     def size(self, part: Part) -> int:
         return part.cost.bytes + _FRAME_BYTES
 
+    def check(self, part: Part) -> None:
+        _axes(part)
+        _geo_keys(part.description)
+
     def encode(self, part: Part, room: Room, deadline: Deadline) -> BinaryIO:
         x, y = _axes(part)
         keys, text = _geo_keys(part.description)

@@ -86,6 +86,7 @@ function start(root, url) {
     if (form.z && form.t) asked.set("z", form.z.value);
     const plot = page("img.plot");
     if (plot) plot.src = `${url.plot}?${asked}`;
+    if (plot) plot.previousElementSibling.srcset = `${url.plot}?${asked}&w=360`;
     const alone = page("[data-link=plot]");
     if (alone) alone.href = `${url.plot}?${asked}&f=html`;
     if (plot) plot.alt = `Plot of ${field()} at ${form.at.value}. If nothing is drawn, there are no data at this place.`;
@@ -111,14 +112,17 @@ function start(root, url) {
     const said = series.parameters[field()].unit || {}, unit = (said.label || {}).en || said.symbol;
     if (found !== undefined && (at >= 0 || range.values.length === 1)) shown.textContent = found === null ? "missing" : `${short(found)} ${unit ? unit.value || unit : ""}`;
   }
-  // Where the time of the map is in the plot: its axis runs from 62 to 706 of 720.
+  // Where the time of the map is in the plot: its axis runs from 62 to 706 of 720, or to 346 of the 360 of a narrow window.
+  const narrow = matchMedia("(max-width: 30rem)");
+  narrow.onchange = value;
   function mark(times, at) {
-    const line = page(".now");
+    const line = page(".now"), wide = narrow.matches ? 360 : 720;
     if (!line) return;
+    line.parentNode.setAttribute("viewBox", `0 0 ${wide} 320`);
     const when = (text) => { const [y, m, d] = text.split(/[-T]/, 3).map(Number), clock = text.slice(11, 19).split(":").map(Number); return Date.UTC(y, m - 1, d, ...(clock.length === 3 ? clock : [])); };
     const days = times && times.map(when), even = times && times.every((text, i) => new Date(days[i]).getUTCDate() === +text.slice(8, 10));
     const share = !times || times.length < 2 || at < 0 ? NaN : even ? (days[at] - days[0]) / (days.at(-1) - days[0]) : at / (times.length - 1);
-    line.setAttribute("d", Number.isFinite(share) ? `M${(62 + 644 * share).toFixed(1)} 36V286` : "");
+    line.setAttribute("d", Number.isFinite(share) ? `M${(62 + (wide - 76) * share).toFixed(1)} 36V286` : "");
   }
   const degrees = (x, y) => polar ? polar.from(x, y) : [((x + 540) % 360) - 180, Math.max(-90, Math.min(90, -y))];
   const choose = (lon, lat) => { form.at.value = `${lon.toFixed(3)},${lat.toFixed(3)}`; plotted(); draw(); };
