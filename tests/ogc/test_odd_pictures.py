@@ -178,7 +178,7 @@ def test_every_parameter_of_a_map_is_drawn_or_refused(
     answer = client.get(f"/ogcapi/collections/{kept('missing')}/map", params=asked)
     assert answer.status_code in (200, 400, 404, 406, 413), (asked, answer.text)
     if answer.status_code != 200:
-        assert answer.json()["kind"], asked
+        assert asked.get("f") == "html" or answer.json()["kind"], asked
     elif answer.headers["content-type"] == "image/png":
         height, width, _ = pixels(answer.content).shape
         assert width == int(asked.get("width", width))

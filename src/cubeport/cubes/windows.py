@@ -132,7 +132,7 @@ class Windows:
     """The dimensions of the cells if the caller asked for several points. The cells are then separate places, not part of a
     grid."""
     path: Mapping[str, Array] | None = field(default=None, compare=False)
-    """The cells in the order of a line: by dimension of these cells, the position of each in the window."""
+    """The cells in the order of a line or of several points: by dimension of these cells, the position of each in the window."""
 
     def shape(self, dimensions: Iterable[str]) -> tuple[int, ...]:
         """Return the lengths of the answer along *dimensions*."""

@@ -75,7 +75,8 @@ def of_cell(description: CubeDescription, labels: Labels, selection: Selection, 
 def containing_each(
     description: CubeDescription, labels: Labels, selection: Selection, points: Sequence[tuple[float, float]]
 ) -> Windows:
-    """Return the cells that contain several points, each cell once. Points outside the data are ignored.
+    """Return the cells that contain several points, in their order. Points outside the data are ignored, and a cell comes once, as
+    CoverageJSON has no tuple twice.
 
     Raises NotFound if all points are outside.
     """
@@ -89,9 +90,9 @@ def containing_each(
     if not found:
         raise outside or no_data(description)
     dimensions = horizontal(description)
-    taken = {tuple(int(each.along[name].indices()[0]) for name in dimensions) for each in found}
+    taken = list(dict.fromkeys(tuple(int(each.along[name].indices()[0]) for name in dimensions) for each in found))
     shifts = {(name, each.along[name].runs[0].start): each.along[name].runs[0].shift for each in found for name in dimensions}
-    return these(found[0], dimensions, taken, shifts)
+    return in_order(these(found[0], dimensions, taken, shifts), dimensions, taken)
 
 
 def these(
@@ -126,7 +127,7 @@ def these(
 
 
 def in_order(windows: Windows, dimensions: Sequence[str], cells: Sequence[tuple[int, ...]]) -> Windows:
-    """Return the windows of :func:`these` with the cells in the given order, which is that of a line."""
+    """Return the windows of :func:`these` with the cells in the given order, of a line or of several points."""
     import numpy as np
 
     taken = zip(dimensions, np.array(cells).T, strict=True)
