@@ -128,6 +128,23 @@ def test_a_cube_has_as_many_cells_as_asked(client: httpx.Client, co2: Any) -> No
     assert "resolution-x" in client.get(f"/ogcapi/collections/{co2.dataset_id}/position?coords=POINT(1 50)&resolution-x=2").text
 
 
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("position?coords=POINT(1 50)&z=5", "these data have no vertical axis"),
+        ("coverage?subset=depth(5)", "these data have no vertical axis"),
+        (
+            "area?coords=POLYGON((0 0,1 1,1 0))",
+            "coords must have rings that end where they begin: repeat the first point as the last",
+        ),
+        ("position?coords=POINT 1 2", "coords must be POINT or MULTIPOINT as well-known text"),
+    ],
+)
+def test_a_refusal_says_what_is_wrong(client: httpx.Client, co2: Any, query: str, words: str) -> None:
+    answer = client.get(f"/ogcapi/collections/{co2.dataset_id}/{query}")
+    assert (answer.status_code, answer.json()["errors"][0]["message"]) == (400, words)
+
+
 @pytest.mark.parametrize("coords", ["POINT(10 48)", "MULTIPOINT((10 48),(20 48))"])
 def test_head_has_the_etag_of_get_however_it_is_sent(client: httpx.Client, co2: Any, coords: str) -> None:
     """Small answers too: a HEAD does not know the size, so it may not decide about gzip."""

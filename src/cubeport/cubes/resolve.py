@@ -285,7 +285,9 @@ class _Resolver:
         asked: set[str] = set()
         for subset in self.selection.subsets:
             axis = axis_named(self.description, subset.axis)
-            if axis is None:
+            if axis is None and subset.axis.lower() in _ALIASES["z"] and self.description.axis_of("z") is None:
+                self._problem("subset", "no-axis", "these data have no vertical axis")
+            elif axis is None:
                 names = ", ".join(each.name for each in self.description.axes if not each.scalar)
                 self._problem("subset", "unknown", f"subset may name the axes {names}")
             elif axis.name in asked:

@@ -45,7 +45,9 @@ def canonical(text: str, *, types: tuple[str, ...], heights: bool = False, times
     try:
         geometry: Any = shapely.from_wkt(text)
     except shapely.errors.ShapelyError as error:
-        raise ValueError("must be well-known text") from error
+        if "closed" in str(error):
+            raise ValueError("must have rings that end where they begin: repeat the first point as the last") from error
+        raise ValueError(f"must be {' or '.join(each.upper() for each in types)} as well-known text") from error
     if geometry is not None and shapely.has_m(geometry) and not times:
         raise ValueError("may not have M: write the places without it, and ask for times with datetime")
     if geometry is None or geometry.geom_type not in types or geometry.is_empty or (geometry.has_z and not heights):
