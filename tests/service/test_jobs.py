@@ -344,6 +344,25 @@ def test_an_interrupt_ends_the_row_and_says_so(tmp_path: Path) -> None:
     assert not list((tmp_path / "workers").iterdir())
 
 
+@pytest.mark.parametrize("error", [NoSpace, BackendUnavailable])
+def test_whoever_waits_for_a_row_that_cannot_be_written_hears_why(tmp_path: Path, error: type[CubeportError]) -> None:
+    backend = Failing()
+
+    def fail() -> None:
+        raise error("the disk")
+
+    def act(_: Ingestion, __: Any) -> None:
+        backend.fault = fail
+        raise NoSpace("there is not enough free space for the data")
+
+    with pytest.raises(error, match="the disk"):  # it waited for ever
+        jobs(backend, Attempts(act), tmp_path).run(asked("sst"))
+    backend.fault = lambda: None
+    with working(jobs(backend, Attempts(), tmp_path)) as other:
+        [left] = until(lambda: [each for each, _ in other.page(limit=10) if each.finished])
+    assert (left.status, left.error and left.error["kind"]) == ("failed", "interrupted")
+
+
 def test_an_interrupt_behind_the_commit_is_too_late(tmp_path: Path) -> None:
     class Late(Attempts):
         def attempt(self, ingestion: Ingestion, *, progress: Any, complete: Any) -> None:

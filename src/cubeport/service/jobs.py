@@ -328,6 +328,11 @@ class Jobs:
         it.
 
         An interrupt (Ctrl-C) cancels the job, undoes its changes, and is raised again with a note about this.
+
+        Raises
+        ------
+        Unavailable, NoSpace
+            If the end of the job cannot be written, as on a full disk. The next process to look for the jobs of dead ones ends it.
         """
         with self._living():
             mine = ingestion.started(now())
@@ -335,9 +340,11 @@ class Jobs:
             if accepted.ingestion_id != mine.ingestion_id:
                 return _an_ingestion(self.wait(accepted.ingestion_id, float("inf")))
             try:
-                self._run(mine, listener)
+                self._run(mine, listener, timeout_s=_LONGEST_PAUSE_S)
             except KeyboardInterrupt as exc:
-                ended = self._surely(mine.ingestion_id, _ended(_cancelled), timeout_s=_LONGEST_PAUSE_S)
+                ended = None
+                with suppress(CubeportError):  # it was interrupted, whatever else there is
+                    ended = self._surely(mine.ingestion_id, _ended(_cancelled), timeout_s=_LONGEST_PAUSE_S)
                 exc.add_note(_farewell(ended or mine))
                 raise
             known = self._known(accepted.ingestion_id)
@@ -493,12 +500,12 @@ class Jobs:
         """Return the row of a waiting job as this worker's, if it is due."""
         return _row(_job(row).started(now()), worker=self._worker, revision=row.revision) if _is_due(row) else None
 
-    def _run(self, job: Work, listener: Listener | None) -> None:
+    def _run(self, job: Work, listener: Listener | None, *, timeout_s: float = float("inf")) -> None:
         job_id = job.ingestion_id
         _log.info("%s: begins, attempt %s", _named(job), job.attempt)
         try:
             change = self._attempted(job, listener)
-            ended = self._surely(job_id, change) if change is not None else self._known(job_id)
+            ended = self._surely(job_id, change, timeout_s=timeout_s) if change is not None else self._known(job_id)
             if ended is not None:
                 _log.info("%s: %s", _named(ended), _ending(ended))
                 with self._work:
@@ -583,7 +590,8 @@ class Jobs:
     def _surely(self, ingestion_id: str, change: Callable[[Work, object], Work], *, timeout_s: float = float("inf")) -> Work | None:
         """Change the row, and retry until it works, because a job whose row cannot be written would seem to run forever.
 
-        Return ``None`` if the process stops, or after *timeout_s*. The next process that finds this one dead then ends the row.
+        Return ``None`` if the process stops, and raise what is in the way after *timeout_s*. The next process that finds this one
+        dead then ends the row.
         """
         pause, deadline = _FIRST_PAUSE_S, time.monotonic() + timeout_s
         try:
@@ -595,7 +603,9 @@ class Jobs:
                 except (CubeportError, OSError) as exc:
                     _log.warning("ingestion %s has ended, and its row cannot be written yet: %s", ingestion_id, exc)
                     self._trouble[ingestion_id] = exc if isinstance(exc, CubeportError) else Unavailable(str(exc.strerror))
-                if self._stopping.wait(pause) or time.monotonic() > deadline:
+                if time.monotonic() + pause > deadline:
+                    raise self._trouble[ingestion_id]
+                if self._stopping.wait(pause):
                     return None
                 pause = min(2 * pause, _LONGEST_PAUSE_S)
         finally:
