@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,11 @@ import xarray as xr
 import zarr
 
 import cubeport
+from cubeport.adapters.engines.zarr import Writer
 from cubeport.service.ingestions import FileOptions, IngestionRequest
 
 from .conftest import cli, here, start, stop
+from .test_update import _Faulty as Faulty
 
 
 def cube(days: int, first: int = 0) -> xr.Dataset:
@@ -112,6 +115,8 @@ def test_a_download_of_all_sends_the_copy_as_it_lies(instance: Path, files: dict
             assert client.get("/datasets/sea/download", headers={"If-None-Match": tag}).status_code == 304
             head = client.head("/datasets/sea/download")
             assert (head.headers["content-length"], head.headers["etag"], head.content) == (str(len(lying)), tag, b"")
+            cost = client.get("/datasets/sea/download", params={"estimate": "true"}).json()
+            assert (cost["bytes"], cost["allowed"], cost["alternatives"]) == (len(lying), True, [])
             # What is not all of it is made from the cube, within the limits of that.
             assert client.get("/datasets/sea/download", params={"variables": "t"}).status_code == 413
             some = client.get("/datasets/sea/download", params={"variables": "t", "datetime": "2000-01-02"})
@@ -199,6 +204,27 @@ def test_fsck_finds_a_copy_that_is_not_what_was_written(service: Any, instance: 
     assert findings() == [("extra-object", "copy.nc")]
 
 
+def test_a_damaged_copy_is_put_away_and_made_again(service: Any, instance: Path, files: dict[str, Path]) -> None:
+    ingest(service, "sea", files["ten"], prefer_zarr=False)
+    [copy] = copies(instance, "sea")
+    held = copy.read_bytes()
+    copy.chmod(0o644)
+    copy.write_bytes(held[:-1] + bytes([held[-1] ^ 1]))
+    said = here("fsck", "--data", "--repair", "--instance", instance).stdout
+    assert "the version stays" in said
+    shown = service.shown("sea")
+    assert (shown.version.version_id, shown.version.copies) == (copy.parent.name, ()), "the cube is whole, so it stays"
+    assert copies(instance, "sea") == []
+    assert here("fsck", "--data", "--instance", instance).returncode == 0
+    assert len(list((instance / ".cubeport/quarantine").rglob("*copy.nc"))) == 1
+    assert ingest(service, "sea", files["ten"], prefer_zarr=False).status == "completed"
+    assert service.shown("sea").version.version_id == shown.version.version_id
+    assert copy.read_bytes() == held
+    copy.unlink()
+    assert here("fsck", "--repair", "--instance", instance).returncode in (0, 1)
+    assert service.shown("sea").version.copies == ()
+
+
 def test_what_netcdf_cannot_hold_is_refused_by_name_and_nothing_is_published(service: Any, instance: Path, tmp_path: Path) -> None:
     made = cube(2).drop_vars("name")
     made["t"].attrs["a/b"] = 1
@@ -233,6 +259,82 @@ def test_a_kill_leaves_the_old_state_or_the_new_one(instance: Path, files: dict[
     assert here(*words, "--netcdf-copy").returncode == 0
     [copy] = copies(instance, "sea")
     check_equal(copy, copy.parent / "cube.zarr")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("adds", [False, True], ids=["made", "added"])
+@pytest.mark.parametrize(("number", "kind"), [(errno.EIO, "store-unavailable"), (errno.ENOSPC, "no-space")])
+def test_a_disk_that_fails_at_any_call_leaves_old_or_new(
+    service: Any, instance: Path, files: dict[str, Path], number: int, kind: str, *, adds: bool
+) -> None:
+    if adds:
+        assert ingest(service, "sea", files["ten"]).status == "completed"
+    writer = service.engines.writer
+    assert isinstance(writer, Writer)
+    for at in range(1, 300):
+        writer.disk = disk = Faulty(at, number)
+        done = ingest(service, "sea", files["ten"], prefer_zarr=False)
+        if disk.calls < at:
+            break
+        assert (done.status, done.error["kind"]) == ("failed", kind), (at, done.error)
+        assert copies(instance, "sea") == []
+        assert list((instance / "data" / "staging").iterdir()) == []
+    assert done.status == "completed"
+    assert at > 5
+    [copy] = copies(instance, "sea")
+    check_equal(copy, copy.parent / "cube.zarr")
+    assert here("fsck", "--data", "--instance", instance).returncode == 0
+
+
+FULL = """
+import json, os, sys
+from pathlib import Path
+import cubeport
+from cubeport.main import prepare
+from cubeport.service.ingestions import FileOptions, IngestionRequest
+
+disk, source = Path(sys.argv[1]), sys.argv[2]
+root, fill, said = disk / "i", disk / "fill", []
+prepare(root)
+
+def leave(room):
+    status = os.statvfs(disk)
+    with fill.open("wb", buffering=0) as file:
+        left = status.f_bavail * status.f_frsize - room
+        while left > 0:
+            left -= file.write(bytes(min(left, 65536)))
+
+with cubeport.connect(root) as service:
+    def ask(**more):
+        asked = IngestionRequest.model_validate({"dataset_id": "sea", **more})
+        return service.ingest_here(asked, FileOptions(files=(source,)))
+
+    assert ask().status == "completed"
+    [size] = [each.size_bytes for each in [service.shown("sea").description]]
+    for room in map(int, (0.05 * size, 0.5 * size, 0.9 * size, 0.97 * size)):
+        leave(room)
+        done = ask(prefer_zarr=False)
+        said.append([done.status, done.error and done.error["kind"], done.error and done.error["detail"]])
+        fill.unlink()
+        said[-1] += [len(list((root / "data/staging").iterdir())), len(list((root / "data/store").rglob("copy.nc")))]
+    done = ask(prefer_zarr=False)
+    said.append([done.status, None, None, 0, len(list((root / "data/store").rglob("copy.nc")))])
+print(json.dumps(said))
+"""
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_full_while_the_copy_is_made_is_named(on_a_small_disk: Callable[..., str], tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    made = cube(4)
+    made["noise"] = (("time", "row", "column"), random.normal(size=(4, 300, 300)).astype("f4"))
+    source = tmp_path.parent / f"{tmp_path.name}.nc"  # the small disk hides the folder
+    made.to_netcdf(source)
+    *full, last = json.loads(on_a_small_disk(FULL, str(source), size="16m").splitlines()[-1])
+    for status, kind, detail, left, copied in full:
+        assert (status, kind, left, copied) == ("failed", "no-space", 0, 0), (kind, detail)
+        assert "space" in detail
+    assert last == ["completed", None, None, 0, 1]
 
 
 def test_a_template_keeps_copies_and_retention_removes_them(service: Any, instance: Path, files: dict[str, Path]) -> None:

@@ -516,8 +516,14 @@ class OgcFace:
         """Return the copy of the version, if all of it is wanted in the format of the copy."""
         asked = self._download(request)
         copy = asked.shown.version.copy_in(asked.query.form.name)
-        if self._copy is None or copy is None or asked.query.selection != Selection(form=asked.query.selection.form):
+        selection = asked.query.selection
+        if self._copy is None or copy is None or replace(selection, estimate=False) != Selection(form=selection.form):
             return None
+        if selection.estimate:
+            cost = self._queries.estimate(self._queries.plan(asked.shown, asked.query, placed=True))
+            # It is sent as it lies, whatever the limits of answers that are made.
+            lies = {"bytes": copy["size_bytes"], "seconds": 0.005, "allowed": True, "limit": None, "alternatives": []}
+            return replies.reply(request, replies.dumps(cost | lies), headers=asked.version)
         # The tag is of the bytes: they stay the same when the texts of the dataset change.
         asked = replace(asked, tag=f'"{copy["sha256"][:32]}"')
         if (known := asked.known()) is not None:

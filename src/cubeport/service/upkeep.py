@@ -26,6 +26,8 @@ from cubeport.service.publish import with_state
 from cubeport.service.state import GONE, JOB, VERSION, DatasetState, Publication, VersionState
 from cubeport.service.workers import Workers
 
+COPY = "copy.nc"
+"""The key of the NetCDF copy of a version."""
 _TRASH = re.compile(r"trash-[0-9a-f]{32}")
 _PAGE = 500
 
@@ -148,7 +150,8 @@ class VersionKeeper:
         copy = next(((each["size_bytes"], each["sha256"]) for each in version.copies), None)
         for kind, key in lister.faults(path, digest=version.digest, data=data, after=after, copy=copy):
             at = lister.source(path, key) or key if kind in _OF_SOURCES else key
-            yield key, None if kind is None else Finding(kind, f"{name}/{at}", _WORDS[kind], _OF_SOURCES.get(kind, _CURE))
+            cure = _CURE_OF_COPY if key == COPY and kind != "extra-object" else _CURE
+            yield key, None if kind is None else Finding(kind, f"{name}/{at}", _WORDS[kind], _OF_SOURCES.get(kind, cure))
 
     def _record(self, row: Row) -> CatalogRecord | None:
         try:
@@ -160,11 +163,11 @@ class VersionKeeper:
         """Unpublish broken versions, mark them as ``missing`` and move their bytes to *quarantine*. Return what was done. Bytes in
         a bucket stay where they are.
 
-        An object that no manifest lists is moved alone, because the version is complete without it. Pointers to a broken version
-        move to the newest complete version. If the published version is broken, the dataset is unpublished, and a person must
-        choose what to publish.
+        An object that no manifest lists is moved alone, because the version is complete without it, and so is a damaged NetCDF
+        copy: the version then says that it has none. Pointers to a broken version move to the newest complete version. If the
+        published version is broken, the dataset is unpublished, and a person must choose what to publish.
         """
-        extra, broken = _sorted(findings)
+        extra, copies, broken = _sorted(findings)
         places = {each.name: (lister, each.path) for lister in self.listers.values() for _, each in lister.versions()}
         profile = ports.profiles.get(self.profile)
         done = []
@@ -176,12 +179,30 @@ class VersionKeeper:
             done.append(self._mark(ports, record, row, moves=moves))
             if moves:
                 profile.quarantine(places[version_id][1], quarantine / f"{new_id()[:8]}-{version_id}")
+        for version_id, lies in copies.items():
+            row = None if version_id in broken else self.backend.rows.get(VERSION, version_id)
+            if row is None or row.state in GONE or (record := self._record(row)) is None:
+                continue
+            done.append(self._without_copy(ports, record, row))
+            if lies and version_id in places:
+                lister, path = places[version_id]
+                profile.quarantine(lister.object(path, COPY), quarantine / f"{new_id()[:8]}-{COPY}")
         for version_id, key in extra:
             if version_id not in broken and version_id in places and places[version_id][0].profile is None:
                 lister, path = places[version_id]
                 profile.quarantine(lister.object(path, key), quarantine / f"{new_id()[:8]}-{key.rpartition('/')[2]}")
                 done.append(f"{version_id}/{key}: moved to quarantine")
         return done
+
+    def _without_copy(self, ports: Ports, record: CatalogRecord, row: Row) -> str:
+        """Write in the row of a version that it has no copy. Whoever asks for all of it as NetCDF gets it from the cube."""
+        version = VersionState.of(row.document).model_copy(update={"copies": ()})
+        with UnitOfWork(ports, "repair", inputs=[record.id], parameters={"version_id": row.id, "format": "netcdf"}) as work:
+            work.update_record(record)
+            announce(work, self.backend, record, record, "metadata")
+            work.join(lambda: self.backend.rows.put(version.row(row.owner, state=row.state, revision=row.revision)))
+            work.commit()
+        return f"{_dataset(record)}@{row.id}/{COPY}: moved to quarantine; the version has no copy now"
 
     def _mark(self, ports: Ports, record: CatalogRecord, row: Row, *, moves: bool) -> str:
         state = DatasetState.of(record)
@@ -246,6 +267,7 @@ _OF_SOURCES = {
 """What to do about a source. It has one finding, whatever the number of chunks in it."""
 
 _CURE = "restore it from a copy, or remove it with --repair and ingest it again"
+_CURE_OF_COPY = "remove it with --repair: the version stays, and its ingestion makes the copy again with --netcdf-copy"
 _BROKEN = ("missing-data", "missing-object", "size-differs", "digest-differs", "source-changed")
 """What --repair takes off the faces; a source that is not there may only not be mounted."""
 _LAST = f"{10**18} {'f' * 32} "
@@ -260,9 +282,12 @@ def _place(text: str) -> tuple[tuple[int, str] | None, str]:
     return (int(seq), row_id), key
 
 
-def _sorted(findings: Sequence[Finding]) -> tuple[list[tuple[str, str]], list[str]]:
-    """Return the extra objects as (version, key) and the broken versions, from the places ``dataset@version/key``."""
+def _sorted(findings: Sequence[Finding]) -> tuple[list[tuple[str, str]], dict[str, bool], list[str]]:
+    """Return the extra objects as (version, key), the versions with a broken copy and whether it lies there, and those that are
+    broken themselves, from the places ``dataset@version/key``.
+    """
     extra: list[tuple[str, str]] = []
+    copies: dict[str, bool] = {}
     broken: dict[str, None] = {}
     for each in findings:
         version_id, _, key = each.place.partition("@")[2].partition("/")
@@ -270,9 +295,11 @@ def _sorted(findings: Sequence[Finding]) -> tuple[list[tuple[str, str]], list[st
             continue
         if each.kind == "extra-object":
             extra.append((version_id, key))
+        elif each.kind in _BROKEN and key == COPY:
+            copies[version_id] = each.kind != "missing-object"
         elif each.kind in _BROKEN:
             broken[version_id] = None
-    return extra, list(broken)
+    return extra, copies, list(broken)
 
 
 def _dataset(record: CatalogRecord) -> str:

@@ -226,7 +226,7 @@ def _marks(status: os.stat_result) -> tuple[int, ...]:
 def _os_error(error: OSError, limits: SourceLimits) -> dict[str, Any]:
     match error.errno:
         case errno.ENOSPC | errno.EDQUOT:
-            ours: CubeportError = NoSpace("there is not enough free space for the data", next_step="free space, then try again")
+            ours: CubeportError = no_space()
         case errno.EFBIG:
             ours = limits.too_big("file_bytes", limits.file_bytes + 1, "a file that would be written")
         case errno.EMFILE:
@@ -236,6 +236,11 @@ def _os_error(error: OSError, limits: SourceLimits) -> dict[str, Any]:
         case _:
             return _failed()
     return {"error": wire.error_to_mapping(ours)}
+
+
+def no_space() -> NoSpace:
+    """Return the error for a disk that was full while the data were written."""
+    return NoSpace("there is not enough free space for the data", next_step="free space, then try again")
 
 
 def out_of_memory(limits: SourceLimits) -> SourceRejected:

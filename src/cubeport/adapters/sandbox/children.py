@@ -25,7 +25,7 @@ from types import TracebackType
 from typing import Any, ClassVar, Self
 
 from cubeport.adapters.sandbox import wire
-from cubeport.adapters.sandbox.child import out_of_memory
+from cubeport.adapters.sandbox.child import no_space, out_of_memory
 from cubeport.adapters.sandbox.limits import SourceLimits
 from cubeport.catalog.disk import failpoints
 from cubeport.catalog.disk.durable import write_all
@@ -163,10 +163,10 @@ class Children:
             except wire.Garbled as error:
                 _LOG.error("a child of the gate broke off: %s", error)
                 unit.end()
-                raise _dead(self.limits, unit.ended()) from error
+                raise _dead(self.limits, unit.ended(), write) from error
             if answer is None and self._closed:
                 raise Interrupted("the service is closing")
-            return _result(answer, self.limits, unit.ended())
+            return _result(answer, self.limits, unit.ended(), write)
 
     def _document(
         self,
@@ -648,7 +648,7 @@ class _Unit:
                     return _Ended(status, max_rss)
 
 
-def _result(answer: Mapping[str, Any] | None, limits: SourceLimits, ended: _Ended) -> Mapping[str, Any]:
+def _result(answer: Mapping[str, Any] | None, limits: SourceLimits, ended: _Ended, write: Sequence[Path] = ()) -> Mapping[str, Any]:
     match answer:
         case {"result": dict(result)}:
             return result
@@ -660,12 +660,30 @@ def _result(answer: Mapping[str, Any] | None, limits: SourceLimits, ended: _Ende
             raise ours
         case {"crashed": str(trace)}:
             _LOG.error("a child of the gate failed\n%s", trace)
-            raise _crashed()
-    raise _dead(limits, ended)
+            raise no_space() if _is_full(write) else _crashed()
+    raise _dead(limits, ended, write)
 
 
-def _dead(limits: SourceLimits, ended: _Ended) -> CubeportError:
+_ROOM_BYTES = 256 * 1024
+"""A disk with less room than this is full: some file systems keep a last piece back."""
+
+
+def _is_full(folders: Sequence[Path]) -> bool:
+    """Return whether a child could not write. Libraries say so in many ways, and HDF5 also by dying; what it wrote still lies
+    there.
+    """
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            status = os.statvfs(folder)
+            if status.f_bavail * status.f_frsize < _ROOM_BYTES:
+                return True
+    return False
+
+
+def _dead(limits: SourceLimits, ended: _Ended, write: Sequence[Path] = ()) -> CubeportError:
     """Return the error for a child that ended without a valid answer."""
+    if _is_full(write):
+        return no_space()
     if ended.status is None:
         return Interrupted("the gate's template process has died", next_step="try again")
     if ended.status == -signal.SIGXCPU:
