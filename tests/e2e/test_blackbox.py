@@ -29,7 +29,7 @@ from tests.provider import Provider, running
 
 from cubeport.main import prepare
 
-from .conftest import CUBEPORT, start, stop
+from .conftest import CUBEPORT, start
 
 FACES = ("/datasets?limit=1000", "/stac/catalog.json", "/ogcapi/collections?limit=1000")
 
@@ -40,6 +40,8 @@ class Site:
     root: Path
     drop: Path
     provider: Provider
+    pid: int
+    log: Path
 
     def ask(self, method: str, path: str, *, headers: dict[str, str] | None = None, **body: Any) -> httpx.Response:
         return httpx.request(method, self.url + path, json=body or None, headers=headers, timeout=90, trust_env=False)
@@ -123,9 +125,22 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with running(folder / "provider") as provider:
         root = folder / "i"
         prepare(root, allow_roots=(str(drop),), allow_origins=(provider.url,))
+        with (root / "config/service.yaml").open("a") as settings:
+            settings.write("limits: {download_cells: 1000000}\n")
         process, url = start(root, "--workers", "2")
-        yield Site(url, root, drop, provider)
-        stop(process)
+        log = threading.Thread(target=kept, args=(process, folder / "log"))
+        log.start()  # nobody waits for a reader of what the server says
+        yield Site(url, root, drop, provider, process.pid, folder / "log")
+        process.terminate()
+        assert process.wait(40) == 0
+        log.join()
+
+
+def kept(process: subprocess.Popen[str], log: Path) -> None:
+    """Write what a server says to a file, until it ends."""
+    assert process.stdout is not None
+    with process.stdout, log.open("w", buffering=1) as file:
+        file.writelines(process.stdout)
 
 
 def test_the_page_has_every_row_and_names_tests_that_exist() -> None:
@@ -487,3 +502,252 @@ def test_27_the_command_line_beside_the_server_says_what_it_says(site: Site) -> 
     }
     assert set(plain(mine)) == set(plain(theirs))
     assert np.isfinite(list(site.values("beside").values())).all()
+
+
+REASONS: dict[str, tuple[str, str, tuple[str, str, str]]] = {
+    # By id: the template when the dataset is made and when it is followed, and what is to be seen.
+    "r-static": ("", "", ("not_syncable", "static_dataset", "not_syncable")),
+    "r-missing": ("", "gone", ("not_syncable", "template_missing", "not_syncable")),
+    "r-broken": ("", "sync: {kind: tempral}", ("not_syncable", "template_missing", "not_syncable")),
+    "r-changed": (
+        "sync: {kind: temporal}",
+        "sync: {kind: temporal}\ntransforms: [{scale: {t: {factor: 2}}}]",
+        ("not_syncable", "template_changed", "not_syncable"),
+    ),
+    "r-append": ("", "sync: {kind: temporal}", ("append", "new_periods_available_for_append", "completed")),
+    "r-again": ("", "sync: {kind: temporal, execution: rematerialize}", ("rematerialize", "new_periods_available", "completed")),
+    "r-revise": ("", "sync: {kind: temporal, revisit_periods: 2}", ("revise", "source_changed", "completed")),
+    "r-nothing": ("", "sync: {kind: temporal}", ("no_op", "no_new_period", "up_to_date")),
+    "r-release": (
+        "sync: {kind: release, version: {value: v1}}",
+        "sync: {kind: release, version: {value: v2}}",
+        ("rematerialize", "release_version_changed", "completed"),
+    ),
+    "r-unknown": ("", "sync: {kind: release, version: {value: v2}}", ("rematerialize", "release_version_unknown", "completed")),
+    "r-waits": (
+        "",
+        "sync: {kind: release, version: {value: v2}}\nextents: {temporal: {end: '2024-01-02'}}",
+        ("no_op", "release_version_unavailable", "waiting_for_source"),
+    ),
+    "r-newer": ("", "sync: {kind: release}", ("rematerialize", "new_release_available", "completed")),
+    "r-same": ("", "sync: {kind: release}", ("no_op", "no_new_release", "up_to_date")),
+}
+HOLDS_ALL = ("r-revise", "r-nothing", "r-same")
+
+
+@pytest.mark.slow
+def test_10_every_reason_is_seen_from_outside_and_done_as_planned(site: Site) -> None:
+    place = site.provider.below("reasons")
+
+    def write(name: str, more: str) -> None:
+        source = f"{{kind: url, template: '{place.url}/{name}/t_{{YYYY}}{{MM}}{{DD}}.nc'}}"
+        until = "" if "extents" in more else "extents: {temporal: {end: '2024-01-04'}}\n"
+        text = f"id: {name}\ntitle: Days\nperiod_type: daily\nsource: {source}\n{until}{more}\n"
+        (site.root / f"config/datasets/{name}.yaml").write_text(text)
+
+    for name, (first, _, _) in REASONS.items():
+        for number in range(4):
+            place.put(f"{name}/{name_of(number)}", netcdf(site.drop, number))
+        write(name, first)
+    time.sleep(1.1)
+    for name in REASONS:
+        site.ingest(name, start="2024-01-01", end="2024-01-04" if name in HOLDS_ALL else "2024-01-03")
+    place.put(f"r-revise/{name_of(3)}", netcdf(site.drop, 3, add=0.5))
+    for name, (_, later, _) in REASONS.items():
+        write(name, later)
+    (site.root / "config/datasets/r-missing.yaml").unlink()
+    bad = {"r-rule": "function: nobody", "r-late": "lag_days: 999999999", "r-ancient": "latest_year_offset: -9999"}
+    for name, rules in bad.items():
+        place.put(f"{name}/{name_of(0)}", netcdf(site.drop, 0))
+        write(name, f"sync: {{kind: temporal, availability: {{{rules}}}}}")
+    time.sleep(1.1)
+    for name, (_, _, (action, reason, status)) in REASONS.items():
+        before = site.store(name)
+        plan = site.ask("GET", f"/sync/{name}/plan").json()
+        assert (plan["action"], plan["reason"]) == (action, reason), (name, plan)
+        assert site.store(name) == before, name
+        done = site.ask("POST", f"/sync/{name}").json()
+        assert (done["status"], done["sync_detail"]["reason"]) == (status, reason), (name, done)
+        assert (site.store(name) != before) == (status == "completed"), name
+    assert site.values("r-append") == site.values("r-again") == days(*range(4))
+    assert site.values("r-revise") == days(*range(4), d3=3.5)
+    assert site.values("r-waits") == days(0, 1, 2), "nothing shrinks"
+    for name in ("r-late", "r-ancient"):
+        assert site.refused(404, "not-found", "GET", f"/sync/{name}/plan")["what"] == "dataset"
+    site.ingest("r-rule", start="2024-01-01", end="2024-01-01")
+    for _ in range(100):  # a rule that nobody gives stops nothing else
+        site.refused(500, "configuration", "GET", "/sync/r-rule/plan")
+    assert site.ask("GET", "/sync/r-append/plan").json()["reason"] == "no_new_period"
+    assert "names the availability function 'nobody'" in site.ask("POST", "/sync/r-rule").text
+    told = site.admin("GET", "/dataset-templates?limit=1000").text
+    assert "sync.availability.lag_days" in told
+    assert "sync.availability.latest_year_offset" in told
+
+
+@pytest.mark.slow
+def test_6_overwrite_and_rollback_under_readers_tear_nothing(site: Site) -> None:
+    site.ingest("six", source=site.file("six.nc", *range(8)), template={"layout": {"chunks": {"time": 1}}})
+    first = site.versions("six")[0]["version_id"]
+    over = threading.Event()
+    wrong: list[str] = []
+    reads = {"store": 0, "download": 0, "coverage": 0}
+
+    def one(ref: str, values: np.ndarray[Any, Any]) -> None:
+        """What one answer says is of one version: every day is its number and the same addition."""
+        added = {float(each) for each in values[:, 0, 0] - np.arange(len(values))}
+        if len(added) != 1 or not (values == values[:, :1, :1]).all():
+            wrong.append(f"{ref}: mixed {sorted(added)}")
+
+    def follow(what: str) -> None:
+        with httpx.Client(base_url=site.url, trust_env=False, timeout=60) as client:
+            while not over.is_set():
+                try:
+                    told = client.get("/datasets/six").raise_for_status().json()
+                    version = told["latest_version"]
+                    if what == "store":
+                        address = f"{site.url}/zarr/six@{version}"
+                        with xr.open_zarr(address, consolidated=True, chunks=None, decode_times=False) as opened:
+                            one(version, opened.t.values)
+                            size = opened.sizes["time"]
+                        stac = client.get(f"/stac/collections/six@{version}").raise_for_status().json()
+                        end = stac["extent"]["temporal"]["interval"][0][1]
+                        if int(end[8:10]) not in (size, size + 1):
+                            wrong.append(f"{version}: STAC says {end} of {size} days")
+                    elif what == "download":
+                        answer = client.get("/datasets/six/download").raise_for_status()
+                        with xr.open_dataset(io.BytesIO(answer.content), engine="h5netcdf") as file:
+                            one("download", file.t.values)
+                    else:
+                        answer = client.get("/ogcapi/collections/six/coverage?f=json").raise_for_status()
+                        range_ = answer.json()["ranges"]["t"]
+                        one("coverage", np.array(range_["values"], "f8").reshape(range_["shape"]))
+                    reads[what] += 1
+                except Exception as exc:  # noqa: BLE001 - whatever a reader meets is the finding
+                    wrong.append(f"{what}: {type(exc).__name__}: {exc}"[:300])
+
+    readers = [threading.Thread(target=follow, args=(what,)) for what in reads]
+    for each in readers:
+        each.start()
+    try:
+        for turn in range(1, 6):
+            file = site.file("six2.nc", *range(8 + turn % 2), add=100.0 * turn)
+            site.ingest("six", mode="update", source=file, on_overlap="replace")
+            answer = site.admin("POST", "/datasets/six/rollback", to=first)
+            assert answer.status_code == 200, answer.text
+            assert answer.json()["latest_version"] == first
+    finally:
+        over.set()
+        for each in readers:
+            each.join(90)
+    assert wrong == []
+    assert all(reads.values()), reads
+
+
+def resident(site: Site) -> dict[int, int]:
+    """Return the most memory that each process which answers requests has had, in bytes."""
+    found = {}
+    for pid in (site.pid, *map(int, Path(f"/proc/{site.pid}/task/{site.pid}/children").read_text().split())):
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+        if b"resource_tracker" not in b" ".join(words):
+            found[pid] = int(status["VmHWM"].split()[0]) * 1024
+    return found
+
+
+@pytest.mark.slow
+def test_18_ten_hostile_files_do_not_grow_the_server(site: Site) -> None:
+    import h5py
+
+    def file(name: str, data: bytes) -> Path:
+        (site.drop / name).write_bytes(data)
+        return site.drop / name
+
+    def hdf5(name: str, shape: tuple[int, ...], chunks: tuple[int, ...], *, filled: bool = False) -> Path:
+        with h5py.File(site.drop / name, "w") as made:
+            made.create_dataset("t", shape, "f8", chunks=chunks, compression=9)
+            if filled:
+                made["t"][: chunks[0], : chunks[1]] = np.zeros(chunks)
+        return site.drop / name
+
+    whole = netcdf(site.drop, *range(50))
+    sources = [
+        file("18-text.nc", b"<!doctype html>" + b"x" * (60 << 20)),
+        file("18-zeros.nc", bytes(60 << 20)),
+        file("18-cut.nc", whole[: len(whole) // 2]),
+        file("18-behind.nc", whole[:3000] + os.urandom(60 << 20)),
+        file("18-grib.grib", b"GRIB" + bytes(3) + b"\x01" + bytes(60 << 20)),
+        file("18-classic.nc", b"CDF\x01" + b"\xff" * 4096),
+        hdf5("18-declared.nc", (10**6, 10**5), (1000, 1000)),
+        hdf5("18-chunk.nc", (10**5, 10**4), (10**4, 5000)),
+        hdf5("18-bomb.nc", (8000, 8000), (4000, 4000), filled=True),
+        site.drop / "18-none.nc",
+    ]
+    site.ingest("eighteen", source=site.file("18.nc", 0, 1))
+    before = resident(site)
+    assert len(before) >= 3, "the parent and two that answer"
+    for path in sources:
+        answer = site.ask("POST", "/ingestions", dataset_id="in18", source=str(path))
+        assert answer.status_code == 422, (path.name, answer.status_code, answer.text[:300])
+        assert answer.json()["kind"] == "source-rejected", path.name
+    for _ in range(8):
+        assert site.ask("GET", "/datasets/eighteen").status_code == 200
+    after = resident(site)
+    grown = {pid: (after[pid] - before[pid]) >> 20 for pid in before if pid in after}
+    print("MiB more:", grown)
+    assert len(grown) == len(before), "no process has ended"
+    assert max(grown.values()) <= 50, grown
+
+
+def test_19_two_packings_become_one_with_the_right_values(site: Site) -> None:
+    def packed(name: str, first: int, scale: float, offset: float) -> str:
+        with xr.open_dataset(io.BytesIO(netcdf(site.drop, first, first + 1)), decode_times=False, engine="h5netcdf") as opened:
+            made = opened.load()
+        made.t.encoding = {"dtype": "int16", "scale_factor": scale, "add_offset": offset, "_FillValue": -32768}
+        made.to_netcdf(site.drop / name)
+        return str(site.drop / name)
+
+    sources = [packed("p1.nc", 0, 0.5, 0.0), packed("p2.nc", 2, 0.25, 1.0)]
+    made = site.ingest("packings", source=sources)
+    assert [(each["kind"], "p2.nc" in each["message"]) for each in made["warnings"]] == [("unpacked", True)]
+    with xr.open_zarr(f"{site.url}/zarr/packings.zarr", consolidated=True, chunks=None, decode_times=False) as opened:
+        assert opened.t.values[:, 0, 0].tolist() == [0, 1, 2, 3]
+        assert opened.t.dtype.kind == "f"
+    site.ingest("packed", source=sources[0])
+    site.refused(409, "encoding-mismatch", dataset_id="packed", mode="update", source=sources[1])
+
+
+@pytest.mark.slow
+def test_20_an_estimate_is_near_and_what_is_too_much_is_refused_unread(site: Site, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    data = xr.Dataset(
+        {"t": (("time", "lat", "lon"), random.normal(280, 9, (24, 200, 200)).astype("f4"), {"units": "K"})},
+        {
+            "time": ("time", np.arange(24), {"units": "days since 2024-01-01", "standard_name": "time"}),
+            "lat": ("lat", np.linspace(-10, 10, 200), {"units": "degrees_north"}),
+            "lon": ("lon", np.linspace(0, 20, 200), {"units": "degrees_east"}),
+        },
+    )
+    data.to_netcdf(site.drop / "random.nc")
+    data["t"] = (data.t.dims, np.round(data.t.values / 40) * 40, data.t.attrs)
+    data.to_netcdf(site.drop / "smooth.nc")
+    for name in ("random", "smooth"):
+        site.ingest(name, source=str(site.drop / f"{name}.nc"))
+        for query in ("", "?bbox=2,-5,12,5", "?start=2024-01-03&end=2024-01-06", "?bbox=2,-5,12,5&format=csv"):
+            joined = f"/datasets/{name}/download{query}{'&' if query else '?'}estimate=true"
+            estimate = site.ask("GET", joined).json()
+            answer = site.ask("GET", f"/datasets/{name}/download{query}")
+            assert answer.status_code == 200, answer.text[:300]
+            size = len(answer.content)
+            assert 0.8 <= estimate["bytes"] / size <= 1.25, (name, query, estimate, size)
+    xr.concat([data, data.assign_coords(time=data.time + 24)], "time", join="outer").to_netcdf(site.drop / "large.nc")
+    site.ingest("large", source=str(site.drop / "large.nc"))
+    chunks = [each for each in (site.root / "data/store/large").rglob("*") if "/t/c/" in str(each) and each.is_file()]
+    assert chunks
+    for each in chunks:
+        each.unlink()
+    began = time.monotonic()
+    refused = site.refused(413, "too-large", "GET", "/datasets/large/download")
+    assert time.monotonic() - began < 1
+    assert (refused["setting"], refused["limit"], bool(refused["alternatives"])) == ("limits.download_cells", 1_000_000, True)
+    unread = site.ask("GET", "/datasets/large/download?start=2024-01-03&end=2024-01-03")
+    assert (unread.status_code, unread.json()["kind"]) == (500, "corrupt"), "there was nothing to read"

@@ -218,6 +218,9 @@ def test_a_source_with_nothing_new_after_all_is_up_to_date() -> None:
         {"kind": "temporal", "schedule": "@daily"},
         {"kind": "temporal", "schedule": "0 0 5-1 * *"},
         {"kind": "temporal", "schedule": "*/0 * * * *"},
+        {"kind": "temporal", "availability": {"lag_days": 999_999_999}},
+        {"kind": "temporal", "availability": {"lag_hours": 10**9}},
+        {"kind": "temporal", "availability": {"latest_year_offset": -9_999}},
     ],
 )
 def test_rules_that_would_do_nothing_are_refused(rules: dict[str, Any]) -> None:

@@ -111,13 +111,13 @@ class LayoutRules(_Part):
 class Availability(_Part):
     """When the newest periods of a source are available. Each rule gives a last period; the earliest one applies."""
 
-    lag_hours: Annotated[int, Field(ge=0)] = 0
-    lag_days: Annotated[int, Field(ge=0)] = 0
-    """The last period is the one that contains the moment this long ago. Hours and days are added."""
+    lag_hours: Annotated[int, Field(ge=0, le=876_600)] = 0
+    lag_days: Annotated[int, Field(ge=0, le=36_525)] = 0
+    """The last period is the one that contains the moment this long ago, a century at most. Hours and days are added."""
     complete_month_after_day: Annotated[int | None, Field(ge=0, le=31)] = None
     """After this day of a month, the previous month is complete; until then, the month before it."""
     latest_year: Annotated[int | None, Field(ge=1, le=9999)] = None
-    latest_year_offset: Annotated[int | None, Field(le=0)] = None
+    latest_year_offset: Annotated[int | None, Field(le=0, ge=-1000)] = None
     """The last year relative to the current one: -1 is the previous year."""
     function: str | None = None
     """A rule of a plugin, by its name: it is given the template and the period asked for, and returns the last one there is."""
