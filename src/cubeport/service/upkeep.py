@@ -195,7 +195,7 @@ class VersionKeeper:
         return done
 
     def _without_copy(self, ports: Ports, record: CatalogRecord, row: Row) -> str:
-        """Write in the row of a version that it has no copy. Whoever asks for all of it as NetCDF gets it from the cube."""
+        """Write in the row of a version that it has no copy. Downloads of all of it are then made from the cube."""
         version = VersionState.of(row.document).model_copy(update={"copies": ()})
         with UnitOfWork(ports, "repair", inputs=[record.id], parameters={"version_id": row.id, "format": "netcdf"}) as work:
             work.update_record(record)
@@ -283,7 +283,7 @@ def _place(text: str) -> tuple[tuple[int, str] | None, str]:
 
 
 def _sorted(findings: Sequence[Finding]) -> tuple[list[tuple[str, str]], dict[str, bool], list[str]]:
-    """Return the extra objects as (version, key), the versions with a broken copy and whether it lies there, and those that are
+    """Return the extra objects as (version, key), the versions with a broken copy and whether it is stored, and those that are
     broken themselves, from the places ``dataset@version/key``.
     """
     extra: list[tuple[str, str]] = []
