@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from cubeport.adapters.backends.documents import MemoryBackend, State
 from cubeport.catalog.forms import clock
@@ -470,3 +471,11 @@ def test_a_table_whose_zones_are_nowhere_ends_after_a_day(tmp_path: Path) -> Non
     ended = queue.get(old.ingestion_id).error
     assert ended is not None
     assert (ended["kind"], ended["next"]) == ("interrupted", "ask for the table again")
+
+
+def test_a_job_that_an_earlier_cubeport_stored_is_read() -> None:
+    ingestion = {"dataset_id": "tas", "template": {"ingestion": {"params": {}, "clip": "touch"}, "time_label": "start"}}
+    assert IngestionRequest.model_validate(ingestion).template is not None
+    ingestion["template"] = {"ingestion": {"params": {"year": 2020}}}
+    with pytest.raises(ValidationError, match="params"):
+        IngestionRequest.model_validate(ingestion)

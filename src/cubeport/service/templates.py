@@ -73,6 +73,14 @@ class IngestionRules(_Part):
     verify: Verify = "full"
     """Which chunks of a source to decode before the version is published: all, or the first, the last and 1 %."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_empty_params(cls, document: Any) -> Any:
+        """Remove ``params`` without any: jobs that an earlier cubeport stored have it. Others are of the source."""
+        if isinstance(document, Mapping) and document.get("params") == {}:
+            return {name: value for name, value in document.items() if name != "params"}
+        return document
+
     @model_validator(mode="after")
     def _reads_what_it_refuses(self) -> IngestionRules:
         if self.on_empty == "refuse" and self.verify == "sample":
