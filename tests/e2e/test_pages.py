@@ -250,6 +250,7 @@ def test_a_page_of_values_offers_the_forms_that_can_have_them(url: str) -> None:
 def test_pages_of_an_api_begin_with_its_links(url: str) -> None:
     for path in ("/stac", "/ogcapi"):
         text = httpx.get(f"{url}{path}?f=html").text
+        assert text.count(f'href="{url}/stac/search"') == (path == "/stac"), "a page cannot send a POST"
         assert 0 < text.index("<h2>Links</h2>") < text.find("conf/core") or "conf/core" not in text
     assert "conf/core" in httpx.get(f"{url}/ogcapi/conformance?f=html").text
     assert "http://www.opengis.net/def/rel" not in httpx.get(f"{url}/ogcapi/collections/regular?f=html").text.split("<details")[0]

@@ -76,7 +76,8 @@ def document(
         links=[
             {**link, "rel": _relation(str(link.get("rel", "")))}
             for link in links
-            if link.get("rel") not in ("self", "next") and link.get("href")
+            # A page cannot send a POST.
+            if link.get("rel") not in ("self", "next") and link.get("href") and link.get("method", "GET") == "GET"
         ],
         facts=_facts(value),
         faces=[each for each in (value.get("assets") or {}).values() if each.get("href")] if _is_collection(value) else [],
