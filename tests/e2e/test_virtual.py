@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -22,7 +23,7 @@ from cubeport.errors import CubeportError, SourceChanged
 from cubeport.main import prepare
 from cubeport.service.ingestions import FileOptions, IngestionRequest
 
-from .conftest import Server, start, stop
+from .conftest import Server, here, start, stop
 
 LAT, LON = 48, 96
 
@@ -418,8 +419,13 @@ def test_a_version_that_lies_elsewhere_is_exported_whole_and_not_replicated(plac
     [store] = [each for each in (tmp_path / "out").rglob("zarr.json") if (each.parent / "t").is_dir()]
     with xr.open_zarr(store.parent, chunks=None, decode_cf=False) as opened:
         assert opened.t.values.tobytes() == in_file(path)["t"].tobytes()
-    with pytest.raises(CubeportError, match="neither pushed nor pulled"):
+    with pytest.raises(CubeportError, match="neither pushed nor pulled") as refused:
         service.replica("a")
+    advice = (refused.value.next_step or "").partition(": ")[2]
+    _, *words = shlex.split(advice.replace("SOURCE", str(path)))
+    done = here(*words, "--instance", place.root)
+    assert done.returncode == 0, done.stderr
+    assert service.replica("a").version_id == service.dataset("a").state.latest, "the advice makes one that can be pushed"
 
 
 FACES = {
