@@ -453,6 +453,50 @@ def test_the_limit_of_a_line_counts_its_cells_and_not_the_box_around_it(serve: A
     assert len(small.get(shorter).json()["ranges"]["t"]["values"]) == 26
 
 
+def test_a_line_reads_the_chunks_that_it_passes(client: httpx.Client, serve: Any, stored: Any, tmp_path: Path) -> None:
+    """All chunks beside a diagonal are gone. Whatever read one of them would be refused."""
+    n = 12
+    labels, values = np.arange(n, dtype="f8"), np.arange(2.0 * n * n, dtype="f4").reshape(2, n, n)
+    fields = {
+        "v": (("time", "lat", "lon"), values, {"units": "K"}),
+        "w": (("time", "lat", "lon"), values.astype("i4"), {"units": "1"}),
+    }
+    source = xr.Dataset(
+        fields,
+        {
+            "time": ("time", [0, 1], {"units": "days since 2020-01-01", "standard_name": "time"}),
+            "lat": ("lat", labels, {"units": "degrees_north", "standard_name": "latitude"}),
+            "lon": ("lon", labels, {"units": "degrees_east", "standard_name": "longitude"}),
+        },
+    )
+    source.to_netcdf(tmp_path / "diagonal.nc")
+    cube = stored(str(tmp_path / "diagonal.nc"), chunks={"time": 2, "lat": 3, "lon": 3})
+    points = "MULTIPOINT(" + ",".join(f"({at} {at})" for at in range(n)) + ")"
+    store = cube.engine.path(cube.dataset_id, VERSION)
+    for field, row, column in itertools.product("vw", range(4), range(4)):
+        if row != column:
+            (store / field / "c" / "0" / str(row) / str(column)).unlink()
+    small = serve(chunks=8)
+    for form in ("covjson", "csv"):
+        query = {"coords": points, "f": form}
+        answer = small.get(f"/ogcapi/collections/{cube.dataset_id}/position", params=query)
+        assert answer.status_code == 200, answer.text
+        told = small.get(f"/ogcapi/collections/{cube.dataset_id}/position", params={**query, "estimate": "true"}).json()
+        assert told["chunks"] == 8
+        wanted = [float(values[step, at, at]) for step in range(2) for at in range(n)]
+        if form == "covjson":
+            for field in "vw":
+                assert answer.json()["ranges"][field]["values"] == wanted
+        else:
+            rows = [row.split(",") for row in answer.text.split()[1:]]
+            assert [[float(each) for each in row[-2:]] for row in rows] == [[each, each] for each in wanted]
+    # A NetCDF file has the box, and so all of its chunks.
+    refused = small.get(f"/ogcapi/collections/{cube.dataset_id}/position", params={"coords": points, "f": "netcdf"})
+    assert (refused.status_code, refused.json()["value"]) == (413, 32)
+    beside = client.get(f"/ogcapi/collections/{cube.dataset_id}/position", params={"coords": "POINT(11 0)"})
+    assert beside.status_code == 500, "a missing chunk is never read as values"
+
+
 @pytest.fixture(scope="module")
 def past_180(stored: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, xr.Dataset]:
     """Web Mercator from 177.5° E to 177.5° W, whose x goes on beyond 20,037,508 m."""

@@ -177,6 +177,24 @@ def count(description: CubeDescription, windows: Windows) -> Cost:
     return Cost(cells, written, chunks, size)
 
 
+def touched(description: CubeDescription, windows: Windows) -> int:
+    """Return how many chunks have a selected cell. Of separate places, the box around them can have many more."""
+    import numpy as np
+
+    found = 0
+    for name in windows.fields:
+        variable, mask = description.variable(name), windows.mask
+        lengths = {each: max(1, size) for each, size in zip(variable.dimensions, variable.chunks, strict=True)}
+        masked = () if mask is None or not set(mask.dimensions) <= lengths.keys() else mask.dimensions
+        whole = math.prod(windows.along[each].chunks(size) for each, size in lengths.items() if each not in masked)
+        if mask is not None and masked:
+            cells = np.nonzero(mask.inside)
+            at = [windows.along[each].indices()[cell] // lengths[each] for each, cell in zip(masked, cells, strict=True)]
+            whole *= len(np.unique(np.stack(at), axis=1).T)
+        found += whole
+    return found
+
+
 def fitting(description: CubeDescription, windows: Windows, *, cells: int) -> Windows | None:
     """Return *windows* with only as many of the first time steps as fit into *cells*, or ``None`` if not even one step fits."""
     time = time_axis(description)

@@ -23,7 +23,7 @@ from cubeport.cubes.part import Deadline, Opened, Part
 from cubeport.cubes.resolve import axis_named, resolve
 from cubeport.cubes.selection import Scale, Selection, parse_datetime, stamp_at
 from cubeport.cubes.tables.request import years_in
-from cubeport.cubes.windows import Cost, IndexRange, Window, Windows, count, fitting, runs_of, storage_crs, time_axis
+from cubeport.cubes.windows import Cost, IndexRange, Window, Windows, count, fitting, runs_of, storage_crs, time_axis, touched
 from cubeport.documents.texts import PublishedView
 from cubeport.errors import InvalidRequest, NotAcceptable, Problem, TooLarge
 from cubeport.service.ports import Encoders
@@ -156,6 +156,8 @@ def plan(
     everything = query.download and query.form.stored and query.selection.properties is None
     if everything:
         windows = _with_everything(description, windows)
+    if cost is None and windows.scattered and query.form.name in _OF_VALUES:
+        chunks = touched(description, windows)
     cost = cost or count(description, windows)
     part = Part(
         opened,

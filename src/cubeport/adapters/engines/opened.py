@@ -37,7 +37,7 @@ from cubeport.cubes.part import Deadline
 from cubeport.cubes.readers import reader
 from cubeport.cubes.selection import order
 from cubeport.cubes.times import calendar_of, decode
-from cubeport.cubes.windows import UNKNOWN, IndexRange, Labels, Window, Windows, time_axis, turned_labels
+from cubeport.cubes.windows import UNKNOWN, IndexRange, Labels, Mask, Window, Windows, time_axis, turned_labels
 from cubeport.cubes.write_request import StoredObject
 from cubeport.errors import Corrupt, CubeportError, StoreUnavailable
 
@@ -240,7 +240,14 @@ class OpenedVersion:
         StoreUnavailable
             If the store cannot be read at the moment.
         """
-        return self.decode(name, self.raw(name, windows.along, deadline=deadline))
+        mask, dimensions = windows.mask, self.dimensions(name)
+        if mask is None or not windows.scattered or not set(mask.dimensions) <= set(dimensions):
+            return self.decode(name, self.raw(name, windows.along, deadline=deadline))
+        # Of separate places, the box around them can have many more chunks than they have.
+        values = self.decode(name, self.raw(name, windows.along, deadline=deadline, mask=mask))
+        if values.dtype.kind == "f":
+            values = np.where(mask.aligned(dimensions), values, values.dtype.type(np.nan))
+        return values
 
     def decode_like(self, name: str, values: Array) -> Array:
         """Return stored values of any shape, decoded like those of the field."""
@@ -334,19 +341,27 @@ class OpenedVersion:
                     cut[axis.name] = found[axis.name] if window is None else turned_labels(found[axis.name], window)
         return labels, bounds
 
-    def raw(self, name: str, along: Mapping[str, Window], *, deadline: Deadline = _endless) -> Array:
-        """Return the stored values in the windows of the variable's dimensions, and all of a dimension without a window."""
+    def raw(self, name: str, along: Mapping[str, Window], *, deadline: Deadline = _endless, mask: Mask | None = None) -> Array:
+        """Return the stored values in the windows of the variable's dimensions, and all of a dimension without a window.
+
+        With a *mask*, chunks without a selected cell are not read, and their values are zeros.
+        """
         array = self._array(name)
         windows = [
             along.get(str(dimension), Window(str(dimension), (IndexRange(0, size),)))
             for dimension, size in zip(self._variables[name].dims, array.shape, strict=True)
         ]
-        out = np.empty([window.size for window in windows], dtype=array.dtype)
+        shape = [window.size for window in windows]
+        out = np.empty(shape, dtype=array.dtype) if mask is None else np.zeros(shape, dtype=array.dtype)
+        masked = [] if mask is None else [self.dimensions(name).index(each) for each in mask.dimensions]
         parts = [_by_chunk(each, length) for each, length in zip(windows, array.chunks, strict=True)]
         with _reading(self._key[0]):
-            self._fetch(name, array, [[at for at, _, _ in each] for each in parts])
+            if mask is None:
+                self._fetch(name, array, [[at for at, _, _ in each] for each in parts])
             for place in product(*parts):
                 deadline()
+                if mask is not None and not mask.inside[_all_of([place[at][2] for at in masked])].any():
+                    continue
                 values = self._chunk(name, array, tuple(at for at, _, _ in place))
                 for number, (_, source, _) in enumerate(place):
                     values = values[(slice(None),) * number + (source,)]
