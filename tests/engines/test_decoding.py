@@ -45,6 +45,17 @@ def test_values_are_those_of_xarray(dtype: str, attributes: dict[str, Any]) -> N
     np.testing.assert_array_equal(found, wanted)
     assert found.dtype == wanted.dtype.newbyteorder("=")
     assert found.flags.c_contiguous
+    flat = version.decode_like("v", raw.reshape(-1).copy())
+    np.testing.assert_array_equal(flat, wanted.reshape(-1))
+    assert flat.dtype.newbyteorder("=") == found.dtype
+
+
+def test_values_that_are_not_packed_do_not_go_through_xarray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It imports dask for the first of them, which takes longer than the table of a process that has just begun."""
+    version = object.__new__(OpenedVersion)
+    version._variables = {"v": xr.Variable(("y",), np.arange(3.0), {"_FillValue": NAN})}
+    monkeypatch.setattr(xr.conventions, "decode_cf_variable", None)
+    assert version.decode_like("v", np.array([1.0, NAN])).tolist()[:1] == [1.0]
 
 
 @pytest.mark.parametrize("runs", [[(3, 17)], [(0, 5)], [(5, 10)], [(19, 20)], [(0, 20)], [(15, 20), (0, 4)]], ids=str)

@@ -251,6 +251,8 @@ class OpenedVersion:
 
     def decode_like(self, name: str, values: Array) -> Array:
         """Return stored values of any shape, decoded like those of the field."""
+        if _is_decoded(values.dtype, self._variables[name].attrs):
+            return values.astype(_native(values.dtype), copy=False)
         values, attributes = _one_fill(values, self._variables[name].attrs)
         decoded: Array = xr.conventions.decode_cf_variable(name, xr.Variable(("n",), values, attributes), decode_times=False).values
         return decoded
