@@ -32,7 +32,8 @@ def test_a_key_is_made_listed_and_ended(shell: Shell) -> None:
 
 def test_what_is_wrong_is_told(shell: Shell) -> None:
     assert shell("keys", "add", "Ann Lee").code == 2
-    assert shell("keys", "add", "ann", "--expires", "2999-01-01").code == 2
+    no_zone = shell("keys", "add", "ann", "--expires", "2999-01-01")
+    assert (no_zone.code, "--expires 2999-01-01T00:00:00Z" in no_zone.err) == (2, True)
     assert shell("keys", "add", "ann", "--expires", "2001-01-01T00:00:00Z").code == 2
     assert shell("keys", "add", "ann", "--scope", "all").code == 2
     assert shell.ok("keys", "list", "--json").json["items"] == []

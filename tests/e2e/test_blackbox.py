@@ -10,11 +10,13 @@ import io
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,7 @@ from cubeport.main import prepare
 
 from .conftest import CUBEPORT, start
 
+SECRET = "planted-9f3aSECRET77"
 FACES = ("/datasets?limit=1000", "/stac/catalog.json", "/ogcapi/collections?limit=1000")
 
 
@@ -127,7 +130,15 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         prepare(root, allow_roots=(str(drop),), allow_origins=(provider.url,))
         with (root / "config/service.yaml").open("a") as settings:
             settings.write("limits: {download_cells: 1000000}\n")
-        process, url = start(root, "--workers", "2")
+        keys = "key_env: BLACKBOX_KEY, secret_env: BLACKBOX_SECRET"
+        (root / "config/profiles.yaml").write_text(
+            "profiles:\n  default: {protocol: file, root: ./files}\n"
+            f"  bucket: {{protocol: s3, root: b/x, endpoint_url: 'http://127.0.0.1:9', {keys}, use: [source]}}\n"
+        )
+        with pytest.MonkeyPatch.context() as environment:
+            environment.setenv("BLACKBOX_KEY", "AKID")
+            environment.setenv("BLACKBOX_SECRET", SECRET)
+            process, url = start(root, "--workers", "2")
         log = threading.Thread(target=kept, args=(process, folder / "log"))
         log.start()  # nobody waits for a reader of what the server says
         yield Site(url, root, drop, provider, process.pid, folder / "log")
@@ -652,6 +663,55 @@ def resident(site: Site) -> dict[int, int]:
         if b"resource_tracker" not in b" ".join(words):
             found[pid] = int(status["VmHWM"].split()[0]) * 1024
     return found
+
+
+@pytest.mark.slow
+def test_17_a_planted_secret_is_nowhere(site: Site) -> None:
+    """In a profile, an address, its name and word, parameters, headers, a name of a file, a field that does not exist."""
+    place = site.provider.below("secrets")
+    place.put("a.nc", netcdf(site.drop, 0))
+    answers: list[httpx.Response] = []
+
+    def post(source: Any, *, headers: dict[str, str] | None = None, **more: Any) -> int:
+        answers.append(site.ask("POST", "/ingestions", headers=headers, dataset_id="secret", mode="replace", source=source, **more))
+        return answers[-1].status_code
+
+    signed = f"{place.url}/a.nc?token={SECRET}"
+    assert post(signed) == 200
+    place.temper("a.nc", status=403)
+    codes = [
+        post(signed),
+        post("store:bucket/a.nc"),
+        post(f"{place.url.replace('://', f'://me:{SECRET}@')}/a.nc"),
+        post({"kind": "url", "template": f"{place.url}/{{k}}.nc?token={SECRET}", "params": {"k": "none"}}),
+        post({"kind": "plugin", "name": "nobody", "params": {"password": SECRET}}),
+        post(signed, headers={"Authorization": f"Bearer cp_abc_{SECRET}"}),
+        post(signed, headers={"X-API-Key": SECRET}),
+        post(signed, headers={"Cookie": f"session={SECRET}"}),
+        post(signed, secret=SECRET),
+    ]
+    assert all(code >= 400 for code in codes), codes
+    answers += [site.ask("GET", f"{path}{mark}api_key={SECRET}") for path, mark in (("/datasets", "?"), ("/datasets/secret", "?"))]
+    paths = (
+        "/ingestions?limit=1000",
+        "/datasets/secret",
+        "/datasets/secret/versions",
+        "/changes",
+        "/info",
+        "/stac/collections/secret",
+    )
+    answers += [site.admin("GET", path) for path in (*paths, "/zarr/secret/zarr.json", "/metrics", "/usage", "/dataset-templates")]
+    assert [each.url for each in answers if SECRET in each.text or SECRET in str(each.headers)] == []
+    said = [site.cli(*words) for words in (("logs",), ("jobs", "--json"), ("datasets", "secret", "--json"), ("history", "secret"))]
+    assert not any(SECRET in each.stdout + each.stderr for each in said)
+    assert SECRET not in site.log.read_text()
+    found = [each for each in site.root.rglob("*") if each.is_file() and SECRET.encode() in each.read_bytes()]
+    # The row of a job keeps the address of its request, because any process must be able to run it, and run it again.
+    assert [each for each in found if not each.name.startswith("catalog.db")] == []
+    with closing(sqlite3.connect(f"file:{site.root}/.cubeport/catalog.db?mode=ro", uri=True)) as catalog:
+        tables = [name for (name,) in catalog.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        rows = [(table, row) for table in tables for row in catalog.execute(f'SELECT * FROM "{table}"') if SECRET in str(row)]
+    assert {"job" in row for _, row in rows} <= {True}, [table for table, _ in rows]
 
 
 @pytest.mark.slow

@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 SCRIPT = """
 import json, os, sys, time
 from pathlib import Path
@@ -68,3 +70,55 @@ def test_a_server_on_a_full_disk_recovers_by_itself(on_a_small_disk: Callable[..
     assert said["back"][1]["status"] == "completed"
     assert said["unpublished"][0] == 200
     assert said["left"] == [0, 0]
+
+
+LEVELS = """
+import json, os, sys
+from pathlib import Path
+import httpx
+from e2e.conftest import cli, start, stop
+
+disk, source = Path(sys.argv[1]), sys.argv[2]
+root, fill, said = disk / "instance", disk / "fill", []
+assert cli("init", root, "--allow-root", Path(source).parent).returncode == 0
+process, url = start(root)
+
+def call(method, path, **body):
+    answer = httpx.request(method, url + path, timeout=120, trust_env=False, **({"json": body} if body else {}))
+    return answer.status_code, answer.json()
+
+def leave(room):
+    status = os.statvfs(disk)
+    with fill.open("wb", buffering=0) as file:
+        left = status.f_bavail * status.f_frsize - room
+        while left > 0:
+            left -= file.write(bytes(min(left, 65536)))
+
+try:
+    assert call("POST", "/ingestions", dataset_id="first", source=source)[0] == 200
+    [size] = [each["size_bytes"] for each in call("GET", "/datasets/first/versions")[1]["items"]]
+    for number, share in enumerate((0, 0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0, 1.2, 1.6, 3.0)):
+        leave(int(share * size))
+        code, answer = call("POST", "/ingestions", dataset_id=f"n{number}", source=source)
+        read = call("GET", "/datasets/first")[0]
+        fill.unlink()
+        there = call("GET", f"/datasets/n{number}")[0]
+        said.append([share, code, answer.get("kind"), read, there, answer.get("detail")])
+    left = len(list((root / "data/staging").iterdir()))
+    last = call("POST", "/ingestions", dataset_id="last", source=source)[0]
+finally:
+    stop(process)
+print(json.dumps({"said": said, "left": left, "last": last}))
+"""
+
+
+@pytest.mark.slow
+def test_a_disk_full_at_any_of_eleven_levels_is_named_or_the_work_is_done(
+    on_a_small_disk: Callable[..., str], realdata: Path
+) -> None:
+    told = json.loads(on_a_small_disk(LEVELS, str(realdata / "test_lcc.nc"), size="48m").splitlines()[-1])
+    for share, code, kind, read, there, detail in told["said"]:
+        assert read == 200, (share, "reading needs no space")
+        assert (code, kind, there) in ((507, "no-space", 404), (200, "ingestion", 200)), (share, code, kind, there, detail)
+    assert {code for _, code, *_ in told["said"]} == {200, 507}
+    assert (told["left"], told["last"]) == (0, 200)

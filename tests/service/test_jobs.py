@@ -84,6 +84,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     recovered.clear()
     for name, value in {
         "POLL_S": 0.02,
+        "FULL_S": 0.5,
         "CLOCK_S": 0.05,
         "PROGRESS_S": 0.0,
         "_FIRST_PAUSE_S": 0.01,
@@ -362,6 +363,23 @@ def test_whoever_waits_for_a_row_that_cannot_be_written_hears_why(tmp_path: Path
     with working(jobs(backend, Attempts(), tmp_path)) as other:
         [left] = until(lambda: [each for each, _ in other.page(limit=10) if each.finished])
     assert (left.status, left.error and left.error["kind"]) == ("failed", "interrupted")
+
+
+def test_a_caller_who_waits_hears_of_a_full_disk_before_the_row_is_written(tmp_path: Path) -> None:
+    backend = Failing()
+
+    def fail() -> None:
+        raise NoSpace("the disk")
+
+    def act(_: Ingestion, __: Any) -> None:
+        backend.fault = fail
+
+    with working(jobs(backend, Attempts(act), tmp_path)) as made:
+        accepted = made.submit(asked("sst"))
+        with pytest.raises(NoSpace, match="the disk"):  # it waited as long as it may, and heard that the job runs
+            made.wait(accepted.ingestion_id, 20)
+        backend.fault = lambda: None
+        until(lambda: made.get(accepted.ingestion_id).finished)
 
 
 def test_an_interrupt_behind_the_commit_is_too_late(tmp_path: Path) -> None:

@@ -87,5 +87,7 @@ def _instant(text: str | None) -> datetime | None:
     except ValueError as exc:
         raise Usage("--expires must be an RFC 3339 instant, such as 2027-01-01T00:00:00Z.") from exc
     if instant.tzinfo is None:
-        raise Usage("--expires must name its offset from UTC, for example a final Z.")
+        raise Usage(
+            "--expires must name its offset from UTC.", next_step=f"--expires {instant.isoformat()}Z, if that is its time in UTC"
+        )
     return instant

@@ -63,6 +63,9 @@ TABLES = 16
 """The largest number of unfinished jobs that make tables. They have a thread of their own, and no part in the queue of ingestions:
 everybody who may read may ask for one."""
 
+FULL_S = 2.0
+"""How long a disk is full before a caller who waits hears it, in seconds. Space can come back at any moment."""
+
 POLL_S = 1.0
 """How long an idle worker sleeps, in seconds. It sees jobs that other processes accepted after at most this time."""
 
@@ -280,9 +283,19 @@ class Jobs:
         return [_job(held.get(row.id, row)) for row in rows]
 
     def wait(self, ingestion_id: str, seconds: float) -> Work:
-        """Return the ingestion after it has finished, or its state after *seconds*. It can run in any process."""
-        deadline = time.monotonic() + seconds
+        """Return the ingestion after it has finished, or its state after *seconds*. It can run in any process.
+
+        Raises
+        ------
+        NoSpace
+            If it has ended here, and its row cannot be written because the disk is full.
+        """
+        deadline, full_since = time.monotonic() + seconds, float("inf")
         while not (ingestion := self.get(ingestion_id)).finished and (left := deadline - time.monotonic()) > 0:
+            if isinstance(trouble := self._trouble.get(ingestion_id), NoSpace):
+                full_since = min(full_since, time.monotonic())
+                if time.monotonic() - full_since > FULL_S:
+                    raise trouble
             with self._work:
                 self._work.wait(min(0.25, left))
         return ingestion
