@@ -131,11 +131,11 @@ def test_the_nearest_cell_is_found_without_looking_at_all(client: httpx.Client, 
         answer = client.get(f"/ogcapi/collections/{curved.dataset_id}/position", params={"coords": text})
         assert answer.json()["ranges"]["v"]["values"] == [truth.v.values[j, i]]
     index = index_of(lon, lat)
-    began = time.perf_counter()
+    began = time.process_time()
     for _ in range(100):
         index.nearest(float(rng.uniform(-10, 25)), float(rng.uniform(41, 59)))
     # Each looks at a few of the 2,000-cell blocks; all 200,000 cells took 20 ms each.
-    assert (time.perf_counter() - began) / 100 < 0.01
+    assert (time.process_time() - began) / 100 < 0.01
     assert index_of(lon, lat) is index
 
 

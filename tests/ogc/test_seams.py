@@ -22,6 +22,7 @@ import shapely
 import xarray as xr
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
+from tests.sample import sample
 
 from cubeport.cubes.cutout import window_indexers
 from cubeport.cubes.write_request import SourceWindow
@@ -240,9 +241,10 @@ def test_a_place_has_the_value_of_its_cell(client: httpx.Client, kept: Any, name
         assert has == (set() if np.isnan(wanted) else {wanted}), ((x, y), has, wanted)
 
 
-@pytest.mark.parametrize("crs", ["CRS84", "EPSG:3857", "EPSG:3395", "EPSG:3995", "EPSG:3031"])
+@pytest.mark.parametrize("crs", sample(["EPSG:3857", "CRS84", "EPSG:3395", "EPSG:3995", "EPSG:3031"], every=3))
 @pytest.mark.parametrize("name", GRIDS)
 @settings(max_examples=4, **QUIET)
+@example(box=(-0.0, -3.73, 44.8, 12.27))
 @given(box=boxes)
 def test_a_pixel_has_the_colour_of_its_cell(client: httpx.Client, kept: Any, name: str, crs: str, box: tuple[float, ...]) -> None:
     grid, count = GRIDS[name], GRIDS[name].values.size
@@ -258,8 +260,13 @@ def test_a_pixel_has_the_colour_of_its_cell(client: httpx.Client, kept: Any, nam
     west, south, east, north = map(float, answer.headers["content-bbox"].split(","))
     centre = np.meshgrid(middles(west, east, 64), middles(north, south, 64))
     right = np.zeros(pixels.shape, bool)
-    # A pixel may be placed with an error of an eighth of its size.
-    for right_by, up_by in itertools.product((-0.13, 0.0, 0.13), repeat=2):
+    # A pixel may be placed with an error of an eighth of its size. The corner of a cell can be between the first nine places.
+    for right_by, up_by in (
+        *itertools.product((-0.13, 0.0, 0.13), repeat=2),
+        *itertools.product(np.linspace(-0.13, 0.13, 9), repeat=2),
+    ):
+        if right.all():
+            break
         x, y = centre[0] + right_by * (east - west) / 64, centre[1] + up_by * (north - south) / 64
         if crs != "CRS84":
             x, y = pyproj.Transformer.from_crs("OGC:CRS84", crs, always_xy=True).transform(x, y, direction="INVERSE")
@@ -302,7 +309,7 @@ def test_a_reprojected_coverage_has_the_value_of_each_place(
     assert not gone.any(), (int(gone.sum()), x[gone][:4], y[gone][:4], wanted[gone][:4])
 
 
-@pytest.mark.parametrize("name", GRIDS)
+@pytest.mark.parametrize("name", sample(GRIDS, every=2))
 @settings(max_examples=4, **QUIET)
 @given(box=boxes.filter(lambda box: (box[2] - box[0]) % 360 < 170))
 def test_a_zone_has_the_mean_of_its_parts_of_cells(
@@ -344,7 +351,7 @@ def test_a_zone_has_the_mean_of_its_parts_of_cells(
     assert row["value"] == pytest.approx(wanted, abs=1.2), (row, wanted)
 
 
-@pytest.mark.parametrize("name", GRIDS)
+@pytest.mark.parametrize("name", sample(GRIDS, every=2))
 @settings(max_examples=15, **QUIET)
 @example(box=(16.83, -90.0, -152.26, 74.14), clip="centre")
 @example(box=(163.2, 0.0, 166.3, 90.0), clip="centre")

@@ -54,7 +54,7 @@ __all__ = ["BackendContract", "JournalContract", "StorageContract"]
 type Open = Callable[[], CatalogBackend]
 
 _EXAMPLES = settings(
-    max_examples=40,
+    max_examples=24,
     deadline=None,
     derandomize=True,
     database=None,
