@@ -32,6 +32,7 @@ from cubeport.errors import (
     DatasetBusy,
     ExecutorUnavailable,
     Interrupted,
+    InvalidRequest,
     Locked,
     NoSpace,
     NotFound,
@@ -48,6 +49,7 @@ from cubeport.service.ingestions import UNFINISHED, WAITING, Ingestion, Phase, S
 from cubeport.service.maker import Outcome
 from cubeport.service.servers import Servers
 from cubeport.service.state import JOB
+from cubeport.service.withheld import with_request_of, without_secrets
 from cubeport.service.workers import Life, Workers
 
 PROGRESS_S = 1.0
@@ -152,6 +154,9 @@ class Jobs:
         self._work = threading.Condition()
         self._tables: TableMaker | None = None
         self._outcomes: Counter[str] = Counter()
+        self._runs_ingestions = False
+        self._kept: dict[str, Work] = {}
+        """The jobs whose rows lack the secrets of their requests, as they were accepted here."""
         self._trouble: dict[str, CubeportError] = {}
         """Why the row of a job cannot be written, by job."""
 
@@ -167,6 +172,8 @@ class Jobs:
 
         Raises
         ------
+        InvalidRequest
+            If its request has a secret, which only this process could know, and this process runs no jobs.
         QueueFull
             If there are too many unfinished jobs.
         """
@@ -176,13 +183,31 @@ class Jobs:
 
     def _accept[J: Work](self, job: J, *, worker: str | None) -> J:
         self.recover()
+        stored = without_secrets(job)
+        if stored is job:
+            return self._stored(job, worker=worker)
+        if worker is None and not self._runs_ingestions:
+            raise InvalidRequest(
+                "The request has a secret in an address or a parameter. It is not stored, so another process cannot run the job.",
+                next_step="send the request to a server that runs jobs",
+            )
+        self._kept[job.ingestion_id] = job  # before a thread can take it
+        accepted = None
+        try:
+            accepted = self._stored(stored, worker=worker, keeper=self._worker)
+        finally:
+            if accepted is not stored:
+                del self._kept[job.ingestion_id]
+        return accepted
+
+    def _stored[J: Work](self, job: J, *, worker: str | None, keeper: str | None = None) -> J:
         with self._catalog.backend.transaction():
             for row in self._rows.select(JOB, owner=job.dataset_id, states=UNFINISHED):
                 held = _job(row)
                 if isinstance(held, type(job)) and held.digest == job.digest:
                     return held
             self._check_room(job)
-            self._rows.put(_row(job, worker=worker))
+            self._rows.put(_row(job, worker=worker, keeper=keeper))
         return job
 
     def _check_room(self, job: Work) -> None:
@@ -310,7 +335,10 @@ class Jobs:
         """
         if self.get(ingestion_id).finished:
             raise AlreadyFinished(f"Ingestion {ingestion_id} has ended.")
-        return self._change(ingestion_id, _asked_to_end)
+        asked = self._change(ingestion_id, _asked_to_end)
+        if asked.finished:
+            self._kept.pop(ingestion_id, None)
+        return asked
 
     def unfinished(self) -> Mapping[str, int]:
         """Return the number of unfinished jobs of the instance by status."""
@@ -375,8 +403,9 @@ class Jobs:
         self._answers = answers
         self._live()
         self._announce(runs_jobs=True)
+        self._runs_ingestions = self._workers > 0
         targets: dict[str, Callable[[], None]] = {
-            f"cubeport-job-{n}": partial(self._loop, _is_ingestion) for n in range(self._workers)
+            f"cubeport-job-{n}": partial(self._loop, self._can_ingest) for n in range(self._workers)
         }
         if self._tables is not None:
             has = self._tables.has
@@ -444,10 +473,18 @@ class Jobs:
             buried.add(worker)
         if ended:
             self._catalog.recover()
+        ended += self._forgotten()
+        if ended:
             self.wake()
         for worker in buried:
             self._alive.bury(worker)
         return ended
+
+    def _forgotten(self) -> list[Work]:
+        """End the waiting jobs whose secrets have died with the process that accepted them, and return them."""
+        found = [(row.id, row.document.get("keeper")) for row in self._rows.select(JOB, states=WAITING, limit=1000)]
+        dead = {keeper for _, keeper in found if keeper not in (None, self._worker) and self._alive.is_dead(str(keeper))}
+        return [self._change(job_id, _ended(_interrupted)) for job_id, keeper in found if keeper in dead]
 
     def _of_the_dead(self, worker: str) -> Callable[[Work, object], Work]:
         """Return the change that ends a job of *worker*, unless another process has taken the job."""
@@ -511,7 +548,12 @@ class Jobs:
 
     def _started(self, row: Row) -> Row | None:
         """Return the row of a waiting job as this worker's, if it is due."""
-        return _row(_job(row).started(now()), worker=self._worker, revision=row.revision) if _is_due(row) else None
+        if not _is_due(row):
+            return None
+        return _row(_job(row).started(now()), worker=self._worker, keeper=row.document.get("keeper"), revision=row.revision)
+
+    def _can_ingest(self, row: Row) -> bool:
+        return not _is_table(row) and row.document.get("keeper") in (None, self._worker)
 
     def _run(self, job: Work, listener: Listener | None, *, timeout_s: float = float("inf")) -> None:
         job_id = job.ingestion_id
@@ -519,6 +561,8 @@ class Jobs:
         try:
             change = self._attempted(job, listener)
             ended = self._surely(job_id, change, timeout_s=timeout_s) if change is not None else self._known(job_id)
+            if ended is None or ended.finished:
+                self._kept.pop(job_id, None)
             if ended is not None:
                 _log.info("%s: %s", _named(ended), _ending(ended))
                 with self._work:
@@ -529,6 +573,8 @@ class Jobs:
     def _attempted(self, job: Work, listener: Listener | None) -> Callable[[Work, object], Work] | None:
         """Run one attempt. Return the change of its row, or ``None`` if the commit has already changed it."""
         job_id = job.ingestion_id
+        if (kept := self._kept.get(job_id)) is not None:
+            job = with_request_of(job, kept)
         progress = _Progress(self, job_id, listener)
         try:
             if isinstance(job, TableJob):
@@ -589,7 +635,8 @@ class Jobs:
         changed = change(held, owner)
         if changed is not held:
             worker = owner if changed.status == "running" else None
-            self._rows.put(_row(changed, worker=worker, revision=row.revision))
+            keeper = None if changed.finished else row.document.get("keeper")
+            self._rows.put(_row(changed, worker=worker, keeper=keeper, revision=row.revision))
         return changed
 
     def _change(self, ingestion_id: str, change: Callable[[Work, object], Work]) -> Work:
@@ -706,8 +753,11 @@ class _Progress:
         return phase != self._phase and (phase in _UNTOLD or at - self._began >= PROGRESS_S)
 
 
-def _row(ingestion: Work, *, worker: object = None, revision: int = 0) -> Row:
+def _row(ingestion: Work, *, worker: object = None, keeper: object = None, revision: int = 0) -> Row:
+    """Return the row of a job. *keeper* is the process that alone knows the secrets of its request."""
     document = {"ingestion": ingestion.model_dump(mode="json"), "worker": worker}
+    if keeper is not None:
+        document["keeper"] = keeper
     seq = int(ingestion.created_at.timestamp() * 1_000_000)
     return Row(JOB, ingestion.ingestion_id, document, ingestion.dataset_id, ingestion.status, seq, revision)
 
@@ -724,10 +774,6 @@ def _job(row: Row) -> Work:
 def _an_ingestion(job: Work) -> Ingestion:
     assert isinstance(job, Ingestion)  # an identical job is of the same kind
     return job
-
-
-def _is_ingestion(row: Row) -> bool:
-    return not _is_table(row)
 
 
 def _is_table(row: Row) -> bool:

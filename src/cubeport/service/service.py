@@ -49,6 +49,7 @@ from cubeport.service.sync import AvailabilityRule, SyncDetail, Synced
 from cubeport.service.templates import Broken, Configuration, DatasetTemplate, Extent, SourceBlock, TemplateFields
 from cubeport.service.wanted import Names
 from cubeport.service.webhooks import Webhooks
+from cubeport.service.withheld import lacks_secrets
 
 if TYPE_CHECKING:
     from cubeport.cubes.difference import Difference
@@ -454,7 +455,7 @@ class Service:
         AlreadyFinished
             If it has completed.
         InvalidRequest
-            If it was of files that somebody named on the command line.
+            If it was of files that somebody named on the command line, or its request had a secret.
         NotFound, SourceRejected, QueueFull, ReadOnly
         """
         before = self.ingestion(ingestion_id)
@@ -466,6 +467,8 @@ class Service:
             return self._jobs.again(before)
         if before.options.files:
             raise InvalidRequest("This ingestion was of files that were named on the command line.", next_step="run it there again")
+        if lacks_secrets(before):
+            raise InvalidRequest("The request had a secret, which is not stored.", next_step="send the request again")
         return self.ingest(before.request, waited_for=False, asker=asker)
 
     def ingestions(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 MASK = "***"
 
@@ -16,6 +16,7 @@ _SECRET = re.compile(
 _URL = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s\"'<>]+", re.IGNORECASE)
 _PATH_PARAMETER = re.compile(r";([^=;/]+)=([^;/]*)")
 """A parameter of a path segment (RFC 3986, 3.3): ``/data;token=…/x.nc``."""
+_QUERY_PARAMETER = re.compile(r"^([^=]+)=(.*)$", re.DOTALL)
 _QUERY_SECRETS = re.compile(_SECRET.pattern + r"|^sig$|^key$|^auth$", re.IGNORECASE)
 
 
@@ -67,6 +68,26 @@ def redact_text(text: str) -> str:
     for value in _values:
         text = text.replace(value, MASK)
     return _URL.sub(lambda found: _plain_url(found.group()), text)
+
+
+def mask_secrets(text: str) -> str:
+    """Return *text* with user info and secret-looking parameters of its URLs masked, and everything else as it is."""
+    return _URL.sub(lambda found: _masked_url(found.group()), text)
+
+
+def _masked_url(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return url
+    user, at, host = parts.netloc.rpartition("@")
+    path = _PATH_PARAMETER.sub(_masked_parameter, parts.path)
+    query = "&".join(_QUERY_PARAMETER.sub(_masked_parameter, each) for each in parts.query.split("&"))
+    return parts._replace(netloc=f"{MASK}@{host}" if at else host or user, path=path, query=query).geturl()
+
+
+def _masked_parameter(found: re.Match[str]) -> str:
+    return f"{found[0][: found.start(2) - found.start()]}{MASK}" if _is_query_secret(unquote(found[1])) else found[0]
 
 
 def _plain_url(url: str) -> str:
