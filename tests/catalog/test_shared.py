@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.sample import sample
 
 import cubeport
 
@@ -63,7 +64,7 @@ def run_as(folder: Path, *commands: tuple[int, int, list[str]]) -> tuple[list[in
     return json.loads(done.stdout.splitlines()[-1]), done.stderr
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "tinydb"])
+@pytest.mark.parametrize("kind", sample(["sqlite", "tinydb"], every=2))
 @pytest.mark.parametrize(("shared", "umask"), [(["--shared", "group"], 0o022), ([], 0o002)], ids=["shared-group", "umask-002"])
 def test_two_users_of_one_group_write_to_one_catalog(folder: Path, shared: list[str], umask: int, kind: str) -> None:
     commands = [(ANA, umask, ["init", "--catalog", kind, *shared])]

@@ -15,6 +15,7 @@ import shapely
 import xarray as xr
 from tests.conftest import REALDATA
 from tests.cubes.asking import Version
+from tests.sample import sample
 
 from cubeport.cubes.cells import exact
 from cubeport.cubes.checks import check
@@ -33,7 +34,7 @@ NAMES = sorted(
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=NAMES)
+@pytest.fixture(scope="module", params=sample(NAMES, every=2))
 def real(request: pytest.FixtureRequest) -> Iterator[Version]:
     """Each real file that is accepted, open for all rules and closed before the next: two handles of one file crash netCDF-C."""
     path = REALDATA / request.param
