@@ -314,7 +314,7 @@ def test_calendars_keep_their_own_days() -> None:
 def test_names_that_the_cube_lacks_are_all_told() -> None:
     assert globe.kinds(subset=["depth(3)", "Lat(5:1)"], properties="tas,snow", datetime="2006") == [
         "properties:unknown",
-        "subset:unknown",
+        "subset:no-axis",
         "subset:invalid-range",
         "datetime:no-axis",
     ]

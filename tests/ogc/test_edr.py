@@ -131,8 +131,8 @@ def test_a_cube_has_as_many_cells_as_asked(client: httpx.Client, co2: Any) -> No
 @pytest.mark.parametrize(
     ("query", "words"),
     [
-        ("position?coords=POINT(1 50)&z=5", "these data have no vertical axis"),
-        ("coverage?subset=depth(5)", "these data have no vertical axis"),
+        ("position?coords=POINT(1 50)&z=5", "z: these data have no vertical axis"),
+        ("coverage?subset=depth(5)", "depth: these data have no vertical axis"),
         (
             "area?coords=POLYGON((0 0,1 1,1 0))",
             "coords must have rings that end where they begin: repeat the first point as the last",

@@ -112,7 +112,7 @@ def test_collections_pass_their_filters_down(client: Client, service: FakeServic
     client.get("/stac/collections?limit=5000&q=sea&bbox=1,2,3,4&datetime=2020-01-02T00:00:00z&token=abc")
     assert service.filters == {
         "limit": 1000, "cursor": "abc", "q": ("sea",), "bbox": (1.0, 2.0, 3.0, 4.0), "datetime": "2020-01-02T00:00:00Z",
-        "versions": True, "ids": None, "sort": ("dataset_id",), "count": True,
+        "versions": True, "ids": None, "sort": ("dataset_id",), "count": "few",
     }  # fmt: skip
     client.get("/stac/collections?q=sea ice,land&sortby=-title,created&ids=sea,air")
     assert (service.filters["q"], service.filters["sort"]) == (("sea ice", "land"), ("-dataset_name", "created"))

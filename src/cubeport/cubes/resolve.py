@@ -286,7 +286,7 @@ class _Resolver:
         for subset in self.selection.subsets:
             axis = axis_named(self.description, subset.axis)
             if axis is None and subset.axis.lower() in _ALIASES["z"] and self.description.axis_of("z") is None:
-                self._problem("subset", "no-axis", "these data have no vertical axis")
+                self._problem("subset", "no-axis", f"{subset.axis}: these data have no vertical axis")
             elif axis is None:
                 names = ", ".join(each.name for each in self.description.axes if not each.scalar)
                 self._problem("subset", "unknown", f"subset may name the axes {names}")

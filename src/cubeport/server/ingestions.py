@@ -230,14 +230,24 @@ class _Ingestions:
     def _may_see(self, request: Request, ingestion: Work) -> bool:
         """Return whether the key is valid for the dataset of an ingestion, and its caller may see the dataset.
 
-        If there is no record, an ingestion that has not finished is about to make it, and who asked for it may see why there is
-        none. Otherwise there can have been one that was private.
+        If there is no record, an ingestion that has not finished is about to make it, and one that failed says why there is none.
+        If any has completed, there was one, and it can have been private: then only who asked may see the others.
         """
         caller = caller_of(request)
         if caller.may("admin"):
             return True
-        is_new = isinstance(ingestion, Ingestion) and (not ingestion.finished or ingestion.asker == caller.name)
-        return caller.covers(ingestion.dataset_id) and may_know_of(request, self._service, ingestion.dataset_id, if_none=is_new)
+        if not caller.covers(ingestion.dataset_id):
+            return False
+        if may_know_of(request, self._service, ingestion.dataset_id):
+            return True
+        is_new = isinstance(ingestion, Ingestion) and (not ingestion.finished or self._made_nothing(ingestion, caller.name))
+        return is_new and may_know_of(request, self._service, ingestion.dataset_id, if_none=True)
+
+    def _made_nothing(self, ingestion: Ingestion, asker: str | None) -> bool:
+        if ingestion.asker == asker:
+            return True
+        page = self._service.ingestions(dataset_id=ingestion.dataset_id, status="completed", limit=1)
+        return ingestion.status != "completed" and not page.items
 
     async def events(self, request: Request) -> Response:
         incoming.query(request.scope["query_string"], incoming.NoParameters)

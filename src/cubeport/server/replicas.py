@@ -20,7 +20,7 @@ from cubeport.server.bodies import MissingObjects, ReplicaRequest, Replication
 from cubeport.server.openapi import INGEST, described
 from cubeport.server.parts import Parts
 from cubeport.service.replicate import Replica
-from cubeport.service.templates import PublicId
+from cubeport.service.templates import ID_PATTERN
 
 MOST_MANIFEST = 128 << 20
 MOST_OBJECT = 256 << 20
@@ -35,7 +35,7 @@ class BeginQuery(incoming.Model):
     """The parameters of ``PUT /replicas/{digest}``."""
 
     dataset_id: Annotated[
-        PublicId | None, Field(description="The dataset that gets the version: what it has need not be sent again")
+        str | None, Field(pattern=ID_PATTERN, description="The dataset that gets the version: what it has need not be sent again")
     ] = None
 
 

@@ -61,7 +61,8 @@ def find(datasets: Pages, search: CollectionSearch, *, deadline_s: float = DEADL
         "sort": search.sort,
     }
     if not search.tests:
-        return datasets.page(**asked, limit=search.limit, cursor=search.token, count=search.count, versions=True)
+        counted = "few" if search.count else False
+        return datasets.page(**asked, limit=search.limit, cursor=search.token, count=counted, versions=True)
     until = time.monotonic() + deadline_s
     found: list[PublishedView] = []
     damaged: list[str] = []

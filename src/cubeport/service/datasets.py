@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol
+from typing import Literal, Protocol
 
 from cubeport.catalog.backend import CatalogBackend, Placed, Row, RowSearch
 from cubeport.catalog.forms.canonical import is_id, timestamp
@@ -366,13 +366,14 @@ class Datasets:
         sort: str | Sequence[str] = "dataset_id",
         limit: int = 100,
         cursor: str | None = None,
-        count: bool = False,
+        count: bool | Literal["few"] = False,
         versions: bool = False,
     ) -> ShownPage:
         """Return one page of datasets. It uses only indexed columns, so its cost does not depend on the number of datasets.
 
-        With *several_grids*, only datasets with more than one coverage are returned. With *versions*, each has a list of its newest
-        versions and its neighbours.
+        With *count*, the page has the total number: of all datasets always, of those that match up to a bound. With ``"few"``, the
+        bound is for all datasets too, so that the cost does not depend on their number. With *several_grids*, only datasets with
+        more than one coverage are returned. With *versions*, each has a list of its newest versions and its neighbours.
         """
         wanted = {
             "dataset.texts.period_type": period_type,
@@ -395,7 +396,7 @@ class Datasets:
         if ids is not None:
             where = (*where, Term("key", "=", tuple(sorted(ids))))
         order = tuple(map(_order, (sort,) if isinstance(sort, str) else sort))
-        query = replace(self._query(where, q, bbox, datetime), order=order, limit=limit, cursor=cursor, count=count)
+        query = replace(self._query(where, q, bbox, datetime), order=order, limit=limit, cursor=cursor, count=bool(count))
         filters = (
             q,
             bbox,
@@ -405,7 +406,7 @@ class Datasets:
             updated_since,
             *(value for name, value in wanted.items() if name != _STATUS),
         )
-        page, matched = self._counted(query, whole=all(each is None for each in filters))
+        page, matched = self._counted(query, whole=count != "few" and all(each is None for each in filters))
         shown, damaged = self._shown_many(list(page))
         if versions:
             shown = self.with_versions(shown)
@@ -473,7 +474,7 @@ class Datasets:
         """
         if not query.count:
             return self._backend.search(query), None
-        key = self._newest(), query.binding()
+        key = self._newest(), f"{replace(query, order=()).binding()} {whole}"  # in whatever order they come, they are as many
         held = self._counts.get(key)
         page = self._backend.search(replace(query, count=held is None and not whole))
         if held is None:
