@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import subprocess
@@ -61,6 +62,12 @@ def pytest_xdist_auto_num_workers() -> int:
     """Return the workers of ``-n auto``: twice the cores, as tests wait half of the time for servers, children and the disk."""
     cores = (os.process_cpu_count() if hasattr(os, "process_cpu_count") else os.cpu_count()) or 1
     return min(2 * cores, 8)
+
+
+def pytest_collection_finish() -> None:
+    """Keep what ten thousand collected tests are made of out of each later garbage collection: a fifth of the processor's time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
