@@ -35,6 +35,32 @@ XSD = "MapProxy==7.0.0"
 NODE = ("stac-node-validator@1.3.2", "zarrita@0.7.5")
 
 
+ESBUILD = "esbuild@0.28.2"
+
+
+def bundled(config: pytest.Config, name: str, packages: Sequence[str], script: Path) -> Path:
+    """Return a folder with a page that runs *script* with *packages* of npm, which are installed once."""
+    if shutil.which("npm") is None:
+        pytest.skip("no npm on this machine")
+    folder = Path(config.cache.mkdir("conformance")) / name  # type: ignore[union-attr]
+    ready, wanted = folder / "ready", " ".join((*packages, ESBUILD))
+    if not ready.exists() or ready.read_text() != wanted:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        (folder / "package.json").write_text("{}")
+        command = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", *packages, ESBUILD]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            pytest.skip(f"packages of npm cannot be installed: {done.stderr.strip()[-200:]}")
+        ready.write_text(wanted)
+    shutil.copy(script, folder)
+    bundle = ["npx", "--no-install", "esbuild", script.name]
+    bundle += ["--bundle", "--format=iife", "--outfile=bundle.js", "--log-level=error"]
+    subprocess.run(bundle, cwd=folder, check=True, capture_output=True)
+    (folder / "index.html").write_text('<!doctype html><meta charset="utf-8"><body><script src="bundle.js"></script>')
+    return folder
+
+
 @dataclass(frozen=True)
 class Clients:
     """A Python with the clients."""

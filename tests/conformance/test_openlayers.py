@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +10,7 @@ import pytest
 from tests.browser import Browser, chromium, hosted
 from tests.families import FAMILIES
 
-from .conftest import Site
+from .conftest import Site, bundled
 
 pytestmark = [
     pytest.mark.conformance,
@@ -20,40 +18,13 @@ pytestmark = [
     pytest.mark.skipif(chromium() is None, reason="no chromium"),
 ]
 
-PACKAGES = ("ol@10.11.0", "proj4@2.20.2", "esbuild@0.28.2")
+PACKAGES = ("ol@10.11.0", "proj4@2.20.2")
 SCRIPT = Path(__file__).with_name("openlayers.js")
 
 
 @pytest.fixture(scope="module")
 def page_address(pytestconfig: pytest.Config) -> Iterator[str]:
-    """Bundle the script with OpenLayers from npm, and serve the page with it."""
-    if shutil.which("npm") is None:
-        pytest.skip("no npm on this machine")
-    folder = Path(pytestconfig.cache.mkdir("conformance")) / "openlayers"  # type: ignore[union-attr]
-    ready, wanted = folder / "ready", " ".join(PACKAGES)
-    if not ready.exists() or ready.read_text() != wanted:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        (folder / "package.json").write_text("{}")
-        command = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", *PACKAGES]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            pytest.skip(f"packages of npm cannot be installed: {done.stderr.strip()[-200:]}")
-        ready.write_text(wanted)
-    shutil.copy(SCRIPT, folder)
-    bundle = [
-        "npx",
-        "--no-install",
-        "esbuild",
-        SCRIPT.name,
-        "--bundle",
-        "--format=iife",
-        "--outfile=bundle.js",
-        "--log-level=error",
-    ]
-    subprocess.run(bundle, cwd=folder, check=True, capture_output=True)
-    (folder / "index.html").write_text('<!doctype html><meta charset="utf-8"><body><script src="bundle.js"></script>')
-    with hosted(folder) as address:
+    with hosted(bundled(pytestconfig, "openlayers", PACKAGES, SCRIPT)) as address:
         yield address
 
 
