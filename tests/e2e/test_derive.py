@@ -16,6 +16,7 @@ import httpx
 import numpy as np
 import pytest
 import xarray as xr
+from tests.sample import sample
 
 import cubeport
 from cubeport.adapters.engines.opened import VersionStore
@@ -225,7 +226,7 @@ def test_on_the_command_line_and_over_http(root: Path) -> None:
         stop(process)
 
 
-@pytest.mark.parametrize("point", ["fetch:before", "bytes:half", "commit:before", "commit:after"])
+@pytest.mark.parametrize("point", sample(["bytes:half", "fetch:before", "commit:before", "commit:after"], every=3))
 def test_a_kill_on_the_way_leaves_the_old_or_the_new(root: Path, point: str) -> None:
     command = [*CUBEPORT, "derive", "resample", "tas", "--id", "m", "--param", "period_type=monthly", "--instance", str(root)]
     environment = {**os.environ, "CUBEPORT_TESTING": "1", "CUBEPORT_FAIL_POINTS": point}

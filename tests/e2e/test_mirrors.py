@@ -202,7 +202,8 @@ def test_pull_is_cut_resumed_equal_and_then_costs_what_is_new(two: Two, tmp_path
         assert catalog.fsck(data=True).findings == ()
 
 
-@pytest.mark.parametrize("newer", [pytest.param(False, marks=pytest.mark.slow), True], ids=["the-only-version", "after-another"])
+@pytest.mark.slow
+@pytest.mark.parametrize("newer", [False, True], ids=["the-only-version", "after-another"])
 def test_a_damaged_version_of_a_mirror_is_repaired_by_pulling_it_again(two: Two, tmp_path: Path, newer: bool) -> None:
     there, here, name = two.there, tmp_path / "here", f"again-{int(newer)}"
     prepare(here)

@@ -118,6 +118,7 @@ def killed(machine: Machine) -> None:
     machine.process.communicate(timeout=20)
 
 
+@pytest.mark.slow
 def test_a_worker_of_another_machine_takes_what_a_killed_one_left(
     machines: Callable[..., Machine], instances: Callable[[str], Path], sources: Path
 ) -> None:

@@ -273,7 +273,9 @@ FACES = (
 LISTS = ("/datasets", "/stac/collections", "/stac/search", "/ogcapi/collections", "/", "/stac")
 
 
-@pytest.mark.parametrize("visibility", sample(["private", None, "public", "project"], every=2))
+@pytest.mark.parametrize(
+    "visibility", [pytest.param(None, marks=pytest.mark.slow), "public", pytest.param("project", marks=pytest.mark.slow), "private"]
+)
 def test_a_dataset_that_a_caller_may_not_see_is_absent_from_every_face(shared: Shared, visibility: str | None) -> None:
     with cubeport.connect(shared.root) as service:
         since = service.changes(limit=1000).next

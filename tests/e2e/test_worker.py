@@ -158,6 +158,7 @@ def test_a_worker_runs_what_a_server_without_jobs_accepts_and_another_takes_what
         stop(server)
 
 
+@pytest.mark.slow
 def test_ctrl_c_lets_the_running_job_end_and_a_second_one_hands_it_over(
     root: Path, source: Path, workers: Callable[..., Worker]
 ) -> None:
