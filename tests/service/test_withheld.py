@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 from tests.service.test_jobs import Attempts, jobs, quick, until, working  # noqa: F401 - quick is a fixture
 
+import cubeport
 from cubeport.adapters.backends.documents import MemoryBackend
 from cubeport.catalog.forms.redaction import mask_secrets
 from cubeport.errors import InvalidRequest, SourceFailed
+from cubeport.main import prepare
 from cubeport.service.ingestions import FileOptions, Ingestion, IngestionRequest
+from cubeport.service.jobs import _row
 from cubeport.service.state import JOB
 from cubeport.service.withheld import lacks_secrets, with_request_of, without_secrets
 
@@ -61,6 +64,18 @@ def test_a_row_has_no_secret_and_with_what_was_kept_it_is_whole(job: Ingestion) 
     assert with_request_of(stored, job) == job
     plain = asked("https://data.example/a.nc?year=2020")
     assert without_secrets(plain) is plain
+    starred = plain.model_copy(update={"request": plain.request.model_copy(update={"attributes": {"title": "*** a draft"}})})
+    assert not lacks_secrets(starred)
+
+
+def test_a_failed_job_without_its_secret_is_not_retried(tmp_path: Path) -> None:
+    prepare(tmp_path / "i")
+    with cubeport.connect(tmp_path / "i") as service:
+        failed = without_secrets(signed(status="failed"))
+        service.jobs._rows.put(_row(failed))
+        with pytest.raises(InvalidRequest, match="not stored") as caught:
+            service.retry(failed.ingestion_id)
+    assert caught.value.next_step == "send the request again"
 
 
 def test_a_job_runs_with_its_secret_again_and_again_and_no_row_has_it(tmp_path: Path) -> None:

@@ -43,8 +43,9 @@ class Opened:
     close: Callable[[], None] = lambda: None
     """Close what the journal keeps open."""
     facts: Callable[[], Iterable[Finding]] = tuple
-    demand_space: Callable[[], None] = lambda: None
     """What ``doctor`` reports about the store."""
+    demand_space: Callable[[], None] = lambda: None
+    """Raises NoSpace if the disk of a database is full. The disk of the folder is checked by its own free space."""
 
 
 def kind_of(backend: str) -> str:
