@@ -151,6 +151,14 @@ def test_every_tab_has_a_pane_that_shows() -> None:
     assert shown == set(range(1, 11))
 
 
+def test_only_the_page_of_routes_loads_the_colours_of_swagger_ui(client: Client) -> None:
+    style = client.get("/assets/cubeport.css").text
+    assert "swagger" not in style, "each page would load it, and that of a long series is at the budget of 30 kB"
+    assert "#swagger" in client.get("/assets/docs.css").text
+    assert "/assets/docs.css" in client.get("/docs", headers={"Accept": "text/html"}).text
+    assert "/assets/docs.css" not in client.get("/", headers={"Accept": "text/html"}).text
+
+
 @pytest.mark.parametrize(
     ("query", "accept", "kind"),
     [

@@ -40,6 +40,7 @@ _ASSETS = (
     "coast.svg",
     "cubeport.css",
     "dataset.js",
+    "docs.css",
     "docs.js",
     "icon.svg",
     "jobs.js",
