@@ -28,6 +28,7 @@ from cubeport.errors import (
     Forbidden,
     InvalidRequest,
     Locked,
+    NoSpace,
     ReadOnly,
 )
 
@@ -343,6 +344,25 @@ def pooler(port: int) -> Iterator[int]:
     finally:
         for each in (door, *opened):
             each.close()
+
+
+def test_space_that_was_found_counts_for_a_while_but_not_after_a_full_disk(
+    database: str, backend: SqlBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anybody may ask ``/ready``, and each real check writes a megabyte."""
+    store = backend._store
+    made = []
+    snapshot = store.snapshot
+    monkeypatch.setattr(store, "snapshot", lambda: made.append(1) or snapshot())
+    assert store.demand_space() == 0
+    assert 0 < store.demand_space() < postgresql.SPACE_LASTS_S
+    assert len(made) == 1
+    assert store.demand_space(0) == 0
+    assert len(made) == 2
+    with pytest.raises(NoSpace), store.translated:
+        raise psycopg.errors.DiskFull("could not extend file")
+    assert store.demand_space() == 0
+    assert len(made) == 3, "a statement met a full disk since"
 
 
 def test_asking_for_space_changes_nothing_and_needs_no_right(database: str, backend: SqlBackend) -> None:

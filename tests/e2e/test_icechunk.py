@@ -203,9 +203,9 @@ def test_a_process_opens_the_repository_twice_and_an_update_asks_for_no_manifest
             ingest(service, "asked", place.file("most", days(1, 31)), mode="update")
     opened, others = ([each for each in all_ if "/chunks/" not in each] for all_ in (first, asked))
     assert sum(each.endswith("/config.yaml") for each in opened) == 2
-    assert len(opened) <= 34, "\n".join(opened)
+    assert len(opened) <= 33, "\n".join(opened)
     assert not [each for each in others if each.endswith("/config.yaml")]
-    assert len(others) <= 21, "\n".join(others)
+    assert len(others) <= 20, "\n".join(others)
 
 
 def test_ready_says_whether_the_bucket_answers(place: Place) -> None:

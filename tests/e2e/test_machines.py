@@ -2,8 +2,7 @@
 machines get new code and another configuration one after the other.
 
 The versions lie in a folder that the machines share, or in a bucket. ``CUBEPORT_MACHINES_S`` is how long machines are killed,
-``CUBEPORT_OLD`` the commit whose code is the old one. Without it, that is the oldest of some that one machine after the other can
-leave.
+``CUBEPORT_OLD`` the commit whose code is the old one. Without it, that is the oldest that one machine after the other can leave.
 """
 
 from __future__ import annotations
@@ -441,13 +440,22 @@ def stops_the_service(commit: str) -> str | None:
     return None
 
 
+def last_change(*arguments: str) -> str | None:
+    """Return the last commit that ``git log`` lists with these arguments, or ``None`` if this is no clone."""
+    shown = subprocess.run(["git", "log", "-1", "--format=%H", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    return shown.stdout.strip() or None
+
+
 def old_commit() -> str:
     """Return the commit whose code is the old one. Skips if there is none that can be upgraded so."""
     if OLD and (why := stops_the_service(OLD)):
         pytest.skip(why)
-    found = OLD or next((each for each in (f"HEAD~{n}" for n in (200, 100, 50, 30, 20, 10)) if not stops_the_service(each)), None)
+    # The oldest that knows all descriptions is the one that changed them last; that knows the tables, likewise.
+    described = last_change("--", *(f"src/cubeport/{each}" for each in DESCRIBING))
+    stored = last_change("-G", "^SCHEMA = ", "--", "src/cubeport/adapters/backends/sql/tables.py")
+    found = OLD or next((each for each in (described, stored) if each and not stops_the_service(each)), None)
     if found is None:
-        pytest.skip("none of the last commits can be upgraded one machine after the other")
+        pytest.skip(stops_the_service(described or "HEAD") or "no commit here")
     return found
 
 

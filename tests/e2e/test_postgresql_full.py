@@ -54,6 +54,7 @@ def check(database: str, folder: Path, fill: Path) -> None:
     try:
         made = post("/ingestions", dataset_id="a", source=str(folder / "a.nc"))
         assert made.json()["status"] == "completed", made.text
+        assert httpx.get(f"{url}/ready", timeout=60, trust_env=False).json()["checks"]["space"] == "ok"
         shown = True
         for _ in range(60):  # the database has some space in the files that it has
             full()

@@ -194,7 +194,7 @@ def test_an_update_asks_the_store_for_little_beside_the_chunks(tmp_path: Path, o
         version = updated(version, b"later")
         others = [each for each in asked if "/chunks/" not in each]
         assert content(engine, version, "v/c/0/1") == b"later"
-    assert len(others) <= 21, "\n".join(others)
+    assert len(others) <= 20, "\n".join(others)
     assert urlsplit(others[0]).path.endswith("/repo"), "nothing of the parent is read"
     assert not [each for each in others if "config.yaml" in each or "/refs/" in each], "no repository is opened again"
     repository = moving.find("sst")

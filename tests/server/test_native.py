@@ -353,6 +353,12 @@ class TestTheService:
                 503, {"status": "unavailable", "checks": {"catalog": "ok", "storage": "store-unavailable"} | faces},
             )  # fmt: skip
 
+    def test_ready_says_how_old_a_check_is_that_is_not_made_each_time(self, service: FakeService, engine: FakeEngine) -> None:
+        with Client(App(make_parts(service, engine, checks={"space": lambda: 12.34, "jobs": lambda: 0.0}))) as client:
+            answer = client.get("/ready").json()
+        assert answer["checks"]["space"] == "ok"
+        assert answer["checked_s_ago"] == {"space": 12.3}
+
     @pytest.mark.parametrize(
         ("broken", "told"), [("items", ["search"]), ("read", ["zarr"]), ("datasets", ["datasets", "pages", "stac"])]
     )

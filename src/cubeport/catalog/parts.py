@@ -86,8 +86,9 @@ class CatalogParts:
     """The findings of ``doctor`` about the machine."""
     store_facts: Callable[[], Iterable[Finding]] = tuple
     """The findings of ``doctor`` about the store, besides its problems."""
-    demand_space: Callable[[], None] = lambda: None
-    """Raises NoSpace if the disk of a database on another machine is full. That of a file is the disk of the catalog."""
+    demand_space: Callable[[], float] = lambda: 0.0
+    """Raises NoSpace if the disk of a database on another machine is full. That of a file is the disk of the catalog. Returns how
+    long ago there was space, in seconds: a database is not asked each time."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """The part of ``catalog.yaml`` that ``info`` shows."""
     plugins: Plugins = field(default_factory=Plugins)

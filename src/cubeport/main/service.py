@@ -581,10 +581,10 @@ def _app_parts(settings: Settings, service: Service, children: Children) -> AppP
     )
 
 
-def _demand_space(settings: Settings, catalog: CatalogParts) -> None:
-    """Raise NoSpace if the disk of the versions, of the catalog or of its database is full."""
+def _demand_space(settings: Settings, catalog: CatalogParts) -> float:
+    """Raise NoSpace if the disk of the versions, of the catalog or of its database is full. Return how old the answer is, in s."""
     demand_space(settings.data_dir, settings.instance / MARK)
-    catalog.demand_space()
+    return catalog.demand_space()
 
 
 def _local_token(settings: Settings) -> str:

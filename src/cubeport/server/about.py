@@ -94,7 +94,7 @@ class _About:
         )
 
     def _checks(self) -> Mapping[str, float]:
-        return {f'name="{name}"': float(_answers(check) == "ok") for name, check in self._parts.checks.items()}
+        return {f'name="{name}"': float(_answers(check)[0] == "ok") for name, check in self._parts.checks.items()}
 
     def _generation(self) -> Mapping[str, float]:
         return {"": self._service.generation()}
@@ -178,11 +178,14 @@ class _About:
     async def ready(self, request: Request) -> Response:
         incoming.query(request.scope["query_string"], incoming.NoParameters)
         asked = {"catalog": self._service.generation, **self._parts.checks}
-        checks = await asyncio.to_thread(lambda: {name: _answers(check) for name, check in asked.items()})
+        found = await asyncio.to_thread(lambda: {name: _answers(check) for name, check in asked.items()})
+        checks = {name: word for name, (word, _) in found.items()}
         if checks["catalog"] == "ok":
             checks |= await self._probe()
         good = all(word == "ok" for word in checks.values())
         document: dict[str, Any] = {"status": "ok" if good else "unavailable", "checks": checks}
+        if earlier := {name: round(ago, 1) for name, (_, ago) in found.items() if ago}:
+            document["checked_s_ago"] = earlier
         if self._parts.servers is not None and checks["catalog"] == "ok":
             document["servers"] = await asyncio.to_thread(self._parts.servers)
         if self._parts.executor is not None:
@@ -216,14 +219,15 @@ class _About:
         )
 
 
-def _answers(check: Callable[[], object]) -> str:
+def _answers(check: Callable[[], object]) -> tuple[str, float]:
+    """Return ``ok`` or the problem, and how many seconds ago that was found."""
     try:
-        check()
+        found = check()
     except CubeportError as exc:
-        return exc.kind
+        return exc.kind, 0.0
     except OSError:
-        return "unavailable"
-    return "ok"
+        return "unavailable", 0.0
+    return "ok", found if isinstance(found, float) else 0.0
 
 
 def _resident() -> Mapping[str, float]:

@@ -304,6 +304,7 @@ class Parts:
     info: Mapping[str, Any] = field(default_factory=dict)
     """``engines``, ``source_kinds``, ``formats`` and ``libraries`` for ``/info``."""
     checks: Mapping[str, Any] = field(default_factory=dict)
-    """The checks of ``/ready`` by name: functions that raise if the checked part does not respond."""
+    """The checks of ``/ready`` by name: functions that raise if the checked part does not respond. One that costs too much to be
+    made each time returns how many seconds ago it was made, as a float."""
     metrics: tuple[Metric, ...] = ()
     """The metrics for ``/metrics`` in addition to those of answers."""

@@ -44,8 +44,9 @@ class Opened:
     """Close what the journal keeps open."""
     facts: Callable[[], Iterable[Finding]] = tuple
     """What ``doctor`` reports about the store."""
-    demand_space: Callable[[], None] = lambda: None
-    """Raises NoSpace if the disk of a database is full. The disk of the folder is checked by its own free space."""
+    demand_space: Callable[[], float] = lambda: 0.0
+    """Raises NoSpace if the disk of a database is full; returns how long ago it was not, in seconds. The disk of the folder is
+    checked by its own free space."""
 
 
 def kind_of(backend: str) -> str:

@@ -23,15 +23,12 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import icechunk
-import numpy as np
-from numcodecs import Zstd
 
-from cubeport.adapters.engines import Place, repositories, zarrv3
+from cubeport.adapters.engines import Place, documents, repositories
 from cubeport.adapters.engines.disk import read
 from cubeport.adapters.engines.manifest import CUBE, MANIFEST, OVERVIEWS, OVERVIEWS_MANIFEST, Entries, Entry, parse, trusted
 from cubeport.adapters.engines.repositories import Repositories
@@ -45,9 +42,6 @@ from cubeport.errors import Corrupt, DatasetBusy, InvalidConfiguration, SourceRe
 
 HIDDEN = ".cubeport"
 """The part of a snapshot that is not of the cube. No group leads there, so readers of the cube do not see it."""
-
-_BLOCK = 1 << 20
-"""The chunk of a document, in bytes."""
 
 _SAMPLE = 100
 """Of the chunks that a version adds, one of so many is read back before it is published; and at least :data:`_LEAST`."""
@@ -157,7 +151,7 @@ class Writer(StagingArea):
         StoreUnavailable
             If the store does not have every new object as it was sent. The version is then abandoned.
         """
-        new, gone, documents = self._changes(staging)
+        new, gone, manifests = self._changes(staging)
         self.store.make(staging.dataset_id)
         nodes = {key.removesuffix(f"/{keys.METADATA}"): path for key, (path, _) in new.items() if _is_metadata(key)}
         arrays = {node: content for node, path in nodes.items() if _is_array(content := path.read_bytes())}
@@ -174,18 +168,20 @@ class Writer(StagingArea):
             [(key, path.read_bytes) for key, (path, _) in new.items() if _is_metadata(key) == wanted] for wanted in (True, False)
         )
         repositories.delete_all(session, gone)
-        repositories.delete_below(session, [f"{HIDDEN}/{_name(listed)}" for _, listed in _TREES])
         for each in sorted(metadata, key=lambda item: item[0].count("/")):
             repositories.set_all(session, [each])
         repositories.set_all(session, _halfway(chunks))
-        for name, content in documents.items():
-            _put_document(session, name, content)
+        for _, listed in _TREES:
+            if listed in manifests:
+                documents.put(session, _node(listed), manifests[listed])
+            else:
+                documents.remove(session, _node(listed))
         snapshot = self._flush(repository, session, staging)
         # In its own caches are the snapshot and the manifests as they were sent, not as the store has them.
-        anew = repositories.forgetful(repository)
-        checked = self._check(anew, snapshot, {key: entry for key, (_, entry) in new.items()})
-        held = _Held.of(checked, documents[_name(MANIFEST)], documents.get(_name(OVERVIEWS_MANIFEST)))
-        self._made[staging.operation_id] = _Made(snapshot, start, anew, held)
+        anew = repositories.afresh(repository, session, snapshot)
+        checked = self._check(anew, {key: entry for key, (_, entry) in new.items()})
+        held = _Held.of(checked, manifests[MANIFEST], manifests.get(OVERVIEWS_MANIFEST))
+        self._made[staging.operation_id] = _Made(snapshot, start, repository, held)
 
     @staticmethod
     def _session(repository: icechunk.Repository) -> icechunk.Session:
@@ -193,14 +189,14 @@ class Writer(StagingArea):
             return repository.writable_session(repositories.MAIN)
 
     def _changes(self, staging: Staging) -> tuple[dict[str, tuple[Path, Entry]], list[str], dict[str, bytes]]:
-        """Return the new objects, the keys of the parent that are gone, and the documents of the version."""
+        """Return the new objects, the keys of the parent that are gone, and the manifests of the version."""
         new: dict[str, tuple[Path, Entry]] = {}
         gone: list[str] = []
-        documents: dict[str, bytes] = {}
+        manifests: dict[str, bytes] = {}
         for tree, listed in _TREES:
             folder = staging.root / "data"
             if (folder / listed).exists():
-                documents[_name(listed)] = manifest = read(folder / listed)
+                manifests[listed] = manifest = read(folder / listed)
                 entries = _parsed(manifest)
             else:
                 entries = {}
@@ -208,7 +204,7 @@ class Writer(StagingArea):
                 if (path := folder / tree / key).is_file():
                     new[_key(tree, key)] = path, entry
             gone += [_key(tree, key) for key in _kept(staging, listed) if key not in entries]
-        return new, gone, documents
+        return new, gone, manifests
 
     def _flush(self, repository: icechunk.Repository, session: icechunk.Session, staging: Staging) -> str:
         said = {"operation": staging.operation_id, "dataset": staging.dataset_id, "version": staging.version_id}
@@ -222,11 +218,10 @@ class Writer(StagingArea):
                     raise
                 return found
 
-    def _check(self, repository: icechunk.Repository, snapshot: str, entries: Mapping[str, Entry]) -> icechunk.Session:
+    def _check(self, session: icechunk.Session | None, entries: Mapping[str, Entry]) -> icechunk.Session:
         """Compare the size of every new object, and the bytes of all metadata and of a sample of the chunks. Return the session
         that read them.
         """
-        session = repositories.at(repository, snapshot)
         if session is None:
             raise StoreUnavailable("The store does not have the snapshot that was sent.", next_step="try again")
         found = repositories.sizes(session, entries)
@@ -289,7 +284,6 @@ class _Made(NamedTuple):
     start: str
     """The snapshot that it began from, and which ``main`` names until the commit."""
     repository: icechunk.Repository
-    """That in which it was compared."""
     held: _Held
 
 
@@ -385,7 +379,7 @@ class Reader:
             make_folders(scratch / CUBE)
             (scratch / MANIFEST).write_bytes(held.manifest)
             if OVERVIEWS in held.trees:
-                (scratch / OVERVIEWS_MANIFEST).write_bytes(_document(held.session, _name(OVERVIEWS_MANIFEST)) or b"")
+                (scratch / OVERVIEWS_MANIFEST).write_bytes(documents.get(held.session, _node(OVERVIEWS_MANIFEST)) or b"")
         for tree, entries in held.trees.items():
             wanted = {_key(tree, key): key for key in entries if _is_metadata(key)}
 
@@ -455,10 +449,10 @@ class Reader:
         session = repositories.at(repository, self._references(version_id))
         if session is None:
             raise _corrupt("its snapshot is missing", dataset_id, version_id)
-        names = [_name(listed) for _, listed in _TREES]
+        nodes = [_node(listed) for _, listed in _TREES]
         try:
             with repositories.errors("open a version"):
-                read = (*(_fetched(session, name) for name in names), repositories.fetch(session, keys.METADATA))
+                read = (*(documents.fetch(session, node) for node in nodes), repositories.fetch(session, keys.METADATA))
                 manifest, coarser, root = repositories.run(repositories.together(*read))
         except ValueError as error:
             raise _corrupt("its manifest cannot be read", dataset_id, version_id) from error
@@ -533,14 +527,14 @@ class Lister:
         for entries in listed.values():
             for each in entries:
                 times[each] = times.get(each, 0) + 1
-        documents = {each: size for entries in listed.values() for each, size in entries.items() if _is_metadata(each[1])}
+        metadata = {each: size for entries in listed.values() for each, size in entries.items() if _is_metadata(each[1])}
         with repositories.errors("measure the versions of a dataset"):
             chunks = repository.chunk_storage_stats()
         versions = {
             version_id: (sum(entries.values()), sum(size for each, size in entries.items() if times[each] == 1))
             for version_id, entries in listed.items()
         }
-        return Occupied(sum(documents.values()) + chunks.native_bytes + chunks.inlined_bytes, versions)
+        return Occupied(sum(metadata.values()) + chunks.native_bytes + chunks.inlined_bytes, versions)
 
     def faults(
         self,
@@ -556,7 +550,7 @@ class Lister:
         Without *data*, the objects are compared with what the snapshot says of them. With it, every byte is read.
         """
         session = self._session(*_parts(path))
-        manifest = None if session is None else _found(session, _name(MANIFEST))
+        manifest = None if session is None else _found(session, MANIFEST)
         if session is None or manifest is None:
             yield "missing-object", MANIFEST
             return
@@ -564,8 +558,8 @@ class Lister:
             yield "digest-differs", MANIFEST
             return
         entries = {_key(tree, key): each for tree, listed in _trees(session).items() for key, each in listed.items()}
-        documents = f"{HIDDEN}/{_name(MANIFEST)}/", f"{HIDDEN}/{_name(OVERVIEWS_MANIFEST)}/"
-        there = {key for key in repositories.keys_of(session) if not key.startswith(documents)}
+        ours = tuple(f"{_node(listed)}/" for _, listed in _TREES)
+        there = {key for key in repositories.keys_of(session) if not key.startswith(ours)}
         sizes = repositories.sizes(session, sorted(entries.keys() & there))
         for key in sorted(key for key in entries.keys() | there if key > after):
             if key not in there:
@@ -736,53 +730,20 @@ def _write(path: Path, content: bytes) -> None:
         part.rename(path)
 
 
-def _name(listed: str) -> str:
-    return listed.removesuffix(".json") if listed == MANIFEST else "overviews-manifest"
+def _node(listed: str) -> str:
+    """Return where a manifest is in a snapshot."""
+    return f"{HIDDEN}/{'manifest' if listed == MANIFEST else 'overviews-manifest'}"
 
 
-def _put_document(session: icechunk.Session, name: str, content: bytes) -> None:
-    """Store a document as an array of bytes: Icechunk stores nothing else."""
-    values = np.frombuffer(content, "uint8")
-    grid = zarrv3.Grid(values.shape, (_BLOCK,), values.dtype, 0)
-    document = zarrv3.array_document(grid, ("byte",), {})
-    node = f"{HIDDEN}/{name}"
-    repositories.set_all(session, [(f"{node}/{keys.METADATA}", partial(zarrv3.to_bytes, document))])
-    chunks = [(keys.chunk(node, (at,)), grid.encode(values[at * _BLOCK : (at + 1) * _BLOCK])[1]) for at in range(grid.counts[0])]
-    repositories.set_all(session, [(key, partial(bytes, stored)) for key, stored in chunks if stored is not None])
-
-
-def _document(session: icechunk.Session, name: str) -> bytes | None:
-    """Return a document, or ``None`` if the snapshot has none. Raises Corrupt, ValueError if it cannot be read."""
-    with repositories.errors("read a document of a version"):
-        return repositories.run(_fetched(session, name))
-
-
-async def _fetched(session: icechunk.Session, name: str) -> bytes | None:
-    node = f"{HIDDEN}/{name}"
-    metadata = await repositories.fetch(session, f"{node}/{keys.METADATA}")
-    if metadata is None:
-        return None
-    (size,) = json.loads(metadata)["shape"]
-    wanted = (keys.chunk(node, (at,)) for at in range(-(-size // _BLOCK)))
-    parts = await repositories.together(*(repositories.fetch(session, key) for key in wanted))
+def _found(session: icechunk.Session, listed: str) -> bytes | None:
     try:
-        whole = b"".join(bytes(Zstd().decode(each)) for each in parts if each is not None)
-    except RuntimeError as error:  # what numcodecs raises for bytes that are not zstd's
-        raise ValueError("a document that cannot be decoded") from error
-    if len(whole) < size:
-        raise ValueError("a document that was cut")
-    return whole[:size]
-
-
-def _found(session: icechunk.Session, name: str) -> bytes | None:
-    try:
-        return _document(session, name)
+        return documents.get(session, _node(listed))
     except (ValueError, Corrupt):
         return None
 
 
 def _trees(session: icechunk.Session) -> dict[str, Entries]:
-    found = {tree: _found(session, _name(listed)) for tree, listed in _TREES}
+    found = {tree: _found(session, listed) for tree, listed in _TREES}
     return {tree: parse(each) for tree, each in found.items() if each is not None}
 
 

@@ -333,13 +333,17 @@ def tag_again(repository: icechunk.Repository, version_id: str, snapshot: str) -
     raise Corrupt(f"Somebody deletes the tags of version {version_id} again and again.", next_step="look at who has the keys")
 
 
-def forgetful(repository: icechunk.Repository) -> icechunk.Repository:
-    """Return the same repository with nothing in its caches, so that what it says of a snapshot comes from the store.
+def afresh(repository: icechunk.Repository, session: icechunk.Session, snapshot: str) -> icechunk.Session | None:
+    """Return a session that reads *snapshot* with nothing in its caches, so that what it says comes from the store; ``None`` if the
+    store says that there is none.
 
-    To open it anew would ask the store for its form and its settings as well, which are three requests.
+    A session that was just stored is at its snapshot, and a copy of it asks for nothing else. To open it anew would ask the store
+    for the repository first.
     """
-    copy: icechunk.Repository = pickle.loads(pickle.dumps(repository))  # noqa: S301 (made in this line)
-    return copy
+    if session.read_only and session.snapshot_id == snapshot:
+        copy: icechunk.Session = pickle.loads(pickle.dumps(session))  # noqa: S301 (made in this line)
+        return copy
+    return at(pickle.loads(pickle.dumps(repository)), snapshot)  # noqa: S301 (made in this line)
 
 
 def at(repository: icechunk.Repository, snapshot: str) -> icechunk.Session | None:

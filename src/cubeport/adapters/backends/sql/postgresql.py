@@ -216,6 +216,7 @@ class Postgresql(Dialect):
                     next_step="ask the owner of the catalog for it, or use the address with another role",
                 )
             case errors.DiskFull():
+                _met_full_disk()
                 return NoSpace(
                     "There is no space left for the catalog's database.", next_step="make space on the disk of the database server"
                 )
@@ -225,6 +226,15 @@ class Postgresql(Dialect):
                 _unanswered(exc)
                 return BackendUnavailable(f"The catalog's database does not answer ({_said(exc)}).", next_step=_cure(str(exc)))
         return exc
+
+
+_last_full = -math.inf
+"""When a statement of this process last met a full disk, by the monotonic clock."""
+
+
+def _met_full_disk() -> None:
+    global _last_full
+    _last_full = time.monotonic()
 
 
 _last_logged = -math.inf
@@ -306,6 +316,8 @@ def _marked(text: str) -> str:
 
 _MEGABYTE_OF_ROWS = 75_000
 """As many integers fill a temporary file of a megabyte."""
+SPACE_LASTS_S = 30.0
+"""How long space that was found on the disk of the database counts, in seconds."""
 
 _HELD = """
     SELECT DISTINCT a.application_name, a.backend_start AT TIME ZONE 'UTC' FROM pg_locks l JOIN pg_stat_activity a USING (pid)
@@ -406,6 +418,7 @@ class PostgresStore(Store):
         self._address = address(url, self.schema, lock_timeout_s, options)
         self._free = threading.BoundedSemaphore(options.pool)
         self._commits: ContextVar[PostgresConnection | None] = ContextVar("cubeport-postgresql-commits", default=None)
+        self._space_found = -math.inf
         with self.translated:
             connection = self.connect()
             refuse_pooler(connection)
@@ -507,11 +520,13 @@ class PostgresStore(Store):
         """Yield nothing."""
         yield from ()
 
-    def demand_space(self) -> None:
-        """Check that the disk of the database has about a megabyte of free space.
+    def demand_space(self, lasts_s: float = SPACE_LASTS_S) -> float:
+        """Check that the disk of the database has about a megabyte of free space. Return how long ago that was found, in seconds.
 
         PostgreSQL does not tell how much is free. A result that is larger than its memory is written to a temporary file beside the
-        tables, which fails as a commit would. Nothing is changed, so this works for roles that only read, and on a standby.
+        tables, which fails as a commit would. Nothing is changed, so this works for roles that only read, and on a standby. Since
+        anybody may ask a server whether it is ready, space that was found counts for *lasts_s*, unless a statement has met a full
+        disk since.
 
         Raises
         ------
@@ -520,11 +535,16 @@ class PostgresStore(Store):
         BackendUnavailable
             If the database does not answer.
         """
+        began = time.monotonic()
+        if self._space_found > max(began - lasts_s, _last_full):
+            return began - self._space_found
         with self.snapshot() as connection:
             connection.execute("SET LOCAL work_mem = '64kB'; SET LOCAL temp_tablespaces = ''")
             # With a lower temp_file_limit, its operator does not let us know.
             with contextlib.suppress(errors.ConfigurationLimitExceeded):
                 connection.execute("SELECT count(*) FROM generate_series(1, ?)", (_MEGABYTE_OF_ROWS,)).fetchone()
+        self._space_found = began
+        return 0.0
 
     def facts(self) -> Iterator[Finding]:
         """Yield the name of the server, the guarantees that it does not give, and the holders of locks."""
@@ -536,7 +556,7 @@ class PostgresStore(Store):
         place = f"PostgreSQL {said['server_version'].split()[0]}"
         yield Finding("database", place, f"schema {self.schema}, {said['max_connections']} connections at most", level="ok")
         try:
-            self.demand_space()
+            self.demand_space(0)
         except NoSpace as exc:
             yield Finding(exc.kind, place, exc.message, exc.next_step)
         if said["data_checksums"] == "off":
