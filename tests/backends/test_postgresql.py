@@ -11,6 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 from tests.pages import blocks
 
 from cubeport.adapters.backends.sql import SqlBackend, postgresql, search
@@ -344,6 +345,30 @@ def pooler(port: int) -> Iterator[int]:
     finally:
         for each in (door, *opened):
             each.close()
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("postgresql://h/d?sslmod=require", "'sslmod'"),
+        ("postgresql://h/d?secret", "HOST/DATABASE"),
+        ("host=h secret", "HOST/DATABASE"),
+    ],
+)
+def test_a_parameter_that_postgresql_does_not_know_is_named_and_nothing_else_of_the_address(address: str, words: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        SqlBackend.at(address, ID)
+    assert words in f"{refused.value} {refused.value.next_step}"
+    assert "secret" not in f"{refused.value} {refused.value.next_step}"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "cure"), [({"dbname": "climat"}, "create it"), ({"sslmode": "verify-full", "sslrootcert": "/nowhere"}, "sslrootcert")]
+)
+def test_what_is_wrong_with_an_address_is_what_the_next_step_is_about(database: str, wrong: dict[str, str], cure: str) -> None:
+    with pytest.raises(BackendUnavailable) as refused:
+        SqlBackend.at(make_conninfo(database, **wrong), ID)
+    assert cure in str(refused.value.next_step)
 
 
 def test_space_that_was_found_counts_for_a_while_but_not_after_a_full_disk(

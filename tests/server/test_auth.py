@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from cubeport.errors import Forbidden, InvalidConfiguration, ReadOnly, Unauthorized
+from cubeport.errors import BackendUnavailable, Forbidden, InvalidConfiguration, ReadOnly, Unauthorized
 from cubeport.server import peers
 from cubeport.server.app import App
 from cubeport.server.auth import RULES, Caller, Connection, Gatekeeper, NoKeys, check_exposure, scope_of
@@ -63,6 +63,30 @@ def key(**changes: Any) -> Key:
 
 def bearer(secret: str) -> list[tuple[bytes, bytes]]:
     return [*LOCAL, (b"authorization", f"Bearer {secret}".encode())]
+
+
+class LostKeys(KnownKeys):
+    """The database with the keys does not answer."""
+
+    def any(self) -> bool:
+        raise BackendUnavailable("gone")
+
+    def get(self, key_id: str) -> Key | None:
+        raise BackendUnavailable("gone")
+
+
+def test_the_own_user_sees_the_metrics_of_a_server_whose_database_does_not_answer() -> None:
+    keeper = Gatekeeper(LostKeys(), open_on_loopback=True, asks_for_itself=lambda *_: True)
+    assert not checked(keeper, "admin", "GET", LOCAL, "127.0.0.1").may("admin"), "but is nobody else"
+    for method, headers, peer in (
+        ("POST", LOCAL, "127.0.0.1"),
+        ("GET", bearer(SECRET), "127.0.0.1"),
+        ("GET", bearer(SECRET), "192.0.2.1"),
+    ):
+        with pytest.raises(BackendUnavailable):
+            checked(keeper, "admin", method, headers, peer)
+    with pytest.raises((BackendUnavailable, Unauthorized)):
+        checked(keeper, "admin", "GET", LOCAL, "192.0.2.1")
 
 
 def test_every_route_has_a_scope_and_no_write_is_a_read(app: App) -> None:

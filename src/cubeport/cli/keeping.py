@@ -222,7 +222,7 @@ def _diagnosis(found: list[Finding], *, every: bool) -> str:
         return table
     well = Counter(each.kind for each in found if each.level == "ok")
     line = ", ".join(kind if number == 1 else f"{number} × {kind}" for kind, number in well.items())
-    return "\n".join(filter(None, (table, f"no problems: {line} (--all lists them)")))
+    return "\n".join(filter(None, (table, line and f"no problems: {line} (--all lists them)")))
 
 
 def _paragraph(found: Finding, columns: int) -> str:

@@ -54,7 +54,8 @@ def kind_of(backend: str) -> str:
     kind = backend.partition(":")[0]
     if backend in STORES or kind == POSTGRESQL:
         return kind
-    raise InvalidRequest(f"A catalog is {KINDS}, not {kind[:40]!r}.", next_step="cubeport init --catalog sqlite")
+    kind_meant = "postgresql://HOST/DATABASE" if ":" in backend else "sqlite"
+    raise InvalidRequest(f"A catalog is {KINDS}, not {kind[:40]!r}.", next_step=f"cubeport init --catalog {kind_meant}")
 
 
 def database_of(backend: str, given: Database | None) -> Database:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import re
 import select
 import socket
 import threading
@@ -255,6 +256,10 @@ def _cure(text: str) -> str:
         return "raise max_connections of the database, or lower catalog.pool or server.workers"
     if "authentication failed" in text or "no password supplied" in text:
         return "correct the password in PGPASSWORD, ~/.pgpass or CUBEPORT_CATALOG_URL"
+    if "SSL" in text or "certificate" in text:
+        return "correct sslmode or sslrootcert of the address, or turn on ssl on the server of the database"
+    if "does not exist" in text:
+        return "create it, or correct the address of the database (CUBEPORT_CATALOG_URL, or catalog_url in service.yaml)"
     return "start the database, or correct its address (CUBEPORT_CATALOG_URL, or catalog_url in service.yaml)"
 
 
@@ -341,6 +346,10 @@ def schema_of(catalog_id: str) -> str:
     return f"cubeport_{catalog_id[:8]}"
 
 
+_UNKNOWN = re.compile(r'invalid URI query parameter: "(\w{1,40})"')
+"""What psycopg says of a parameter with a name that is none. Its other messages can repeat a password."""
+
+
 def address(url: str, schema: str, lock_timeout_s: float, options: PostgresOptions) -> str:
     """Return the connection string for libpq: the address from the caller, and the settings of every connection.
 
@@ -352,9 +361,10 @@ def address(url: str, schema: str, lock_timeout_s: float, options: PostgresOptio
     try:
         own = conninfo_to_dict(url)
     except psycopg.ProgrammingError as exc:
-        raise InvalidRequest(
-            "The address of the database is not one of PostgreSQL.", next_step="postgresql://HOST/DATABASE"
-        ) from exc
+        words, known = "The address of the database is not one of PostgreSQL.", "postgresql://HOST/DATABASE"
+        if named := _UNKNOWN.search(str(exc)):
+            words, known = f"PostgreSQL knows no parameter {named[1]!r} of an address.", "correct its name, such as sslmode"
+        raise InvalidRequest(words, next_step=known) from exc
     dead = max(3, options.dead_peer_s)
     keepalives = {"keepalives_idle": dead * 5 // 12, "keepalives_interval": max(1, dead // 6), "keepalives_count": 3}
     said = {
