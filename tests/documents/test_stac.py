@@ -190,7 +190,7 @@ def test_a_licence_that_nobody_stated_is_other_without_a_link() -> None:
 def test_assets_come_in_their_order_and_open_as_xpystac_wants_them() -> None:
     shown = shown_of(SMALL)
     assets = stac.collection(shown, SITE)["assets"]
-    assert list(assets) == ["zarr-pinned", "zarr", "manifest", "geozarr", "thumbnail", "netcdf"]
+    assert list(assets) == ["zarr", "zarr-pinned", "manifest", "geozarr", "thumbnail", "netcdf"]
     assert assets["zarr"]["href"] == "https://cubes.example/port/zarr/sst"
     assert assets["zarr"]["type"] == "application/vnd.zarr"
     assert assets["zarr"]["roles"] == ["data", "latest"]

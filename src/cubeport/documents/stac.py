@@ -433,13 +433,13 @@ def _renders(sealed: Mapping[str, Any], given: Sequence[Mapping[str, Any]], cube
 def _collection_assets(shown: PublishedView, site: Site) -> dict[str, AssetJSON]:
     url, own, version = site.public_url, _path(shown.texts.dataset_id), shown.version
     pinned = f"{url}/zarr/{own}@{version.version_id}"
-    # The pinned asset comes first, because a reader of the other one would mix versions if a new one is published meanwhile.
+    # Who takes the first asset gets the published version, also tomorrow. Who must not mix two versions takes the second.
     fixed = _zarr(shown, pinned, "Zarr, this version, which never changes", "version")
     fixed["version"] = version.version_id
     address, title = (pinned, "Zarr") if shown.pinned else (f"{url}/zarr/{own}", "Zarr, always the published version")
     assets: dict[str, AssetJSON] = {
-        "zarr-pinned": fixed,
         "zarr": _zarr(shown, address, title, "version" if shown.pinned else "latest"),
+        "zarr-pinned": fixed,
         "manifest": _manifest(shown, site),
     }
     if geozarr.attributes(shown.description) is not None:
