@@ -90,6 +90,18 @@ def test_odd_values_have_a_picture_a_legend_and_tiles(client: httpx.Client, kept
         assert client.get(address).status_code == 200, address
 
 
+def test_the_legend_of_a_field_without_values_says_so(client: httpx.Client, kept: Callable[[str], str]) -> None:
+    empty, full = (f"/datasets/{kept(name)}/legend" for name in ("nothing", "zero"))
+    document = client.get(empty, params={"f": "json"}).json()
+    assert (document["range"], document["stops"]) == (None, [])
+    assert "no values" in (svg := client.get(empty, params={"f": "svg"}).text)
+    assert "linearGradient" not in svg
+    picture = client.get(empty, params={"f": "png"}).content
+    assert len(np.unique(pixels(picture).reshape(-1, 4), axis=0)) == 2, "ground and ink alone, no bar"
+    assert client.get(empty, params={"f": "json", "range": "0,5"}).json()["range"] == [0, 5]
+    assert client.get(full, params={"f": "json"}).json()["range"] == [-0.5, 0.5]
+
+
 @pytest.mark.parametrize("box", ["-360,-90,360,90", "-180,-90,540,90", "-5,-90,715,90"])
 def test_a_box_of_two_turns_shows_the_data_twice(client: httpx.Client, kept: Callable[[str], str], box: str) -> None:
     """The colour of each pixel is that of its place, in whatever turn it is."""

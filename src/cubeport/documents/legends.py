@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from cubeport.cubes.pictures.letters import HIGH, WIDE, written
 from cubeport.cubes.pictures.looks import Look
 from cubeport.cubes.pictures.png import png
+from cubeport.documents.maps import NO_VALUES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,16 +20,22 @@ _GROUND, _INK = (255, 255, 255), (20, 37, 46)
 
 
 def legend_png(title: str, units: str | None, look: Look) -> bytes:
-    """Return the legend as a PNG picture: a colour bar with the values below it, or a row for each class."""
+    """Return the legend as a PNG picture: a colour bar with the values below it, or a row for each class. A field without values
+    has neither, and says so.
+    """
     import numpy as np
 
     label = f"{title} ({units})" if units else title
     colours = look.colours()[1:]
     words = [each.replace("_", " ") for each in look.meanings or tuple(f"{value:g}" for value in look.flags)][: len(colours)]
+    if look.empty:
+        words = [NO_VALUES]
     width = max(_BAR, WIDE * len(label), *(24 + WIDE * len(each) for each in words)) + 2 * _MARGIN
-    sheet = np.zeros(((24 + _ROW * len(words) if look.flags else 56) + 2 * _MARGIN, width), "uint8")
+    sheet = np.zeros(((24 + _ROW * len(words) if words else 56) + 2 * _MARGIN, width), "uint8")
     _write(sheet, label, _MARGIN, _MARGIN)
-    if look.flags:
+    if look.empty:
+        _write(sheet, NO_VALUES, _MARGIN, _MARGIN + 24)
+    elif look.flags:
         for number, each in enumerate(words):
             top = _MARGIN + 24 + _ROW * number
             sheet[top : top + 14, _MARGIN : _MARGIN + 16] = number + 2

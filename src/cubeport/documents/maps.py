@@ -131,6 +131,9 @@ def tilejson(name: str, title: str, bbox: Sequence[float], attribution: str | No
 
 SVG = "image/svg+xml"
 
+NO_VALUES = "no values"
+"""What the legend of a field says that has none."""
+
 DEFAULT_STYLE = "default"
 """The look of the dataset."""
 
@@ -157,24 +160,28 @@ def styles(base: str, title: str, own: str, names: Sequence[str], legend_url: st
 
 
 def legend(field: str, title: str, units: str | None, look: Look) -> dict[str, Any]:
-    """Return the legend as a document."""
+    """Return the legend as a document. A field without values has no range and no stops."""
     return {
         "field": field,
         "title": title,
         "units": units,
         "palette": look.palette,
-        "range": [look.low, look.high],
+        "range": None if look.empty else [look.low, look.high],
         "scale": "log" if look.logarithmic else "linear",
         "beyond": "hide" if look.hide_beyond else "clamp",
-        "stops": look.stops(),
+        "stops": [] if look.empty else look.stops(),
         **({"meanings": list(look.meanings)} if look.meanings else {}),
     }
 
 
 def legend_svg(title: str, units: str | None, look: Look) -> bytes:
-    """Return the legend as an SVG picture: a colour bar with the values below it, or a row for each class."""
+    """Return the legend as an SVG picture: a colour bar with the values below it, or a row for each class. A field without values
+    has neither, and says so.
+    """
     colours = ["#" + bytes(each).hex() for each in look.colours()[1:].tolist()]
     label = escape(legal(f"{title} ({units})" if units else title))
+    if look.empty:
+        return _svg(label, 36, f'<text x="0" y="36">{NO_VALUES}</text>')
     if look.flags:
         words = look.meanings or tuple(f"{value:g}" for value in look.flags)
         rows = [

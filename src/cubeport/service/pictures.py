@@ -352,7 +352,7 @@ class Pictures:
             try:
                 look = look_of(shown.description.variable(field), shown.texts.render)
             except ValueError:
-                look = Look("viridis", 0.0, 1.0)  # all values are missing, so nothing will be visible
+                look = Look("viridis", 0.0, 1.0, empty=True)  # all values are missing, so nothing will be visible
             self._looks.put(key, look)
         return look
 
@@ -371,7 +371,7 @@ class Pictures:
             if known.size and known.min() < known.max():
                 changes |= {"low": float(known.min()), "high": float(known.max())}
         elif isinstance(query.range, tuple):
-            changes |= {"low": query.range[0], "high": query.range[1]}
+            changes |= {"low": query.range[0], "high": query.range[1], "empty": False}
         for name in ("steps", "hide_beyond", "logarithmic"):
             if getattr(query, name) is not None:
                 changes[name] = getattr(query, name)

@@ -75,6 +75,8 @@ class Look:
     flags: tuple[float, ...] = ()
     """The values of a variable of classes (CF ``flag_values``). Each has its own colour."""
     meanings: tuple[str, ...] = ()
+    empty: bool = False
+    """Whether the variable has no value to draw, so that nobody knows a range."""
 
     def classes(self, values: Array) -> Array:
         """Return the palette index of each value, uint8: 0 for missing values, otherwise 1 to ``steps`` or the number of its
