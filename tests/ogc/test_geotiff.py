@@ -142,3 +142,23 @@ def test_a_download_is_a_file(client: httpx.Client, put: Any) -> None:
     assert answer.headers["content-disposition"].endswith('.tif"')
     with rasterio.open(io.BytesIO(answer.content)) as found:
         assert found.read(1).shape == (found.height, found.width)
+
+
+@pytest.mark.parametrize("name", [name for name in FAMILIES if name not in ("classic-netcdf", "zarr-store")])
+def test_every_link_to_a_coverage_leads_to_it(client: httpx.Client, put: Any, name: str) -> None:
+    """A GeoTIFF has one map, which the title of its link names."""
+    cube = put(name, FAMILIES[name].make())
+    links = client.get(f"/ogcapi/collections/{cube.dataset_id}", params={"f": "json"}).json()["links"]
+    found = [link for link in links if link["rel"].endswith("/coverage")]
+    for link in found:
+        answer = client.get(link["href"])
+        assert answer.status_code == 200, (link, answer.text)
+        assert answer.headers["content-type"].partition(";")[0] == link["type"].partition(";")[0]
+    (tiff,) = [link for link in found if link["type"].startswith("image/tiff")] or [None]
+    if name == "unstructured":
+        assert tiff is None or "crs" in tiff["href"]
+        return
+    with opened(client.get(tiff["href"])) as picture:
+        assert picture.crs is not None
+        assert picture.count == 1
+    assert ("2020-01-01" in tiff["title"]) is (name != "no-time")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
+from urllib.parse import urlencode
 
 from cubeport.cubes import reprojected
 from cubeport.cubes.calendars import canonical as calendar_named
@@ -11,7 +13,7 @@ from cubeport.cubes.calendars import gregorian, parse_stamp
 from cubeport.cubes.description import Axis, CubeDescription, Temporal, Variable
 from cubeport.cubes.edr.queries import QUERIES
 from cubeport.cubes.forms import FORMS
-from cubeport.cubes.windows import storage_crs, time_axis
+from cubeport.cubes.windows import LATITUDE_FIRST, storage_crs, time_axis
 from cubeport.documents.coveragejson import CRS84, NERC, crs_uri, direction_of, ucum, unit_of
 from cubeport.documents.json_types import (
     ConformanceJSON,
@@ -211,10 +213,7 @@ def _collection_links(shown: PublishedView, base: str, public_url: str) -> list[
         link(f"{base}/items", "items", "Stations and named areas", GEOJSON),
         # OWSLib finds the collections of EDR by this relation.
         *([link(f"{base}/locations", "data", "EDR locations", GEOJSON)] if shown.description.spatial.family != "none" else []),
-        *(
-            link(f"{base}/coverage?f={form.name}", f"{_REL}coverage", f"Coverage as {form.title}", form.media_type)
-            for form in FORMS
-        ),
+        *_coverage_links(shown.description, base),
         link(f"{base}/coverage?f=html", f"{_REL}coverage", "Coverage as a page", "text/html"),
         *(
             [
@@ -237,6 +236,76 @@ def _collection_links(shown: PublishedView, base: str, public_url: str) -> list[
     if shown.texts.license_url:
         links.append(link(shown.texts.license_url, "license", shown.texts.license, "text/html"))
     return links
+
+
+def _coverage_links(description: CubeDescription, base: str) -> list[LinkJSON]:
+    """Return a link to the coverage in each form that can have it: a GeoTIFF has one map, and a table has one kind of row."""
+    found = []
+    together = len({frozenset(description.variable(name).dimensions) for name in description.fields}) == 1
+    for form in FORMS:
+        query, title = {"f": form.name}, f"Coverage as {form.title}"
+        if form.name == "geotiff":
+            if (one := _one_map(description)) is None:
+                continue
+            chosen, words = one
+            query, title = query | chosen, f"{words} as {form.title}"
+        if form.name == "csv" and not together:
+            continue
+        found.append(link(f"{base}/coverage?{urlencode(query)}", f"{_REL}coverage", title, form.media_type))
+    return found
+
+
+_MOST_PIXELS = 1 << 24
+"""A GeoTIFF of more pixels than this has no link. Who wants it can ask for it."""
+
+
+def _one_map(description: CubeDescription) -> tuple[dict[str, str], str] | None:
+    """Return the parameters of one map for programs that read GeoTIFF, at the first label of each axis besides x and y, and its
+    title; ``None`` if the data have none.
+    """
+    spatial = description.spatial
+    x, y = description.axis_of("x"), description.axis_of("y")
+    straight = spatial.family in ("rectilinear", "projected") and x is not None and y is not None
+    across = {each.dimension for each in (x, y) if each is not None} if straight else set(description.cell_dimensions)
+    if spatial.reach is not None or len(across) < (2 if straight else 1) or any(each and each.scalar for each in (x, y)):
+        return None
+    held = [description.variable(name) for name in description.fields]
+    drawn = [each for each in held if across <= set(each.dimensions) and each.decoded_dtype[:1] in "iufb"]
+    pixels = (
+        math.prod(size for each, size in zip(drawn[0].dimensions, drawn[0].shape, strict=True) if each in across) if drawn else 0
+    )
+    if not 0 < pixels * len(drawn) <= _MOST_PIXELS:
+        return None
+    query, words = {}, []
+    sizes = {each: size for one in drawn for each, size in zip(one.dimensions, one.shape, strict=True) if each not in across}
+    for dimension, size in sizes.items():
+        axis = next((each for each in description.axes if each.dimension == dimension and not each.scalar), None)
+        if size == 1:
+            continue
+        if axis is None or (axis.kind == "t" and axis is not time_axis(description)):
+            return None
+        if axis is time_axis(description) and description.temporal is not None:
+            query["datetime"] = first = description.temporal.start
+        else:
+            ends = axis.values[0] if axis.values else axis.first if axis.first is not None else 0
+            first = f'"{ends}"' if isinstance(ends, str) else repr(ends)
+            query["subset"] = ",".join(filter(None, [query.get("subset"), f"{axis.name}({first})"]))
+        words.append(f"{axis.name} {first}")
+    if len(drawn) < len(held):
+        query["properties"] = ",".join(each.name for each in drawn)
+    even = straight and all(each is not None and each.regular and each.step for each in (x, y))
+    if not even and spatial.family == "rectilinear":
+        query["crs"] = reprojected.MERCATOR
+    elif not even or not _has_code(description):
+        query["crs"] = LATITUDE_FIRST
+    return query, ", ".join(["One map of the coverage" if words else "Coverage", *words])
+
+
+def _has_code(description: CubeDescription) -> bool:
+    """Return whether GeoTIFF has a number for the reference system."""
+    crs = description.spatial.crs
+    authority, _, number = ((crs and crs.authority) or "").partition(":")
+    return description.spatial.family == "rectilinear" or (authority == "EPSG" and number.isdigit() and int(number) < 32767)
 
 
 def _data_queries(shown: PublishedView, base: str) -> dict[str, Any]:
