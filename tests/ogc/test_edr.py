@@ -89,7 +89,7 @@ def test_a_height_in_coords_is_a_level(client: httpx.Client, stored: Any) -> Non
     for text in ("POINT Z({})", "POINTZ({})", "POINT({})", "point z ( {} )"):  # many programs write no Z
         text = text.format(f"{lon!r} {lat!r} {depth!r}")
         assert ask(client, cube, "position", coords=text).json() == flat
-    several = f"MULTIPOINT Z(({lon!r} {lat!r} {depth!r}),({lon!r} {lat!r} {depth!r}))"
+    several = f"MULTIPOINT Z(({lon!r} {lat!r} {depth!r}),({lon + 0.001!r} {lat!r} {depth!r}))"
     assert ask(client, cube, "position", coords=several).status_code == 200
     for query, words in (
         ({"coords": f"MULTIPOINT Z(({lon!r} {lat!r} 1),({lon!r} {lat!r} 2))"}, "must have one height"),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from cubeport.adapters.engines import zarr
 from cubeport.adapters.engines.opened import OpenedVersions
 from cubeport.cubes.resolve import resolve
 from cubeport.cubes.selection import parse
-from cubeport.cubes.windows import Windows
+from cubeport.cubes.windows import Mask, Windows, count, touched
 from cubeport.errors import Cancelled, Corrupt, StoreUnavailable, Unavailable
 from cubeport.service.queries import AnswerDeadline
 
@@ -58,6 +60,33 @@ class Failing:
             self._left -= 1
             if self._left < 0:
                 raise StoreUnavailable("the disk does not answer")
+        return self._engine.read(dataset_id, version_id, key)
+
+    def waits(self, dataset_id: str, version_id: str) -> bool:
+        return False
+
+
+class Far:
+    """An engine on another machine: each read of a chunk ends when *at_once* of them are on their way, or after a while."""
+
+    def __init__(self, engine: Any, at_once: int) -> None:
+        self._engine, self._together = engine, threading.Barrier(at_once)
+        self.most = self.now = self.reads = 0
+        self._lock = threading.Lock()
+
+    def waits(self, dataset_id: str, version_id: str) -> bool:
+        return True
+
+    def read(self, dataset_id: str, version_id: str, key: str) -> Any:
+        if key.startswith("tcco2/c/"):
+            with self._lock:
+                self.reads += 1
+                self.now += 1
+                self.most = max(self.most, self.now)
+            with suppress(threading.BrokenBarrierError):
+                self._together.wait(1)
+            with self._lock:
+                self.now -= 1
         return self._engine.read(dataset_id, version_id, key)
 
 
@@ -161,6 +190,32 @@ class Watched:
         if "/c/" in key:
             self.threads.add(threading.current_thread())
         return self._engine.read(dataset_id, version_id, key)
+
+    def waits(self, dataset_id: str, version_id: str) -> bool:
+        return False
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_chunks_of_another_machine_come_together_and_each_once(co2: Any, masked: bool) -> None:
+    engine = Far(co2.engine, 4)
+    opened = OpenedVersions(engine).open(co2.dataset_id, VERSION, co2.description)
+    box = window(co2)
+    if masked:
+        inside = np.zeros([box.along[each].size for each in ("latitude", "longitude")], bool)
+        inside[::70, 5:7] = True
+        box = replace(box, mask=Mask(("latitude", "longitude"), inside))
+    values = opened.read("tcco2", box)
+    truth = co2.truth()["tcco2"].values
+    assert engine.most >= 4
+    assert engine.most <= 16
+    if masked:
+        assert np.allclose(values[:, inside], truth[:, inside], rtol=1e-6)
+        assert engine.reads == touched(co2.description, replace(box, fields=("tcco2",))) < count(co2.description, box).chunks
+    else:
+        assert np.allclose(values, truth, rtol=1e-6)
+    failing = OpenedVersions(Far(Failing(co2.engine, 2), 2)).open(co2.dataset_id, VERSION, co2.description)
+    with pytest.raises(StoreUnavailable):
+        failing.read("tcco2", box)
 
 
 def test_chunks_of_ours_are_read_without_the_loop_of_zarr(co2: Any) -> None:

@@ -154,3 +154,25 @@ def test_an_estimate_counts_the_chunks_of_the_store(client: httpx.Client, put: A
     found = ask(client, put("projected"), crs="EPSG:3857", estimate="true").json()
     assert found["chunks"] >= 1
     assert found["allowed"] is True
+
+
+@pytest.mark.parametrize("name", ["south-up", "projected"])
+@pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:3857"])
+def test_one_row_or_column_has_the_extent_of_its_cells(client: httpx.Client, put: Any, name: str, crs: str) -> None:
+    """As the row of two has: it is in the lower or upper half of their box."""
+    cube = put(name)
+    west, south, east, north = cube.description.spatial.bbox
+    middle = (west + east) / 2, (south + north) / 2
+    thin = {
+        "row": f"{west},{middle[1] + 0.001},{east},{middle[1] + 0.002}",
+        "column": f"{middle[0] + 0.001},{south},{middle[0] + 0.002},{north}",
+    }
+    for box in thin.values():
+        answer = ask(client, cube, crs=crs, bbox=box, datetime="2020-01-01")
+        low_x, low_y, high_x, high_y = map(float, answer.headers["content-bbox"].split(","))
+        assert low_x < high_x, (box, answer.headers["content-bbox"])
+        assert low_y < high_y, (box, answer.headers["content-bbox"])
+        axes = answer.json()["domain"]["axes"]
+        horizontal = (axes["y"], axes["x"]) if crs == "EPSG:4326" else (axes["x"], axes["y"])
+        for axis, low, high in zip(horizontal, (low_x, low_y), (high_x, high_y), strict=True):
+            assert low < min(axis["values"]) <= max(axis["values"]) < high

@@ -199,6 +199,13 @@ class Spatial(Value):
         return self.labels_crs or self.crs
 
     @property
+    def is_native(self) -> bool:
+        """Whether places are in a reference system of their own, also those of separate points on a projected grid, instead of in
+        longitudes and latitudes.
+        """
+        return self.family == "projected" or (self.crs is not None and not self.crs.geographic)
+
+    @property
     def axis_factor(self) -> float:
         """The factor from the numbers of the x and y axes to the units of ``crs``: the axes have degrees unless projected."""
         return self.to_crs if self.family == "projected" else 1.0

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cubeport.cubes.cut import Cut
 from cubeport.cubes.description import CubeDescription
-from cubeport.cubes.windows import Cost, Labels, Window, Windows
+from cubeport.cubes.windows import Cost, Labels, Mask, Window, Windows
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,8 +53,10 @@ class Opened(Protocol):
     def decode_like(self, name: str, values: Array) -> Array:
         """Return stored values of any shape, decoded like those of the field."""
 
-    def raw(self, name: str, along: Mapping[str, Window], *, deadline: Deadline = ...) -> Array:
+    def raw(self, name: str, along: Mapping[str, Window], *, deadline: Deadline = ..., mask: Mask | None = ...) -> Array:
         """Return the stored values in the windows of the variable's dimensions, and all of a dimension without a window.
+
+        With a *mask* of these dimensions, chunks without a selected cell need not be read, and their values mean nothing.
 
         Raises
         ------
@@ -73,6 +75,19 @@ class OpenedCube(Opened, Protocol):
 
     def coarser(self, level: int) -> Opened:
         """Return the fields of one level of the overviews, 1 being the finest; ``description.overview_levels`` says how many."""
+
+    def cells(
+        self, name: str, along: Mapping[str, Window], dimensions: Sequence[str], index: Array, *, deadline: Deadline = ...
+    ) -> Array:
+        """Return the stored values of separate cells: the other dimensions in their windows and order, and then the cells.
+
+        Only the chunks of these cells are read. Raises as :meth:`raw`.
+
+        Parameters
+        ----------
+        index
+            The indices of each cell along *dimensions*, ``(cells, dimensions)``.
+        """
 
 
 @dataclass(frozen=True, slots=True)

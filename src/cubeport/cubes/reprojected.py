@@ -21,7 +21,7 @@ from cubeport.cubes.part import Deadline, Opened
 from cubeport.cubes.pictures.places import Canvas, carried, locate
 from cubeport.cubes.resolve import cells, resolve
 from cubeport.cubes.selection import Selection
-from cubeport.cubes.windows import LATITUDE_FIRST, IndexRange, Labels, Window, Windows, native_system, turned_labels
+from cubeport.cubes.windows import LATITUDE_FIRST, IndexRange, Labels, Mask, Window, Windows, native_system, turned_labels
 from cubeport.errors import InvalidRequest, NotFound, Problem
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ OFFERED = (CRS84, LATITUDE_FIRST, MERCATOR)
 
 _MAPPING = "crs"
 _FILLS: Mapping[str, float] = {"i1": -127, "u1": 255, "i2": -32767, "u2": 65535, "i4": -2147483647, "u4": 4294967295}
-"""The NetCDF library's fill values, for integers that have none; for 8 bytes see :func:`_fill_of`."""
+"""The NetCDF library's fill values, for integers that have none; for 8 bytes see :func:`fill_of`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,8 @@ class Grid:
     dimensions: tuple[str, ...]
     index: tuple[Array, ...]
     apart: bool
+    edges: tuple[tuple[float, float], tuple[float, float]]
+    """The outer edges of the cells, sorted: of x, and of y. One row or column alone has its cell by them."""
 
 
 def view(opened: Opened, windows: Windows, selection: Selection, crs: str) -> tuple[Opened, Windows]:
@@ -93,6 +95,7 @@ def _same(opened: Opened, windows: Windows) -> Grid:
         (y.dimension, x.dimension),
         (rows.indices(), columns.indices()),
         apart=True,
+        edges=(_edges(description, labels, x, windows), _edges(description, labels, y, windows)),
     )
 
 
@@ -112,7 +115,8 @@ def _even(opened: Opened, windows: Windows, selection: Selection, crs: str) -> G
     canvas = Canvas(box, width, max(1, round(count / width)), system)
     x, y = canvas.centres()
     places = locate(description, labels, canvas)
-    return Grid(x, y, places.dimensions, _within(places.index, places.dimensions, windows), places.apart)
+    edges = (box[0], box[2]), (box[1], box[3])
+    return Grid(x, y, places.dimensions, _within(places.index, places.dimensions, windows), places.apart, edges)
 
 
 def _box(description: CubeDescription, labels: Labels, windows: Windows, selection: Selection) -> BoundingBox:
@@ -221,6 +225,7 @@ class _Reprojected:
     def _axis(self, name: str, labels: Array, kind: Any) -> Axis:
         size = len(labels)
         step = float(labels[-1] - labels[0]) / (size - 1) if size > 1 else None
+        alone = self._grid.edges[0 if kind == "x" else 1] if step is None else None
         half = abs(step or 0) / 2
         return Axis(
             name=name,
@@ -234,8 +239,8 @@ class _Reprojected:
             first=float(labels[0]),
             last=float(labels[-1]),
             step=step,
-            lower=float(labels.min()) - half,
-            upper=float(labels.max()) + half,
+            lower=alone[0] if alone else float(labels.min()) - half,
+            upper=alone[1] if alone else float(labels.max()) + half,
         )
 
     def _coordinate_attributes(self, kind: str) -> dict[str, str]:
@@ -339,8 +344,15 @@ class _Reprojected:
         spatial = self._base.description.spatial
         dropped |= {str(name) for name in (spatial.x, spatial.y)}
         values = {name: each for name, each in base.values.items() if name not in dropped}
-        bounds = {name: each for name, each in base.bounds.items() if name not in dropped}
+        bounds = {name: each for name, each in base.bounds.items() if name not in dropped} | self._bounds()
         return Labels({**values, self._x: self._grid.x, self._y: self._grid.y}, bounds)
+
+    def _bounds(self) -> dict[str, Array]:
+        """Return the bounds of an axis of one label, whose cell nothing else tells."""
+        import numpy as np
+
+        alone = zip((self._x, self._y), (self._grid.x, self._grid.y), self._grid.edges, strict=True)
+        return {name: np.array([edges]) for name, labels, edges in alone if len(labels) == 1}
 
     def decode(self, name: str, raw: Array) -> Array:
         import numpy as np
@@ -359,9 +371,16 @@ class _Reprojected:
         attributes = self._base.attributes(name)
         if not self._outside or {"_FillValue", "missing_value"} & attributes.keys():
             return None
-        return _fill_of(self._base.dtype(name))
+        return fill_of(self._base.dtype(name))
 
-    def raw(self, name: str, along: Mapping[str, Window], *, deadline: Deadline = lambda: None) -> Array:
+    def raw(
+        self,
+        name: str,
+        along: Mapping[str, Window],
+        *,
+        deadline: Deadline = lambda: None,
+        mask: Mask | None = None,  # noqa: ARG002 (its own windows have none)
+    ) -> Array:
         import numpy as np
 
         own = {self._x: self._grid.x, self._y: self._grid.y}
@@ -393,17 +412,8 @@ class _Reprojected:
         missing = [each < 0 for each in index]
         if any(each.any() for each in missing):
             gone = (missing[0][:, None] | missing[1][None, :]) if self._grid.apart else missing[0]
-            found = np.where(gone, np.asarray(self._missing(name, found.dtype), found.dtype), found)
+            found = np.where(gone, np.asarray(missing_in(self._base.attributes(name), found.dtype), found.dtype), found)
         return found
-
-    def _missing(self, name: str, dtype: Any) -> Any:
-        import numpy as np
-
-        attributes = self._base.attributes(name)
-        for key in ("_FillValue", "missing_value"):
-            if key in attributes:
-                return np.ravel(np.asarray(attributes[key]))[0]
-        return np.nan if dtype.kind == "f" else _fill_of(dtype)
 
     def cut(self, windows: Windows, *, deadline: Deadline = lambda: None) -> Cut:
         base = {name: window for name, window in windows.along.items() if name in self.others}
@@ -415,10 +425,21 @@ class _Reprojected:
             self._y: self._grid.y[windows.along[self._y].indices()],
         }
         values = {name: self.decode(name, self.raw(name, windows.along, deadline=deadline)) for name in windows.fields}
-        return Cut(self.description, windows, labels, dict(found.bounds), values, None, found.times, None)
+        return Cut(self.description, windows, labels, {**found.bounds, **self._bounds()}, values, None, found.times, None)
 
 
-def _fill_of(dtype: Any) -> float | None:
+def missing_in(attributes: Mapping[str, Any], dtype: Any) -> Any:
+    """Return the stored number that means a missing value, of a field with these attributes."""
+    import numpy as np
+
+    for key in ("_FillValue", "missing_value"):
+        if key in attributes:
+            return np.ravel(np.asarray(attributes[key]))[0]
+    return np.nan if dtype.kind == "f" else fill_of(dtype)
+
+
+def fill_of(dtype: Any) -> float | None:
+    """Return the fill value of the NetCDF library for integers; ``None`` for other types."""
     if dtype.kind == "f":
         return None
     eight = {"i8": -9223372036854775806, "u8": 18446744073709551614}

@@ -122,6 +122,23 @@ class Mask:
 
 
 @dataclass(frozen=True, slots=True)
+class Points:
+    """Separate places, in the order in which they were asked for, each with the cell that contains it."""
+
+    dimensions: tuple[str, ...]
+    """The dimensions of the cells."""
+    index: Array
+    """The indices of the cells along these dimensions, ``(places, dimensions)``."""
+    inside: Array
+    """Which places have a cell. The others are outside the data."""
+    x: Array
+    y: Array
+    """The places: longitude and latitude, or the labels of a projected grid."""
+    name: str = "point"
+    """The dimension of the places in an answer."""
+
+
+@dataclass(frozen=True, slots=True)
 class Windows:
     """The part of a cube: fields, and a window for each of their dimensions."""
 
@@ -129,10 +146,12 @@ class Windows:
     along: Mapping[str, Window]
     mask: Mask | None = None
     scattered: tuple[str, ...] = ()
-    """The dimensions of the cells if the caller asked for several points. The cells are then separate places, not part of a
+    """The dimensions of the cells if the caller asked for those of a line. The cells are then separate places, not part of a
     grid."""
     path: Mapping[str, Array] | None = field(default=None, compare=False)
-    """The cells in the order of a line or of several points: by dimension of these cells, the position of each in the window."""
+    """The cells in the order of a line: by dimension of these cells, the position of each in the window."""
+    points: Points | None = field(default=None, compare=False)
+    """Several points that the caller asked for (:mod:`cubeport.cubes.sampled`)."""
 
     def shape(self, dimensions: Iterable[str]) -> tuple[int, ...]:
         """Return the lengths of the answer along *dimensions*."""
@@ -178,7 +197,7 @@ def count(description: CubeDescription, windows: Windows) -> Cost:
 
 
 def touched(description: CubeDescription, windows: Windows) -> int:
-    """Return how many chunks have a selected cell. Of separate places, the box around them can have many more."""
+    """Return how many chunks have a selected cell. The box around a region or around separate places can have many more."""
     import numpy as np
 
     found = 0
@@ -188,9 +207,15 @@ def touched(description: CubeDescription, windows: Windows) -> int:
         masked = () if mask is None or not set(mask.dimensions) <= lengths.keys() else mask.dimensions
         whole = math.prod(windows.along[each].chunks(size) for each, size in lengths.items() if each not in masked)
         if mask is not None and masked:
-            cells = np.nonzero(mask.inside)
-            at = [windows.along[each].indices()[cell] // lengths[each] for each, cell in zip(masked, cells, strict=True)]
-            whole *= len(np.unique(np.stack(at), axis=1).T)
+            inside, at = mask.inside, []
+            for axis, each in enumerate(masked):
+                chunks = windows.along[each].indices() // lengths[each]
+                begins = np.flatnonzero(np.diff(chunks, prepend=-1))
+                inside = np.logical_or.reduceat(inside, begins, axis=axis)
+                at.append(chunks[begins])
+            # Over the seam of the data, the first and the last column can be in one chunk.
+            places = [each[cell] for each, cell in zip(at, np.nonzero(inside), strict=True)]
+            whole *= len(np.unique(np.stack(places), axis=1).T)
         found += whole
     return found
 
@@ -227,7 +252,7 @@ def storage_crs(description: CubeDescription) -> str:
     ``EPSG:4326`` is returned only for an answer that was requested in it, with the same longitudes and latitudes.
     """
     crs = description.spatial.system
-    if description.spatial.family != "projected" or crs is None:
+    if crs is None or not description.spatial.is_native:
         return LATITUDE_FIRST if crs is not None and crs.authority == LATITUDE_FIRST else "OGC:CRS84"
     return crs.authority or "native"
 

@@ -470,7 +470,7 @@ def _referencing(description: CubeDescription, layout: Sequence[Group], public_u
 
 def _horizontal(description: CubeDescription) -> dict[str, Any]:
     crs = description.spatial.system
-    if description.spatial.family != "projected" or crs is None:
+    if crs is None or not description.spatial.is_native:
         return {"type": "GeographicCRS", "id": crs_uri(storage_crs(description))}
     system: dict[str, Any] = {"type": "GeographicCRS" if crs.geographic else "ProjectedCRS"}
     if crs.authority:

@@ -76,7 +76,7 @@ def _axes(cut: Cut, group: Group, dimensions: Sequence[str], shape: Sequence[int
         axis = next((each for each in cut.description.axes if each.dimension == dimension and not each.scalar), None)
         if axis is not None and axis.name in cut.labels:
             labels = cut.labels[axis.name]
-            stamps = [str(stamp_at(int(each))) for each in labels] if axis is time else None
+            stamps = ["" if each == UNKNOWN else str(stamp_at(int(each))) for each in labels] if axis is time else None
             texts = cell_texts(labels if stamps is None else np.array(stamps, dtype=object))
         else:
             texts = cell_texts(cut.windows.along[dimension].indices())

@@ -639,9 +639,10 @@ class OgcFace:
         """Return the plan, or the complete answer if it needs no values (``estimate=true``, HEAD)."""
         plan = self._queries.plan(wanted.shown, wanted.query, placed=placed)
         if wanted.query.selection.estimate:
-            return replies.reply(wanted.request, replies.dumps(self._queries.estimate(plan)), headers=wanted.version)
-        self._queries.check(plan)
-        return self._without_values(wanted, plan) if wanted.request.scope.get("cubeport.head") else plan
+            return replies.reply(wanted.request, replies.dumps(self._queries.estimate(plan, placed=placed)), headers=wanted.version)
+        head = wanted.request.scope.get("cubeport.head")
+        self._queries.check(self._queries.final(plan, placed=placed) if head else plan)
+        return self._without_values(wanted, plan) if head else plan
 
     def _answered(self, wanted: _ValuesRequest, plan: QueryPlan, left: threading.Event, *, placed: bool) -> Response:
         done = self._queries.answer(plan, left=left, placed=placed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cubeport.cubes.resolve import cells
 from cubeport.cubes.selection import stamp_at
-from cubeport.cubes.windows import LATITUDE_FIRST, storage_crs, time_axis
+from cubeport.cubes.windows import LATITUDE_FIRST, UNKNOWN, storage_crs, time_axis
 from cubeport.documents import coveragejson
 from cubeport.service.plans import QueryPlan
 
@@ -41,6 +41,7 @@ def period(plan: QueryPlan) -> tuple[str, str] | None:
     if not axis.scalar and window is None:
         return None
     taken = labels[axis.name] if window is None else labels[axis.name][window.indices()]
+    taken = taken[taken != UNKNOWN]  # of a place outside a way
     return str(stamp_at(int(taken.min()))), str(stamp_at(int(taken.max())))
 
 

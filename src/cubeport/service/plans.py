@@ -12,15 +12,16 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, cast
 from urllib.parse import urlencode
 
-from cubeport.cubes import reprojected
+from cubeport.cubes import reprojected, sampled
 from cubeport.cubes.description import CubeDescription
 from cubeport.cubes.download import NAMES, resolve_download
 from cubeport.cubes.edr.geometry import has_times
 from cubeport.cubes.edr.queries import query_named, query_of, resolve_query, settle
 from cubeport.cubes.edr.query import Place
 from cubeport.cubes.forms import FORMS, Encoder, Form
-from cubeport.cubes.part import Deadline, Opened, Part
+from cubeport.cubes.part import Deadline, Opened, OpenedCube, Part
 from cubeport.cubes.resolve import axis_named, resolve
+from cubeport.cubes.sampled import Sampled
 from cubeport.cubes.selection import Scale, Selection, parse_datetime, stamp_at
 from cubeport.cubes.tables.request import years_in
 from cubeport.cubes.windows import Cost, IndexRange, Window, Windows, count, fitting, runs_of, storage_crs, time_axis, touched
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 MIB = 1 << 20
 _OF_VALUES = ("covjson", "csv")
 """The forms that can have values that are not stored."""
+_CHUNKS = "limits.chunks"
 _SETTLED_AT_ONCE = 1 << 16
 """While planning, up to this many cells of a box are compared with the region. Larger boxes first wait for a place."""
 
@@ -122,7 +124,7 @@ class QueryPlan:
 
 
 def plan(
-    shown: PublishedView, query: CubeQuery, opened: Opened, encoder: Encoder, limits: AnswerLimits, *, public_url: str
+    shown: PublishedView, query: CubeQuery, opened: OpenedCube, encoder: Encoder, limits: AnswerLimits, *, public_url: str
 ) -> QueryPlan:
     """Return the plan of *query*, refused or not.
 
@@ -138,29 +140,37 @@ def plan(
     crs = query.selection.crs
     warped = crs in reprojected.OFFERED and crs != storage_crs(description) and not query.download
     chunks: int | None = None
+    source: Opened = opened
     if crs is not None and warped and (query.place is None or query.place.kind == "cube"):
         windows = resolve(description, labels, replace(query.selection, crs=None, scale=None))
         chunks = count(description, windows).chunks
-        opened, windows = reprojected.view(opened, windows, query.selection, crs)
-        description = opened.description
+        source, windows = reprojected.view(opened, windows, query.selection, crs)
+        description = source.description
     elif query.windows:
         windows = Windows(query.selection.properties or (), {each.dimension: each for each in query.windows})
     elif query.place is None:
         windows = (resolve_download if query.download else resolve)(description, labels, query.selection)
     else:
         windows = resolve_query(description, labels, query.selection, query.place)
+    seen: Sampled | None = None
+    if windows.points is not None:
+        seen, windows = sampled.view(opened, windows)
+        source, description = seen, seen.description
     cost: Cost | None = None
-    if query.place is not None and (departing := _departing(shown, opened, windows, query.place, query.form)) is not None:
-        opened, read = departing
+    read = windows
+    if query.place is not None and (departing := _departing(shown, source, windows, query.place, query.form)) is not None:
+        source, read = departing
         cost = count(description, read)
     everything = query.download and query.form.stored and query.selection.properties is None
     if everything:
         windows = _with_everything(description, windows)
-    if cost is None and windows.scattered and query.form.name in _OF_VALUES:
-        chunks = touched(description, windows)
+    if seen is not None:
+        chunks = seen.touched(read)
+    elif chunks is None and windows.mask is not None:
+        chunks = touched(description, read)
     cost = cost or count(description, windows)
     part = Part(
-        opened,
+        source,
         windows,
         cost if chunks is None else replace(cost, chunks=chunks),
         public_url,
@@ -171,8 +181,11 @@ def plan(
     )
     encoder.check(part)
     unsettled = kind is not None and kind.settle is not None
-    made = QueryPlan(shown, query, part, encoder, refusal_of(query, part, encoder, limits), settled=not unsettled)
-    return settled(made, _at_once) if unsettled and part.cost.cells <= _SETTLED_AT_ONCE else made
+    refusal = refusal_of(query, part, encoder, limits)
+    if unsettled and refusal is not None and refusal.setting == _CHUNKS:
+        refusal = None  # the region can be in few of the chunks of its box
+    made = QueryPlan(shown, query, part, encoder, refusal, settled=not unsettled)
+    return settled(made, limits, _at_once) if unsettled and part.cost.cells <= _SETTLED_AT_ONCE else made
 
 
 def _departing(shown: PublishedView, opened: Opened, windows: Windows, place: Place, form: Form) -> tuple[Opened, Windows] | None:
@@ -195,13 +208,15 @@ def _departing(shown: PublishedView, opened: Opened, windows: Windows, place: Pl
     return departing(opened, windows, years_in(years), cast("Departure", how or "absolute"), period_type)
 
 
-def settled(plan: QueryPlan, deadline: Deadline) -> QueryPlan:
-    """Return the plan with the cells outside the region hidden. Plans of other queries are returned unchanged."""
+def settled(plan: QueryPlan, limits: AnswerLimits, deadline: Deadline) -> QueryPlan:
+    """Return the plan with the cells outside the region hidden, refused or not. Plans of other queries are returned unchanged."""
     if plan.settled or plan.query.place is None:
         return plan
     part = plan.part
     windows = settle(plan.description, part.opened.labels(), part.windows, plan.query.selection, plan.query.place, deadline)
-    return replace(plan, part=replace(part, windows=windows, cost=count(plan.description, windows)), settled=True)
+    cost = replace(count(plan.description, windows), chunks=touched(plan.description, windows))
+    final = replace(part, windows=windows, cost=cost)
+    return replace(plan, part=final, refusal=refusal_of(plan.query, final, plan.encoder, limits), settled=True)
 
 
 def _at_once() -> None:
@@ -214,7 +229,7 @@ def refusal_of(query: CubeQuery, part: Part, encoder: Encoder, limits: AnswerLim
     checks = (
         Refusal(f"limits.{setting}", getattr(limits, setting), encoder.counted(part), "cells"),
         Refusal("limits.answer_bytes", limits.answer_bytes, part.cost.bytes, "bytes"),
-        Refusal("limits.chunks", limits.chunks, part.cost.chunks, "chunks"),
+        Refusal(_CHUNKS, limits.chunks, part.cost.chunks, "chunks"),
     )
     return next((each for each in checks if each.value > each.limit), None)
 

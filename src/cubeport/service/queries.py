@@ -108,8 +108,19 @@ class Queries:
         """Raise TooLarge with alternatives if the plan exceeds a limit."""
         plans.check(plan, self._encoders, self.limits)
 
-    def estimate(self, plan: QueryPlan) -> dict[str, Any]:
-        """Return the cost of the answer. No values are read."""
+    def final(self, plan: QueryPlan, *, placed: bool = False) -> QueryPlan:
+        """Return the plan that an answer would have: of a large region, with the chunks and cells of the region alone.
+
+        Raises Unavailable if this takes too long, or if there is no place for it and the caller has none (*placed*).
+        """
+        if plan.settled or plan.refusal is not None:
+            return plan
+        with nullcontext() if placed else self.place():
+            return plans.settled(plan, self.limits, AnswerDeadline(self.limits.seconds))
+
+    def estimate(self, plan: QueryPlan, *, placed: bool = False) -> dict[str, Any]:
+        """Return the cost of the answer. No values are read. Raises Unavailable as :meth:`final`."""
+        plan = self.final(plan, placed=placed)
         cost, over = plan.part.cost, plan.refusal
         return {
             "cells": cost.cells if plan.form.stored else cost.written,
@@ -153,7 +164,8 @@ class Queries:
         deadline = AnswerDeadline(self.limits.seconds * (query.form.seconds if query.download else 1), left)
         with self.place() if self.heavy(plan) and not placed else nullcontext():
             began = time.perf_counter()
-            plan = plans.settled(plan, deadline)
+            plan = plans.settled(plan, self.limits, deadline)
+            self.check(plan)
             make = partial(self._made, plan, deadline)
             if query.download:
                 content = make()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import orjson
@@ -9,8 +10,10 @@ import orjson
 from cubeport.adapters.encoders.lengths import mean_length, value_length
 from cubeport.cubes.forms import Encoder, Room
 from cubeport.cubes.part import Deadline, Part
+from cubeport.cubes.sampled import Sampled
 from cubeport.cubes.windows import time_axis
 from cubeport.documents import coveragejson
+from cubeport.errors import NotAcceptable
 
 _COVERAGE_CELLS = 1_000
 """Each additional coverage of a collection counts as this many cells, because its domain is written again."""
@@ -42,6 +45,19 @@ class _CoverageJSON(Encoder):
         crs = description.spatial.system
         size += len(orjson.dumps(crs.wkt2)) if crs is not None and crs.wkt2 and not crs.authority else 0
         return int(size)
+
+    def check(self, part: Part) -> None:
+        """Raise NotAcceptable if the caller asked for one place twice: a composite axis has each tuple once."""
+        if not isinstance(part.opened, Sampled):
+            return
+        labels, spatial = part.opened.labels().values, part.description.spatial
+        places = Counter(zip(labels[str(spatial.x)].tolist(), labels[str(spatial.y)].tolist(), strict=True))
+        (x, y), times = places.most_common(1)[0]
+        if times > 1:
+            raise NotAcceptable(
+                f"CoverageJSON has each place once, and {x:g} {y:g} is asked for {times} times.",
+                next_step="Ask for each place once, or with f=csv or f=netcdf.",
+            )
 
     def encode(self, part: Part, room: Room, deadline: Deadline) -> bytes:  # noqa: ARG002  # it is made of bytes at once
         cut = replace(part.opened.cut(part.windows, deadline=deadline), point=part.point)

@@ -91,11 +91,7 @@ def _axes(part: Part) -> tuple[Axis, Axis]:
     spatial = description.spatial
     if spatial.family not in ("rectilinear", "projected") or windows.scattered:
         words = "GeoTIFF needs cells on straight axes, and these have positions of their own."
-        step = (
-            "Ask with f=netcdf or f=csv."
-            if windows.scattered
-            else "Ask a coverage or a cube with crs=EPSG:4326 as well, or f=netcdf."
-        )
+        step = "Ask with f=netcdf or f=csv." if part.point else "Ask a coverage or a cube with crs=EPSG:4326 as well, or f=netcdf."
         raise NotAcceptable(words, next_step=step)
     x, y = description.axis(str(spatial.x)), description.axis(str(spatial.y))
     for name in windows.fields:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from cubeport.adapters.encoders.fills import unused
 from cubeport.cubes.forms import Encoder, Room
 from cubeport.cubes.part import Deadline, Opened, Part
-from cubeport.cubes.windows import IndexRange, Window, turned_labels
+from cubeport.cubes.windows import IndexRange, Mask, Window, turned_labels
 
 type Array = NDArray[Any]
 
@@ -314,21 +314,23 @@ class _Writer:
         step = max(1, _STRIP_BYTES // row)
         for start in range(0, first.size, step):
             part = Window(first.dimension, _part(first.runs, start, start + step))
-            values = opened.raw(name, {**along, first.dimension: part}, deadline=self._deadline)
-            if self._hides(name):
-                values = self._hidden(values, dimensions, start, fill)
+            mask = self._mask_of(name, dimensions, start, part.size)
+            values = opened.raw(name, {**along, first.dimension: part}, deadline=self._deadline, mask=mask)
+            if mask is not None:
+                values = np.where(mask.aligned(dimensions), values, "" if fill is None else np.asarray(fill, dtype=values.dtype))
             sliced = tuple(0 if each in self._dropped else slice(None) for each in dimensions)
             place = () if dimensions[0] in self._dropped else (slice(start, start + part.size),)
             rest = tuple(slice(None) for each in dimensions[1:] if each not in self._dropped)
             yield (*place, *rest) or ..., values[sliced]
 
-    def _hidden(self, values: Array, dimensions: tuple[str, ...], start: int, fill: Any) -> Array:
-        """Return the values, with those outside the box missing."""
-        assert self._mask is not None  # the caller has checked
-        inside = self._mask.aligned(dimensions)
-        if dimensions[0] in self._mask.dimensions:
-            inside = inside[start : start + values.shape[0]]
-        return np.where(inside, values, np.asarray(fill, dtype=values.dtype))
+    def _mask_of(self, name: str, dimensions: tuple[str, ...], start: int, size: int) -> Mask | None:
+        """Return which cells of a strip of a field are selected, or ``None`` if all are."""
+        if not self._hides(name) or self._mask is None:
+            return None
+        if dimensions[0] not in self._mask.dimensions:
+            return self._mask
+        at = self._mask.dimensions.index(dimensions[0])
+        return Mask(self._mask.dimensions, np.take(self._mask.inside, range(start, start + size), axis=at))
 
 
 def _part(runs: tuple[IndexRange, ...], start: int, stop: int) -> tuple[IndexRange, ...]:

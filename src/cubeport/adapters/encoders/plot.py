@@ -43,6 +43,9 @@ def line_of(cut: Cut) -> plot.Line:
     (name,) = cut.windows.fields
     description, variable = cut.description, cut.description.variable(name)
     values = np.asarray(np.ma.filled(np.ma.masked_invalid(cut.values[name].astype("float64")), np.nan))
+    mask = cut.windows.mask
+    if mask is not None and set(mask.dimensions) <= set(variable.dimensions):
+        values = np.where(mask.aligned(variable.dimensions), values, np.nan)
     long = [(dimension, size) for dimension, size in zip(variable.dimensions, values.shape, strict=True) if size > 1]
     if len(long) > 1:
         raise NotAcceptable(

@@ -87,9 +87,9 @@ def _variable(part: Part, name: str, deadline: Deadline) -> xr.Variable:
     if turned is not None:
         values = turned_labels(opened.decode(name, opened.raw(name, {})), turned).astype("float64")
         return xr.Variable(dimensions, values, {key: each for key, each in attributes.items() if key not in _PACKING})
-    values = opened.raw(name, along, deadline=deadline)
-    mask = part.windows.mask
-    if mask is not None and name in part.windows.fields and set(mask.dimensions) <= set(dimensions) and values.dtype.kind in "iuf":
+    mask = part.windows.mask if name in part.windows.fields else None
+    values = opened.raw(name, along, deadline=deadline, mask=mask)
+    if mask is not None and set(mask.dimensions) <= set(dimensions) and values.dtype.kind in "iuf":
         spare = np.nan if values.dtype.kind == "f" else unused(part.description.variable(name), values.dtype, attributes)
         fill = np.ravel(np.asarray(attributes.setdefault("_FillValue", spare)))[0]
         values = np.where(mask.aligned(dimensions), values, np.asarray(fill, values.dtype))

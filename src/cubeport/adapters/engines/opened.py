@@ -8,9 +8,13 @@ so nothing needs to be invalidated.
 from __future__ import annotations
 
 import math
+import os
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cache
 from itertools import product
 from typing import Any, Protocol, cast
 
@@ -50,12 +54,26 @@ _HANDLE_BYTES = MIB // 4
 """The approximate size of an opened version without its coordinates, in bytes."""
 _AT_ONCE = 16 * MIB
 """The largest number of decoded bytes that one call reads."""
+_ON_THE_WAY = 16
+"""How many chunks of one variable are on their way from another machine at a time."""
+
+
+@cache
+def _pool(process: int) -> ThreadPoolExecutor:  # noqa: ARG001 (a fork does not have the threads of its parent)
+    return ThreadPoolExecutor(2 * _ON_THE_WAY, thread_name_prefix="chunks")
 
 
 class ReadsObjects(Protocol):
     """The part of an engine that reading needs. It returns the object, or ``None`` if the version has none, or raises."""
 
     def read(self, dataset_id: str, version_id: str, key: str) -> StoredObject | None: ...
+
+
+class ReadsVersions(ReadsObjects, Protocol):
+    """The same with where versions are."""
+
+    def waits(self, dataset_id: str, version_id: str) -> bool:
+        """Return whether a read waits for another machine."""
 
 
 def _endless() -> None: ...
@@ -136,7 +154,10 @@ class OpenedVersion:
         description: CubeDescription,
         chunks: Chunks,
         grown: Callable[[OpenedVersion, int], None] = lambda *_: None,
+        *,
+        waits: bool = False,
     ) -> None:
+        self._waits = waits
         self.description = description
         self._key = dataset_id, version_id
         self._chunks = chunks
@@ -172,7 +193,7 @@ class OpenedVersion:
                 made = tuple((name, cast(Method, method)) for name, method in self.description.overviews)
                 own = at_level(self.description, level, made)
                 # Chunks of a level are kept next to those of the cube, under a name of their own.
-                found = OpenedVersion(objects, dataset_id, f"{version_id}/{level}", own, self._chunks)
+                found = OpenedVersion(objects, dataset_id, f"{version_id}/{level}", own, self._chunks, waits=self._waits)
                 self._levels[level] = found
                 self._grown(self, _HANDLE_BYTES * len(self._levels))
             return found
@@ -241,11 +262,8 @@ class OpenedVersion:
             If the store cannot be read at the moment.
         """
         mask, dimensions = windows.mask, self.dimensions(name)
-        if mask is None or not windows.scattered or not set(mask.dimensions) <= set(dimensions):
-            return self.decode(name, self.raw(name, windows.along, deadline=deadline))
-        # Of separate places, the box around them can have many more chunks than they have.
         values = self.decode(name, self.raw(name, windows.along, deadline=deadline, mask=mask))
-        if values.dtype.kind == "f":
+        if mask is not None and set(mask.dimensions) <= set(dimensions) and values.dtype.kind == "f":
             values = np.where(mask.aligned(dimensions), values, values.dtype.type(np.nan))
         return values
 
@@ -263,8 +281,10 @@ class OpenedVersion:
         if _is_decoded(raw.dtype, stored.attrs):
             return np.ascontiguousarray(raw.astype(_native(raw.dtype), copy=False))
         raw, attributes = _one_fill(raw, stored.attrs)
+        # Views have other dimensions: places instead of rows and columns, a grid instead of positions.
+        dims = stored.dims if raw.ndim == len(stored.dims) else [f"n{number}" for number in range(raw.ndim)]
         decoded = xr.conventions.decode_cf_variable(
-            name, xr.Variable(stored.dims, raw, attributes), decode_times=False, decode_timedelta=False, concat_characters=False
+            name, xr.Variable(dims, raw, attributes), decode_times=False, decode_timedelta=False, concat_characters=False
         ).values
         return np.ascontiguousarray(decoded.astype(_native(decoded.dtype), copy=False))
 
@@ -346,29 +366,94 @@ class OpenedVersion:
     def raw(self, name: str, along: Mapping[str, Window], *, deadline: Deadline = _endless, mask: Mask | None = None) -> Array:
         """Return the stored values in the windows of the variable's dimensions, and all of a dimension without a window.
 
-        With a *mask*, chunks without a selected cell are not read, and their values are zeros.
+        With a *mask* of these dimensions, chunks without a selected cell are not read, and their values mean nothing.
         """
         array = self._array(name)
         windows = [
             along.get(str(dimension), Window(str(dimension), (IndexRange(0, size),)))
             for dimension, size in zip(self._variables[name].dims, array.shape, strict=True)
         ]
+        own = self.dimensions(name)
+        if mask is not None and not set(mask.dimensions) <= set(own):
+            mask = None
         shape = [window.size for window in windows]
+        # Of a region or of separate places, the box around them can have many more chunks than they have.
         out = np.empty(shape, dtype=array.dtype) if mask is None else np.zeros(shape, dtype=array.dtype)
-        masked = [] if mask is None else [self.dimensions(name).index(each) for each in mask.dimensions]
+        if mask is not None and array.dtype.kind == "O":
+            out[...] = ""
+        masked = [] if mask is None else [own.index(each) for each in mask.dimensions]
         parts = [_by_chunk(each, length) for each, length in zip(windows, array.chunks, strict=True)]
         with _reading(self._key[0]):
             if mask is None:
                 self._fetch(name, array, [[at for at, _, _ in each] for each in parts])
-            for place in product(*parts):
-                deadline()
-                if mask is not None and not mask.inside[_all_of([place[at][2] for at in masked])].any():
-                    continue
-                values = self._chunk(name, array, tuple(at for at, _, _ in place))
+            places = (
+                place for place in product(*parts) if mask is None or mask.inside[_all_of([place[at][2] for at in masked])].any()
+            )
+            wanted = ((tuple(at for at, _, _ in place), place) for place in places)
+            for place, values in self._several(name, array, wanted, deadline):
                 for number, (_, source, _) in enumerate(place):
                     values = values[(slice(None),) * number + (source,)]
                 out[_all_of([target for _, _, target in place])] = values
         return out
+
+    def cells(
+        self, name: str, along: Mapping[str, Window], dimensions: Sequence[str], index: Array, *, deadline: Deadline = _endless
+    ) -> Array:
+        """Return the stored values of separate cells (:class:`cubeport.cubes.part.OpenedCube`)."""
+        if not dimensions:
+            return np.repeat(self.raw(name, along, deadline=deadline)[..., None], len(index), axis=-1)
+        array, own = self._array(name), self.dimensions(name)
+        lengths = dict(zip(own, array.chunks, strict=True))
+        places, others = [own.index(each) for each in dimensions], [at for at, each in enumerate(own) if each not in dimensions]
+        windows = [along.get(own[at], Window(own[at], (IndexRange(0, array.shape[at]),))) for at in others]
+        parts = [_by_chunk(each, array.chunks[at]) for each, at in zip(windows, others, strict=True)]
+        out = np.empty([*(window.size for window in windows), len(index)], dtype=array.dtype)
+        length = np.array([lengths[each] for each in dimensions], dtype="int64")
+        chunks, member = np.unique(index // length, axis=0, return_inverse=True)
+        with _reading(self._key[0]):
+            wanted = (
+                (
+                    tuple(n for _, n in sorted(zip(places + others, (*chunk, *(each[0] for each in place)), strict=True))),
+                    (number, place),
+                )
+                for number, chunk in enumerate(chunks.tolist())
+                for place in product(*parts)
+            )
+            for (number, place), values in self._several(name, array, wanted, deadline):
+                members = np.flatnonzero(member.ravel() == number)
+                for n, (_, source, _) in zip(others, place, strict=True):
+                    values = values[(slice(None),) * n + (source,)]
+                inner = (..., *(index[members] - chunks[number] * length).T)
+                out[_all_of([*(target for _, _, target in place), _plain(members)])] = values.transpose(others + places)[inner]
+        return out
+
+    def _several[T](
+        self, name: str, array: Any, wanted: Iterable[tuple[tuple[int, ...], T]], deadline: Deadline
+    ) -> Iterator[tuple[T, Array]]:
+        """Yield decoded chunks in order, each with what it is for. If the store is another machine, several are on their way at a
+        time, but few enough to be in memory together.
+        """
+        if not self._waits:
+            for at, purpose in wanted:
+                deadline()
+                yield purpose, self._chunk(name, array, at)
+            return
+        most = max(1, min(_ON_THE_WAY, _AT_ONCE // max(1, math.prod(array.chunks) * array.dtype.itemsize)))
+        coming: deque[tuple[T, Future[Array]]] = deque()
+        try:
+            for at, purpose in wanted:
+                deadline()
+                coming.append((purpose, _pool(os.getpid()).submit(self._chunk, name, array, at)))
+                if len(coming) >= most:
+                    first, chunk = coming.popleft()
+                    yield first, chunk.result()
+            while coming:
+                deadline()
+                first, chunk = coming.popleft()
+                yield first, chunk.result()
+        finally:
+            for _, chunk in coming:
+                chunk.cancel()
 
     def _array(self, name: str) -> Any:
         with self._lock:
@@ -472,7 +557,7 @@ class OpenedVersions:
         The largest total size of cached decoded chunks of all versions.
     """
 
-    def __init__(self, engine: ReadsObjects, *, handle_bytes: int = 64 * MIB, chunk_bytes: int = 192 * MIB) -> None:
+    def __init__(self, engine: ReadsVersions, *, handle_bytes: int = 64 * MIB, chunk_bytes: int = 192 * MIB) -> None:
         self._engine = engine
         self._kept: Bounded[tuple[str, str, int, tuple[str, ...]], OpenedVersion] = Bounded(handle_bytes)
         self._chunks: Chunks = Bounded(chunk_bytes)
@@ -500,6 +585,7 @@ class OpenedVersions:
                         description,
                         self._chunks,
                         lambda opened, size: self._kept.put(key, opened, _HANDLE_BYTES + size),
+                        waits=self._engine.waits(dataset_id, version_id),
                     )
                     self._kept.put(key, found, _HANDLE_BYTES)
         return found

@@ -5,14 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from cubeport.cubes import boxes
 from cubeport.cubes.description import Axis, CubeDescription
 from cubeport.cubes.outside import no_data
 from cubeport.cubes.resolve import resolve
 from cubeport.cubes.selection import Selection, Slice, Subset
-from cubeport.cubes.windows import IndexRange, Labels, Mask, Window, Windows, native_system
+from cubeport.cubes.windows import IndexRange, Labels, Mask, Points, Window, Windows, native_system
 from cubeport.errors import InvalidRequest, NotFound, Problem
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    type Array = NDArray[Any]
 
 
 def containing(description: CubeDescription, labels: Labels, selection: Selection, place: tuple[float, float]) -> Windows:
@@ -75,24 +81,67 @@ def of_cell(description: CubeDescription, labels: Labels, selection: Selection, 
 def containing_each(
     description: CubeDescription, labels: Labels, selection: Selection, points: Sequence[tuple[float, float]]
 ) -> Windows:
-    """Return the cells that contain several points, in their order. Points outside the data are ignored, and a cell comes once, as
-    CoverageJSON has no tuple twice.
+    """Return several points with the cell that contains each; ``along`` has the windows of the other dimensions.
 
-    Raises NotFound if all points are outside.
+    Raises
+    ------
+    NotFound
+        If all points are outside the data.
+    InvalidRequest
+        If a point has no place in the reference system of the data, in which the answer is.
     """
-    found: list[Windows] = []
+    import numpy as np
+
+    found: list[Windows | None] = []
     outside: NotFound | None = None
     for point in points:
         try:
             found.append(containing(description, labels, selection, point))
         except NotFound as refused:
             outside = refused
-    if not found:
+            found.append(None)
+    one = next((each for each in found if each is not None), None)
+    if one is None:
         raise outside or no_data(description)
     dimensions = horizontal(description)
-    taken = list(dict.fromkeys(tuple(int(each.along[name].indices()[0]) for name in dimensions) for each in found))
-    shifts = {(name, each.along[name].runs[0].start): each.along[name].runs[0].shift for each in found for name in dimensions}
-    return in_order(these(found[0], dimensions, taken, shifts), dimensions, taken)
+    index = np.zeros((len(points), len(dimensions)), dtype="int64")
+    for at, each in enumerate(found):
+        if each is not None:
+            index[at] = [int(each.along[name].runs[0].start) for name in dimensions]
+    x, y = _native(description, points)
+    name = "point"
+    while any(name == each.name or name in each.dimensions for each in description.variables):
+        name += "_"
+    inside = np.array([each is not None for each in found])
+    asked = Points(dimensions, index, inside, x, y, name)
+    mask = _stacked(asked, [None if each is None else each.mask for each in found])
+    return replace(one, along={key: each for key, each in one.along.items() if key not in dimensions}, mask=mask, points=asked)
+
+
+def _native(description: CubeDescription, points: Sequence[tuple[float, float]]) -> tuple[Array, Array]:
+    import numpy as np
+
+    lon, lat = np.array(points, dtype="float64").T
+    if description.spatial.family != "projected":
+        return lon, lat
+    onto, factor = native_system(description)
+    x, y = (np.asarray(each, dtype="float64") / factor for each in onto.transform(lon, lat))
+    lost = np.flatnonzero(~(np.isfinite(x) & np.isfinite(y)))
+    if lost.size:
+        words = f"coords has POINT({lon[lost[0]]:g} {lat[lost[0]]:g}), which has no place in the reference system of these data"
+        raise InvalidRequest(words, errors=[Problem(("query", "coords"), "out-of-range", words)])
+    return x, y
+
+
+def _stacked(points: Points, masks: Sequence[Mask | None]) -> Mask | None:
+    """Return the masks of several places as one with a dimension of places; ``None`` if none of them has a mask."""
+    import numpy as np
+
+    one = next((each for each in masks if each is not None), None)
+    if one is None:
+        return None
+    every = [np.ones_like(one.inside) if each is None else each.inside for each in masks]
+    return Mask((points.name, *one.dimensions), np.stack(every))
 
 
 def these(
@@ -127,7 +176,7 @@ def these(
 
 
 def in_order(windows: Windows, dimensions: Sequence[str], cells: Sequence[tuple[int, ...]]) -> Windows:
-    """Return the windows of :func:`these` with the cells in the given order, of a line or of several points."""
+    """Return the windows of :func:`these` with the cells in the given order, of a line."""
     import numpy as np
 
     taken = zip(dimensions, np.array(cells).T, strict=True)
