@@ -32,6 +32,9 @@ SERVICE = Place(url="https://data.example.org")
         (FOLDER, "pip install 'cubeport[service]'", "pip install 'cubeport[service]'"),
         (FOLDER, "cubeport cannot read it", "cubeport cannot read it"),
         (FOLDER, "cubeport.connect('a')", "cubeport.connect('a')"),
+        (Place(files=["a b.nc"]), "it (mode x): cubeport update s FILES; FILES", "it (mode x): cubeport update s 'a b.nc'; FILES"),
+        (Place(files=["a\\1.nc", "b.nc"]), "cubeport ingest FILES --id s", "cubeport ingest 'a\\1.nc' b.nc --id s"),
+        (Place(files=["long.nc"] * 99), "cubeport ingest FILES --id s", "cubeport ingest FILES --id s"),
         (SERVICE, "cubeport versions tas", "cubeport --url https://data.example.org versions tas"),
         (SERVICE, "see cubeport versions tas", "see cubeport --url https://data.example.org versions tas"),
         (SERVICE, "cubeport fsck", "who runs the service can run cubeport fsck"),
@@ -96,6 +99,18 @@ def test_advice_runs_where_the_caller_stands(beside: Shell, line: str) -> None:
         said = beside(*words)
         assert "error[not-a-catalog]" not in said.err, words
         assert "error[usage]" not in said.err, words
+
+
+def test_advice_names_the_files_that_were_given(beside: Shell) -> None:
+    """What is refused because its dataset exists, or does not, prints commands that do it."""
+    with xr.open_dataset("sea.nc", decode_times=False) as data:
+        data.assign_coords(time=data.time + 2).to_netcdf("next days.nc", engine="h5netcdf")
+    refused = beside("ingest", "next days.nc", "--id", "sea", "-i", "instance")
+    update, replace = commands(refused)
+    assert "2020-01-01 to 2020-01-04" in beside.ok(*update).out
+    assert "2020-01-03 to 2020-01-04" in beside.ok(*replace).out
+    [ingest] = commands(beside("update", "other", "next days.nc", "-i", "instance"))
+    assert "other: created" in beside.ok(*ingest).out
 
 
 def test_most_of_these_problems_advise_a_command(beside: Shell) -> None:

@@ -205,3 +205,33 @@ def test_without_an_end_the_newest_of_the_source_is_asked_for() -> None:
     assert decide(synced, wanted(), **have, request_digest="new")[1].end == "2010-12"
     early = ingestion.model_copy(update={"until": "2010-09"})
     assert decide(early, wanted(), **have, request_digest="new")[0].action == "reuse", "nothing newer is admitted"
+
+
+@pytest.mark.parametrize(
+    ("kind", "how", "action"),
+    [
+        ("created", {"mode": "replace"}, "reuse"),
+        ("replaced", {"mode": "replace"}, "reuse"),
+        ("rematerialized", {"overwrite": True}, "reuse"),
+        ("revised", {"overwrite": True}, "reuse"),
+        ("revised", {"mode": "replace"}, "rematerialize"),
+        ("appended", {"mode": "replace"}, "rematerialize"),
+        ("appended", {"overwrite": True}, "revise"),
+        ("extended", {"overwrite": True}, "revise"),
+        ("appended", {}, "reuse"),
+    ],
+)
+def test_steps_that_a_request_did_not_read_are_not_taken_for_those_of_its_sources(kind: str, how: Any, action: str) -> None:
+    """An append reads what is new. Its sources can have changed in older steps, and its request looks the same afterwards."""
+    have = held()
+    have["head"] = have["head"].model_copy(update={"kind": kind})
+    assert ask(wanted(), have, digest="old", **how)[0] == action
+
+
+def test_files_that_were_added_can_replace_all() -> None:
+    have = held(template=None)
+    have["head"] = have["head"].model_copy(update={"kind": "appended"})
+    direct = wanted(template=None)
+    assert ask(direct, have, digest="old", source="a.nc", mode="replace")[0] == "replace"
+    assert ask(direct, have, digest="old", source="a.nc", mode="update")[0] == "reuse"
+    assert ask(direct, have, digest="old", source="a.nc", overwrite=True)[0] == "reuse", "its own steps are there"

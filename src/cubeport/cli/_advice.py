@@ -24,9 +24,11 @@ class Place:
 
     instance: Path | None = None
     url: str | None = None
+    files: Sequence[str] = ()
+    """The files that it named, as they were written."""
 
     def pasted(self, text: str) -> str:
-        """Return a text whose commands work when they are pasted: each names the same instance, or the same service."""
+        """Return a text whose commands work when they are pasted: each names the same instance or service, and the same files."""
         if self.url is not None and (first := _COMMAND.match(text)) is not None and _name(first) in HERE_ONLY:
             return text if _PLACED.search(first["words"]) else f"who runs the service can run {text}"
         return _COMMAND.sub(self._placed, text)
@@ -35,11 +37,13 @@ class Place:
         name, words = _name(match), match["words"]
         if name is None or name in _ANYWHERE or _PLACED.search(words):
             return match[0]
+        if self.files and len(files := shlex.join(self.files)) <= _LONGEST:  # longer where a shell has expanded a pattern
+            words = re.sub(r"\bFILES\b", lambda _: files, words)
         if self.url is not None and name in OVER_HTTP:
             return f"cubeport --url {shlex.quote(self.url)} {words}"
         if self.url is None and self.instance is not None:
             return f"cubeport --instance {shlex.quote(str(self.instance))} {words}"
-        return match[0]
+        return f"cubeport {words}"
 
 
 def _name(match: re.Match[str]) -> str | None:

@@ -115,6 +115,8 @@ class Session:
     command: str = ""
     arguments: tuple[str, ...] = ()
     """The command line as it was given, for advice that repeats it."""
+    files: tuple[str, ...] = ()
+    """The files that it named, as they were written, for advice that has ``FILES``."""
     _stack: ExitStack = field(default_factory=ExitStack)
     _catalog: tuple[bool, Catalog] | None = None
     _service: Any = None
@@ -271,7 +273,8 @@ class Session:
     def advice(self, text: str | None) -> str:
         """Return a text whose commands work where the caller stands; an empty text for ``None``."""
         given = self.options.instance
-        return _advice.Place(None if given == self.wiring.environment.instance else given, self.options.url).pasted(text or "")
+        instance = None if given == self.wiring.environment.instance else given
+        return _advice.Place(instance, self.options.url, self.files).pasted(text or "")
 
     def warn(self, warnings: Iterable[str]) -> None:
         """Print each warning on stderr, even with ``--quiet``."""

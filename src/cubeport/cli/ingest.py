@@ -210,6 +210,7 @@ def ingest(
     if id is None:
         session.note(f"The id is {named}, from the name of the file; use --id to choose another.")
     _tell_skipped(session, found)
+    session.files = tuple(sources)
     files = {"files": [str(path.absolute()) for path in found.sources], **of_files}
     return _report(session, _one(session, {"dataset_id": named, **request}, files, at_once=at_once))
 
@@ -283,6 +284,7 @@ def update(
         return _report(session, _one(session, request, {"append_dim": append_dim}))
     found = session.parts.find(files)
     _tell_skipped(session, found)
+    session.files = tuple(files)
     said = {"files": [str(path.absolute()) for path in found.sources], "append_dim": append_dim, "group": group}
     return _report(session, _one(session, request, said))
 

@@ -16,7 +16,7 @@ from cubeport.errors import (
 )
 from cubeport.service.datasets import Dataset
 from cubeport.service.ingestions import Action as PlannedAction
-from cubeport.service.ingestions import Ingestion, IngestionPlan, Scope
+from cubeport.service.ingestions import Ingestion, IngestionPlan, IngestionRequest, Scope
 from cubeport.service.scope import check_begun, ends_early, holds, hull
 from cubeport.service.state import VersionState
 from cubeport.service.templates import TemplateFields
@@ -69,7 +69,7 @@ def choose(
         return IngestionPlan(action="create", reason="the dataset does not exist yet"), scope
     held = head.coverage.get("temporal")
     base = head.version_id
-    if head.request_digest == request_digest:
+    if head.request_digest == request_digest and _has_all_of(head, request, of_template=wanted.template is not None):
         return IngestionPlan(
             action="reuse", reason="the sources and options are those of the existing version", held=held, base_version_id=base
         ), scope
@@ -88,7 +88,8 @@ def choose(
             ), scope
         raise DatasetExists(
             f"Dataset {wanted.dataset_id!r} exists, made from other sources or options.",
-            next_step=f"add its steps (cubeport update {wanted.dataset_id} FILES), or replace all with mode replace (--replace)",
+            next_step=f"add its steps (mode update): cubeport update {wanted.dataset_id} FILES; "
+            f"or replace all of it (mode replace): cubeport ingest FILES --id {wanted.dataset_id} --replace",
         )
     state, period_type = dataset.state, wanted.template.period_type
     if state.extent_digest != (wanted.extent.digest() if wanted.extent else None):
@@ -125,6 +126,17 @@ def choose(
     return IngestionPlan(
         action=action, reason="the dataset does not have all requested periods", held=held, base_version_id=base
     ), whole
+
+
+def _has_all_of(head: VersionState, request: IngestionRequest, *, of_template: bool) -> bool:
+    """Return whether the version has what the request would make, if an equal request made it.
+
+    A version that adds to its parent has steps that its own request did not read. Neither a replacement nor, of a template, an
+    overwrite may take them for those of the sources, which can have changed since.
+    """
+    if request.mode == "replace":
+        return head.kind in ("created", "replaced", "rematerialized")
+    return not (of_template and request.overwrite) or head.kind not in ("appended", "extended")
 
 
 def updates(ingestion: Ingestion, wanted: Wanted) -> bool:

@@ -273,7 +273,8 @@ def _template_of_dataset(
             )
         raise InvalidRequest(
             f"Dataset {request.dataset_id!r} was made from files that were named directly: name the new ones.",
-            next_step=f"cubeport update {request.dataset_id} FILES, or ingest with --replace (mode replace, with a source)",
+            next_step=f"cubeport update {request.dataset_id} FILES; or cubeport ingest FILES --id {request.dataset_id} --replace "
+            "(in a request: a source, with mode update or replace)",
         )
     if request.extent_id not in (None, dataset.state.extent_id):
         raise InvalidRequest(f"Dataset {request.dataset_id!r} has the extent {dataset.state.extent_id!r}: leave extent_id out.")
