@@ -152,7 +152,7 @@ def main() -> None:
             lines.append(measure(Path(folder), held, options.repeats, cells))
         print(lines[-1], flush=True)
     told = (
-        f"The median of {options.repeats}; by children that are kept, where a step is small enough. "
+        f"Median of {options.repeats}. If a step is small enough, it is read by a child process that is kept. "
         f"Python {platform.python_version()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.0f}."
     )
     table = "\n".join([*lines, "", told])

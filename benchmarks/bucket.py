@@ -179,9 +179,9 @@ def main() -> None:
         cpu, wall, size = chunk_ms(Path(name), store, 5)
     lines += [
         "",
-        f"A chunk of {size:,} bytes, read and compared with its sha256: {cpu:.2f} ms CPU, {wall:.1f} ms. The first update of a",
-        "process opens the repository, later ones find it open. A version is opened by a",
-        "process that had it not open: its repository, snapshot and manifest. Median of "
+        f"Reading a chunk of {size:,} bytes and comparing it with its sha256 takes {cpu:.2f} ms of CPU and {wall:.1f} ms in all.",
+        "The first update of a process opens the repository; for later ones it is already open. A version is opened by a process",
+        "that does not have its repository, snapshot and manifest yet. Median of "
         f"{options.repeats}, Python {platform.python_version()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.0f}.",
     ]
     table = "\n".join(lines)

@@ -195,9 +195,8 @@ def main() -> None:
     load = f"CPython {platform.python_version()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.0f}"
     told = (
         f"Median of {options.repeat}, {load}. *Plain* is `xarray.to_zarr` of the same file with the same chunks, without\n"
-        "hash, check or sync; its read-back decodes every chunk again. *Write*, *measure* and *publish* are the two children and\n"
-        "the engine's steps 9 to 12. CPU seconds tell more than the clock on a shared machine. *Child* is the most memory that\n"
-        "one child had."
+        "checksums, checks or syncs; its read-back decodes every chunk again. *Write* and *measure* are the two child processes,\n"
+        "and *publish* is the rest, until the version is visible. *Child* is the largest memory of a child process."
     )
     text = "\n".join([*lines, "", told])
     report(text, options.write, heading=HEADING, command=COMMAND)

@@ -80,7 +80,8 @@ def main() -> None:
             lines.append(measure(Path(folder), steps, other=other))
         print(lines[-1], flush=True)
     told = (
-        f"`gate.memory_bytes` is {MEMORY >> 20} MiB: {MEMORY - (450 << 20) >> 20} MiB above what Python and the libraries take.\n"
+        "The file has steps that the dataset already has. "
+        f"`gate.memory_bytes` is {MEMORY >> 20} MiB: {MEMORY - (450 << 20) >> 20} MiB more than Python and the libraries take.\n"
         f"Python {platform.python_version()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.0f}."
     )
     table = "\n".join([*lines, "", told])

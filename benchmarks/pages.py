@@ -181,7 +181,7 @@ def pictures(options: argparse.Namespace) -> int:
     with cubeport.connect(options.pictures) as service:
         names = [each.texts.dataset_id for each in service.datasets(limit=100).items if each.description.spatial.bbox is not None]
     rows = first_pictures(options.pictures, names)
-    told = f"By {LINE_BITS_S / 1e6:g} Mbit/s and {DELAY_MS} ms of delay a request; the browser has nothing cached."
+    told = f"With {LINE_BITS_S / 1e6:g} Mbit/s and a delay of {DELAY_MS} ms for each request; the cache of the browser is empty."
     lines = ["| dataset | picture, kB | in the browser after, ms |", "|---|--:|--:|"]
     lines += [f"| {name} | {size / 1e3:.0f} | {ended:.0f} |" for name, ended, size in rows]
     table = "\n".join([*lines, "", told, f"Python {platform.python_version()}, {os.cpu_count()} cores."])

@@ -300,7 +300,7 @@ def changing(instance: Path, folder: Path, minutes: float, clients: int = 8) -> 
     waits = np.sort(np.concatenate([each.waits for each in seen])) * 1e3
     begin, end = statistics.mean(sizes[len(sizes) // 10 : len(sizes) // 5]), statistics.mean(sizes[-len(sizes) // 10 :])
     return (
-        f"{clients} clients, {minutes:g} min, {len(versions)} versions ({len(shown)} of them seen): {total:,} tiles, "
+        f"{clients} clients, {minutes:g} min, {len(versions)} versions ({len(shown)} of which were seen): {total:,} tiles, "
         f"by status {dict(statuses)}; "
         f"{wrong} wrong or torn. p50 {waits[len(waits) // 2]:.1f} ms, p99 {waits[int(len(waits) * 0.99)]:.0f} ms. "
         f"Resident memory {begin:.0f} MiB early, {end:.0f} MiB at the end."
@@ -308,7 +308,7 @@ def changing(instance: Path, folder: Path, minutes: float, clients: int = 8) -> 
 
 
 def run(minutes: float, tiles: int) -> str:
-    lines = ["| figure | seen | wanted |", "|---|--:|--:|"]
+    lines = ["| figure | measured | aim |", "|---|--:|--:|"]
 
     def say(name: str, found: str, wanted: str) -> None:
         lines.append(f"| {name} | {found} | {wanted} |")

@@ -156,10 +156,10 @@ def section(found: Mapping[str, Mapping[str, float]], number: int) -> str:
     names = list(next(iter(found.values())))
     lines = [
         "The records and queries of the catalog's benchmark,",
-        f"{number:,} records, wall-clock medians in milliseconds, each backend asked in turn in one run, with private servers on",
-        f"the same machine and disk. Ratios compare with SQLite in the same run; load {os.getloadavg()[0]:.0f}. `analyze` is what",
-        "autovacuum does by itself after an import; SQLite needs none. Before autovacuum comes, a search reads rows that an index",
-        "could have answered, and some pages took 3.9 times SQLite's time.",
+        f"{number:,} records, median elapsed times in milliseconds, each backend asked in turn in one run, with private servers",
+        f"on the same machine and disk. Ratios compare with SQLite in the same run; load {os.getloadavg()[0]:.0f}. `analyze` is",
+        "what autovacuum does by itself after an import; SQLite needs none. Before autovacuum has run, a search reads rows because",
+        "an index alone is not enough, and some pages took 3.9 times as long as SQLite.",
         "",
         f"`add by {WRITERS} processes`: each adds {EACH} records, with a commit for each. No record is lost, and no generation is",
         "left out.",

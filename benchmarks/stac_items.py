@@ -208,7 +208,10 @@ def main() -> None:
                 lines.append(f"| {count:,} | {collections:,} | {query} | {cost:.2f} | {peer:.2f} | {cost / peer:.2f} | {same} |")
                 print(lines[-1], flush=True)
     if not asked.prepare:
-        what = "pgSTAC is its database process alone, without JIT and without the API in front of it; ours is all of the server."
+        what = (
+            "For pgSTAC, only the database process is counted, without JIT and without the API in front of it; "
+            "for cubeport, the whole server."
+        )
         means = f"Mean of {asked.rounds}. Python {platform.python_version()}, {os.cpu_count()} cores."
         table = "\n".join([*lines, "", f"{what} {means}"])
         report(table, asked.write, heading=HEADING, command=COMMAND)

@@ -137,7 +137,9 @@ def main() -> None:
     releases = (
         f"titiler.xarray {versions[0]}, xpublish-tiles {versions[1]}, Python {platform.python_version()}, {os.cpu_count()} cores."
     )
-    table = "\n".join([*lines, "", f"{releases} × is the CPU of the peer by ours; 10 or more is wanted."])
+    table = "\n".join(
+        [*lines, "", f"{releases} × is the CPU of the other server divided by that of cubeport; the aim is 10 or more."]
+    )
     report(table, options.write, heading=HEADING, command=COMMAND)
 
 

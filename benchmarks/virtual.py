@@ -108,7 +108,7 @@ def main() -> None:
     lines = [
         f"A NetCDF-4 file of {megabytes:.0f} MB ({decoded:.0f} MB decoded) in chunks of {chunk:.1f} MB;",
         f"median of {options.repeat}, CPython {platform.python_version()}, 2 cores at load {os.getloadavg()[0]:.0f}.",
-        "The copy has the chunks of the file. Ratios inside one run are what counts.",
+        "The copy has the same chunks as the file. Compare the ratios within one run.",
         "",
         "| to publish | s | of a copy | on the disk |",
         "|---|--:|--:|--:|",

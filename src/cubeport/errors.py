@@ -615,7 +615,7 @@ class SourceRejected(Refused):
             f"{name} changed while it was read",
             reason="digest-mismatch",
             source=name,
-            next_step="bring it again when nobody is writing it",
+            next_step="ingest it again when nobody is writing to it",
         )
 
 

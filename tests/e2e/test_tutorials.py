@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from shapely.geometry import box, shape
-from tests.pages import Follower, blocks
+from tests.pages import Block, Follower, blocks
 
 import cubeport
 from cubeport import settings
@@ -55,6 +55,19 @@ def test_the_page_on_deleting_works_as_written(tmp_path: Path) -> None:
     reader = Follower(tmp_path / "here")
     reader.follow("how-to/select-and-delete.md")
     assert "would delete" in reader.outputs[-1]
+
+
+@pytest.mark.slow
+def test_the_page_on_texts_works_as_written(tmp_path: Path) -> None:
+    prepare(tmp_path / "here")
+    axes = {"lat": ("lat", [0.0, 1.0], {"units": "degrees_north"}), "lon": ("lon", [0.0, 1.0], {"units": "degrees_east"})}
+    xr.Dataset({"tas": (("lat", "lon"), np.ones((2, 2), "f4"))}, axes).to_netcdf(tmp_path / "tas.nc", engine="h5netcdf")
+    reader = Follower(tmp_path / "here")
+    reader.run(Block("sh", None, "cubeport ingest ../tas.nc --id tas --quiet"))
+    assert reader.follow("how-to/texts.md") == 1
+    assert "title" in reader.outputs[-1]
+    with cubeport.connect(tmp_path / "here") as service:
+        assert service.shown("tas").texts.license == "CC-BY-4.0"
 
 
 @pytest.mark.slow

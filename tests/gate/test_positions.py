@@ -263,7 +263,7 @@ def test_dimensions_that_only_their_length_names_are_no_place(tmp_path: Path) ->
     path = tmp_path / "square.h5"
     with h5py.File(path, "w") as file:
         file["v"], file["lat"], file["lon"] = np.arange(9.0).reshape(3, 3), np.array([50.0, 40, 30]), np.array([1.0, 2, 3])
-    with pytest.raises(SourceRejected, match="unknown which of them is which") as caught:
+    with pytest.raises(SourceRejected, match="unknown which one is which") as caught:
         written(tmp_path / "new", path)
     with h5py.File(path, "a") as file:
         exec(str(caught.value.next_step).partition("the first: ")[2], {"file": file})

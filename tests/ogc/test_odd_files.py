@@ -209,7 +209,7 @@ def test_refusals_speak_of_what_was_asked(client: httpx.Client, keep: Any) -> No
     choice = client.get(f"/ogcapi/collections/{levels}/schema?f=xml").json()["detail"]
     assert choice == "f must be 'json' or 'html'."
     refused = client.get(f"/ogcapi/collections/{hole}/trajectory?coords=LINESTRING(5 15,35 38)&f=geotiff").json()["detail"]
-    assert refused.endswith("Ask with f=netcdf or f=csv.")
+    assert refused.endswith("Request f=netcdf or f=csv.")
     assert client.get(f"/ogcapi/collections/{hole}/trajectory?coords=LINESTRING(5 15,35 38)&f=csv").status_code == 200
 
 

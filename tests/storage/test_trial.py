@@ -34,7 +34,7 @@ def test_a_store_that_keeps_its_word_passes_and_nothing_stays(name, request):
         ("ignores-if-none-match", ["It ignores If-None-Match: it replaced an object that existed."]),
         ("ignores-if-match", ["It ignores If-Match: it replaced an object whose ETag was another."]),
         ("ignores-range", ["It does not answer Range: Generic S3 error: Received non-partial response when range requested."]),
-        ("answers-stale", ["It gave other bytes than the last that it had stored."]),
+        ("answers-stale", ["It returned other bytes than those that were written last."]),
     ],
 )
 def test_one_lie_is_named(object_store, fault, words):

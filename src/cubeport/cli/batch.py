@@ -57,13 +57,14 @@ def import_(
     reference: Annotated[bool, typer.Option("--reference", help="Files: leave the bytes where they are.")] = False,
     move: Annotated[bool, typer.Option("--move", help="Files: remove each source once its record is committed.")] = False,
     schema: Annotated[
-        str | None, typer.Option("--schema", metavar="NAME[@VERSION]", help="Files: of what their metadata say.")
+        str | None, typer.Option("--schema", metavar="NAME[@VERSION]", help="Files: the schema that their metadata must fit.")
     ] = None,
     meta: Metas = None,
-    tag: Annotated[list[str] | None, typer.Option("--tag", help="Files: a tag of all; again for more.")] = None,
+    tag: Annotated[list[str] | None, typer.Option("--tag", help="Files: a tag for all records. Repeatable.")] = None,
     profile: Annotated[str | None, typer.Option("--profile", help="Files: the storage profile.")] = None,
     pattern: Annotated[
-        str | None, typer.Option("--pattern", metavar="TEXT", help="Files: what names say, e.g. '{station}_{year}.nc'.")
+        str | None,
+        typer.Option("--pattern", metavar="TEXT", help="Files: read metadata from the names, e.g. '{station}_{year}.nc'."),
     ] = None,
     extract_metadata: Annotated[bool, typer.Option("--extract-metadata", help="Files: read metadata from the bytes.")] = False,
     continue_on_error: Annotated[bool, typer.Option("--continue-on-error", help="Files: continue after a failure.")] = False,

@@ -60,13 +60,13 @@ def datasets(
     variable: Annotated[str | None, typer.Option(help="The name of a variable.")] = None,
     period_type: Annotated[str | None, typer.Option("--period-type", help="daily, monthly, …")] = None,
     keyword: Annotated[str | None, typer.Option(help="A keyword.")] = None,
-    license: Annotated[str | None, typer.Option(help="The licence, as it is shown.")] = None,
-    template: Annotated[str | None, typer.Option(help="The template that they are made from.")] = None,
-    extent: Annotated[str | None, typer.Option(help="The named area that they are cut to.")] = None,
+    license: Annotated[str | None, typer.Option(help="The license, as pages show it.")] = None,
+    template: Annotated[str | None, typer.Option(help="The template they were made from.")] = None,
+    extent: Annotated[str | None, typer.Option(help="The named area that they cover.")] = None,
     updated_since: Annotated[str | None, typer.Option("--updated-since", help="Changed since a date, a timestamp, 7d, 2h.")] = None,
     publication: Annotated[str | None, typer.Option(help="published, unpublished or any. Default: all that you may see.")] = None,
     sort: Annotated[
-        Sort | None, typer.Option(help="What to sort by; with - before it, the other way round. Default: dataset_id.")
+        Sort | None, typer.Option(help="The field to sort by, with - for descending order. Default: dataset_id.")
     ] = None,
     limit: Annotated[int, typer.Option(help="The maximum number of results.", min=1, max=1000)] = 100,
     cursor: Annotated[str | None, typer.Option(help="The cursor that the previous page printed.")] = None,
@@ -132,7 +132,7 @@ def diff(
             metavar="ID@OLD", help="The older version: id@version or id@tag; or the id alone.", autocompletion=dataset_ids
         ),
     ],
-    new: Annotated[str | None, typer.Argument(metavar="ID@NEW", help="The newer one; the shown one if not named.")] = None,
+    new: Annotated[str | None, typer.Argument(metavar="ID@NEW", help="The newer version. Default: the published one.")] = None,
     newer: Annotated[str | None, typer.Argument(metavar="", hidden=True)] = None,
 ) -> None:
     """Show what changed from one version to another: coordinates, steps, values, attributes."""
@@ -201,7 +201,7 @@ def describe(
     short_name: Annotated[str | None, typer.Option(help="A shorter title.")] = None,
     keywords: Annotated[str | None, typer.Option(help="Keywords for searches, separated by commas.")] = None,
     license: Annotated[str | None, typer.Option(help="An SPDX identifier, for example CC-BY-4.0.")] = None,
-    license_url: Annotated[str | None, typer.Option(help="The address of the licence text.")] = None,
+    license_url: Annotated[str | None, typer.Option(help="The address of the license text.")] = None,
     providers: Annotated[str | None, typer.Option(metavar="JSON", help='A list: [{"name": …, "roles": ["producer"]}].')] = None,
     attribution: Annotated[str | None, typer.Option(help="The line that users of the data must show.")] = None,
     citation: Annotated[str | None, typer.Option(help="How to cite it.")] = None,
@@ -213,7 +213,7 @@ def describe(
         list[str] | None, typer.Option(metavar="NAME", help="Reset a text to that of the template or the data.")
     ] = None,
 ) -> None:
-    """Set the texts of a dataset, such as title and licence. Every face shows them at the next request. Makes no new version."""
+    """Set the texts of a dataset, such as title and license. Every face shows them at the next request. Makes no new version."""
     session = current(ctx)
     said = {
         "title": title,
@@ -488,7 +488,9 @@ def export_stac(
     ctx: typer.Context,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder.")],
     all_versions: Annotated[bool, typer.Option("--all-versions", help="Older versions too.")] = False,
-    url: Annotated[str | None, typer.Option("--url", help="Where the folder will be served: assets get addresses there.")] = None,
+    url: Annotated[
+        str | None, typer.Option("--url", help="The address at which the folder will be served, for absolute links to the stores.")
+    ] = None,
 ) -> None:
     """Write the published datasets as static STAC with their Zarr stores, for any file server."""
     session = current(ctx)
@@ -502,12 +504,12 @@ def export_zarr(
     ctx: typer.Context,
     ref: Annotated[
         str,
-        typer.Argument(metavar="ID[@REF]", help="A published dataset, or one of its versions or tags.", autocompletion=dataset_ids),
+        typer.Argument(metavar="ID[@REF]", help="A published dataset, as id, id@version or id@tag.", autocompletion=dataset_ids),
     ],
     to: Annotated[str, typer.Option("--to", help="A folder, or s3://bucket/prefix below a profile with use: [export].")],
-    check: Annotated[bool, typer.Option("--check", help="Read each object back and compare it.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Read each object back and compare its checksum.")] = False,
 ) -> None:
-    """Write a version as plain Zarr v3 that any reader opens. An export that was stopped goes on where it was."""
+    """Write a version as plain Zarr v3 that any reader opens. If an export was stopped, it continues."""
     session = current(ctx)
     service: Service = session.service
     found = service.export_zarr(ref, to, check=check)

@@ -21,18 +21,20 @@ def register(app: typer.Typer) -> None:
 
 def derive(
     ctx: typer.Context,
-    recipe: Annotated[str | None, typer.Argument(metavar="[RECIPE]", help="Its name; see `cubeport recipes`.")] = None,
+    recipe: Annotated[
+        str | None, typer.Argument(metavar="[RECIPE]", help="The name of the recipe; see `cubeport recipes`.")
+    ] = None,
     inputs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[ID...]", help="Datasets that it is made of: id or id@ref.", autocompletion=dataset_ids),
+        typer.Argument(metavar="[ID...]", help="The input datasets: id, id@version or id@tag.", autocompletion=dataset_ids),
     ] = None,
     dataset_id: Annotated[str | None, typer.Option("--id", help="The id of the new dataset.")] = None,
     param: Annotated[list[str] | None, typer.Option("--param", metavar="NAME=VALUE", help="A parameter; can be repeated.")] = None,
     title: Annotated[str | None, typer.Option(help="The title.")] = None,
     no_publish: Annotated[bool, typer.Option("--no-publish", help="Keep it unpublished.")] = False,
-    every: Annotated[bool, typer.Option("--list", help="List the derived datasets, and which are stale.")] = False,
+    every: Annotated[bool, typer.Option("--list", help="List the derived datasets, and which of them are stale.")] = False,
 ) -> None:
-    """Derive a dataset from others by a recipe: a normal, an anomaly, longer periods. `sync` makes stale ones again."""
+    """Derive a dataset from others with a recipe: a normal, an anomaly, longer periods. `sync` updates stale ones."""
     session = current(ctx)
     if every:
         if recipe is not None or dataset_id is not None or param or title is not None or no_publish:
@@ -64,7 +66,7 @@ def derive(
 
 
 def recipes(ctx: typer.Context) -> None:
-    """List the recipes that datasets can be derived by, with their inputs and parameters."""
+    """List the recipes for derived datasets, with their inputs and parameters."""
     session = current(ctx)
     listing = session.verbs.recipes()
     rows = [

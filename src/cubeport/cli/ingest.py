@@ -67,7 +67,7 @@ def ingest(
     sources: Annotated[
         list[str], typer.Argument(metavar="TEMPLATE|FILE", help="A template; files, folders and quoted globs; or an address.")
     ],
-    id: Annotated[str | None, typer.Option("--id", help="Files: the id of the dataset that they become.")] = None,
+    id: Annotated[str | None, typer.Option("--id", help="Files: the id of the dataset.")] = None,
     series: Annotated[bool, typer.Option("--series", help="Files: make one dataset of all files, named by --id.")] = False,
     each: Annotated[bool, typer.Option("--each", help="Files: make one dataset of each file, named after the file.")] = False,
     id_pattern: Annotated[
@@ -82,9 +82,7 @@ def ingest(
         str | None,
         typer.Option("--filter-by-keys", metavar="K=V,...", help="GRIB: the messages to read, for example typeOfLevel=surface."),
     ] = None,
-    asset: Annotated[
-        str | None, typer.Option("--asset", help="The address is a STAC Item or Collection: the asset of it to take.")
-    ] = None,
+    asset: Annotated[str | None, typer.Option("--asset", help="STAC: the key of the asset to ingest.")] = None,
     start: Annotated[str | None, typer.Option("--start", help="First period, inclusive.")] = None,
     end: Annotated[str | None, typer.Option("--end", help="Last period, inclusive.")] = None,
     extent: Annotated[str | None, typer.Option("--extent", help="A named area; see `cubeport extents`.")] = None,
@@ -114,15 +112,17 @@ def ingest(
         typer.Option(
             "--on-overlap",
             metavar="error|skip|replace",
-            help="Steps that several files have: refuse them, or take the first's or last's.",
+            help="Steps that several files have: refuse them, or use the file that begins first or last.",
         ),
     ] = None,
     allow_gaps: Annotated[bool, typer.Option("--allow-gaps", help="Accept missing periods, and list them.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Ingest the periods again that the dataset already has.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Also ingest periods again that the dataset already has.")] = False,
     replace: Annotated[bool, typer.Option("--replace", help="Files: replace the dataset as a whole.")] = False,
     publish: Annotated[
         bool | None,
-        typer.Option("--publish/--no-publish", help="Publish the new version at once, or not yet. Default: as the template says."),
+        typer.Option(
+            "--publish/--no-publish", help="Publish the new version at once, or keep it unpublished. Default: as the template says."
+        ),
     ] = None,
     storage: Storage = None,
     verify: Verify = None,
@@ -130,7 +130,7 @@ def ingest(
     no_zarr: NoZarr = False,
     tag: Annotated[str | None, typer.Option("--tag", help="A name for the version.")] = None,
     at_once: Annotated[
-        bool, typer.Option("--async", help="Do not wait: the server of the instance does it. Its files are below sources.roots.")
+        bool, typer.Option("--async", help="Do not wait: a running server does the work. The files must be below sources.roots.")
     ] = False,
     dry_run: DryRun = False,
 ) -> int | None:
@@ -239,10 +239,10 @@ def update(
         list[str] | None, typer.Option("--transform", metavar="STEP", help="A step that changes values. Repeatable.")
     ] = None,
     as_is: Annotated[
-        bool, typer.Option("--as-is", help="Do not repeat the steps of --normalise and --transform that made the dataset.")
+        bool, typer.Option("--as-is", help="Do not repeat the --normalise and --transform steps with which the dataset was made.")
     ] = False,
     publish: Annotated[
-        bool | None, typer.Option("--publish/--no-publish", help="Publish the new version at once, or not yet.")
+        bool | None, typer.Option("--publish/--no-publish", help="Publish the new version at once, or keep it unpublished.")
     ] = None,
     storage: Storage = None,
     verify: Verify = None,

@@ -26,17 +26,19 @@ def jobs(
     ctx: typer.Context,
     ingestion_id: Annotated[str | None, typer.Argument(metavar="ID", help="An id, or its first characters.")] = None,
     cancel: Annotated[bool, typer.Option("--cancel", help="Cancel it.")] = False,
-    retry: Annotated[bool, typer.Option("--retry", help="Send its request again: it failed or was cancelled.")] = False,
+    retry: Annotated[bool, typer.Option("--retry", help="Run a failed or cancelled ingestion again.")] = False,
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Show its progress until it ends. Exits with 1 if it fails.")
     ] = False,
-    dataset: Annotated[str | None, typer.Option(help="List those of this dataset.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Only ingestions of this dataset.")] = None,
     status: Annotated[
         Literal["accepted", "running", "retrying", "completed", "failed", "cancelled"] | None,
-        typer.Option(help="List those with this status."),
+        typer.Option(help="Only ingestions with this status."),
     ] = None,
-    kind: Annotated[Literal["ingestion", "sync"] | None, typer.Option(help="List those of a request, or of a sync.")] = None,
-    since: Annotated[str | None, typer.Option("--since", help="Asked for since a date, a timestamp, 7d, 2h.")] = None,
+    kind: Annotated[
+        Literal["ingestion", "sync"] | None, typer.Option(help="Only ingestions that were requested, or only syncs.")
+    ] = None,
+    since: Annotated[str | None, typer.Option("--since", help="Only those requested since a date, a timestamp, 7d, 2h.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000)] = 100,
 ) -> int:
     """List ingestions, newest first, or show one, and follow, cancel or retry it."""

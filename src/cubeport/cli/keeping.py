@@ -45,8 +45,12 @@ def init(
         bool, typer.Option("--allow-network-filesystem", help="Allow NFS and similar file systems, where locks are not reliable.")
     ] = False,
     core: Annotated[bool, typer.Option("--core", help="Make only a catalog, without the configuration of the service.")] = False,
-    allow_root: Annotated[list[Path] | None, typer.Option("--allow-root", help="A folder that requests may read from.")] = None,
-    allow_origin: Annotated[list[str] | None, typer.Option("--allow-origin", help="scheme://host[:port] to fetch from.")] = None,
+    allow_root: Annotated[
+        list[Path] | None, typer.Option("--allow-root", help="A folder with files that requests may ingest.")
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None, typer.Option("--allow-origin", help="A server to fetch from, as scheme://host[:port].")
+    ] = None,
 ) -> None:
     """Make a new instance. Existing files in config/ and extents/ are kept."""
     session = current(ctx)
@@ -189,13 +193,15 @@ def operations(
 def doctor(
     ctx: typer.Context,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 on warnings too.")] = False,
-    every: Annotated[bool, typer.Option("--all", help="List what is well too, with the version of each library.")] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="Also list checks without problems, and the version of each library.")
+    ] = False,
     try_stores: Annotated[
         bool,
-        typer.Option("--try-stores", help="Try the S3 stores of versions again, by writing one object to each and removing it."),
+        typer.Option("--try-stores", help="Test the S3 stores of versions: write one object to each, and remove it."),
     ] = False,
 ) -> int:
-    """Inspect everything, without changing anything."""
+    """Look for problems, without changing anything."""
     session = current(ctx)
     found = _health(session)
     if try_stores and session.wiring.stores is not None:
@@ -263,7 +269,7 @@ def recover(
         bool, typer.Option("--skip", help="Close operations that cannot be undone, after you have checked them.")
     ] = False,
 ) -> int:
-    """Finish or undo what dead processes left open. You can run it again safely."""
+    """Finish or undo what dead processes left open. It is safe to repeat."""
     session = current(ctx)
     catalog = session.catalog(read_only=dry_run)
     # Opening it for writing has recovered already; what that left is tried again, and counts as it ends.
@@ -287,7 +293,7 @@ def fsck(
     data: Annotated[bool, typer.Option("--data", help="Read every byte.")] = False,
     time_limit: Annotated[str | None, typer.Option("--time-limit", metavar="T", help="90s, 30m, 2h.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue where the last check stopped.")] = False,
-    repair: Annotated[bool, typer.Option("--repair", help="Move orphans to quarantine and mark what is missing.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Move orphaned files to quarantine, and mark missing ones.")] = False,
 ) -> int:
     """Compare the catalog with its stores. Exits with 1 if there are findings, or if the time limit stopped it."""
     session = current(ctx)
@@ -303,7 +309,9 @@ def fsck(
 
 def gc(
     ctx: typer.Context,
-    older_than: Annotated[str, typer.Option("--older-than", metavar="T", help="Keep everything that is younger: 24h, 7d.")] = "24h",
+    older_than: Annotated[
+        str, typer.Option("--older-than", metavar="T", help="Keep everything younger than this: 24h, 7d.")
+    ] = "24h",
     dry_run: DryRun = False,
 ) -> None:
     """Apply retention, then remove bytes that are provably ours and no longer used."""
@@ -384,7 +392,9 @@ def export_crate(
     terms: Terms = None,
     not_: Not = None,
     name: Annotated[str | None, typer.Option("--name", help="The title of the crate. Default: the name of the folder.")] = None,
-    license: Annotated[str | None, typer.Option("--license", metavar="URI", help="None is invented.")] = None,
+    license: Annotated[
+        str | None, typer.Option("--license", metavar="URI", help="The license of the crate. Default: none.")
+    ] = None,
 ) -> None:
     """Write records with their bytes and provenance as an RO-Crate (1.1, Process Run Crate)."""
     session = current(ctx)
@@ -419,7 +429,7 @@ def export_intake(
 
 
 def export_urls(ctx: typer.Context, terms: Terms = None, not_: Not = None) -> None:
-    """Print a table of files as CSV: address, name, sha256, size. `datalad addurls` takes it."""
+    """Print a table of files as CSV: address, name, sha256, size. `datalad addurls` reads it."""
     session = current(ctx)
     session.stream(session.catalog(read_only=True).url_table(*_values.terms_of(terms, not_)))
 

@@ -25,14 +25,14 @@ def register(app: typer.Typer) -> None:
 
 def add(
     ctx: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Who gets the key.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The name of the person or program that gets the key.")],
     scope: Annotated[
         Literal["read", "ingest", "admin"], typer.Option(help="What the key allows; each scope includes those before it.")
     ] = "ingest",
-    datasets: Annotated[str, typer.Option(help="The datasets it is for: globs of ids, separated by commas.")] = "*",
+    datasets: Annotated[str, typer.Option(help="Only for these datasets: ids or globs, separated by commas.")] = "*",
     expires: Annotated[str | None, typer.Option(help="When it expires: an RFC 3339 instant.")] = None,
 ) -> None:
-    """Make a key and print it, this once."""
+    """Make a key and print it. It cannot be printed again."""
     from pydantic import ValidationError
 
     from cubeport.catalog.models import invalid

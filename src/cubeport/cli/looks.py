@@ -129,7 +129,9 @@ def validate(
     ctx: typer.Context,
     ids: SomeIds = None,
     all: All = False,
-    file: Annotated[Path | None, typer.Option("--file", help="A record of show --json, or metadata by --schema.")] = None,
+    file: Annotated[
+        Path | None, typer.Option("--file", help="A record as `show --json` prints it, or metadata with --schema.")
+    ] = None,
     schema: Annotated[str | None, typer.Option("--schema", metavar="NAME[@VERSION]")] = None,
 ) -> int:
     """Check records against their schemas. Exits with 1 if one is not valid."""
@@ -244,7 +246,7 @@ def _json(document: Any) -> str:
 def extract_metadata(
     ctx: typer.Context,
     ids: Annotated[list[str], typer.Argument(metavar="ID|PATH", help="Records to read again, or paths to inspect.")],
-    only: Annotated[list[str] | None, typer.Option("--only", metavar="NAME", help="Only this extractor; again for more.")] = None,
+    only: Annotated[list[str] | None, typer.Option("--only", metavar="NAME", help="Only this extractor. Repeatable.")] = None,
     require_metadata: Annotated[bool, typer.Option("--require-metadata", help="Fail if an extractor fails.")] = False,
     dry_run: DryRun = False,
 ) -> None:
@@ -278,7 +280,7 @@ def verify(
     fast: Annotated[bool, typer.Option("--fast", help="Compare only sizes, not hashes.")] = False,
     record: Annotated[bool, typer.Option("--record", help="Store the time of the check, and what is missing.")] = False,
     against: Annotated[
-        str | None, typer.Option("--against", metavar="URL", help="Compare datasets with those of the same ids of this service.")
+        str | None, typer.Option("--against", metavar="URL", help="Compare with the datasets of the same ids at this service.")
     ] = None,
 ) -> int:
     """Compare bytes with their size and hash in the catalog, or mirrors with their source. Exits with 1 if some differ."""

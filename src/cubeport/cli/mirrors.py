@@ -38,7 +38,7 @@ def push(
     no_publish: NoPublish = False,
     key_env: KeyEnv = KEY,
 ) -> None:
-    """Send datasets to another instance: bytes, texts and version ids; what arrived before is not sent again."""
+    """Send datasets to another instance: data, texts and version ids. Data that are already there are not sent again."""
     session = current(ctx)
     service: Service = session.service
     items = []
@@ -56,10 +56,10 @@ def pull(
     ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Datasets there, or versions as id@version or id@tag.")],
     source: Annotated[str, typer.Option("--from", metavar="URL", help="The address of the other service.")],
     no_publish: NoPublish = False,
-    replace: Annotated[bool, typer.Option("--replace", help="Also where the id is taken by a dataset that is no mirror.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Also replace a dataset with this id that is not a mirror.")] = False,
     key_env: KeyEnv = KEY,
 ) -> None:
-    """Bring datasets of another instance here: bytes, texts and version ids; what is here is not fetched again."""
+    """Copy datasets from another instance: data, texts and version ids. Data that are already here are not fetched again."""
     session = current(ctx)
     service: Service = session.service
     items = []
@@ -72,7 +72,7 @@ def pull(
 
 
 def verify(ctx: typer.Context, ids: Sequence[str], url: str) -> int:
-    """Compare mirrors with their source; 1 when some differ."""
+    """Compare mirrors with their source. Exits with 1 if some differ."""
     session = current(ctx)
     service: Service = session.service
     items = [service.verify_mirror(each, url, key=_key(KEY)) for each in ids]

@@ -34,7 +34,7 @@ Visibility = Annotated[
 ]
 ArtifactName = Annotated[str | None, typer.Option("--artifact", help="Its id, role or original name. Default: the primary one.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Show what would be done, and write nothing.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Show what would be done, without writing anything.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -501,7 +501,7 @@ def edit(
     id: Id,
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="A record field, or metadata.")] = None,
     unset: Annotated[list[str] | None, typer.Option("--unset", metavar="FIELD")] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Replace all metadata with what is given.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace all metadata by the given ones.")] = False,
     meta: Metas = None,
     meta_text: MetaText = None,
     meta_json: MetaJson = None,

@@ -30,7 +30,7 @@ def list_(
     kind: Annotated[list[str] | None, typer.Option("--kind", help="dataset, document… Repeatable: any of them may match.")] = None,
     delete: Annotated[bool, typer.Option("--delete", help="Delete what is listed. `restore` brings it back.")] = False,
     purge: Annotated[
-        bool, typer.Option("--purge", help="With --delete, for datasets: their versions too, after retention.grace_min.")
+        bool, typer.Option("--purge", help="With --delete, for datasets: also remove their versions, after retention.grace_min.")
     ] = False,
     yes: Yes = False,
     dry_run: DryRun = False,

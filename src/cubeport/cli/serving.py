@@ -29,12 +29,16 @@ def register(app: typer.Typer) -> None:
 
 def serve(
     ctx: typer.Context,
-    host: Annotated[str | None, typer.Option(help="The address to bind; 127.0.0.1 if not configured.")] = None,
+    host: Annotated[str | None, typer.Option(help="The address to listen on. Default: 127.0.0.1.")] = None,
     port: Port = None,
     workers: Annotated[int | None, typer.Option(help="Server processes.", min=1)] = None,
-    read_only: Annotated[bool, typer.Option("--read-only", help="Refuse every write; run no jobs.")] = False,
-    no_jobs: Annotated[bool, typer.Option("--no-jobs", help="Run no jobs in this process; a worker does.")] = False,
-    public_url: Annotated[str | None, typer.Option(help="The address that links begin with; needed behind a proxy.")] = None,
+    read_only: Annotated[bool, typer.Option("--read-only", help="Refuse every write, and run no jobs.")] = False,
+    no_jobs: Annotated[
+        bool, typer.Option("--no-jobs", help="Run no jobs in this process; start a `cubeport worker` for them.")
+    ] = False,
+    public_url: Annotated[
+        str | None, typer.Option(help="The public address, with which links begin. Needed behind a proxy.")
+    ] = None,
 ) -> int:
     """Serve the instance over HTTP: STAC, Zarr, OGC API and the native API."""
     session = current(ctx)
@@ -45,7 +49,7 @@ def serve(
 def worker(
     ctx: typer.Context,
     at_once: Annotated[
-        int | None, typer.Option("--jobs", help="How many ingestions run at once; 2 if not configured.", min=1, max=64)
+        int | None, typer.Option("--jobs", help="How many ingestions run at the same time. Default: 2.", min=1, max=64)
     ] = None,
 ) -> int:
     """Run the jobs, schedules and webhooks of the instance, without HTTP. Several workers and servers share them."""
@@ -61,7 +65,7 @@ def demo(
     port: Port = None,
     no_serve: Annotated[bool, typer.Option("--no-serve", help="Stop when the data are published.")] = False,
     scale: Annotated[
-        bool, typer.Option("--scale", help="Run the whole set: PostgreSQL, SeaweedFS, two servers, and nginx or caddy.")
+        bool, typer.Option("--scale", help="Run several servers: PostgreSQL, SeaweedFS, two cubeport servers, and nginx or Caddy.")
     ] = False,
 ) -> int:
     """Publish real sample data and serve them. A second run changes nothing."""

@@ -26,9 +26,11 @@ def register(app: typer.Typer) -> None:
 def apply(
     ctx: typer.Context,
     file: List = Path("sources.toml"),
-    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Say what would be done; fetch and write nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", "-n", help="Show what would be done, without fetching or writing anything.")
+    ] = False,
 ) -> int:
-    """Make the datasets of a list of sources, and fill in its missing checksums. Exits with 1 if an entry failed."""
+    """Ingest the datasets of a list of sources, and add missing checksums to it. Exits with 1 if an entry failed."""
     session = current(ctx)
     _check(file)
     service: Service = session.service
@@ -46,7 +48,7 @@ def apply(
 
 
 def lock(ctx: typer.Context, file: List = Path("sources.toml")) -> None:
-    """Fill in the missing checksums of a list of sources, from what was ingested; nothing is fetched."""
+    """Add missing checksums to a list of sources, from datasets that were already ingested. Fetches nothing."""
     session = current(ctx)
     _check(file)
     found = session.service.lock_sources(file)

@@ -24,10 +24,10 @@ def register(app: typer.Typer) -> None:
 def sync(
     ctx: typer.Context,
     ids: Annotated[list[str] | None, typer.Argument(metavar="ID...", help="Datasets.", autocompletion=dataset_ids)] = None,
-    every: Annotated[bool, typer.Option("--all", help="Every dataset whose template says how to follow its source.")] = False,
-    due: Annotated[bool, typer.Option("--due", help="Datasets whose schedule is due; for cron and timers.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="All datasets whose templates say how to follow the source.")] = False,
+    due: Annotated[bool, typer.Option("--due", help="Only datasets whose schedule is due, for cron and timers.")] = False,
     end: Annotated[str | None, typer.Option("--end", help="The last period to ingest. Default: the newest available.")] = None,
-    plan: Annotated[bool, typer.Option("--plan", help="Show what would be done, and write nothing.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Show what would be done, without writing anything.")] = False,
     no_publish: Annotated[bool, typer.Option("--no-publish", help="Keep new versions unpublished.")] = False,
     netcdf_copy: NetcdfCopy = None,
 ) -> int:

@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
 
 
 def list_(ctx: typer.Context) -> None:
-    """List the webhooks of config/service.yaml, and how far each has got."""
+    """List the webhooks of config/service.yaml, and the last change that each has received."""
     session = current(ctx)
     service: Service = session.service
     found = service.webhooks()
@@ -35,7 +35,7 @@ def list_(ctx: typer.Context) -> None:
 
 def test(
     ctx: typer.Context,
-    webhook_id: Annotated[str, typer.Argument(metavar="WEBHOOK", help="Its id, or how it begins.")],
+    webhook_id: Annotated[str, typer.Argument(metavar="WEBHOOK", help="Its id, or its first characters.")],
 ) -> int:
     """Send a signed ping now, and show the answer. Exits with 6 if the receiver did not accept it."""
     session = current(ctx)

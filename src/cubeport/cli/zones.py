@@ -24,13 +24,15 @@ def register(app: typer.Typer) -> None:
 def add(
     ctx: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A GeoJSON FeatureCollection of polygons.")],
-    id: Annotated[str | None, typer.Option(help="The id of the zone set; else the name of the file.")] = None,
+    id: Annotated[str | None, typer.Option(help="The id of the zone set. Default: the name of the file.")] = None,
     id_property: Annotated[
-        str | None, typer.Option(help="The property that identifies each zone; else the id of each feature.")
+        str | None, typer.Option(help="The property with the id of each zone. Default: the id of each feature.")
     ] = None,
-    name_property: Annotated[str | None, typer.Option(help="The property that names each zone; else its name, or its id.")] = None,
+    name_property: Annotated[
+        str | None, typer.Option(help="The property with the name of each zone. Default: name, or the id.")
+    ] = None,
 ) -> None:
-    """Keep the polygons of a GeoJSON file as a zone set, instead of one with that id."""
+    """Store the polygons of a GeoJSON file as a zone set. Replaces one with the same id."""
     from cubeport.catalog.forms.strictjson import strict_json
     from cubeport.cubes.zones import ZONE_SET_ID
 

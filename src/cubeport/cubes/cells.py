@@ -89,7 +89,7 @@ def degrees(raw: xr.Dataset, name: str) -> float:
     factor = degrees_of(units if isinstance(units, str) else None)
     if factor is None:
         raise SourceRejected(
-            f"{name!r} has the units {str(units)[:40]!r}, which are not an angle, so its places are unknown",
+            f"{name!r} has the units {str(units)[:40]!r}, which are not angles, so the places are unknown",
             reason="bad-coordinates",
             next_step=f"write {name!r} in degrees in the source, with units 'degrees_east' or 'degrees_north'",
         )

@@ -434,7 +434,7 @@ def _check_names_of_lengths(raw: xr.Dataset, found: CubeAxes) -> None:
         first = found.fields[0]
         raise SourceRejected(
             f"the dimensions of the file have no names, and {found.x!r}, {found.y!r} and both dimensions of {first!r} "
-            f"have the length {raw.sizes[own]}: it is unknown which of them is which",
+            f"have the length {raw.sizes[own]}: it is unknown which one is which",
             reason="bad-coordinates",
             next_step=f"name them in the file with h5py, if {found.y!r} is the first: {_scaled(first, 0, found.y)}; "
             f"{_scaled(first, 1, found.x)}",

@@ -144,7 +144,7 @@ def _along(axis: FoundAxis, taken: Any, cells: Cells) -> dict[str, slice]:
         labels = cells.labels
         raise AreaOutsideSource(
             f"the area lies over the seam of {axis.name!r}, whose labels run from {labels[0]:g} to {labels[-1]:g}: "
-            "one range of columns cannot hold it, and data are published in their own order",
+            "it is not one range of columns, and the order of the data is not changed",
             next_step="use an area on one side of the seam, or all longitudes",
         )
     return {} if axis.scalar else {axis.dimension: slice(low, high + 1)}

@@ -76,7 +76,7 @@ def by_period(starts: Sequence[Stamp], source_type: str, target: str, calendar: 
         scale = 10.0 ** (1 - math.floor(math.log10(share)))
         least = math.floor(share * scale) / scale  # two digits, rounded down
         step = f"keep a period of which {least:g} is there: repeat with --param partial=true --param least={least:g}"
-        raise NoData(f"No {target} period is there whole.", next_step=step)
+        raise NoData(f"The input has no complete {target} period.", next_step=step)
     places = np.where(kept, np.cumsum(kept) - 1, -1)
     chosen = np.flatnonzero(kept)
     return Groups(places[of], tuple(firsts[i] for i in chosen), tuple(lasts[i] for i in chosen), expected[chosen])
@@ -182,6 +182,6 @@ def method_of(name: str, attributes: Mapping[str, Any], dimension: str, wanted: 
         return cast("Method", said[-1])
     words = f"says {said[-1]!r} of {dimension}" if said else f"has no cell_methods for {dimension}"
     raise InvalidRequest(
-        f"Variable {name!r} {words}, which does not tell how longer periods are made of it.",
+        f"Variable {name!r} {words}, which does not say how to compute longer periods.",
         next_step="name the method: --param method=mean (or sum, maximum, minimum)",
     )

@@ -45,7 +45,7 @@ def store_findings(root: Path, *, trial: bool) -> Iterator[Finding]:
                 from cubeport.adapters.storage.trial import check_store
 
                 check_store(place)
-                yield Finding("store-trial", where, f"{place.url} keeps its word on conditional writes and ranges", level="ok")
+                yield Finding("store-trial", where, f"{place.url} honours conditional writes and ranges", level="ok")
             yield from _lifecycle(root, place)
         except CubeportError as exc:
             yield Finding("store-trial", where, exc.message, exc.next_step)

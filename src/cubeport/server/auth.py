@@ -362,7 +362,7 @@ class Gatekeeper:
             raise Forbidden("A web page from another origin may not do this")
         if self._is_open(connection, prove=False):
             raise Unauthorized(
-                "The process that asks may be a proxy or tunnel, or cannot be seen: without a key it may not write",
+                "The process that sent this may be a proxy or tunnel, or cannot be identified. Without a key, it may not write",
                 next_step="Use the command line, or send a key, or the text of .cubeport/local-token, as Authorization: Bearer ….",
             )
         raise Unauthorized(

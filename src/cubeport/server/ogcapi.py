@@ -498,7 +498,7 @@ class OgcFace:
         """Return the coverage in the URL; for an instance, the coverage of this version."""
         name, instance = request.path_params["collection_id"], request.path_params.get("instance_id")
         if instance is not None and "@" in name:
-            raise NotFound("An instance is of a collection, not of a version.", what="path")
+            raise NotFound("Instances belong to a collection, not to a version.", what="path")
         return self._service.coverage(name if instance is None else f"{name}@{instance}")
 
     # --- values ---------------------------------------------------------------------------------------------------------

@@ -349,7 +349,7 @@ def _check_checksum(block: SourceBlock | None, identities: Sequence[Mapping[str,
     found = [str(each["sha256"]) for each in identities]
     if found != [block.checksum]:
         raise SourceRejected(
-            f"The source is not the file that was meant: its sha256 is {', '.join(found)}.",
+            f"The source is not the expected file: its sha256 is {', '.join(found)}.",
             reason="digest-mismatch",
             next_step="if the new file is right, give its checksum",
         )

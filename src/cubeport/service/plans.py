@@ -201,7 +201,7 @@ def _departing(shown: PublishedView, opened: Opened, windows: Windows, place: Pl
     if form.name not in _OF_VALUES:
         raise NotAcceptable(
             f"{form.title} has values as they are stored, and departures from normal are not stored.",
-            next_step=f"Ask with f={' or f='.join(_OF_VALUES)}.",
+            next_step=f"Request f={' or f='.join(_OF_VALUES)}.",
         )
     temporal = shown.description.temporal
     period_type = None if temporal is None else shown.texts.period_type or temporal.period_type

@@ -225,7 +225,7 @@ def restore(catalog: Catalog, datasets: Datasets, name: str) -> CatalogRecord:
     dataset_id = state.texts.dataset_id
     if datasets.find(dataset_id) is not None:
         raise DatasetExists(
-            f"Dataset {dataset_id!r} was made again since this one was deleted.",
+            f"Dataset {dataset_id!r} was created again after this one was deleted.",
             next_step=f"delete the new one (cubeport delete {dataset_id}), then restore the old one: cubeport restore {found.id}",
         )
     back = found.replace(status=found.deleted_from or "active", deleted_from=None, deleted_at=None, deleted_by=None)

@@ -460,7 +460,7 @@ class Service:
         """
         before = self.ingestion(ingestion_id)
         if not before.finished:
-            raise DatasetBusy(f"Ingestion {ingestion_id} still goes on.", next_step="cancel it first")
+            raise DatasetBusy(f"Ingestion {ingestion_id} is still running.", next_step="cancel it first")
         if before.status not in ("failed", "cancelled"):
             raise AlreadyFinished(f"Ingestion {ingestion_id} has completed: there is nothing to retry.")
         if isinstance(before, TableJob):

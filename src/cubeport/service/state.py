@@ -287,8 +287,8 @@ def _stored[M: BaseModel](model: type[M], document: object) -> M:
         return model.model_validate(document)
     except ValidationError as exc:
         if all(each["type"] == "extra_forbidden" for each in exc.errors(include_url=False, include_input=False)):
-            raise NewerModel("What the catalog has of it was written by a newer cubeport.", next_step="upgrade cubeport") from exc
-        raise Corrupt("What the catalog has of it cannot be read.", next_step="cubeport fsck") from exc
+            raise NewerModel("Its record in the catalog was written by a newer cubeport.", next_step="upgrade cubeport") from exc
+        raise Corrupt("Its record in the catalog cannot be read.", next_step="cubeport fsck") from exc
 
 
 def shown_since(state: DatasetState, version: VersionState) -> datetime:

@@ -268,7 +268,7 @@ def _template_of_dataset(
     if template is None:
         if dataset.state.source_dataset_id is not None:
             raise InvalidRequest(
-                f"The template {dataset.state.source_dataset_id!r} of dataset {request.dataset_id!r} is gone or has problems.",
+                f"The template {dataset.state.source_dataset_id!r} of dataset {request.dataset_id!r} is missing or has problems.",
                 next_step="cubeport check-config; or put its file back into config/datasets",
             )
         raise InvalidRequest(

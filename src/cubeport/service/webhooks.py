@@ -122,7 +122,7 @@ def _key(secret: str) -> bytes:
     try:
         return base64.b64decode(secret.removeprefix("whsec_"), validate=True)
     except (binascii.Error, ValueError):
-        raise InvalidConfiguration("A webhook's secret that begins with whsec_ must go on in base64.") from None
+        raise InvalidConfiguration("After whsec_, the secret of a webhook must be base64.") from None
 
 
 class Webhooks:

@@ -67,7 +67,7 @@ def weighted(
     else:
         raise NotAcceptable(
             "The weights are on another grid than the data.",
-            next_step="Name weights on the same grid; only between longitudes and latitudes they are moved.",
+            next_step="Name weights on the same grid. Other grids are possible only if both have longitudes and latitudes.",
         )
     count = len(weights.totals)
     zone = np.repeat(np.arange(count), np.diff(weights.starts))
@@ -85,7 +85,7 @@ def _values(opened: Opened, name: str, *, most_cells: int, deadline: Deadline) -
         if dimension in grid:
             continue
         if size != 1 and (time is None or dimension != time.dimension):
-            raise NotAcceptable(f"The weights have {size} values along {dimension}; they may have one.")
+            raise NotAcceptable(f"The weights have {size} values along {dimension}, but only one is allowed.")
         along[dimension] = Window(dimension, (IndexRange(size - 1, size),))
     if not set(grid) <= set(own) or opened.dtype(name).kind not in "iufb":
         raise NotAcceptable(f"{name} is not a number of each cell, so it cannot be a weight.")

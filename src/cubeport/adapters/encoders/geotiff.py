@@ -91,7 +91,7 @@ def _axes(part: Part) -> tuple[Axis, Axis]:
     spatial = description.spatial
     if spatial.family not in ("rectilinear", "projected") or windows.scattered:
         words = "GeoTIFF needs cells on straight axes, and these have positions of their own."
-        step = "Ask with f=netcdf or f=csv." if part.point else "Ask a coverage or a cube with crs=EPSG:4326 as well, or f=netcdf."
+        step = "Request f=netcdf or f=csv." if part.point else "Ask a coverage or a cube with crs=EPSG:4326 as well, or f=netcdf."
         raise NotAcceptable(words, next_step=step)
     x, y = description.axis(str(spatial.x)), description.axis(str(spatial.y))
     for name in windows.fields:
@@ -117,13 +117,13 @@ def _spacing(cut: Cut, axis: Axis) -> tuple[Array, float]:
         edges = cut.bounds.get(axis.name)
         step = float(np.ptp(edges)) if edges is not None else axis.step
         if not step:
-            raise NotAcceptable(f"Nothing tells how wide the one cell of {axis.name} is.", next_step="Request f=netcdf instead.")
+            raise NotAcceptable(f"The width of the only cell along {axis.name} is unknown.", next_step="Request f=netcdf instead.")
         return labels, float(step)
     step = float(labels[-1] - labels[0]) / (len(labels) - 1)
     if np.abs(labels - (labels[0] + step * np.arange(len(labels)))).max() > _EVEN * abs(step):
         raise NotAcceptable(
             f"GeoTIFF needs evenly spaced cells, and those along {axis.name} are not.",
-            next_step="Ask with f=netcdf, or with crs and scale-size for even cells.",
+            next_step="Request f=netcdf, or add crs and scale-size for even cells.",
         )
     return labels, step
 
@@ -163,9 +163,7 @@ def _geo_keys(description: CubeDescription) -> tuple[tuple[int, ...], str]:
         return _directory(keys), ""
     text = _esri(crs.wkt2 if crs is not None else None)
     if text is None:
-        raise NotAcceptable(
-            "GeoTIFF has no form for this reference system.", next_step="Ask with crs=EPSG:4326 as well, or with f=netcdf."
-        )
+        raise NotAcceptable("GeoTIFF cannot store this reference system.", next_step="Add crs=EPSG:4326, or request f=netcdf.")
     words = f"ESRI PE String = {text}|"
     keys = [
         (_MODEL_TYPE, 0, 1, _USER_DEFINED),

@@ -163,7 +163,7 @@ class Writer(StagingArea):
             repositories.point_main(repository, start, there=session.snapshot_id)
             session = self._session(repository)
         if session.snapshot_id != start:
-            raise DatasetBusy(f"Somebody else writes {staging.dataset_id!r}.", next_step="try again")
+            raise DatasetBusy(f"Another process is writing {staging.dataset_id!r}.", next_step="try again")
         metadata, chunks = (
             [(key, path.read_bytes) for key, (path, _) in new.items() if _is_metadata(key) == wanted] for wanted in (True, False)
         )

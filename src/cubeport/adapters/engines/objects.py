@@ -59,7 +59,7 @@ class StoreObjects:
             raise _changed(source, "has changed since")
         if len(body) != size or (sha256 and hashlib.sha256(body).hexdigest() != sha256):
             raise StoreUnavailable(
-                f"The store gave other bytes of {source.key} than it had.", next_step="try again, then cubeport fsck --data"
+                f"The store returned other bytes of {source.key} than before.", next_step="try again, then cubeport fsck --data"
             )
         return body
 

@@ -48,7 +48,7 @@ def opened(
     assert entry.source is not None, "the caller has asked"
     source = sources.get(entry.source)
     if source is None:
-        raise Corrupt(f"A version has lost where its file {entry.source.name} is.", next_step="cubeport fsck --data")
+        raise Corrupt(f"A version does not say where its file {entry.source.name} is.", next_step="cubeport fsck --data")
     if isinstance(source, StoreObject):
         if objects is None:
             raise StoreUnavailable(

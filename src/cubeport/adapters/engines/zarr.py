@@ -144,7 +144,7 @@ class Writer(StagingArea):
                 raise SourceRejected(f"{key!r} points into a file that is no source of the version", reason="unsafe")
         used = {entry.source for entry in entries.values() if entry.source is not None}
         if lost := used - ordered.keys() - files.keys():
-            raise _corrupt(f"it has lost where {min(lost).name!r} is", staging.dataset_id, str(staging.parent))
+            raise _corrupt(f"it does not say where {min(lost).name!r} is", staging.dataset_id, str(staging.parent))
         sources = [(ordered.get(each) or files[each]) for each in sorted(used)]
         for each in sources:
             try:

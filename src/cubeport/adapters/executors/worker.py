@@ -106,7 +106,7 @@ def _check(path: Path, marks: list[int]) -> None:
 
 
 def _ended() -> CubeportError:
-    return ExecutorUnavailable("The ingestion has ended, so its units are not wanted any more.")
+    return ExecutorUnavailable("The ingestion has ended, so its units are no longer needed.")
 
 
 def _unfit(words: str, next_step: str) -> ExecutorUnavailable:

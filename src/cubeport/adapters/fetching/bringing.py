@@ -176,7 +176,7 @@ def check_listed(name: str, listed: Sequence[Period], start: Period, end: Period
     """Check a list of periods against its contract: ascending, each once, none outside. Raises Configuration."""
     numbers = [each.number for each in listed]
     if sorted(set(numbers)) != numbers:
-        raise Configuration(f"The source {name} lists its periods in no order, or some twice.")
+        raise Configuration(f"The source {name} lists its periods out of order, or some of them twice.")
     if numbers and not (start.number <= numbers[0] and numbers[-1] <= end.number):
         raise Configuration(f"The source {name} lists periods that were not asked for.")
 

@@ -100,7 +100,9 @@ class KeptFolder:
             with FileLock(self._root / f"{dataset_id}.lock", None, 30.0):
                 yield self._root / dataset_id
         except Locked as exc:
-            raise DatasetBusy(f"What was fetched for {dataset_id} is in use.", next_step="try again when it is done") from exc
+            raise DatasetBusy(
+                f"Another process uses the downloads for {dataset_id}.", next_step="try again when it has finished"
+            ) from exc
         finally:
             self.prune()
 

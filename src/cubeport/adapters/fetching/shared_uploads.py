@@ -108,7 +108,7 @@ class SharedUploads(UploadFolder):
                         digest.update(part)
                         file.write(part)
                 if digest.hexdigest() != said["sha256"]:
-                    raise StoreUnavailable("The object store gave other bytes than were sent.", next_step="send the file again")
+                    raise StoreUnavailable("The object store returned other bytes than were sent.", next_step="send the file again")
                 (beside / SAID).write_bytes(document)
                 try:
                     beside.rename(self.folder(upload_id))

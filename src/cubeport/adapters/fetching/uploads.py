@@ -156,11 +156,11 @@ class Receiving:
         """
         assert self._file is not None
         if self._size == 0:
-            raise SourceRejected("Nothing was sent.", reason="empty", next_step="send the bytes of the file as the body")
+            raise SourceRejected("The body is empty.", reason="empty", next_step="send the bytes of the file as the body")
         digest = self._digest.hexdigest()
         if sha256 is not None and sha256.lower() != digest:
             raise SourceRejected(
-                f"{self._size} bytes came, and their sha256 is another than was said.",
+                f"The sha256 of the {self._size} bytes that arrived is not the one that was given.",
                 reason="digest-mismatch",
                 next_step="send it again",
             )

@@ -47,7 +47,7 @@ def parsed(name: str, document: Mapping[str, Any]) -> Grid:
 
 def foreign(name: str) -> SourceRejected:
     """Return the refusal of such metadata."""
-    return SourceRejected(f"the metadata of {name!r} are not such as are written here", reason="unsafe")
+    return SourceRejected(f"the metadata of {name!r} are not as cubeport writes them", reason="unsafe")
 
 
 class Told:

@@ -466,7 +466,7 @@ def _memory(data: bytes, *, seal: bool = False) -> Iterator[int]:
                 seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
                 fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
         except OSError as error:
-            raise SourceRejected("this machine has no place in memory for it", reason="too-big") from error
+            raise SourceRejected("this machine has not enough memory for it", reason="too-big") from error
         yield descriptor
 
 

@@ -153,10 +153,10 @@ def _refusal(name: str, head: bytes) -> Exception:
     if head.startswith(_ARCHIVES) or head[257:262] == b"ustar":
         return rejected(name, "is an archive or compressed file", "not-allowed", "unpack it first, then bring the file inside")
     if _REFERENCES.match(head):
-        return rejected(name, "only refers to data elsewhere", "not-allowed", "bring the data themselves")
+        return rejected(name, "only refers to data elsewhere", "not-allowed", "ingest the data to which it refers")
     if _MARKUP.match(head):
         return rejected(
-            name, "is a web page or XML, not data; servers answer so when something went wrong", "unreadable", "fetch it again"
+            name, "is a web page or XML, not data; a server sent this instead of the file", "unreadable", "fetch it again"
         )
     words = "name a file in one of these formats, or fetch it again if it should be one; for other files: cubeport add FILE"
     return rejected(name, "is neither NetCDF, HDF5, GRIB nor a Zarr folder", "unreadable", words)

@@ -226,7 +226,9 @@ def _reading(name: str) -> Iterator[None]:
         yield
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError) as error:
         if _CUT in str(error):
-            raise rejected(name, "is cut: it is shorter than its own header says", "truncated", "transfer it again") from error
+            raise rejected(
+                name, "is truncated: it is shorter than its own header says", "truncated", "transfer it again"
+            ) from error
         raise unreadable(name, "cannot be read by HDF5") from error
 
 

@@ -119,9 +119,9 @@ def _reads(tried: _Object) -> list[str]:
     except FileNotFoundError:
         return ["It does not have an object that it said it had stored."]
     if body != tried.body:
-        return ["It gave other bytes than the last that it had stored."]
+        return ["It returned other bytes than those that were written last."]
     try:
         part = bytes(tried.store.get_range(tried.key, start=2, length=5))
     except GenericError as exc:
         return [f"It does not answer Range: {reason(exc)}."]
-    return [] if part == tried.body[2:7] else ["It ignores Range: it gave other bytes than the part that was requested."]
+    return [] if part == tried.body[2:7] else ["It ignores Range: it returned other bytes than the requested part."]

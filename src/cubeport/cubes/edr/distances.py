@@ -14,7 +14,7 @@ def distance(text: str) -> str:
     """Return a distance in canonical form. Raises ValueError."""
     length = read_number(text)
     if not 0 < length <= _MOST_METRES:
-        raise ValueError("must be a distance above 0, and not longer than halfway round the earth")
+        raise ValueError("must be a distance above 0, and at most halfway around the Earth")
     return repr(length)
 
 

@@ -147,7 +147,7 @@ class _Edges:
                 next_step="Ask for values at positions instead.",
             )
         if (low[1:] < high[:-1] - 1e-6 * (high - low)[:-1]).any():
-            raise InvalidRequest(f"The cells of {name} overlap, so no part of them is in one zone only.")
+            raise InvalidRequest(f"The cells of {name} overlap, so their parts cannot be divided among zones.")
         at, cell = [low[0]], []
         for index, a, b in zip(order.tolist(), low.tolist(), high.tolist(), strict=True):
             if a > at[-1]:

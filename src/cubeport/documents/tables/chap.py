@@ -14,7 +14,7 @@ def write(table: Table, _: Elements) -> bytes:
     """Return the table. Months are ``2023-01``, weeks ``2023-W01``. Raises NotAcceptable for other periods."""
     if table.kind not in _KINDS:
         raise NotAcceptable(
-            f"CHAP has no period like a {table.kind or table.period}.", next_step="Ask for period=month or period=week."
+            f"CHAP has no period for a {table.kind or table.period}.", next_step="Ask for period=month or period=week."
         )
     lines = [b",".join([b"time_period", b"location", *(quoted(column.name.replace(" ", "_")) for column in table.columns)])]
     for place, zone in enumerate(table.zone_set.zones):

@@ -41,7 +41,7 @@ def write(table: Table, elements: Elements) -> bytes:
     shown = _PERIODS.get(table.kind or "")
     if shown is None:
         names = ", ".join(_PERIODS)
-        raise NotAcceptable(f"DHIS2 has no period like a {table.kind or table.period}.", next_step=f"Ask for a period of {names}.")
+        raise NotAcceptable(f"DHIS2 has no period for a {table.kind or table.period}.", next_step=f"Ask for a period of {names}.")
     wrong = [zone.id for zone in table.zone_set.zones if _UNIT.fullmatch(zone.id) is None]
     if wrong:
         raise InvalidRequest(

@@ -601,7 +601,7 @@ def refuse_pooler(connection: PostgresConnection) -> None:
     if pid != connection.info.backend_pid:
         connection.close()
         raise BackendUnavailable(
-            "A connection pooler stands before the catalog's database. Locks belong to a session, so it cannot be used.",
+            "A connection pooler is in front of the catalog's database. It cannot be used, because locks belong to a session.",
             next_step="name the server itself in catalog_url",
         )
 
