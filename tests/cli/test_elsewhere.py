@@ -85,7 +85,7 @@ def _same(text: str) -> str:
     text = re.sub(r"http://127\.0\.0\.1:\d+", "URL", text)
     text = re.sub(r"\b[0-9a-f]{32,64}\b|\b[0-9a-f]{8}\b", "ID", text)
     text = re.sub(r"operation: ID\n", "", text)  # its log is in the folder
-    text = re.sub(r"cubeport --url URL ", "cubeport ", text)
+    text = re.sub(r"cubeport (?:--url URL|--instance \S+) ", "cubeport ", text)
     text = re.sub(r"\.(?=\n)", "", text)
     return re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[.\d]*Z?", "TIME", text)
 

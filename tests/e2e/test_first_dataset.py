@@ -14,7 +14,7 @@ import pytest
 import xarray as xr
 from tests.pages import Follower, blocks
 
-from .conftest import start, stop
+from .conftest import here, start, stop
 
 PAGE = "tutorials/first-dataset.md"
 ELSEWHERE = "tutorials/read-elsewhere.md"
@@ -76,6 +76,12 @@ def corner(session: Session) -> float:
 
 def test_a_new_user_gets_from_five_files_to_a_link(session: Session) -> None:
     assert max(each.name for each in (session.folder / "files").iterdir()) == "tas_2024-06.nc"
+
+
+def test_the_deleted_one_is_restored_by_its_id_as_the_page_says(session: Session) -> None:
+    """By the id of its record it was restored, and then not found."""
+    done = here("restore", "tsa", "--instance", session.folder / "climate")
+    assert (done.returncode, done.stdout.strip()) == (0, "tsa is restored, unpublished."), done.stderr
 
 
 @pytest.mark.parametrize("package", ["ncdf4", "terra"])

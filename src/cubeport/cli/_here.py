@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cubeport.documents import native
 from cubeport.errors import CubeportError
+from cubeport.service.state import DatasetState
 
 if TYPE_CHECKING:
     from cubeport.cli._verbs import Document, Listener
@@ -117,8 +118,8 @@ class InstanceVerbs:
         return {"dataset_id": dataset_id, "status": "deleted", "record_version": deleted.version}
 
     def restore(self, dataset_id: str) -> Document:
-        self._service.restore(dataset_id)
-        return self._summary(dataset_id)
+        back = DatasetState.of(self._service.restore(dataset_id))  # the name may be the id of its record
+        return self._summary(back.texts.dataset_id)
 
     def _summary(self, dataset_id: str) -> Document:
         return native.summary(self._service.shown(dataset_id, unpublished=True), self._url).model_dump(mode="json")

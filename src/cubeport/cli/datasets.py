@@ -388,8 +388,10 @@ def restore(
             records.restore(ctx, ids, dry_run=dry_run)
             return
         names = [record.id if record and record.kind == "dataset" else name for name, record in zip(ids, found, strict=True)]
-    for dataset_id in names:
-        session.result(session.verbs.restore(dataset_id), f"{dataset_id} is restored, unpublished.")
+    for name in names:
+        restored = session.verbs.restore(name)
+        dataset_id = restored["dataset_id"]
+        session.result(restored, f"{dataset_id} is restored, unpublished.")
         session.note(f"next: cubeport publish {dataset_id}")
 
 
