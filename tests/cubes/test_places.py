@@ -429,3 +429,17 @@ def test_a_corridor_compares_places_with_the_parts_of_its_line_that_they_can_be_
     assert np.array_equal(band.anywhere(lon, lat, lambda: None), truth)
     if metres < 10_000 and band.line.length > 1:
         assert sum(compared) < 0.03 * lon.size * len(band._parts[0]), "a thin line is far from most places of its box"
+
+
+def test_axes_without_a_reference_system_are_no_place() -> None:
+    """Their labels can be anything: metres, or numbers of rows."""
+    axes = {"y": ("y", [1.0, 2, 3]), "x": ("x", [1.0, 2, 3, 4])}
+    bare = Version(xr.Dataset({"v": (("y", "x"), np.arange(12.0).reshape(3, 4))}, axes))
+    assert bare.description.spatial.family == "none"
+    for kind, coords in (
+        ("position", "POINT(1 1)"),
+        ("position", "MULTIPOINT((1 1),(2 2))"),
+        ("trajectory", "LINESTRING(1 1,2 2)"),
+    ):
+        with pytest.raises(InvalidRequest, match="no horizontal position"):
+            bare.edr(kind, coords=coords)

@@ -162,3 +162,20 @@ def test_every_link_to_a_coverage_leads_to_it(client: httpx.Client, put: Any, na
         assert picture.crs is not None
         assert picture.count == 1
     assert ("2020-01-01" in tiff["title"]) is (name != "no-time")
+
+
+def test_an_estimate_refuses_what_the_file_would(client: httpx.Client, put: Any) -> None:
+    """Uneven rows, and one cell of them whose height nothing tells."""
+    lat = ("lat", [-60.0, -20, 10, 70], {"units": "degrees_north", "standard_name": "latitude"})
+    lon = ("lon", [0.0, 90, 180, 270], {"units": "degrees_east", "standard_name": "longitude"})
+    cube = put("uneven", xr.Dataset({"v": (("lat", "lon"), np.arange(16.0).reshape(4, 4))}, {"lat": lat, "lon": lon}))
+    for kind, query in (("coverage", {}), ("position", {"coords": "POINT(0 10)"})):
+        for estimate in ("false", "true"):
+            assert ask(client, cube, kind, **query, estimate=estimate).status_code == 406, (kind, estimate)
+    links = client.get(f"/ogcapi/collections/{cube.dataset_id}", params={"f": "json"}).json()
+    (tiff,) = [link for link in links["links"] if link["type"].startswith("image/tiff")]
+    with opened(client.get(tiff["href"])) as found:
+        assert found.crs.to_epsg() == 3857
+    for name in ("locations", "items", "instances"):
+        link = links["data_queries"][name]["link"]
+        assert client.get(link["href"]).headers["content-type"].partition(";")[0] == link["type"]

@@ -343,7 +343,8 @@ def _data_queries(shown: PublishedView, base: str) -> dict[str, Any]:
             "default_output_format": FORMS[0].name,
             "crs_details": [{"crs": "CRS84", "wkt": CRS84_WKT}],
         }
-        found[name] = {"link": {**link(f"{base}/{name}", "data", f"{title} query"), "variables": about}}
+        media_type = "application/json" if name == "instances" else GEOJSON
+        found[name] = {"link": {**link(f"{base}/{name}", "data", f"{title} query", media_type), "variables": about}}
     return found
 
 

@@ -176,10 +176,20 @@ async def answer_values(parts: Parts, scope: Scope, receive: Receive, send: Send
         if name in headers
     }
     tag = headers.get("etag")
+    collection = scope["path"].split("/")[3]
+    shown = await asyncio.to_thread(parts.service.coverage, collection)
     page = replies.reply(
         Request(scope),
         lambda: html.values(
-            parts, scope["path"], query.decode("latin-1"), price, rows, form=form, no_table=no_table, without=refused_forms
+            parts,
+            scope["path"],
+            query.decode("latin-1"),
+            price,
+            rows,
+            form=form,
+            no_table=no_table,
+            without=refused_forms,
+            placed=shown.description.spatial.family != "none",
         ),
         media_type=negotiation.HTML,
         tag=replies.etag("values", tag or cost.content, parts.version, parts.title, query, form or ""),

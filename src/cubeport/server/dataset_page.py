@@ -137,7 +137,16 @@ def _series(parts: Parts, shown: PublishedView, view: View) -> Mapping[str, Any]
     if time is None or time.size < 2 or time.dimension not in description.variable(field).dimensions:
         return None
     name, collection = _name(shown), f"{_base(parts)}/ogcapi/collections/{shown.coverage_name}"
-    plotted = [("v", field), *([("z", view.z)] if view.z else []), *([("subset", view.subset)] if view.subset else [])]
+    given = view.subset or ""
+    others = [
+        f"{axis.name}({_quoted(str(axis.values[0] if axis.values else axis.first if axis.first is not None else 0))})"
+        for axis in description.axes
+        if axis.dimension in description.variable(field).dimensions and axis is not time and not axis.scalar and axis.size > 1
+        if f"{axis.name}(" not in given and not (axis.kind == "z" and view.z)
+    ]
+    # A plot is along one axis; of the others it has the first label if none was chosen.
+    subset = ",".join(filter(None, [given, *others]))
+    plotted = [("v", field), *([("z", view.z)] if view.z else []), *([("subset", subset)] if subset else [])]
     return {
         "field": field,
         "fields": _fields(shown),
@@ -167,7 +176,7 @@ def _seen(parts: Parts, shown: PublishedView, view: View) -> Mapping[str, Any] |
         given.append(("subset", f"{z.name}({view.z})"))
     selection = parse(given, forms=(), allowed=("datetime", "subset", "properties"))
     try:
-        choices = parts.pictures.choices(shown, selection)
+        choices, middle = parts.pictures.choices(shown, selection), parts.pictures.middle(shown)
     except (Corrupt, StoreUnavailable):
         return {"damaged": True}
     except NotFound as error:
@@ -188,7 +197,7 @@ def _seen(parts: Parts, shown: PublishedView, view: View) -> Mapping[str, Any] |
     if subsets:
         pairs.append(("subset", ",".join(subsets)))
     written = documents.written_period(shown.texts.period_type, shown.description.temporal)
-    at = view.at or _middle(shown.description.spatial.bbox)
+    at = view.at or _middle(shown.description.spatial.bbox, middle)
     # Without times, the plot is along the levels.
     plotted = [("at", at), ("v", field), *([("z", level.labels[level.chosen])] if level and time else [])]
     plotted += [("subset", view.subset)] if view.subset else []
@@ -281,7 +290,10 @@ def _fields(shown: PublishedView) -> list[tuple[str, str]]:
     return [(each.name, each.title) for each in variables]
 
 
-def _middle(bbox: BoundingBox) -> str:
+def _middle(bbox: BoundingBox, known: tuple[float, float] | None) -> str:
+    """Return the place that a page shows first: *known* to have data, or the middle of the box."""
+    if known is not None:
+        return f"{(known[0] + 180) % 360 - 180:.6g},{known[1]:.6g}"
     west, south, east, north = bbox
     east += 360 if east < west else 0
     lon = (west + east) / 2

@@ -141,6 +141,7 @@ def values(
     form: str | None = None,
     no_table: str | None = None,
     without: AbstractSet[str] = frozenset(),
+    placed: bool = True,
 ) -> bytes:
     """Return values as a page.
 
@@ -158,12 +159,14 @@ def values(
         Why the values are not shown as a table.
     without
         The names of forms that cannot represent these values.
+    placed
+        Whether the data have a place, so that there are maps of them.
     """
     kept = f"{query}&" if query else ""
     collection = path.split("/")[3]
     # A map draws one slice, so a part of time has none; and a field of its own choice where several were asked for.
     drawn = [part for part in query.split("&") if part.startswith(("bbox=", "datetime="))]
-    one = path.endswith("/coverage") and not any("%2F" in part.upper() or "/" in part for part in drawn)
+    one = placed and path.endswith("/coverage") and not any("%2F" in part.upper() or "/" in part for part in drawn)
     return rendered(
         "values.html",
         parts,

@@ -138,6 +138,10 @@ class MapsFace:
         """Return the axes of a field along which a map shows one label."""
         return self._pictures.choices(shown, selection)
 
+    def middle(self, shown: PublishedView) -> tuple[float, float] | None:
+        """Return a place with data in the middle of them, ``None`` if that is the middle of their box."""
+        return self._pictures.middle(shown)
+
     # --- pictures -------------------------------------------------------------------------------------------------------
 
     async def map(self, request: Request) -> Response:

@@ -250,9 +250,11 @@ class MakesTables(Queries, Protocol):
 
 
 class Draws(Queries, Protocol):
-    """Maps, tiles, legends and thumbnails, with their own routes, and the axes along which a map needs one label."""
+    """Maps, tiles, legends and thumbnails, with their own routes; the axes along which a map needs one label, and its middle."""
 
     def choices(self, shown: PublishedView, selection: Selection) -> Sequence[Choice]: ...
+
+    def middle(self, shown: PublishedView) -> tuple[float, float] | None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

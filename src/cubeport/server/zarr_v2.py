@@ -105,7 +105,11 @@ class ZarrV2Face:
             "kind": "ZarrV2View",
             "dataset_id": shown.texts.dataset_id,
             "version_id": shown.version.version_id,
-            "entries": [{"name": name, "href": f"{self._url}/{ref}/{name}"} for name in (".zmetadata", *view.arrays)],
+            # Each is a document: version 2 has no listing of an array.
+            "entries": [
+                {"name": name, "href": f"{self._url}/{ref}/{name}"}
+                for name in (".zmetadata", ".zgroup", ".zattrs", *(f"{array}/.zarray" for array in view.arrays))
+            ],
             "left_out": [{"name": name, "reason": reason} for name, reason in view.left_out.items()],
         }
 

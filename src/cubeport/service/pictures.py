@@ -16,7 +16,7 @@ from cubeport.cubes.outside import no_data
 from cubeport.cubes.overviews import fitting
 from cubeport.cubes.part import Opened
 from cubeport.cubes.pictures.looks import Look, look_of, palettes
-from cubeport.cubes.pictures.places import CRS84, Canvas, Seen, locate
+from cubeport.cubes.pictures.places import CRS84, Canvas, Seen, locate, middle
 from cubeport.cubes.pictures.png import png
 from cubeport.cubes.resolve import axis_named, resolve, run_times
 from cubeport.cubes.selection import Selection, Slice, Trim, order
@@ -108,6 +108,7 @@ class Pictures:
         self._located: Bounded[tuple[str, str, str | None, Canvas, int], Seen] = Bounded(_PLACES_BYTES)
         self._slices: Bounded[tuple[Any, ...], _Slice] = Bounded(_KEPT)
         self._looks: Bounded[tuple[Any, ...], Look] = Bounded(_KEPT)
+        self._middles: Bounded[tuple[Any, ...], tuple[float, float]] = Bounded(_KEPT)
 
     def draw(self, shown: PublishedView, query: PictureQuery, *, left: threading.Event | None = None) -> Picture:
         """Return the picture. A box without data gives an empty picture, as maps require.
@@ -264,6 +265,22 @@ class Pictures:
             for dimension, size in zip(opened.dimensions(field), opened.shape(field), strict=True)
             if (place := chosen.get(dimension)) is not None and size > 1
         )
+
+    def middle(self, shown: PublishedView) -> tuple[float, float] | None:
+        """Return longitude and latitude of a cell in the middle of data in a projection, or located by positions, because their box
+        can have a middle without data. ``None`` for grids of longitudes and latitudes.
+        """
+        description: CubeDescription = shown.description
+        spatial = description.spatial
+        if spatial.family in ("rectilinear", "none") or spatial.bbox is None:
+            return None
+        key = shown.texts.dataset_id, shown.version.version_id, shown.grid
+        found = self._middles.get(key)
+        if found is None:
+            opened = self._versions.open(shown.texts.dataset_id, shown.version.version_id, description)
+            found = middle(description, opened.labels())
+            self._middles.put(key, found)
+        return found
 
     def _check(self, canvas: Canvas) -> None:
         pixels = canvas.width * canvas.height

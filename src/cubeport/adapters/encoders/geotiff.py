@@ -17,7 +17,7 @@ from cubeport.cubes.cut import Cut
 from cubeport.cubes.description import Axis, CubeDescription
 from cubeport.cubes.forms import Encoder, Room
 from cubeport.cubes.part import Deadline, Part
-from cubeport.cubes.windows import storage_crs, time_axis
+from cubeport.cubes.windows import storage_crs, time_axis, turned_labels
 from cubeport.documents.markup import escape
 from cubeport.errors import NotAcceptable
 
@@ -41,14 +41,15 @@ class _GeoTIFF(Encoder):
         return part.cost.bytes + _FRAME_BYTES
 
     def check(self, part: Part) -> None:
-        _axes(part)
+        for axis in _axes(part):
+            _spacing(part, axis)
         _geo_keys(part.description)
 
     def encode(self, part: Part, room: Room, deadline: Deadline) -> BinaryIO:
         x, y = _axes(part)
         keys, text = _geo_keys(part.description)
         cut = part.opened.cut(part.windows, deadline=deadline)
-        columns, rows = _spacing(cut, x), _spacing(cut, y)
+        columns, rows = _spacing(part, x), _spacing(part, y)
         bands = _bands(cut, x, y, (columns[1] < 0, rows[1] > 0))
         across, down = abs(columns[1]), abs(rows[1])
         west, north = float(columns[0].min()) - across / 2, float(rows[0].max()) + down / 2
@@ -110,11 +111,13 @@ def _axes(part: Part) -> tuple[Axis, Axis]:
     return x, y
 
 
-def _spacing(cut: Cut, axis: Axis) -> tuple[Array, float]:
+def _spacing(part: Part, axis: Axis) -> tuple[Array, float]:
     """Return the labels of an axis and its signed step. Raises NotAcceptable if the labels are not evenly spaced."""
-    labels = exact(np.atleast_1d(cut.labels[axis.name]))
+    whole, window = part.opened.labels(), part.windows.along[axis.dimension]
+    labels = exact(np.atleast_1d(turned_labels(whole.values[axis.name], window)))
     if len(labels) == 1:
-        edges = cut.bounds.get(axis.name)
+        given = whole.bounds.get(axis.name)
+        edges = None if given is None else turned_labels(given, window)
         step = float(np.ptp(edges)) if edges is not None else axis.step
         if not step:
             raise NotAcceptable(f"The width of the only cell along {axis.name} is unknown.", next_step="Request f=netcdf instead.")

@@ -30,7 +30,7 @@ def containing(description: CubeDescription, labels: Labels, selection: Selectio
     if description.spatial.family in ("curvilinear", "unstructured"):
         return _nearest(description, labels, selection, lon, lat)
     x, y = description.axis_of("x"), description.axis_of("y")
-    if x is None or y is None:
+    if x is None or y is None or description.spatial.family == "none":
         problem = Problem(("query", "coords"), "no-axis", "these data have no horizontal position")
         raise InvalidRequest("These data have no horizontal position.", errors=[problem])
     if description.spatial.family == "projected":

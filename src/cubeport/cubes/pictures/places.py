@@ -194,6 +194,26 @@ def carried(box: tuple[float, float, float, float], crs: str, to: str) -> tuple[
 # --- straight axes --------------------------------------------------------------------------------------------------------
 
 
+def middle(description: CubeDescription, labels: Labels) -> tuple[float, float]:
+    """Return longitude and latitude of a cell in the middle of data in a projection, or located by positions. The middle of their
+    box can be outside them.
+    """
+    import numpy as np
+
+    spatial = description.spatial
+    if spatial.family == "projected":
+        onto, factor = native_system(description)
+        # A rectangle of angles, such as a disc seen by a satellite, has places of the Earth in its middle.
+        x, y = (float(np.median(labels.values[str(name)])) * factor for name in (spatial.x, spatial.y))
+        lon, lat = onto.transform(x, y, direction="INVERSE")
+        return float(lon), float(lat)
+    lon, lat = (np.asarray(labels.values[str(name)], "float64").ravel() for name in (spatial.x, spatial.y))
+    known = np.flatnonzero(np.isfinite(lon) & np.isfinite(lat))
+    places = on_sphere(lon[known], lat[known])
+    nearest = known[int(np.argmax(places @ places.mean(axis=0)))]
+    return float(lon[nearest]), float(lat[nearest])
+
+
 def _straight(description: CubeDescription, labels: Labels, canvas: Canvas) -> Places:
     spatial = description.spatial
     x, y = description.axis(str(spatial.x)), description.axis(str(spatial.y))
