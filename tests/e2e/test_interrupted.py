@@ -300,3 +300,18 @@ def test_any_call_of_the_disk_or_the_catalog_may_fail(
     assert refused >= (1 if every > 1 else 3)
     with cubeport.Catalog.open(world.root) as catalog:
         assert catalog.fsck(data=True).findings == ()
+
+
+def test_what_another_machine_undid_leaves_the_staging_folder_of_this_one(tmp_path: Path) -> None:
+    """The versions are in a bucket, so each machine has a staging folder of its own, and the other one could not see it."""
+    prepare(tmp_path / "i")
+    staging = tmp_path / "i/data/staging"
+    with cubeport.connect(tmp_path / "i") as service:
+        service.catalog.add(key="a")
+        ended = service.catalog.operations()[0].operation_id
+        entry = service.catalog.ports.journal.begin("b" * 32)
+        for name in (ended, "b" * 32, "c" * 32):
+            (staging / name / "new").mkdir(parents=True)
+        with cubeport.connect(tmp_path / "i"):
+            assert {each.name for each in staging.iterdir()} == {"b" * 32, "c" * 32}, "one runs, and one is unknown"
+        entry.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import secrets
 import sys
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from cubeport.catalog.catalogfile import CATALOG_FILE, MARK, catalog_file
 from cubeport.catalog.disk.durable import demand_space, make_folders, replace_file
-from cubeport.catalog.forms.canonical import dumps
+from cubeport.catalog.forms.canonical import dumps, is_id
 from cubeport.catalog.forms.later import without_waiting
 from cubeport.catalog.work.recovery import recover
 from cubeport.main import logs
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
     from cubeport.service.service import Service
     from cubeport.service.webhooks import Post
     from cubeport.settings import Settings
+
+_LOG = logging.getLogger(__name__)
 
 DEMO: tuple[Mapping[str, Any], ...] = (
     {"dataset_id": "a1b-temperature", "start": "1860"},
@@ -128,6 +131,8 @@ def service_of(settings: Settings, catalog: Catalog, children: Children, *, publ
     from cubeport.service.webhooks import Webhook, Webhooks
 
     refuse_address(settings, catalog_file(settings.instance).backend)
+    if not settings.read_only:
+        _clear_staging(settings.data_dir, catalog)
     locks = catalog.parts.named_locks
     assert locks is not None, "a catalog in a folder has them"
     place = place_of(settings, catalog.rows, settings.data_dir)
@@ -256,6 +261,23 @@ def service_of(settings: Settings, catalog: Catalog, children: Children, *, publ
         user=catalog.ports.user_id,
         closing=(children.close, catalog.close),
     )
+
+
+def _clear_staging(data: Path, catalog: Catalog) -> None:
+    """Remove what operations of this machine left in staging that another machine has undone: that one does not see the folder."""
+    from cubeport.adapters.engines.disk import remove
+    from cubeport.adapters.engines.staging import staged
+
+    left = [each for each in staged(data) if is_id(each.name)]
+    if not left:
+        return
+    working = set(catalog.ports.journal.open_ids())  # after the folders: an operation is open before it has one, and longer
+    for each in left:
+        if each.name not in working and catalog.backend.get_operation(each.name) is not None:
+            try:
+                remove(data / each.path)
+            except OSError as error:  # it may be that of another user of a group; gc names it
+                _LOG.warning("could not remove what operation %s left in staging: %s", each.name, error)
 
 
 def _poster(settings: Settings) -> Post:
