@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -93,6 +95,23 @@ def test_a_part_is_cut_by_the_service_and_has_the_source_s_values(port: Port, ro
     assert len(rows) >= wanted.sst.size
     with pytest.raises(InvalidRequest):
         part.save(tmp_path / "part.tiff")
+
+
+def test_a_closed_instance_leaves_no_thread_and_no_open_file(root: Path) -> None:
+    def held() -> tuple[int, int]:
+        gc.collect()
+        ours = [each for each in threading.enumerate() if each.name == "here"]  # zarr has threads of its own, which come and go
+        return len(ours), len(list(Path("/proc/self/fd").iterdir()))
+
+    def read() -> None:
+        with cubeport.connect(root) as service:
+            assert service["sea"].open().sst.load().size
+
+    read()  # libraries start threads of their own, once
+    before = held()
+    read()
+    read()
+    assert held() == before
 
 
 def test_problems_of_the_service_are_our_own_errors(port: Port) -> None:

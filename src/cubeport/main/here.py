@@ -36,6 +36,7 @@ class AppSession:
         self.url = url.rstrip("/")
         self._make = make
         self._engines = engines
+        self._thread: threading.Thread | None = None
 
     @cached_property
     def _app(self) -> Any:
@@ -44,8 +45,19 @@ class AppSession:
     @cached_property
     def _loop(self) -> asyncio.AbstractEventLoop:
         loop = asyncio.new_event_loop()
-        threading.Thread(target=loop.run_forever, daemon=True, name="here").start()
+        self._thread = threading.Thread(target=loop.run_forever, daemon=True, name="here")
+        self._thread.start()
         return loop
+
+    def close(self) -> None:
+        """End the thread in which the application answers, if it was asked."""
+        if self._thread is None:
+            return
+        asyncio.run_coroutine_threadsafe(self._loop.shutdown_default_executor(), self._loop).result(TIMEOUT_S)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._thread = None
+        self._loop.close()
 
     def json(self, path: str, **query: object) -> Any:
         return json.loads(self.get(path, query, accept="application/json"))

@@ -86,9 +86,9 @@ def _port_of(settings: Settings, service: Service, children: Children) -> Port:
     from cubeport.main.here import AppSession
     from cubeport.server.app import create_app
 
-    return Port.over(
-        AppSession(lambda: create_app(_app_parts(settings, service, children)), service.engines, url=service.public_url)
-    )
+    session = AppSession(lambda: create_app(_app_parts(settings, service, children)), service.engines, url=service.public_url)
+    service.closes_with(session.close)
+    return Port.over(session)
 
 
 def children_of(settings: Settings) -> Children:
