@@ -169,12 +169,12 @@ def test_an_area_is_held_against_its_polygon_within_the_deadline(fine: Any) -> N
     assert not plan.settled
     assert plan.part.windows.mask is None
     with pytest.raises(Unavailable, match="too long"):
-        plans.settled(plan, AnswerDeadline(-1))
+        plans.settled(plan, AnswerLimits(), AnswerDeadline(-1))
     left = threading.Event()
     left.set()
     with pytest.raises(Cancelled):
-        plans.settled(plan, AnswerDeadline(30, left))
-    done = plans.settled(plan, AnswerDeadline(30))
+        plans.settled(plan, AnswerLimits(), AnswerDeadline(30, left))
+    done = plans.settled(plan, AnswerLimits(), AnswerDeadline(30))
     assert done.part.windows.mask is not None
 
 
@@ -265,7 +265,7 @@ def test_a_full_disk_is_no_space_and_leaves_nothing(fine: Any, tmp_path: Path, f
     room = FullRoom(tmp_path)
     plan = plan_of(fine, ring(4, 20, 20), form=form.name)
     try:
-        made = plan.encoder.encode(plans.settled(plan, lambda: None).part, room, lambda: None)
+        made = plan.encoder.encode(plans.settled(plan, AnswerLimits(), lambda: None).part, room, lambda: None)
     except NoSpace:
         made = b""
     assert isinstance(made, bytes), "a file on a full disk was handed on as if it were whole"
