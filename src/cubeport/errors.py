@@ -355,7 +355,7 @@ class UnsupportedMediaType(InvalidRequest):
 
 
 class NotFound(CubeportError):
-    """Nothing has this name."""
+    """Nothing was found for this request."""
 
     kind = "not-found"
 

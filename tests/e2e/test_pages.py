@@ -448,6 +448,17 @@ def test_a_series_without_a_place_is_drawn_and_each_tab_shows_its_lines(page: Ca
 
 
 @pytest.mark.browser
+def test_at_a_place_without_data_words_are_in_place_of_the_plot(page: Callable[..., Page]) -> None:
+    """A browser shows a picture that is not there as a broken one."""
+    opened = page("/datasets/rotated-pole?f=html")
+    shown = "[...document.querySelectorAll('.plotted > *')].filter((each) => getComputedStyle(each).display !== 'none').length"
+    assert opened.evaluate(f"{shown} === 2 && !document.querySelector('.plotted').innerText")
+    opened.evaluate("document.querySelector('#at').value = '10,-80'; document.querySelector('#at').onchange()")
+    opened.settle()
+    assert opened.evaluate(f"{shown} === 1 && document.querySelector('.plotted').innerText").startswith("There are no data")
+
+
+@pytest.mark.browser
 def test_a_box_is_drawn_on_the_map_of_the_landing_page(page: Callable[..., Page]) -> None:
     opened = page(PAGES["landing"], height=2000)
     opened.evaluate("document.getElementById('drawn').open = true")

@@ -160,7 +160,7 @@ def catalog(site: Site, children: Iterable[tuple[str, str]], *, parts: Iterable[
         _link("data", f"{url}/stac/collections", JSON, "Collections"),
         _link("search", f"{url}/stac/search", GEOJSON, "Search items") | {"method": "GET"},
         _link("search", f"{url}/stac/search", GEOJSON, "Search items") | {"method": "POST"},
-        _link(QUERYABLES, f"{url}/stac/queryables", SCHEMA, "What filters may ask"),
+        _link(QUERYABLES, f"{url}/stac/queryables", SCHEMA, "Names that filters can use"),
         _link("alternate", f"{url}{path}?f=html", HTML, "This document as a page"),
         _link("service-desc", f"{url}/openapi.json", OPENAPI, "The API's description"),
         _link("service-doc", f"{url}/docs", "text/html", "The API's documentation"),

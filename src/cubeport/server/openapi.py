@@ -18,7 +18,7 @@ _STATUSES = {
     400: "The request is not valid",
     401: "A valid key is needed",
     403: "The key does not allow this, or the server only reads",
-    404: "Nothing has this name",
+    404: "Nothing was found for this request",
     406: "None of the requested formats is available",
     409: "The request conflicts with the present state",
     410: "It existed and was removed",

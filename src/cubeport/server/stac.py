@@ -51,7 +51,7 @@ def routes(parts: Parts) -> APIRouter:
         query=search.SearchQuery,
         media_types=geojson,
     )
-    add("/stac/queryables", face.queryables, "What filters may ask", media_types=(SCHEMA,))
+    add("/stac/queryables", face.queryables, "Names that filters can use", media_types=(SCHEMA,))
     add(
         "/stac/collections/{collection_id}/queryables",
         face.queryables_of,
@@ -139,7 +139,7 @@ class _Stac:
 
     def queryables(self, request: Request) -> Response:
         incoming.query(request.scope["query_string"], incoming.NoParameters)
-        content = replies.dumps(queryables.queryables(f"{self._url}/stac/queryables", title="What filters may ask"))
+        content = replies.dumps(queryables.queryables(f"{self._url}/stac/queryables", title="Names that filters can use"))
         return replies.reply(request, content, media_type=SCHEMA, tag=replies.etag("queryables", content.decode()))
 
     def queryables_of(self, request: Request) -> Response:

@@ -61,7 +61,9 @@ def unreadable(name: str, why: str) -> SourceRejected:
 
 def truncated(name: str, needed: int, found: int, what: str = "its data") -> SourceRejected:
     """Return the refusal of a truncated file."""
-    return rejected(name, f"is cut: {what} end at byte {needed:,} and the file at {found:,}", "truncated", "transfer it again")
+    return rejected(
+        name, f"is truncated: {what} end at byte {needed:,} and the file at {found:,}", "truncated", "transfer it again"
+    )
 
 
 def unsafe(

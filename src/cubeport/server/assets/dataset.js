@@ -101,6 +101,10 @@ function start(root, url) {
     series = null;
     fetch(`${url.position}?${values}&f=covjson`).then((answer) => answer.ok ? answer.json() : null).then((found) => { series = found; value(); });
   }
+  // In place of a broken picture, words say that nothing is there.
+  const curve = page("img.plot");
+  if (curve) curve.onload = curve.onerror = () => curve.closest(".plotted").classList.toggle("absent", !curve.naturalWidth);
+  if (curve && curve.complete) curve.onload();
   const short = (number) => Math.abs(number) < 1e-3 && number ? number.toExponential(3).replace(/\.?0+e/, "e") : `${+number.toPrecision(6)}`;
   function value() {
     const range = series && series.ranges && series.ranges[field()], shown = page("[data-value]");
