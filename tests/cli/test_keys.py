@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 
 from cubeport.server.auth import Connection, Gatekeeper
 from cubeport.service.keys import Keys
@@ -30,10 +31,23 @@ def test_a_key_is_made_listed_and_ended(shell: Shell) -> None:
     assert shell("keys", "revoke", made["key_id"]).code == 3
 
 
+def test_a_key_of_a_date_is_valid_on_that_day(shell: Shell) -> None:
+    made = shell.ok("keys", "add", "ann", "--expires", "2999-01-31")
+    assert "It is valid until 2999-02-01T00:00:00Z." in made.err
+    [held] = shell.ok("keys", "list", "--json").json["items"]
+    assert held["expires_at"] == "2999-02-01T00:00:00.000000Z"
+    today = shell.ok("keys", "add", "ben", "--expires", f"{datetime.now(UTC):%Y-%m-%d}", "--json").json
+    with shell.catalog() as catalog:
+        caller = Gatekeeper(Keys(catalog.backend)).caller(Connection([(b"x-api-key", today["key"].encode())]))
+    assert caller.covers("sea-ice")
+
+
 def test_what_is_wrong_is_told(shell: Shell) -> None:
     assert shell("keys", "add", "Ann Lee").code == 2
-    no_zone = shell("keys", "add", "ann", "--expires", "2999-01-01")
-    assert (no_zone.code, "--expires 2999-01-01T00:00:00Z" in no_zone.err) == (2, True)
+    no_zone = shell("keys", "add", "ann", "--expires", "2999-01-01T12:00")
+    assert (no_zone.code, "--expires 2999-01-01T12:00:00Z" in no_zone.err) == (2, True)
+    for text in ("2999-02-30", "next year", "9999-12-31"):
+        assert shell("keys", "add", "ann", "--expires", text).code == 2, text
     assert shell("keys", "add", "ann", "--expires", "2001-01-01T00:00:00Z").code == 2
     assert shell("keys", "add", "ann", "--scope", "all").code == 2
     assert shell.ok("keys", "list", "--json").json["items"] == []

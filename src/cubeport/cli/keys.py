@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+import re
+from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -30,7 +31,9 @@ def add(
         Literal["read", "ingest", "admin"], typer.Option(help="What the key allows; each scope includes those before it.")
     ] = "ingest",
     datasets: Annotated[str, typer.Option(help="Only for these datasets: ids or globs, separated by commas.")] = "*",
-    expires: Annotated[str | None, typer.Option(help="When it expires: an RFC 3339 instant.")] = None,
+    expires: Annotated[
+        str | None, typer.Option(help="When it expires: an RFC 3339 instant, or a date, at whose end in UTC it expires.")
+    ] = None,
 ) -> None:
     """Make a key and print it. It cannot be printed again."""
     from pydantic import ValidationError
@@ -45,7 +48,8 @@ def add(
         raise invalid("key", exc) from None
     session.result(made.key.to_mapping() | {"key": made.text}, made.text)
     # Not with the key, so that KEY=$(cubeport keys add …) is the key.
-    session.note(f"Save it now: it is not shown again. Its id is {made.key.key_id}.")
+    until = "" if made.key.expires_at is None else f" It is valid until {made.key.expires_at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}."
+    session.note(f"Save it now: it is not shown again. Its id is {made.key.key_id}.{until}")
 
 
 def list_(ctx: typer.Context) -> None:
@@ -80,14 +84,21 @@ def _keys(session: Session) -> Keys:
 
 
 def _instant(text: str | None) -> datetime | None:
+    """Return the instant that *text* names: for a date, the end of that day in UTC, because a key "to 1 January" is used on it."""
     if text is None:
         return None
+    wrong = "--expires must be a date or an RFC 3339 instant, such as 2027-01-01 or 2027-01-01T00:00:00Z."
     try:
+        if _DATE.fullmatch(text):
+            return datetime.combine(date.fromisoformat(text), time(), UTC) + timedelta(days=1)
         instant = datetime.fromisoformat(text)
-    except ValueError as exc:
-        raise Usage("--expires must be an RFC 3339 instant, such as 2027-01-01T00:00:00Z.") from exc
+    except (ValueError, OverflowError) as exc:
+        raise Usage(wrong) from exc
     if instant.tzinfo is None:
         raise Usage(
             "--expires must name its offset from UTC.", next_step=f"--expires {instant.isoformat()}Z, if that is its time in UTC"
         )
     return instant
+
+
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
