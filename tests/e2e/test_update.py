@@ -96,6 +96,24 @@ def test_an_append_is_a_version_that_shares_what_it_does_not_touch(root: Path, t
         assert catalog.fsck(data=True).findings == ()
 
 
+@pytest.mark.parametrize("length", [1, 8])
+def test_chunks_that_somebody_chose_stay_as_they_were_chosen(tmp_path: Path, length: int) -> None:
+    """Of such small maps a chunk could have hundreds of steps, and chunks that nobody chose grow."""
+    cubeport.Catalog.create(tmp_path / "i").close()
+    with cubeport.connect(tmp_path / "i") as service:
+        request = {"dataset_id": "x", "template": {"layout": {"chunks": {"time": length}}}}
+        assert (
+            service.ingest_here(IngestionRequest.model_validate(request), save(tmp_path / "0.nc", list(range(4)))).action
+            == "create"
+        )
+        for first in (4, 12, 20):
+            done = update(service, save(tmp_path / f"{first}.nc", list(range(first, first + 8))))
+            assert done.action == "append", done.error
+        [store] = (tmp_path / "i/data/store/x").glob(f"{done.version_id}/cube.zarr")
+        assert json.loads((store / "t/zarr.json").read_text())["chunk_grid"]["configuration"]["chunk_shape"][0] == length
+        assert days_of(service) == held(range(28))
+
+
 def test_one_step_after_another_is_read_by_the_same_two_processes(root: Path, tmp_path: Path) -> None:
     with cubeport.connect(root) as service:
         before = forks()  # of other tests

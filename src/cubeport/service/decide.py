@@ -168,7 +168,8 @@ def overlap(ingestion: Ingestion, wanted: Wanted, plan: IngestionPlan) -> OnOver
 
 
 def as_before(ingestion: Ingestion, wanted: Wanted, head: VersionState | None) -> Wanted:
-    """Return the request with the steps that the dataset was made with, if it adds files and says nothing about steps.
+    """Return the request with the steps and the chunk lengths that the dataset was made with, if it adds files and says nothing
+    about them.
 
     Otherwise, sums would follow differences, and kelvin would follow celsius where units are missing.
     """
@@ -176,10 +177,13 @@ def as_before(ingestion: Ingestion, wanted: Wanted, head: VersionState | None) -
         return wanted
     given = ingestion.request.template.model_fields_set if ingestion.request.template else ()
     again = {name: steps for name, steps in head.steps.items() if name not in given}
-    if not again:
+    layout = {} if head.chunks is None or "layout" in given else {"layout": {"chunks": head.chunks}}
+    if not again and not layout:
         return wanted
+    fields = TemplateFields.model_validate(wanted.fields.model_dump(exclude_unset=True) | again | layout)
+    if not again:
+        return replace(wanted, fields=fields)
     told = ", ".join(key for steps in again.values() for each in steps for key in each)
-    fields = TemplateFields.model_validate(wanted.fields.model_dump(exclude_unset=True) | again)
     warning = ("repaired", f"the files went through the steps that made the dataset: {told}; without them: --as-is")
     return replace(wanted, fields=fields, warnings=(*wanted.warnings, warning))
 

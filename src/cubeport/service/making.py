@@ -90,6 +90,7 @@ class Making:
             request_digest=self.request_digest,
             sources=tuple(dict(each) for each in written.sources),
             steps=self.wanted.fields.steps(),
+            chunks=self.wanted.fields.layout.chunks,
             derived=self.wanted.derivation,
             validators=self.all_validators(),
             shown_at=at if publishes(self.ingestion.request, self.wanted) else None,

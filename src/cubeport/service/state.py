@@ -215,6 +215,8 @@ class VersionState(_Value):
     steps: dict[str, Any] = {}
     """The steps of ``normalise`` and ``transforms`` that its sources went through. An update without steps of its own repeats
     them."""
+    chunks: dict[str, int] | None = None
+    """The chunk lengths that somebody chose, by dimension. An update keeps them; others can grow."""
     validators: dict[str, str] = {}
     """The source's validators of the last periods, by period, if it has any."""
     shown_at: Timestamp | None = None

@@ -116,7 +116,7 @@ def write(request: Mapping[str, Any], context: child.Context) -> dict[str, Any]:
             writer.warnings += updated.warnings
             grids = held.grids()
             pointing.plan(updated.raw, grids, change.dimension)
-            lengths = _kept_lengths(grids, updated.raw, change.dimension)
+            lengths = _kept_lengths(grids, updated.raw, change.dimension, request["chunks"] or {})
             plan = _plan(updated.raw, lengths, pointing.found, grids, change)
         else:
             change = None
@@ -467,12 +467,15 @@ _GROWN = 4
 again."""
 
 
-def _kept_lengths(held: Mapping[str, Grid], raw: xr.Dataset, dimension: str) -> dict[str, tuple[int, ...]]:
+def _kept_lengths(
+    held: Mapping[str, Grid], raw: xr.Dataset, dimension: str, chosen: Mapping[str, int]
+) -> dict[str, tuple[int, ...]]:
     """Return the chunk lengths of an updated cube: those of its parent, so that chunks can be shared.
 
-    Coordinates stay one chunk. Chunks that became much too small grow, unless somebody chose their lengths.
+    Coordinates stay one chunk. Chunks that became much too small grow, unless somebody chose their lengths. Those that somebody
+    chose grow up to what was *chosen*, by dimension, if the parent has fewer steps than that.
     """
-    ideal, roles = layout.chunks(raw), find(raw).roles
+    ideal, roles = layout.chunks(raw, chosen), find(raw).roles
     kept = {}
     for name, lengths in ideal.items():
         own = held[name].chunks
@@ -481,6 +484,9 @@ def _kept_lengths(held: Mapping[str, Grid], raw: xr.Dataset, dimension: str) -> 
             kept[name] = own  # those of the source that others lie in
         elif roles[name] != "data":
             kept[name] = lengths if lengths == tuple(max(size, 1) for size in raw.variables[name].shape) else own
+        elif not chosen.keys().isdisjoint(map(str, dims)):
+            fixed = [at for at, each in enumerate(dims) if str(each) in chosen]
+            kept[name] = own if all(own[at] == lengths[at] for at in fixed) else lengths
         elif dimension in dims and _GROWN * math.prod(own) <= math.prod(lengths):
             short = layout.chunks(raw.isel({dimension: slice(0, own[dims.index(dimension)])}))
             kept[name] = lengths if short[name] == own else own
