@@ -1,4 +1,4 @@
-"""Secrets of a request are in the memory of the process that accepted it, and in no row."""
+"""Query strings and secrets of a request are in the memory of the process that accepted it, and in no row."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ from cubeport.service.withheld import lacks_secrets, with_request_of, without_se
 SECRET = "planted-SECRET"
 
 
-def asked(source: Any, **how: Any) -> Ingestion:
-    return Ingestion(dataset_id="x", request=IngestionRequest(dataset_id="x", source=source), **how)
+def asked(source: Any, *, template: Any = None, **how: Any) -> Ingestion:
+    request = {"dataset_id": "x", "source": source, "template": template}
+    return Ingestion(dataset_id="x", request=IngestionRequest.model_validate(request), **how)
 
 
 def signed(**how: Any) -> Ingestion:
@@ -50,6 +51,15 @@ def test_only_what_looks_secret_in_an_address_is_masked(text: str, masked: str) 
         signed(),
         asked({"kind": "url", "template": f"https://data.example/{{k}}.nc?key={SECRET}", "params": {"k": "a"}}),
         asked({"kind": "plugin", "name": "iris-sample-data", "params": {"login": {"password": SECRET}}}),
+        asked(f"https://data.example/a.nc?{SECRET}"),
+        asked({"kind": "url", "template": "https://data.example/{k}.nc?t={t}", "params": {"k": "a", "t": SECRET}}),
+        asked({"kind": "zarr", "url": f"https://data.example/a.zarr?sv={SECRET}"}),
+        asked(
+            "https://data.example/a.nc",
+            template={
+                "normalise": [{"positions": {"longitude": "x", "latitude": "y", "file": f"https://data.example/g.nc?t={SECRET}"}}]
+            },
+        ),
         Ingestion(
             dataset_id="x",
             request=IngestionRequest(dataset_id="x"),
@@ -62,7 +72,7 @@ def test_a_row_has_no_secret_and_with_what_was_kept_it_is_whole(job: Ingestion) 
     assert SECRET not in str(stored)
     assert (lacks_secrets(stored), lacks_secrets(job)) == (True, False)
     assert with_request_of(stored, job) == job
-    plain = asked("https://data.example/a.nc?year=2020")
+    plain = asked("https://data.example/a.nc", template={"license_url": "https://licence.example/?lang=en"})
     assert without_secrets(plain) is plain
     starred = plain.model_copy(update={"request": plain.request.model_copy(update={"attributes": {"title": "*** a draft"}})})
     assert not lacks_secrets(starred)
@@ -112,4 +122,16 @@ def test_a_process_without_workers_refuses_it(tmp_path: Path) -> None:
     made = jobs(MemoryBackend(), Attempts(), tmp_path)
     with pytest.raises(InvalidRequest, match="not stored"):
         made.submit(signed())
-    assert made.submit(asked("https://data.example/a.nc?year=2020")).status == "accepted"
+    assert made.submit(asked("https://data.example/a.nc")).status == "accepted"
+
+
+def test_two_that_differ_only_in_what_is_not_stored_are_two(tmp_path: Path) -> None:
+    backend = MemoryBackend()
+    made = jobs(backend, Attempts(), tmp_path)
+    made.start()
+    made._stopping.set()  # it takes no job, and lives
+    try:
+        ids = [made.submit(asked(f"https://data.example/a.nc?year={year}")).ingestion_id for year in (2020, 2021, 2020)]
+    finally:
+        made.stop()
+    assert ids[0] == ids[2] != ids[1]

@@ -156,7 +156,7 @@ class Jobs:
         self._outcomes: Counter[str] = Counter()
         self._runs_ingestions = False
         self._kept: dict[str, Work] = {}
-        """The jobs whose rows lack the secrets of their requests, as they were accepted here."""
+        """The jobs whose rows do not have all of their requests, as they were accepted here."""
         self._trouble: dict[str, CubeportError] = {}
         """Why the row of a job cannot be written, by job."""
 
@@ -173,7 +173,7 @@ class Jobs:
         Raises
         ------
         InvalidRequest
-            If its request has a secret, which only this process could know, and this process runs no jobs.
+            If its request has something that is not stored, which only this process could know, and this process runs no jobs.
         QueueFull
             If there are too many unfinished jobs.
         """
@@ -188,23 +188,27 @@ class Jobs:
             return self._stored(job, worker=worker)
         if worker is None and not self._runs_ingestions:
             raise InvalidRequest(
-                "The request has a secret in an address or a parameter. It is not stored, so another process cannot run the job.",
-                next_step="send the request to a server that runs jobs",
+                "The request has a query string in an address, or a secret. It is not stored, so no other process can run the job.",
+                next_step="send the request to a server that runs jobs, or make a template of its source (config/datasets)",
             )
         self._kept[job.ingestion_id] = job  # before a thread can take it
         accepted = None
         try:
-            accepted = self._stored(stored, worker=worker, keeper=self._worker)
+            accepted = self._stored(stored, worker=worker, keeper=self._worker, digest=job.digest)
         finally:
             if accepted is not stored:
                 del self._kept[job.ingestion_id]
         return accepted
 
-    def _stored[J: Work](self, job: J, *, worker: str | None, keeper: str | None = None) -> J:
+    def _stored[J: Work](self, job: J, *, worker: str | None, keeper: str | None = None, digest: str | None = None) -> J:
+        """Store the job, or return an identical unfinished one.
+
+        *digest* is that of the whole request, if the row has not all of it: two rows can then be equal, and their requests not.
+        """
         with self._catalog.backend.transaction():
             for row in self._rows.select(JOB, owner=job.dataset_id, states=UNFINISHED):
                 held = _job(row)
-                if isinstance(held, type(job)) and held.digest == job.digest:
+                if isinstance(held, type(job)) and self._kept.get(row.id, held).digest == (digest or job.digest):
                     return held
             self._check_room(job)
             self._rows.put(_row(job, worker=worker, keeper=keeper))
@@ -481,7 +485,7 @@ class Jobs:
         return ended
 
     def _forgotten(self) -> list[Work]:
-        """End the waiting jobs whose secrets have died with the process that accepted them, and return them."""
+        """End the waiting jobs of which a part has died with the process that accepted them, and return them."""
         found = [(row.id, row.document.get("keeper")) for row in self._rows.select(JOB, states=WAITING, limit=1000)]
         dead = {keeper for _, keeper in found if keeper not in (None, self._worker) and self._alive.is_dead(str(keeper))}
         return [self._change(job_id, _ended(_interrupted)) for job_id, keeper in found if keeper in dead]
@@ -754,7 +758,7 @@ class _Progress:
 
 
 def _row(ingestion: Work, *, worker: object = None, keeper: object = None, revision: int = 0) -> Row:
-    """Return the row of a job. *keeper* is the process that alone knows the secrets of its request."""
+    """Return the row of a job. *keeper* is the process that alone knows what of its request is not stored."""
     document = {"ingestion": ingestion.model_dump(mode="json"), "worker": worker}
     if keeper is not None:
         document["keeper"] = keeper

@@ -75,7 +75,12 @@ def mask_secrets(text: str) -> str:
     return _URL.sub(lambda found: _masked_url(found.group()), text)
 
 
-def _masked_url(url: str) -> str:
+def mask_queries(text: str) -> str:
+    """Return *text* with user info, secret-looking path parameters and the whole query string of its URLs masked."""
+    return _URL.sub(lambda found: _masked_url(found.group(), all_of_query=True), text)
+
+
+def _masked_url(url: str, *, all_of_query: bool = False) -> str:
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -83,6 +88,8 @@ def _masked_url(url: str) -> str:
     user, at, host = parts.netloc.rpartition("@")
     path = _PATH_PARAMETER.sub(_masked_parameter, parts.path)
     query = "&".join(_QUERY_PARAMETER.sub(_masked_parameter, each) for each in parts.query.split("&"))
+    if all_of_query and query:
+        query = MASK
     return parts._replace(netloc=f"{MASK}@{host}" if at else host or user, path=path, query=query).geturl()
 
 
