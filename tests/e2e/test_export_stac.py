@@ -137,6 +137,25 @@ def test_one_version_of_each_goes_out_unless_more_are_asked_for(instance: Path, 
             service.export_stac(tmp_path / "small")
 
 
+def test_named_datasets_go_out_as_links_and_a_dry_run_writes_nothing(instance: Path, tmp_path: Path) -> None:
+    command = ("--instance", instance, "export", "static", tmp_path / "out", "packed", "regular", "--link", "--json")
+    planned = here(*command, "--dry-run")
+    assert (planned.returncode, list(tmp_path.iterdir())) == (0, []), planned.stderr
+    done = here(*command)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(planned.stdout) == {**json.loads(done.stdout), "dry_run": True}
+    assert sorted(each.name for each in (tmp_path / "out").iterdir()) == ["catalog.json", "packed", "regular", "zarr"]
+    [store] = (tmp_path / "out/zarr").glob("packed@*/")
+    chunks = [each for each in store.rglob("*") if each.is_file()]
+    assert chunks
+    assert all(each.stat().st_nlink > 1 for each in chunks)
+    assert here("--instance", instance, "export", "static", tmp_path / "more", "hidden").returncode == 3
+    elsewhere = Path("/dev/shm") / f"cubeport-{tmp_path.name}"
+    if elsewhere.parent.is_dir() and elsewhere.parent.stat().st_dev != tmp_path.stat().st_dev:
+        refused = here("--instance", instance, "export", "static", elsewhere, "packed", "--link")
+        assert (refused.returncode, "leave --link out" in refused.stderr, elsewhere.exists()) == (2, True, False)
+
+
 def test_damage_stops_an_export_and_leaves_nothing(instance: Path, tmp_path: Path) -> None:
     chunk = next(path for path in (instance / "data").rglob("c/0/0/0") if "packed" in str(path))
     whole = chunk.read_bytes()

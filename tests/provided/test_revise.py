@@ -12,6 +12,7 @@ from tests.e2e.conftest import CUBEPORT
 from tests.provided.places import Place, days, held, name_of, netcdf
 
 import cubeport
+from cubeport.errors import AreaOutsideSource
 from cubeport.main import prepare
 from cubeport.service.ingestions import FileOptions, Ingestion, IngestionRequest
 
@@ -59,6 +60,20 @@ def test_a_correction_inside_is_taken_again_alone_and_all_else_is_shared(tmp_pat
     assert rolling.service.sync_plan(rolling.id).reason == "no_new_period"
     assert rolling.service.sync(rolling.id).status == "up_to_date"
     assert len(rolling.service.versions(rolling.id)) == 2
+
+
+def test_an_end_beyond_what_the_template_says_is_the_last_that_it_says(rolling: Place) -> None:
+    follow(rolling, "2024-01-06")
+    assert rolling.ask("2024-01-01", "2024-01-03").status == "completed"
+    with pytest.raises(AreaOutsideSource, match=r"to 2024-01-06: template"):
+        rolling.ask("2024-01-01", "2024-01-09")
+    assert rolling.held() == days(*range(3))
+    plan = rolling.service.sync_plan(rolling.id, end="2024-01-09")
+    assert (plan.target_end, plan.target_end_source) == ("2024-01-06", "request_clamped_by_availability")
+    assert (plan.action, plan.delta_end) == ("append", "2024-01-06")
+    done = rolling.service.sync(rolling.id, end="2024-01-09")
+    assert (done.status, done.detail.delta_end) == ("completed", "2024-01-06"), done.ingestion.error
+    assert rolling.held() == days(*range(6))
 
 
 def test_new_periods_and_corrections_are_one_version(tmp_path: Path, rolling: Place) -> None:

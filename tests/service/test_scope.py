@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from cubeport.cubes.description import CubeDescription, Spatial, Temporal
-from cubeport.errors import CoverageIncomplete, Gap, InvalidPeriod, InvalidRange, SourceRejected
+from cubeport.errors import AreaOutsideSource, CoverageIncomplete, Gap, InvalidPeriod, InvalidRange, SourceRejected
 from cubeport.service.ingestions import Scope
-from cubeport.service.scope import check_asked, check_realised, holds, hull
+from cubeport.service.scope import check_asked, check_covered, check_realised, holds, hull
+from cubeport.service.templates import DatasetTemplate
 
 MONTHS = {"temporal": {"start": "2006-04", "end": "2010-09", "count": 54}, "calendar": "standard"}
 YEARS_360 = {"temporal": {"start": "1860", "end": "2099", "count": 240}, "calendar": "360_day"}
@@ -47,6 +50,63 @@ def test_a_range_is_compared_by_calendar_and_not_as_text() -> None:
         check_asked(Scope(start="2095-02-30"), "daily", "standard")
     with pytest.raises(InvalidRange):
         check_asked(Scope(start="2010-02", end="2010-01"), "monthly", "standard")
+
+
+@pytest.mark.parametrize(
+    ("source", "asked", "covered"),
+    [
+        ((-135.9, 14.3, -44.0, 60.7), (-100, 20, -90, 30), True),
+        ((-135.9, 14.3, -44.0, 60.7), (5, 40, 10, 50), False),
+        ((-135.9, 14.3, -44.0, 60.7), (-100, -20, -90, 10), False),
+        ((170, -30, -170, 30), (-175, 0, -160, 10), True),
+        ((170, -30, -170, 30), (0, 0, 10, 10), False),
+        ((170, -30, 180, 30), (-180, 0, -170, 10), True),
+        ((-180, -90, 180, 90), (176, -20, -178, -15), True),
+    ],
+)
+def test_an_area_that_the_source_does_not_have_is_refused(source: Any, asked: Any, *, covered: bool) -> None:
+    with nullcontext() if covered else pytest.raises(AreaOutsideSource, match="extent here"):
+        check_covered(said(spatial={"bbox": source}), Scope(extent_id="here", bbox=asked))
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "covered"),
+    [
+        ("2006-04", "2010-09", True),
+        ("2007", None, True),
+        (None, None, True),
+        ("2006", "2007", False),
+        ("2006-03", None, False),
+        ("2008-01", "2010-10", False),
+        ("2011-01", None, False),
+        (None, "2010-12", False),
+    ],
+)
+def test_periods_that_the_source_does_not_have_are_refused(start: str | None, end: str | None, *, covered: bool) -> None:
+    with nullcontext() if covered else pytest.raises(AreaOutsideSource, match="2006-04 to 2010-09: template 'sst' says so"):
+        check_covered(said(temporal={"begin": "2006-04", "end": "2010-09"}), Scope(start=start, end=end))
+
+
+@pytest.mark.parametrize(
+    ("extents", "words"),
+    [
+        ({"temporal": {"begin": "yesterday"}}, "extents.temporal: "),
+        ({"temporal": {"begin": "2010-01", "end": "2009-12"}}, "the end 2009-12 is before the begin 2010-01"),
+        ({"temporal": {"end": "2009-W07"}}, "extents.temporal: "),
+        ({"spatial": {"bbox": [0, 10, 5, 5]}}, "south < north"),
+        ({"spatial": {"bbox": [0, 10, 400, 50]}}, "in degrees"),
+    ],
+)
+def test_what_is_no_area_or_period_is_refused_where_it_is_written(extents: Any, words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        said(**extents)
+
+
+def said(**extents: Any) -> DatasetTemplate:
+    source = {"kind": "files", "paths": ["a.nc"]}
+    return DatasetTemplate.model_validate(
+        {"id": "sst", "title": "SST", "period_type": "monthly", "source": source, "extents": extents}
+    )
 
 
 def refused(error: type[Exception], asked: Scope, description: CubeDescription, **options: Any) -> Any:

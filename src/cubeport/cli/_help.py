@@ -78,7 +78,8 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     "unpublish": ("cubeport unpublish tas",),
     "serve": ("cubeport serve", "cubeport serve --port 9000 --read-only --public-url https://data.example.org"),
     "worker": ("cubeport worker", "cubeport worker --jobs 4"),
-    "export stac": ("cubeport export stac public --url http://127.0.0.1:8000",),
+    "export stac": ("cubeport export stac public --url http://127.0.0.1:8000", "cubeport export stac public sst tas --link"),
+    "export static": ("cubeport export static public", "cubeport export static public sst tas --dry-run"),
     "export zarr": ("cubeport export zarr sst --to public/sst.zarr", "cubeport export zarr sst@v1 --to s3://bucket/sst-v1 --check"),
     "export ro-crate": ("cubeport export ro-crate crate year=2018 --license https://creativecommons.org/licenses/by/4.0/",),
     "export intake": ("cubeport export intake catalog.yaml kind=dataset",),
@@ -191,7 +192,10 @@ HERE_ONLY: Mapping[str, str] = {
     "push": "it sends datasets of a folder to another service, which --to names",
     "pull": "it brings datasets of another service into a folder; --from names the service",
     **dict.fromkeys(
-        ("export stac", "export zarr", "export ro-crate", "export intake", "export urls", "export openlineage", "export records"),
+        (
+            "export stac", "export static", "export zarr", "export ro-crate", "export intake", "export urls", "export openlineage",
+            "export records",
+        ),
         "it writes what a folder has; a service gives the same at /stac, /datasets and /zarr",
     ),
     **dict.fromkeys(

@@ -45,6 +45,7 @@ def register(app: typer.Typer) -> None:
     ):
         app.command(command.__name__)(command)
     group(app, "export").command("stac")(export_stac)
+    group(app, "export").command("static")(export_stac)  # the name that the specification has
     group(app, "export").command("zarr")(export_zarr)
 
 
@@ -489,16 +490,24 @@ def _bbox(text: str | None) -> tuple[float, ...] | None:
 def export_stac(
     ctx: typer.Context,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder.")],
+    ids: Annotated[
+        list[str] | None, typer.Argument(metavar="ID", help="Published datasets; by default all.", autocompletion=dataset_ids)
+    ] = None,
     all_versions: Annotated[bool, typer.Option("--all-versions", help="Older versions too.")] = False,
     url: Annotated[
         str | None, typer.Option("--url", help="The address at which the folder will be served, for absolute links to the stores.")
     ] = None,
+    link: Annotated[
+        bool, typer.Option("--link/--copy", help="Link to the chunks of the instance, or copy them; links take no space.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be written, and write nothing.")] = False,
 ) -> None:
-    """Write the published datasets as static STAC with their Zarr stores, for any file server."""
+    """Write published datasets as static STAC with their Zarr stores, for any file server."""
     session = current(ctx)
     service: Service = session.service
-    found = service.export_stac(folder, all_versions=all_versions, url=url)
-    words = f"wrote {found.collections} collections with {found.items} items ({found.size_bytes} bytes of Zarr) to {folder}"
+    found = service.export_stac(folder, ids or (), all_versions=all_versions, url=url, link=link, dry_run=dry_run)
+    verb = "would write" if dry_run else "wrote"
+    words = f"{verb} {found.collections} collections with {found.items} items ({found.size_bytes} bytes of Zarr) to {folder}"
     session.result({"kind": "StacExport", **_output.plain(found)}, words)
 
 

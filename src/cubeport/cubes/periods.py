@@ -204,6 +204,15 @@ def format_period(number: int, period_type: str, calendar: CalendarName = "stand
             return date
 
 
+def parse_holding(text: str, period_type: str, calendar: CalendarName = "standard", *, side: Side = "start") -> int:
+    """Return what :func:`parse` does; a date may also stand for the week, month or year that it is in. Raises InvalidPeriod."""
+    dated = _DATE.fullmatch(text) is not None and period_type in ("weekly", "pentad", "dekadal", "monthly", "yearly")
+    return parse(f"{text}T00:00:00Z" if dated else text, period_type, calendar, side=side)
+
+
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+
+
 def parse(
     text: str, period_type: str, calendar: CalendarName = "standard", *, side: Side = "start", climatology: str | None = None
 ) -> int:

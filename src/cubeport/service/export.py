@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import io
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -19,9 +23,9 @@ from cubeport.catalog.forms.canonical import dumps
 from cubeport.documents import static_stac
 from cubeport.documents.stac import Site
 from cubeport.documents.texts import PublishedView
-from cubeport.errors import Corrupt, HashMismatch, TargetExists
+from cubeport.errors import Corrupt, HashMismatch, InvalidRequest, TargetExists
 from cubeport.service.datasets import Datasets
-from cubeport.service.ports import ExportTarget, Reader
+from cubeport.service.ports import ExportTarget, Reader, StoredObject
 
 _PAGE = 100
 
@@ -41,32 +45,57 @@ class Exported:
     collections: int = 0
     items: int = 0
     size_bytes: int = 0
+    dry_run: bool = False
 
 
-def export_stac(datasets: Datasets, engine: Reader, folder: Path, site: Site, *, all_versions: bool = False) -> Exported:
-    """Write all published datasets to a new *folder*, completely or not at all.
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What of the published datasets to export, and how."""
+
+    ids: Sequence[str] = ()
+    """Ids of datasets; by default all of them."""
+    all_versions: bool = False
+    """Whether to include older versions; by default, only the published version of each dataset."""
+    link: bool = False
+    """Whether chunks are hard links to those of the instance, which take no space, instead of copies."""
+
+
+def export_stac(datasets: Datasets, engine: Reader, folder: Path, site: Site, chosen: Chosen, *, dry_run: bool = False) -> Exported:
+    """Write published datasets to a new *folder*, completely or not at all.
 
     Parameters
     ----------
     site
         The texts of the root Catalog. Links are relative; with a ``public_url``, assets have absolute URLs below it.
-    all_versions
-        Whether to include older versions; by default, only the published version of each dataset.
+    dry_run
+        Write nothing, and only return what there would be.
 
     Raises
     ------
     TargetExists
         If the folder exists.
+    NotFound, VersionRemoved
+        If a dataset is not published.
+    InvalidRequest
+        If chunks are to be links, and the folder is on another file system or the engine has no files of its own.
     Corrupt
         If stored bytes are damaged. An export is compared with the manifests.
     """
     if folder.exists():
         raise TargetExists(f"{folder} already exists.", next_step="name another folder, or remove it")
+    if dry_run:
+        found = [(versions, shown) for shown, versions in _chosen(datasets, chosen)]
+        size = sum(
+            sum(each.size for each in _entries(engine.manifest(shown.texts.dataset_id, version)))
+            for versions, shown in found
+            for version in versions
+        )
+        return Exported(str(folder), len(found), sum(len(versions) for versions, _ in found), size, dry_run=True)
     with store_errors("write the export"):
         make_folders(folder.parent)
         part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         try:
-            exported = _written(datasets, engine, part, site, all_versions=all_versions)
+            exported = _written(datasets, engine, part, site, chosen)
             part.chmod(0o755)  # readable for a file server
             part.rename(folder)
         except BaseException:
@@ -75,18 +104,17 @@ def export_stac(datasets: Datasets, engine: Reader, folder: Path, site: Site, *,
     return Exported(str(folder), *exported)
 
 
-def _written(datasets: Datasets, engine: Reader, root: Path, site: Site, *, all_versions: bool) -> tuple[int, int, int]:
+def _written(datasets: Datasets, engine: Reader, root: Path, site: Site, chosen: Chosen) -> tuple[int, int, int]:
     children: list[tuple[str, str]] = []
     items = size = 0
-    for shown in _published(datasets):
-        name, latest = shown.texts.dataset_id, shown.version.version_id
-        versions = [each.version_id for each in shown.versions] if all_versions else [latest]
+    for shown, versions in _chosen(datasets, chosen):
+        name = shown.texts.dataset_id
         listed = tuple(each for each in shown.versions if each.version_id in versions)
         _put(root, static_stac.collection_path(name), static_stac.collection(_with(shown, listed), site, versions))
         for version_id in versions:
             [one] = datasets.with_versions([datasets.shown(f"{name}@{version_id}")])
             _put(root, static_stac.item_path(name, version_id), static_stac.item(one, site, versions))
-            size += _store(engine, root, name, version_id)
+            size += _store(engine, root, name, version_id, link=chosen.link)
         items += len(versions)
         children.append((name, shown.texts.title))
     _put(root, static_stac.ROOT, static_stac.catalog(site, children))
@@ -95,6 +123,17 @@ def _written(datasets: Datasets, engine: Reader, root: Path, site: Site, *, all_
 
 def _with(shown: PublishedView, listed: tuple[object, ...]) -> PublishedView:
     return shown.model_copy(update={"versions": listed})
+
+
+def _chosen(datasets: Datasets, chosen: Chosen) -> Iterator[tuple[PublishedView, list[str]]]:
+    """Yield each dataset to export, with its versions."""
+    for shown in _named(datasets, chosen.ids) if chosen.ids else _published(datasets):
+        latest = shown.version.version_id
+        yield shown, [each.version_id for each in shown.versions] if chosen.all_versions else [latest]
+
+
+def _named(datasets: Datasets, ids: Sequence[str]) -> Iterator[PublishedView]:
+    yield from datasets.with_versions([datasets.shown(each) for each in dict.fromkeys(ids)], most=10_000)
 
 
 def _published(datasets: Datasets) -> Iterator[PublishedView]:
@@ -114,19 +153,45 @@ def _put(root: Path, path: str, document: object) -> None:
     replace_file(target, dumps(document, indent=True).encode() + b"\n")
 
 
-def _store(engine: Reader, root: Path, dataset_id: str, version_id: str) -> int:
-    """Copy the objects and the manifest of a version, and compare each object with its digest. Return the total size."""
+def _store(engine: Reader, root: Path, dataset_id: str, version_id: str, *, link: bool) -> int:
+    """Copy or link the objects of a version, and compare each with its digest. Return the total size."""
     manifest = engine.manifest(dataset_id, version_id)
     folder = root / static_stac.store_path(dataset_id, version_id)
     size = 0
     for entry in _entries(manifest):
         target = folder / entry.key
         make_folders(target.parent)
-        body = _body(engine, dataset_id, version_id, entry)
-        target.write_bytes(body)
+        with _object(engine, dataset_id, version_id, entry) as stored:
+            body = _checked(stored, dataset_id, version_id, entry)
+            if not link or stored.check is not None:  # a chunk in a source that others own is copied
+                target.write_bytes(body)
+            else:
+                _link(stored, target)
         size += len(body)
     replace_file(root / static_stac.manifest_path(dataset_id, version_id), manifest)
     return size
+
+
+_NO_LINK = (errno.EXDEV, errno.EMLINK, errno.EPERM, errno.EOPNOTSUPP)
+
+
+def _link(stored: StoredObject, target: Path) -> None:
+    """Give the file of an object, as it is open, a second name. Raises InvalidRequest."""
+    try:
+        folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            # With a folder Python calls linkat, which follows the link of /proc to the file.
+            os.link(f"/proc/self/fd/{stored.file.fileno()}", target.name, dst_dir_fd=folder, follow_symlinks=True)
+        finally:
+            os.close(folder)
+    except io.UnsupportedOperation as exc:
+        words = "The data of this instance are no plain files, so an export cannot link to them."
+        raise InvalidRequest(words, next_step="leave --link out: chunks are then copied") from exc
+    except OSError as exc:
+        if exc.errno not in _NO_LINK:
+            raise
+        words = f"The export cannot link to the data of the instance: {exc.strerror}."
+        raise InvalidRequest(words, next_step="name a folder on the disk of the instance, or leave --link out") from exc
 
 
 class _Entry(NamedTuple):
@@ -143,11 +208,21 @@ def _entries(manifest: bytes) -> list[_Entry]:
 
 def _body(engine: Reader, dataset_id: str, version_id: str, entry: _Entry) -> bytes:
     """Return an object that has the digest of the manifest. Raises Corrupt."""
+    with _object(engine, dataset_id, version_id, entry) as stored:
+        return _checked(stored, dataset_id, version_id, entry)
+
+
+@contextmanager
+def _object(engine: Reader, dataset_id: str, version_id: str, entry: _Entry) -> Iterator[StoredObject]:
     stored = engine.read(dataset_id, version_id, entry.key)
     if stored is None:
         raise Corrupt(f"{entry.key} of {dataset_id}@{version_id} is missing.", next_step="cubeport fsck")
-    with stored.file as file:
-        body = b"".join(iter(partial(file.read, 1 << 24), b""))
+    with stored.file:
+        yield stored
+
+
+def _checked(stored: StoredObject, dataset_id: str, version_id: str, entry: _Entry) -> bytes:
+    body = b"".join(iter(partial(stored.file.read, 1 << 24), b""))
     if hashlib.sha256(body).hexdigest() != entry.sha256:
         raise Corrupt(f"{entry.key} of {dataset_id}@{version_id} is not what was written.", next_step="cubeport fsck")
     return body

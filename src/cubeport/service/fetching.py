@@ -117,7 +117,7 @@ def asked(
     if end is not None:
         last = Period(periods.parse(end, kind, calendar, side="end"), kind, calendar)
     elif declared is not None:
-        last = Period(periods.parse(declared, kind, calendar, side="end"), kind, calendar)
+        last = Period(periods.parse_holding(declared, kind, calendar, side="end"), kind, calendar)
     elif calendar in _OURS:
         last = Period(periods.of(Stamp(now.year, now.month, now.day, now.hour), kind, calendar), kind, calendar)
     else:

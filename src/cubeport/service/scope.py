@@ -10,6 +10,7 @@ from cubeport.cubes.calendars import CalendarName, canonical, parse_stamp
 from cubeport.cubes.description import CubeDescription, Temporal
 from cubeport.documents.native import empty, gaps, span
 from cubeport.errors import (
+    AreaOutsideSource,
     CalendarMismatch,
     CoverageIncomplete,
     Gap,
@@ -21,7 +22,7 @@ from cubeport.errors import (
     VariablesMismatch,
 )
 from cubeport.service.ingestions import Scope
-from cubeport.service.templates import TemplateFields
+from cubeport.service.templates import DatasetTemplate, TemplateFields
 
 GAPS_TOLD = 100
 
@@ -38,6 +39,39 @@ def check_asked(scope: Scope, period_type: str, calendar: str) -> None:
     end = _ordinal(scope.end, period_type, known, "end")
     if start is not None and end is not None and end < start:
         raise InvalidRange(f"The end {scope.end} is before the start {scope.start}.")
+
+
+def check_covered(template: DatasetTemplate, scope: Scope) -> None:
+    """Refuse what is outside the area or the time range that the template says its source has. Raises AreaOutsideSource."""
+    said = template.extents
+    if said.spatial is not None and scope.bbox is not None and not _meet(said.spatial.bbox, scope.bbox):
+        box = ", ".join(f"{each:g}" for each in said.spatial.bbox)
+        raise AreaOutsideSource(
+            f"The extent {scope.extent_id} does not meet the area of the source: template {template.id!r} says {box}.",
+            next_step="choose an extent that the source covers (cubeport extents), or correct extents.spatial of the template",
+        )
+    kind = template.period_type
+    if said.temporal is None or kind in ("none", "climatology"):
+        return
+    known = canonical(template.calendar or "") or "standard"
+    begin = None if said.temporal.begin is None else periods.parse_holding(said.temporal.begin, kind, known)
+    end = None if said.temporal.end is None else periods.parse_holding(said.temporal.end, kind, known, side="end")
+    first, last = _ordinal(scope.start, kind, known, "start"), _ordinal(scope.end, kind, known, "end")
+    asked = [each for each in (first, last) if each is not None]
+    if (begin is not None and any(each < begin for each in asked)) or (end is not None and any(each > end for each in asked)):
+        raise AreaOutsideSource(
+            f"The source has {said.temporal.begin or '..'} to {said.temporal.end or '..'}: template {template.id!r} says so.",
+            next_step="ask for periods in that range, or correct extents.temporal of the template",
+        )
+
+
+def _meet(one: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> bool:
+    """Return whether two boxes have a point in common; west > east crosses the antimeridian."""
+    west, south, east, north = one
+    west_2, south_2, east_2, north_2 = other
+    east, east_2 = east + 360 * (west > east), east_2 + 360 * (west_2 > east_2)
+    beside = any(west <= east_2 + turn and west_2 + turn <= east for turn in (-360, 0, 360))
+    return beside and south <= north_2 and south_2 <= north
 
 
 def holds(held: Mapping[str, Any], scope: Scope, period_type: str) -> bool:

@@ -260,23 +260,39 @@ class Service:
         """Return one page of published datasets. Raises InvalidCursor for a token of another search."""
         return collections.find(self._datasets, search)
 
-    def export_stac(self, folder: str | Path, *, all_versions: bool = False, url: str | None = None) -> Exported:
-        """Write all published datasets to a new *folder* for any file server.
+    def export_stac(
+        self,
+        folder: str | Path,
+        ids: Sequence[str] = (),
+        *,
+        all_versions: bool = False,
+        url: str | None = None,
+        link: bool = False,
+        dry_run: bool = False,
+    ) -> Exported:
+        """Write published datasets as static STAC with their Zarr stores to a new *folder* for any file server.
 
         Parameters
         ----------
+        ids
+            The datasets. Default: all that are published.
         all_versions
             Whether to include older versions. Default: only the published version of each dataset.
         url
             The URL at which the folder will be served. Assets then have absolute URLs, which xpystac needs.
+        link
+            Whether chunks are hard links to those of the instance, which take no space. Default: copies.
+        dry_run
+            Write nothing, and only say what there would be.
 
         Raises
         ------
-        TargetExists, Corrupt
-            If the folder exists, or stored data are damaged.
+        TargetExists, NotFound, InvalidRequest, Corrupt
+            If the folder exists, a dataset is not published, links are not possible, or stored data are damaged.
         """
         site = replace(self._site, public_url=(url or "").rstrip("/"))
-        return export.export_stac(self._datasets, self.engines, Path(folder), site, all_versions=all_versions)
+        chosen = export.Chosen(tuple(ids), all_versions=all_versions, link=link)
+        return export.export_stac(self._datasets, self.engines, Path(folder), site, chosen, dry_run=dry_run)
 
     def export_zarr(self, ref: str, to: str, *, check: bool = False) -> ZarrExport:
         """Write a published version to a folder or a bucket as plain Zarr v3 that any reader opens.
@@ -455,7 +471,7 @@ class Service:
         AlreadyFinished
             If it has completed.
         InvalidRequest
-            If it was of files that somebody named on the command line, or its request had a secret.
+            If it was of files that somebody named on the command line, or its request had something that is not stored.
         NotFound, SourceRejected, QueueFull, ReadOnly
         """
         before = self.ingestion(ingestion_id)
@@ -468,7 +484,10 @@ class Service:
         if before.options.files:
             raise InvalidRequest("This ingestion was of files that were named on the command line.", next_step="run it there again")
         if lacks_secrets(before):
-            raise InvalidRequest("The request had a secret, which is not stored.", next_step="send the request again")
+            raise InvalidRequest(
+                "The request had a query string in an address, or a secret, which are not stored.",
+                next_step="send the request again",
+            )
         return self.ingest(before.request, waited_for=False, asker=asker)
 
     def ingestions(
@@ -508,7 +527,7 @@ class Service:
             return detail
         # An append asks the source itself, under the lock. A rebuild reads everything again, and local files are hashed whole.
         if detail.looks_ahead and (asks or detail.action == "rematerialize" or template.source.kind == "files"):
-            detail = detail.confirmed(*self._follower.news(dataset, head, end=end or None, until=detail.target_end))
+            detail = detail.confirmed(*self._follower.news(dataset, head, end=detail.asked_end(end), until=detail.target_end))
         if detail.is_new_release and not self._follower.is_covered(dataset, head):
             return detail.short()
         if not template.sync.revisit_periods or not detail.looks_back:
@@ -558,7 +577,7 @@ class Service:
             )
         else:
             by_file = template is not None and template.source.kind in ("files", "plugin")
-            request, until = sync.request(dataset, detail, end=end or None, publish=publish, by_file=by_file)
+            request, until = sync.request(dataset, detail, end=detail.asked_end(end), publish=publish, by_file=by_file)
         request = request.model_copy(update={"prefer_zarr": prefer_zarr, "on_overlap": on_overlap})
         ingestion = self._ingestion(request, None, waited_for=waited_for)
         revised = detail.revised if detail.sync_kind == "temporal" else ()

@@ -110,6 +110,12 @@ class SyncDetail(BaseModel):
         """Whether it rebuilds the dataset from another release, which must have all periods that the dataset has."""
         return self.reason in ("release_version_changed", "release_version_unknown")
 
+    def asked_end(self, end: str | None) -> str | None:
+        """Return the requested *end* if the source must have it; ``None`` if the target is earlier, as the template's availability
+        or the dataset itself says.
+        """
+        return end if self.target_end_source == "request" else None
+
     def waits_after(self, kind: str) -> bool:
         """Return whether its ingestion, which failed with an error of *kind*, found that the new release is not complete yet."""
         return self.is_new_release and kind == "coverage-incomplete"
@@ -337,7 +343,7 @@ def _target(
         return _Target(None, None, None, None, None, calendar)
     held_end = periods.parse(temporal["end"], kind, calendar, side="end")
     declared = template.extents.temporal.end if template.extents.temporal else None
-    source_end = periods.parse(declared, kind, calendar, side="end") if declared else None
+    source_end = periods.parse_holding(declared, kind, calendar, side="end") if declared else None
     if end is None and calendar not in ("standard", "gregorian", "proleptic_gregorian"):
         raise InvalidPeriod(f"The present time does not exist in the calendar {calendar}: name the end.")
     moment = Stamp(now.year, now.month, now.day, now.hour, now.minute, now.second)

@@ -15,12 +15,14 @@ from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field,
 
 from cubeport.catalog.forms.canonical import dumps
 from cubeport.cubes import periods
+from cubeport.cubes.calendars import canonical
 from cubeport.cubes.overviews import MOST
 from cubeport.cubes.periods import TimeLabel
 from cubeport.cubes.steps import NormaliseStep, TransformStep, plain
 from cubeport.cubes.update import OnOverlap
 from cubeport.cubes.write_request import Storage, Verify
 from cubeport.documents.texts import Provider, WebAddress
+from cubeport.errors import CubeportError
 from cubeport.service.cron import Cron
 
 ID_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,63}$"
@@ -33,6 +35,13 @@ def _known_period_type(name: str) -> str:
         hint = f"; did you mean {near[0]}?" if near else ""
         raise ValueError(f"{name!r:.50} is not one of {', '.join(periods.PERIOD_TYPES)}{hint}")
     return name
+
+
+def _on_earth(bbox: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+    west, south, east, north = bbox
+    if not (-180 <= west <= 180 and -180 <= east <= 180 and -90 <= south < north <= 90):
+        raise ValueError("bbox must be west, south, east, north in degrees with south < north")
+    return bbox
 
 
 type PeriodType = Annotated[str, AfterValidator(_known_period_type)]
@@ -170,18 +179,23 @@ class SyncRules(_Part):
         return self
 
 
-class SpatialScope(_Part):
-    """The area of the source's data."""
+type Box = Annotated[tuple[float, float, float, float], AfterValidator(_on_earth)]
+"""West, south, east, north; CRS84 degrees; west > east crosses the antimeridian."""
 
-    bbox: tuple[float, float, float, float]
+
+class SpatialScope(_Part):
+    """The area of the source's data. An extent outside it is refused before anything is fetched."""
+
+    bbox: Box
 
 
 class TemporalScope(_Part):
-    """The time range of the source's data."""
+    """The time range of the source's data, inclusive. Periods outside it are refused before anything is fetched."""
 
     begin: str | None = None
     end: str | None = None
     resolution: str | None = None
+    """A text for readers, such as ``P1M``."""
 
 
 class SourceScope(_Part):
@@ -367,6 +381,21 @@ class TemplateFields(_Part):
             raise ValueError(f"time_label {self.time_label} needs a period_type such as daily: a label is in a period of that type")
         return self
 
+    @model_validator(mode="after")
+    def _extends_over_periods(self) -> TemplateFields:
+        said, kind = self.extents.temporal, self.period_type
+        if said is None or kind in (None, "climatology", "none"):
+            return self
+        known = canonical(self.calendar or "") or "standard"
+        try:
+            begin = [] if said.begin is None else [periods.parse_holding(said.begin, str(kind), known)]
+            ends = begin if said.end is None else [*begin, periods.parse_holding(said.end, str(kind), known, side="end")]
+        except CubeportError as exc:  # those of a field are ValueErrors
+            raise ValueError(f"extents.temporal: {exc.message}") from exc
+        if ends != sorted(ends):
+            raise ValueError(f"extents.temporal: the end {said.end} is before the begin {said.begin}")
+        return self
+
     def steps(self) -> dict[str, Any]:
         """Return ``normalise`` and ``transforms`` as JSON values, if they have any steps."""
         found = {"normalise": plain(self.normalise), "transforms": plain(self.transforms)}
@@ -422,20 +451,12 @@ class Extent(_Part):
     """A named area: one file of ``extents/``."""
 
     extent_id: PublicId
-    bbox: tuple[float, float, float, float]
-    """West, south, east, north; CRS84 degrees; west > east crosses the antimeridian."""
+    bbox: Box
     name: str | None = None
     description: str | None = None
     geometry: dict[str, Any] | None = None
     country_code: Annotated[str | None, Field(pattern="^[A-Z]{3}$")] = None
     """ISO 3166-1 alpha-3. It is passed to plugins but never shown."""
-
-    @model_validator(mode="after")
-    def _on_earth(self) -> Extent:
-        west, south, east, north = self.bbox
-        if not (-180 <= west <= 180 and -180 <= east <= 180 and -90 <= south < north <= 90):
-            raise ValueError("bbox must be west, south, east, north in degrees with south < north")
-        return self
 
     def digest(self) -> str:
         """Return the sha256 of the area."""

@@ -26,7 +26,7 @@ from cubeport.service.ports import (
     StoreKey,
     StoreObject,
 )
-from cubeport.service.scope import TIMELESS, check_asked
+from cubeport.service.scope import TIMELESS, check_asked, check_covered
 from cubeport.service.templates import Configuration, DatasetTemplate, Extent, SourceBlock, TemplateFields
 
 
@@ -126,6 +126,8 @@ class Names:
             sources=self.sources,
             default_extent=self.default_extent,
         )
+        if wanted.template is not None and ingestion.kind != "sync":  # a sync asks for what the dataset has, whatever is said now
+            check_covered(wanted.template, wanted.scope)
         wanted = self._labelled(ingestion, wanted)
         bound(wanted.fields.transforms, self.transforms)
         if (words := doubt(wanted.fields.license, wanted.fields.license_url)) is not None:
