@@ -32,12 +32,12 @@ FILES = (
 )
 
 
-def written(children: Children, target: Path, path: Path, **changes: Any) -> Any:
-    """Write *path* in a confined child, as an ingestion does."""
+def written(children: Children, target: Path, *paths: Path, **changes: Any) -> Any:
+    """Write *paths* in a confined child, as an ingestion does."""
     target.mkdir()
     request = {"target": str(target), "window": {"bbox": None, "start": None, "end": None, "clip": "touch"}, "variables": None}
     request |= {"attributes": {}, "chunks": None, "append_dim": None, "group": None, **changes}
-    return children.run("write", request, sources=[path], write=[target])
+    return children.run("write", request, sources=paths, write=[target])
 
 
 _READ = """
@@ -63,6 +63,20 @@ def test_a_made_file_comes_back_value_by_value(children: Children, tmp_path: Pat
         assert opened["latitude"].values.tolist() == [52, 51, 50]
         assert opened["longitude"].values.tolist() == [10, 11, 12, 13]
         assert opened["time"].values.astype("M8[D]").astype(str).tolist() == ["2024-01-01", "2024-01-02"]
+
+
+def test_files_of_one_step_each_are_joined_as_cfgrib_joins_their_messages(children: Children, tmp_path: Path) -> None:
+    days = ("20240101", "20240102", "20240103")
+    files = [gribs.made(tmp_path / f"{day}.grib2", f"isobaricInhPa:850:{day}:t") for day in days]
+    written(children, tmp_path / "new", files[2], *files[:2])
+    whole = gribs.made(tmp_path / "whole.grib2", *(f"isobaricInhPa:850:{day}:t" for day in days))
+    with ours_of(tmp_path / "new") as opened, theirs(whole, tmp_path) as source:
+        assert {name: each.dims for name, each in opened.variables.items()} == {
+            name: each.dims for name, each in source.variables.items()
+        }
+        for name in ("time", "valid_time"):
+            assert (opened[name].values == source[name].values).all()
+        assert (opened["t"].values == gribs.field(0)).all()
 
 
 def test_clashing_levels_are_refused_with_keys_until_one_cube_is_chosen(children: Children, tmp_path: Path) -> None:

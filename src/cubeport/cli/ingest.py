@@ -39,6 +39,10 @@ Storage = Annotated[
         help="Copy the chunks, read them from the files where they lie, or each variable as it allows. Default: copy.",
     ),
 ]
+FilterByKeys = Annotated[
+    str | None,
+    typer.Option("--filter-by-keys", metavar="K=V,...", help="GRIB: the messages to read, for example typeOfLevel=surface."),
+]
 Verify = Annotated[
     str | None,
     typer.Option(
@@ -78,10 +82,7 @@ def ingest(
     variables: Annotated[str | None, typer.Option("--variables", metavar="A,B", help="Only these variables.")] = None,
     template: Annotated[str | None, typer.Option("--template", metavar="F", help="Files: a YAML file of template fields.")] = None,
     group: Annotated[str | None, typer.Option("--group", help="The group of the files to read. Default: the root.")] = None,
-    filter_by_keys: Annotated[
-        str | None,
-        typer.Option("--filter-by-keys", metavar="K=V,...", help="GRIB: the messages to read, for example typeOfLevel=surface."),
-    ] = None,
+    filter_by_keys: FilterByKeys = None,
     asset: Annotated[str | None, typer.Option("--asset", help="STAC: the key of the asset to ingest.")] = None,
     start: Annotated[str | None, typer.Option("--start", help="First period, inclusive.")] = None,
     end: Annotated[str | None, typer.Option("--end", help="Last period, inclusive.")] = None,
@@ -229,6 +230,7 @@ def update(
     allow_gaps: Annotated[bool, typer.Option("--allow-gaps", help="Accept missing periods, and list them.")] = False,
     variables: Annotated[str | None, typer.Option("--variables", metavar="A,B", help="Only these variables of the files.")] = None,
     group: Annotated[str | None, typer.Option("--group", help="The group of the files to read. Default: the root.")] = None,
+    filter_by_keys: FilterByKeys = None,
     append_dim: Annotated[
         str | None, typer.Option("--append-dim", metavar="D", help="The dimension along which to add the steps. Default: time.")
     ] = None,
@@ -280,12 +282,13 @@ def update(
         request["template"] = fields
     files = [_local(each) for each in files]
     if (address := _address(files, None)) is not None:
-        request["source"] = _block(address, None, group, {})
+        request["source"] = _block(address, None, group, _keys(filter_by_keys))
         return _report(session, _one(session, request, {"append_dim": append_dim}))
     found = session.parts.find(files)
     _tell_skipped(session, found)
     session.files = tuple(files)
-    said = {"files": [str(path.absolute()) for path in found.sources], "append_dim": append_dim, "group": group}
+    options = {"append_dim": append_dim, "group": group, "filter_by_keys": _keys(filter_by_keys)}
+    said = {"files": [str(path.absolute()) for path in found.sources], **options}
     return _report(session, _one(session, request, said))
 
 

@@ -6,7 +6,7 @@ Each step is a pure function of the dataset and the step's options. If a step do
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, get_args
 
 import numpy as np
@@ -24,6 +24,7 @@ from cubeport.cubes.packing import VALID, valid_range
 from cubeport.cubes.ragged import NotRagged, by_station
 from cubeport.cubes.raw import computed, dataset, expanded, renamed, variables
 from cubeport.cubes.steps import NormaliseStep, Positions, SetTime, parsed
+from cubeport.cubes.times import is_time_units
 from cubeport.cubes.variables import is_longitude, kind_of, text_dims
 from cubeport.errors import InvalidRequest, SourceRejected
 
@@ -605,12 +606,29 @@ def _join_scalar_time(raw: xr.Dataset, name: str, _: str) -> xr.Dataset:
     return joined_by_scalar(raw, name)
 
 
-def joined_by_scalar(raw: xr.Dataset, name: str) -> xr.Dataset:
-    """Return *raw* with the scalar coordinate *name* as a new first dimension of length 1 of itself and of every field."""
-    fields = {field for field, role in find(raw).roles.items() if role == "data"}
+def scalar_time(raws: Sequence[xr.Dataset], name: str) -> str:
+    """Return the scalar time along which files of one step each are joined: *name*, or ``time`` where that differs in each file.
+
+    A forecast has the time of its start beside the one that it is valid for. Of one run a day, cfgrib joins by the start.
+    """
+    values = [raw.variables["time"].values for raw in raws if _is_scalar_time(raw, "time")]
+    return "time" if len(values) == len(raws) == len({each.item() for each in values}) else name
+
+
+def _is_scalar_time(raw: xr.Dataset, name: str) -> bool:
+    return name in raw.variables and raw.variables[name].ndim == 0 and is_time_units(raw.variables[name].attrs.get("units"))
+
+
+def joined_by_scalar(raw: xr.Dataset, name: str, also: Collection[str] = ()) -> xr.Dataset:
+    """Return *raw* with the scalar coordinate *name* as a new first dimension of length 1 of itself, of every field, of other
+    scalar times, and of *also*, which are other numbers in each file.
+    """
+    along = {field for field, role in find(raw).roles.items() if role == "data"} | {name}
+    along |= {str(each) for each in raw.variables if _is_scalar_time(raw, str(each))}
+    along |= {each for each in also if raw.variables[each].ndim == 0}
     held = {}
     for each, variable in variables(raw).items():
-        if each == name or each in fields:
+        if each in along:
             other = expanded(variable, name)
             words = [w for w in str(variable.attrs.get("coordinates", "")).split() if w != name]
             other.attrs = {key: value for key, value in variable.attrs.items() if key != "coordinates"}

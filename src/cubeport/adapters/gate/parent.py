@@ -30,10 +30,11 @@ from cubeport.cubes import keys, update
 from cubeport.cubes.describe import value_range
 from cubeport.cubes.groups import find
 from cubeport.cubes.keys import METADATA
-from cubeport.cubes.normalise import PACKING
+from cubeport.cubes.normalise import PACKING, scalar_time
 from cubeport.cubes.presence import Presence
 from cubeport.cubes.raw import dataset, expanded
 from cubeport.cubes.readers import reader
+from cubeport.cubes.repairs import flag
 from cubeport.cubes.spread import Spread, Values
 from cubeport.cubes.stamps import Stamps
 from cubeport.cubes.update import OnOverlap, StepsChange
@@ -288,9 +289,11 @@ def merge(
     axis = find(parent.raw).axis_of("t")
     along = dimension or (None if axis is None else axis.dimension)
     if along is None or along not in parent.raw.sizes:
-        raise VariablesMismatch(
-            "the existing data have no time axis along which to add steps", next_step="replace the dataset as a whole (--replace)"
-        )
+        step = "replace the dataset as a whole (--replace)"
+        if dimension is None and axis is not None and axis.scalar:
+            cure = flag({"join_scalar_time": scalar_time([parent.raw], axis.name)})
+            step = f"ingest all files together with --replace; or the first one with --replace {cure}, and then update"
+        raise VariablesMismatch("the existing data have no time axis along which to add steps", next_step=step)
     if along in new.raw.variables and new.raw.variables[along].ndim == 0:
         new = _one_step(parent, new, along)
     _same_names(parent, new)

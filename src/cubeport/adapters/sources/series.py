@@ -24,7 +24,7 @@ from cubeport.adapters.sources.reading import TEXT, OpenedSource, decoding, nati
 from cubeport.cubes import calendars, times
 from cubeport.cubes.decoding import decoded
 from cubeport.cubes.groups import find
-from cubeport.cubes.normalise import PACKING, TOLERANCE, dropped, joined_by_scalar
+from cubeport.cubes.normalise import PACKING, TOLERANCE, dropped, joined_by_scalar, scalar_time
 from cubeport.cubes.raw import computed, dataset, variables
 from cubeport.cubes.repairs import flag
 from cubeport.cubes.stamps import Stamps
@@ -152,14 +152,23 @@ def _common_variables(sources: Sequence[OpenedSource], *, all_of_them: bool) -> 
 
 def _along(sources: Sequence[OpenedSource], dimension: str | None) -> tuple[str, Sequence[OpenedSource], list[tuple[str, str]]]:
     """Return the dimension to join along, and the sources with it. The scalar time of a file becomes a dimension."""
-    name = dimension or _time_axis(sources)
+    name = dimension or scalar_time([each.raw for each in sources], _time_axis(sources))
     single = [each.name for each in sources if _is_scalar(each, name)]
     if not single:
         return name, sources, []
     where = "each file" if len(single) == len(sources) else ", ".join(single[:5])
     told = f"{name!r} is a single value in {where}; the files are joined along it"
-    joined = [replace(each, raw=joined_by_scalar(each.raw, name)) if _is_scalar(each, name) else each for each in sources]
+    also = _differing(sources) if len(single) == len(sources) else ()
+    joined = [replace(each, raw=joined_by_scalar(each.raw, name, also)) if _is_scalar(each, name) else each for each in sources]
     return name, joined, [("time-joined", told)]
+
+
+def _differing(sources: Sequence[OpenedSource]) -> list[str]:
+    """Return the scalar numbers that all files have and that are not the same in all of them, such as the lead of a forecast."""
+    first = sources[0].raw.variables
+    names = [str(name) for name, each in first.items() if each.ndim == 0 and each.dtype.kind in "iuf"]
+    shared = [name for name in names if all(_is_scalar(each, name) for each in sources)]
+    return [name for name in shared if len({each.raw.variables[name].values.item() for each in sources}) > 1]
 
 
 def _is_scalar(source: OpenedSource, name: str) -> bool:
