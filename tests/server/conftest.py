@@ -261,8 +261,13 @@ class FakeFinds:
                 continue
             if (asked.box is None or reach.meets(asked.box)) and (asked.interval is None or reach.during(*asked.interval)):
                 found.append(self._candidate(state.model_copy(update={"reach": reach})))
-        behind = [each for each in found if asked.after is None or tuple(each.at) < tuple(asked.after)]
-        return sorted(behind, key=lambda each: each.at, reverse=True)[: asked.limit]
+        down = asked.order[-1][1]
+        behind = [
+            each
+            for each in found
+            if asked.after is None or (tuple(each.at) != tuple(asked.after) and (tuple(each.at) < tuple(asked.after)) is down)
+        ]
+        return sorted(behind, key=lambda each: each.at, reverse=down)[: asked.limit]
 
     def _candidate(self, version: VersionState) -> items.Candidate:
         state = DatasetState(texts=self.service.shown("sea").texts, latest=V2)

@@ -45,6 +45,8 @@ def test_items_are_the_retained_versions_newest_first_and_page_into_the_whole(cl
         found += [each["id"] for each in answer.json()["features"]]
         path = next((link["href"].removeprefix(URL) for link in answer.json()["links"] if link["rel"] == "next"), "")
     assert found == [f"sea@{V2}", f"sea@{V1}"]
+    [back] = [link["href"].removeprefix(URL) for link in answer.json()["links"] if link["rel"] == "prev"]
+    assert [each["id"] for each in client.get(back).json()["features"]] == [f"sea@{V2}"]
     for item_id in found:
         item = client.get(f"/stac/collections/sea/items/{item_id}").json()
         assert (item["id"], item["properties"]["deprecated"]) == (item_id, item_id.endswith(V1))
@@ -186,6 +188,10 @@ class TestSearch:
             found += [each["id"] for each in page["features"]]
             path = next((link["href"].removeprefix(URL) for link in page["links"] if link["rel"] == "next"), "")
         assert found == [f"sea@{V2}", f"sea@{V1}"]
+        [back] = [link for link in page["links"] if link["rel"] == "prev"]
+        first = client.get(back["href"].removeprefix(URL)).json()
+        assert [each["id"] for each in first["features"]] == [f"sea@{V2}"]
+        assert not [link for link in first["links"] if link["rel"] == "prev"]
         body: dict[str, Any] = {"limit": 1, "collections": ["sea"], "sortby": [{"field": "created", "direction": "desc"}]}
         page = client.post("/stac/search", json=body).json()
         [following] = [link for link in page["links"] if link["rel"] == "next"]
@@ -194,6 +200,8 @@ class TestSearch:
             last = client.post("/stac/search", json=asked).json()
             assert [each["id"] for each in last["features"]] == [f"sea@{V1}"]
         assert not [link for link in last["links"] if link["rel"] == "next"]
+        [back] = [link for link in last["links"] if link["rel"] == "prev"]
+        assert [each["id"] for each in client.post("/stac/search", json=back["body"]).json()["features"]] == [f"sea@{V2}"]
 
     @pytest.mark.parametrize(
         "asked",

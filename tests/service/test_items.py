@@ -219,6 +219,47 @@ def test_a_filter_is_asked_of_what_the_index_finds(shelf: Shelf) -> None:
     assert found("A_CONTAINS(variables, ('u'))", 10) == []
 
 
+@pytest.mark.parametrize(
+    "order",
+    [
+        (("created", True),),
+        (("created", False),),
+        (("owner.key", False),),
+        (("owner.key", True), ("id", False)),
+        (("start", True),),
+    ],
+)
+def test_pages_lead_back_to_those_before(shelf: Shelf, order: items.Order) -> None:
+    for name in "abcde":
+        shelf.add(name, Reach(), Reach())
+
+    def page(token: str | None) -> tuple[list[str], items.ItemPage]:
+        search = items.ItemSearch(limit=3, token=token, binding="b", order=order)
+        found = items.find(shelf.datasets, search)
+        return [each.version.version_id for each in found.items], found
+
+    there: list[list[str]] = []
+    ids, found = page(None)
+    assert found.before is None
+    while True:
+        there.append(ids)
+        if found.token is None:
+            break
+        ids, found = page(found.token)
+    assert [len(each) for each in there] == [3, 3, 3, 1]
+    if order == (("start", True),):
+        assert found.before is None, "items without a start are last in both directions"
+        return
+    back = [ids]
+    while found.before is not None:
+        ids, found = page(found.before)
+        back.append(ids)
+    assert back == there[::-1]
+    assert page(found.token)[0] == there[1]
+    with pytest.raises(InvalidRequest, match="does not belong"):
+        items.find(shelf.datasets, items.ItemSearch(token=page(found.token)[1].before, binding="other", order=order))
+
+
 def test_a_search_that_takes_too_long_goes_on_by_its_token(shelf: Shelf) -> None:
     """Each step looks at one version at least, so the pages of even the slowest search join into the whole."""
     for name in ("a", "b", "c"):

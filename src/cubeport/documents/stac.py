@@ -327,12 +327,13 @@ def items(
     *,
     query: Mapping[str, str] | None = None,
     next_token: str | None = None,
+    previous_token: str | None = None,
     matched: int | None = None,
 ) -> ItemCollectionJSON:
     """Return one page of the Items of a dataset, newest first. *page* contains one :class:`PublishedView` for each version."""
     features = [item(each, site) for each in page]
     url = _collection_url(site, dataset.texts.dataset_id)
-    links = _page_links(site, f"{url}/items", f"Versions of {dataset.texts.title}", GEOJSON, query, next_token)
+    links = _page_links(site, f"{url}/items", f"Versions of {dataset.texts.title}", GEOJSON, query, next_token, previous_token)
     links.insert(2, _link("parent", url, JSON, dataset.texts.title))
     links.insert(3, _link("collection", url, JSON, dataset.texts.title))
     return {"type": "FeatureCollection", "features": features, "links": links, **counted(len(features), matched)}
@@ -368,7 +369,13 @@ def _link(rel: str, href: str, type: str, title: str) -> LinkJSON:
 
 
 def _page_links(
-    site: Site, url: str, title: str, type: str, query: Mapping[str, str] | None, next_token: str | None
+    site: Site,
+    url: str,
+    title: str,
+    type: str,
+    query: Mapping[str, str] | None,
+    next_token: str | None,
+    previous_token: str | None = None,
 ) -> list[LinkJSON]:
     asked = dict(query or {})
     links = [
@@ -377,6 +384,8 @@ def _page_links(
     ]
     if next_token is not None:
         links.append(_link("next", f"{url}?{urlencode(asked | {'token': next_token})}", type, "Next page"))
+    if previous_token is not None:
+        links.append(_link("prev", f"{url}?{urlencode(asked | {'token': previous_token})}", type, "Previous page"))
     return links
 
 

@@ -179,7 +179,9 @@ class _Stac:
         def build() -> bytes:
             found = self._service.items(checked)
             query = _without_token(request)
-            page = documents.items(dataset, found.items, self._site, query=query, next_token=found.token)
+            page = documents.items(
+                dataset, found.items, self._site, query=query, next_token=found.token, previous_token=found.before
+            )
             return replies.dumps({**page, "features": of_all(page["features"], search.fields(asked))})
 
         return replies.reply(request, build, media_type=documents.GEOJSON, tag=tag)
@@ -211,8 +213,8 @@ class _Stac:
             found = self._service.items(checked)
             address = f"{self._url}/stac/search"
             links = [_link("self", f"{address}?{urlencode(query)}" if query else address)]
-            if found.token is not None:
-                links.append(_link("next", f"{address}?{urlencode(query | {'token': found.token})}"))
+            for rel, token in found.tokens:
+                links.append(_link(rel, f"{address}?{urlencode(query | {'token': token})}"))
             return self._found(found, links, asked)
 
         return replies.reply(request, build, media_type=documents.GEOJSON, tag=tag)
@@ -225,11 +227,11 @@ class _Stac:
             found = self._service.items(search.items(asked))
             address = f"{self._url}/stac/search"
             links = [_link("self", address) | {"method": "POST"}]
-            if found.token is not None:
+            for rel, token in found.tokens:
                 # The whole query, though clients should merge it with theirs: rustac sends the body of the link alone.
                 given = asked.model_dump(mode="json", by_alias=True, exclude_unset=True)
-                body = {**given, "token": found.token}
-                links.append(_link("next", address) | {"method": "POST", "body": body, "merge": True})
+                body = {**given, "token": token}
+                links.append(_link(rel, address) | {"method": "POST", "body": body, "merge": True})
             return replies.reply(request, self._found(found, links, asked), media_type=documents.GEOJSON)
 
         return await run_in(self._searching, work)
@@ -251,7 +253,7 @@ class _Stac:
 
 
 def _link(rel: str, href: str) -> dict[str, Any]:
-    title = "The next page" if rel == "next" else "This search"
+    title = {"next": "The next page", "prev": "The previous page"}.get(rel, "This search")
     return {"rel": rel, "href": href, "type": documents.GEOJSON, "title": title}
 
 

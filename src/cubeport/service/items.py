@@ -95,11 +95,18 @@ class ItemSearch:
 
 @dataclass(frozen=True, slots=True)
 class ItemPage:
-    """One page of items, and the token of the next one."""
+    """One page of items, and the tokens of the next and of the previous one."""
 
     items: tuple[PublishedView, ...]
     token: str | None
     matched: int | None = None
+    before: str | None = None
+
+    @property
+    def tokens(self) -> list[tuple[str, str]]:
+        """The tokens with the relations of their links (STAC API, Item Search: Pagination)."""
+        return [(rel, token) for rel, token in (("next", self.token), ("prev", self.before)) if token is not None]
+
     """How many match, if this page has all of them. Of more, nobody counts: that would read each of them for every page."""
 
 
@@ -112,7 +119,9 @@ def find(datasets: Finds, search: ItemSearch, *, deadline_s: float = DEADLINE_S)
     InvalidRequest
         If the token belongs to another search.
     """
-    after = _read(search) if search.token else None
+    after, back = _read(search) if search.token else (None, False)
+    # Going back is the other way round: every key of the order is known, so nothing comes last in both directions.
+    order = tuple((name, descends is not back) for name, descends in search.order)
     until = time.monotonic() + deadline_s
     found: list[Candidate] = []
     ids = search.ids
@@ -128,7 +137,7 @@ def find(datasets: Finds, search: ItemSearch, *, deadline_s: float = DEADLINE_S)
                 versions=sorted(each.partition("@")[2] for each in ids) if ids is not None else None,
                 box=search.box,
                 interval=search.interval,
-                order=search.order,
+                order=order,
                 after=after,
                 limit=step,
             )
@@ -136,14 +145,31 @@ def find(datasets: Finds, search: ItemSearch, *, deadline_s: float = DEADLINE_S)
         for candidate in some:
             if (ids is None or candidate.item_id in ids) and _fits(datasets, search, candidate):
                 if len(found) == search.limit:
-                    return ItemPage(datasets.items(found), _write(found[-1].at, search))
+                    return _page(datasets, search, found, found[-1].at, back=back)
                 found.append(candidate)
             after, tested = candidate.at, tested + 1
             if time.monotonic() > until or (search.tests and tested >= MOST_TESTED):
-                return ItemPage(datasets.items(found), _write(candidate.at, search))
+                return _page(datasets, search, found, candidate.at, back=back)
         if len(some) < step:
-            return ItemPage(datasets.items(found), None, len(found) if search.token is None else None)
+            return _page(datasets, search, found, None, back=back)
         step = min(max(step, _STEP), MOST_TESTED - tested) if search.tests else max(step, _STEP)
+
+
+_ALWAYS_KNOWN: frozenset[RowOrder] = frozenset({"created", "id", "owner.key", "owner.updated_at"})
+"""Keys of an order that no item is without. Without a value, items are last in both directions, and so nobody can go back."""
+
+
+def _page(
+    datasets: Finds, search: ItemSearch, found: Sequence[Candidate], reached: tuple[str | None, ...] | None, *, back: bool
+) -> ItemPage:
+    """Return a page of what was found on the way, which ended at *reached*, or at the end of all if that is ``None``."""
+    beyond = None if reached is None else _write(reached, search, back=back)
+    if back:
+        return ItemPage(datasets.items(found[::-1]), _write(found[0].at, search) if found else None, before=beyond)
+    known = all(name in _ALWAYS_KNOWN for name, _ in search.order)
+    before = _write(found[0].at, search, back=True) if found and search.token is not None and known else None
+    matched = len(found) if search.token is None and reached is None else None
+    return ItemPage(datasets.items(found), beyond, matched, before)
 
 
 def _fits(datasets: Finds, search: ItemSearch, candidate: Candidate) -> bool:
@@ -217,18 +243,24 @@ class Facts(Mapping[str, Any]):
         raise NotImplementedError("facts are asked for by name")
 
 
-def _write(at: Sequence[str | None], search: ItemSearch) -> str:
-    return cursors.write(search.binding, list(at))
+_BACK = "<"
+"""Marks the binding of a token that leads to the page before a position."""
 
 
-def _read(search: ItemSearch) -> tuple[str | None, ...]:
+def _write(at: Sequence[str | None], search: ItemSearch, *, back: bool = False) -> str:
+    return cursors.write(search.binding + (_BACK if back else ""), list(at))
+
+
+def _read(search: ItemSearch) -> tuple[tuple[str | None, ...], bool]:
+    """Return the position of the token, and whether the page is before it."""
     try:
         bound, at = cursors.read(search.token or "", 2)
-        if bound != search.binding or not isinstance(at, list) or len(at) != len(search.order) + 1:
+        back = bound == search.binding + _BACK
+        if not (back or bound == search.binding) or not isinstance(at, list) or len(at) != len(search.order) + 1:
             raise ValueError("of another search")
         if not all(isinstance(each, str | None) for each in at) or at[-1] is None:
             raise ValueError("not a position")
     except ValueError as exc:
         why = "does not belong to this search"
         raise InvalidRequest(f"token: {why}", errors=[Problem(("body", "token"), "invalid-cursor", why)]) from exc
-    return tuple(at)
+    return tuple(at), back
