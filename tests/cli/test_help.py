@@ -130,6 +130,20 @@ class TestCheckConfig:
             assert place in said.err, said.err
         assert len(shell("check-config", "--json").problem["errors"]) >= 5
 
+    def test_a_profile_with_a_mistake_is_named_and_one_that_cannot_have_versions(self, shell: Shell) -> None:
+        pytest.importorskip("icechunk")
+        source = shell.file("a.nc")
+        bulk = "{protocol: s3, root: 's3://b/c', endpoint_url: 'https://s3.example', anonymous: true, use: [%s]}"
+        shell.file("config/service.yaml", "engine: icechunk\nprofile: bulk\n")
+        for use, words in (("dta", "did you mean 'data'?"), ("source", "is not a profile with `protocol: s3` and `use: [data]`")):
+            shell.file("config/profiles.yaml", f"profiles:\n  default: {{root: ./files}}\n  bulk: {bulk % use}\n")
+            said = shell("check-config")
+            assert (said.code, said.err.count("bulk"), words in said.err) == (2, 1, True), said.err
+            refused = shell("ingest", source, "--id", "a")
+            assert (refused.code, words in refused.err) == (2, True), refused.err
+        shell.file("config/profiles.yaml", f"profiles:\n  default: {{root: ./files}}\n  bulk: {bulk % 'data'}\n")
+        assert shell.ok("check-config").out == "The configuration has no problems.\n"
+
     def test_doctor_reports_a_template_that_is_not_used(self, shell: Shell) -> None:
         shell.file("config/datasets/sst.yaml", "id: sst\ntitle: T\nperiod_type: monthly\nsource: {kind: fils}\n")
         shell.file("config/service.yaml", "sources: {roots: [gone]}\n")

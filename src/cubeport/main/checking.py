@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from cubeport.catalog.catalogfile import MARK, catalog_file
@@ -44,7 +44,7 @@ def _catalog(root: Path) -> Iterator[str]:
 
 
 def _profiles(root: Path) -> Iterator[str]:
-    from cubeport.adapters.storage.profiles import read_profiles
+    from cubeport.adapters.storage.profiles import BrokenProfile, read_profiles
     from cubeport.main.installed import plugins_of
 
     try:
@@ -52,7 +52,27 @@ def _profiles(root: Path) -> Iterator[str]:
     except CubeportError:  # a problem of the catalog's own file, which is already reported
         return
     yield from plugins.lines()
-    yield from _caught(lambda: read_profiles(root, root / MARK / "scratch", os.environ, plugins.values("profile_type")))
+    try:
+        profiles, _ = read_profiles(root, root / MARK / "scratch", os.environ, plugins.values("profile_type"))
+    except CubeportError as exc:
+        yield from _lines(exc)
+        return
+    broken = [each for each in profiles if isinstance(each, BrokenProfile)]
+    yield from (line for each in broken for line in each.problems())
+    yield from _caught(lambda: _bucket(root, {each.name for each in broken}))
+
+
+def _bucket(root: Path, reported: Collection[str]) -> None:
+    """Raise InvalidConfiguration if the profile of the settings cannot have versions."""
+    from cubeport.main.versions import bucket_of
+    from cubeport.settings import load
+
+    try:
+        settings = load(root)
+    except CubeportError:  # it is already reported
+        return
+    if settings.profile is not None and settings.profile not in reported:
+        bucket_of(settings)
 
 
 def _entries(root: Path) -> Iterator[str]:

@@ -50,6 +50,7 @@ def bucket_of(settings: Settings) -> S3Place:
 
     place = s3_places(settings.instance, os.environ, "data").get(settings.profile or "")
     if place is None:
+        s3_places(settings.instance, os.environ, name=settings.profile)  # one with a mistake in it raises what that is
         raise InvalidConfiguration(
             f"profile: {settings.profile!r} is not a profile with `protocol: s3` and `use: [data]`.",
             next_step="write it in config/profiles.yaml, or set engine: zarr and profile: null in config/service.yaml",

@@ -172,13 +172,17 @@ def read_profiles(
     return profiles, settings
 
 
-def s3_places(instance: Path, environment: Mapping[str, str], use: str | None = None) -> dict[str, S3Place]:
+def s3_places(
+    instance: Path, environment: Mapping[str, str], use: str | None = None, *, name: str | None = None
+) -> dict[str, S3Place]:
     """Return where the profiles with ``protocol: s3`` store their bytes, by name. Nothing is opened or made.
 
     Parameters
     ----------
     use
         Only profiles with this use: ``data``, ``export`` or ``source``.
+    name
+        Only the profile with this name.
 
     Raises
     ------
@@ -187,9 +191,11 @@ def s3_places(instance: Path, environment: Mapping[str, str], use: str | None = 
     """
     document, written = _written(instance)
     found = {}
-    for name, values in written.items():
-        if isinstance(values, dict) and (use is None or use in (values.get("use") or ())) and values.get("protocol") == "s3":
-            found[name] = s3_place(name, _one(document, name, values, environment), environment)
+    for each, values in written.items():
+        if name not in (None, each) or not isinstance(values, dict):
+            continue
+        if (use is None or use in (values.get("use") or ())) and values.get("protocol") == "s3":
+            found[each] = s3_place(each, _one(document, each, values, environment), environment)
     return found
 
 
