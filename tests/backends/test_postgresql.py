@@ -25,6 +25,7 @@ from cubeport.errors import (
     BackendUnavailable,
     CatalogExists,
     CatalogMoved,
+    CorruptCatalog,
     CubeportError,
     Forbidden,
     InvalidRequest,
@@ -360,6 +361,12 @@ def test_a_parameter_that_postgresql_does_not_know_is_named_and_nothing_else_of_
         SqlBackend.at(address, ID)
     assert words in f"{refused.value} {refused.value.next_step}"
     assert "secret" not in f"{refused.value} {refused.value.next_step}"
+
+
+def test_a_database_without_the_catalog_is_told_as_a_wrong_address(database: str) -> None:
+    with pytest.raises(CorruptCatalog, match=f"has no schema cubeport_{ID[:8]}") as refused:
+        SqlBackend.at(database, ID)
+    assert str(refused.value.next_step).startswith("correct the address")
 
 
 @pytest.mark.parametrize(

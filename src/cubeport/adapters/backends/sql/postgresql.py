@@ -38,6 +38,7 @@ from cubeport.catalog.forms import clock
 from cubeport.errors import (
     BackendUnavailable,
     CatalogExists,
+    CorruptCatalog,
     CubeportError,
     Forbidden,
     InvalidRequest,
@@ -607,9 +608,17 @@ def refuse_pooler(connection: PostgresConnection) -> None:
 
 
 def demand_usage(connection: PostgresConnection, schema: str) -> None:
-    """Raise Forbidden if the role may not see the schema of the catalog: to it, all of its tables would seem to be missing."""
-    query = "SELECT current_user, coalesce(has_schema_privilege(to_regnamespace(%(schema)s), 'USAGE'), true)"
-    ((role, may),) = connection.execute(query, {"schema": schema}).fetchall()
+    """Raise Forbidden if the role may not see the schema of the catalog: to it, all of its tables would seem to be missing. Raise
+    CorruptCatalog if the database has no such schema.
+    """
+    query = "SELECT current_user, current_database(), has_schema_privilege(to_regnamespace(%(schema)s), 'USAGE')"
+    ((role, database, may),) = connection.execute(query, {"schema": schema}).fetchall()
+    if may is None:
+        connection.close()
+        raise CorruptCatalog(
+            f"The database {database} has no schema {schema}, in which the catalog would be.",
+            next_step="correct the address (CUBEPORT_CATALOG_URL, or catalog_url in service.yaml), or restore a backup",
+        )
     if not may:
         connection.close()
         raise Forbidden(
