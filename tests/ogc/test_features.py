@@ -89,6 +89,21 @@ def test_stations_and_areas_are_features(client: httpx.Client, stations: Any) ->
         assert {"self", "collection", "data"} <= {link["rel"] for link in one["links"]}
 
 
+def test_each_list_has_the_forms_that_its_query_names(client: httpx.Client, stations: Any) -> None:
+    base = f"/ogcapi/collections/{stations.dataset_id}"
+    queries = client.get(base, params={"f": "json"}).json()["data_queries"]
+    for name in ("items", "instances"):
+        forms = queries[name]["link"]["variables"]["output_formats"]
+        for form in forms:
+            assert client.get(f"{base}/{name}", params={"f": form}).status_code == 200, (name, form)
+        assert client.get(f"{base}/{name}", params={"f": "csv"}).status_code == 400
+    (place, *_) = client.get(f"{base}/items").json()["features"]
+    for form in queries["locations"]["link"]["variables"]["output_formats"]:
+        assert client.get(f"{base}/locations/{place['id']}", params={"f": form}).status_code in (200, 406), form
+    for path in ("locations", f"items/{place['id']}"):
+        assert client.get(f"{base}/{path}", params={"f": "geojson"}).json() == client.get(f"{base}/{path}").json()
+
+
 @pytest.mark.usefixtures("areas")
 def test_each_station_has_its_own_values(client: httpx.Client, stations: Any) -> None:
     # Two stations have one position: a query by position finds the first, the name finds each.

@@ -330,17 +330,22 @@ def _data_queries(shown: PublishedView, base: str) -> dict[str, Any]:
         to_query = link(f"{base}/{kind.name}", "data", f"{kind.title} query", FORMS[0].media_type)
         found[kind.name] = {"link": {**to_query, "variables": variables}}
     others = (
-        ("locations", "Locations", "The stations of the data and the named areas that meet them, and values of each"),
-        ("items", "Items", "The same places as features"),
-        ("instances", "Instances", "The retained versions of the data, and all queries of each"),
+        (
+            "locations",
+            "Locations",
+            "The stations of the data and the named areas that meet them, and values of each",
+            OUTPUT_FORMATS,
+        ),
+        ("items", "Items", "The same places as features", ("geojson",)),
+        ("instances", "Instances", "The retained versions of the data, and all queries of each", ("json",)),
     )
-    for name, title, text in others:
+    for name, title, text, forms in others:
         about: dict[str, Any] = {
             "title": title,
             "description": text,
             "query_type": name,
-            "output_formats": list(OUTPUT_FORMATS),
-            "default_output_format": FORMS[0].name,
+            "output_formats": list(forms),
+            "default_output_format": forms[0],
             "crs_details": [{"crs": "CRS84", "wkt": CRS84_WKT}],
         }
         media_type = "application/json" if name == "instances" else GEOJSON

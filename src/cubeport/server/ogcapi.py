@@ -71,6 +71,14 @@ class DocumentQuery(incoming.Model):
     f: Annotated[Literal["json", "html"] | None, Field(description="json (default), or html: its page")] = None
 
 
+class FeaturesQuery(incoming.Model):
+    """The parameters of a document of features, which are GeoJSON."""
+
+    f: Annotated[Literal["json", "geojson", "html"] | None, Field(description="json or geojson (default), or html: its page")] = (
+        None
+    )
+
+
 def _as_in_coverages(name: str) -> AfterValidator:
     """Return the check of a parameter by the grammar of coverages, whose problems are then listed with those of the others."""
 
@@ -105,7 +113,7 @@ class CollectionsQuery(DocumentQuery):
     q: Annotated[str | None, Field(max_length=500, description="Words to find")] = None
 
 
-class ItemsQuery(DocumentQuery):
+class ItemsQuery(FeaturesQuery):
     """What ``GET …/items`` takes (OGC API Features 1, 7.15)."""
 
     limit: Annotated[int, Field(ge=1, le=10_000)] = 100
@@ -262,7 +270,7 @@ class OgcFace:
             for place, of in ((one, "collection"), (instance, "instance")):
                 name = f"{of}.query{kind.title}"
                 add(f"{place}/{kind.name}", self._edr(kind), kind.text, name, query=edr_model(kind), **files)
-        geojson = {**documents, "media_types": (ogc.GEOJSON,)}
+        geojson = {**documents, "query": FeaturesQuery, "media_types": (ogc.GEOJSON,)}
         add(f"{one}/locations", self.locations, "Its stations, and areas that meet it", "collection.getLocations", **geojson)
         add(
             f"{one}/locations/{{location_id}}",
@@ -422,7 +430,7 @@ class OgcFace:
 
     def locations(self, request: Request) -> Response:
         """Answer ``…/locations``: the stations of the data and the areas of the instance that meet them, as GeoJSON."""
-        incoming.query(request.scope["query_string"], DocumentQuery)
+        incoming.query(request.scope["query_string"], FeaturesQuery)
         _accepts_json(request, ogc.GEOJSON)
         shown = self._coverage_at(request)
         found, _ = self._places.page(shown, limit=_LOCATIONS)
@@ -468,7 +476,7 @@ class OgcFace:
 
     def item(self, request: Request) -> Response:
         """Answer ``…/items/{location_id}``."""
-        incoming.query(request.scope["query_string"], DocumentQuery)
+        incoming.query(request.scope["query_string"], FeaturesQuery)
         _accepts_json(request, ogc.GEOJSON)
         shown = self._coverage_at(request)
         content = replies.dumps(places.item(shown, self._place_at(request, shown).place, public_url=self._url))
