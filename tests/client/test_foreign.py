@@ -147,7 +147,11 @@ class TestShapes:
                 "one day.json": item("day", assets={"cube": asset}),
             },
         )
-        (found,) = cubeport.open_stac(f"{files}/catalog.json").search("item day")
+        search = cubeport.open_stac(f"{files}/catalog.json").search("item day")
+        assert [each.id for each in (search[0], *search, search[0])] == ["day"] * 3  # as of the search of a service
+        with pytest.raises(IndexError, match="finds 1 dataset"):
+            search[1]
+        found = search[0]
         assert (found.id, found.title) == ("day", "The item day")
         assert "2020-01-01" in found._repr_html_()
         np.testing.assert_array_equal(found.open().v, VALUES)

@@ -507,7 +507,10 @@ def export_stac(
     service: Service = session.service
     found = service.export_stac(folder, ids or (), all_versions=all_versions, url=url, link=link, dry_run=dry_run)
     verb = "would write" if dry_run else "wrote"
-    words = f"{verb} {found.collections} collections with {found.items} items ({found.size_bytes} bytes of Zarr) to {folder}"
+    collections, items = (
+        f"{n} {name}{'' if n == 1 else 's'}" for n, name in ((found.collections, "collection"), (found.items, "item"))
+    )
+    words = f"{verb} {collections} with {items} ({found.size_bytes:,} bytes of Zarr) to {folder}"
     session.result({"kind": "StacExport", **_output.plain(found)}, words)
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from cubeport.client._http import HttpSession, Session, next_cursor
 from cubeport.client.dataset import Dataset
+from cubeport.client.found import Found
 from cubeport.client.records import Records
 from cubeport.errors import CoverageIncomplete, CubeportError, InvalidRequest
 
@@ -23,43 +24,14 @@ UNFINISHED = ("accepted", "running", "retrying")
 _AT_ONCE = {"Prefer": "respond-async"}
 
 
-class Datasets(Iterator[Dataset]):
+class Datasets(Found[Dataset]):
     """The datasets that a search finds, one after the other: ``for data in found``, ``found[0]``, ``list(found)``."""
 
     def __init__(self, session: Session, asked: Mapping[str, Any]) -> None:
         self._session = session
         self._asked = {name: value for name, value in asked.items() if value is not None}
-        self._coming = self._pages()
-
-    def __next__(self) -> Dataset:
-        return next(self._coming)
-
-    def __getitem__(self, index: int | slice) -> Dataset:
-        """Return one of the datasets, counted from 0 at the first that the search finds, whatever was taken of it before.
-
-        Raises
-        ------
-        IndexError
-            If the search finds fewer.
-        InvalidRequest
-            If *index* is negative or a slice.
-        """
-        if isinstance(index, slice) or index < 0:
-            words = f"{index.start or ''}:{index.stop or ''}" if isinstance(index, slice) else index
-            raise InvalidRequest(
-                "A search finds one dataset after the other, so its index counts from 0.",
-                next_step=f"list(port.search(…))[{words}]",
-            )
-        count = 0
-        for each in self._pages():
-            if count == index:
-                return each
-            count += 1
-        raise IndexError(f"The search finds {count} dataset{'' if count == 1 else 's'}.")
-
-    def __repr__(self) -> str:
         words = ", ".join(f"{name}={value!r}" for name, value in self._asked.items())
-        return f"<cubeport.Datasets {self._session.url}{' ' if words else ''}{words}: iterate over it, or list(…)>"
+        super().__init__(self._all, f"{session.url}{' ' if words else ''}{words}")
 
     def _repr_html_(self) -> str:
         from cubeport.client import notebook
@@ -69,7 +41,7 @@ class Datasets(Iterator[Dataset]):
         heading = f"Datasets: {words}" if words else "Datasets"
         return notebook.listing(heading, [(each.id, each.title, notebook.span(each.time)) for each in found])
 
-    def _pages(self) -> Iterator[Dataset]:
+    def _all(self) -> Iterator[Dataset]:
         cursor: str | None = None
         while True:
             page = self._session.json("/datasets", **self._asked, cursor=cursor, limit=100)

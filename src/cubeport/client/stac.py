@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError
 from urllib.parse import quote, urljoin, urlsplit
 from urllib.request import Request
 
 from cubeport.client._http import fetched
+from cubeport.client.found import Found
 from cubeport.cubes.readers import reader
 from cubeport.errors import CubeportError, ExtraMissing, InvalidRequest, NoData, NotFound, TooLarge, Unavailable
 
@@ -36,10 +37,11 @@ class StacCatalog:
     def __repr__(self) -> str:
         return f"<cubeport.StacCatalog {self.url}>"
 
-    def search(self, text: str | None = None) -> Iterator[StacDataset]:
-        """Yield the Collections with *text* in their id, title, description or keywords, in the order of the catalog.
+    def search(self, text: str | None = None) -> Found[StacDataset]:
+        """Return the Collections with *text* in their id, title, description or keywords, in the order of the catalog, one after
+        the other: ``for data in found``, ``found[0]``, ``list(found)``.
 
-        Items that a catalog has without a Collection are among them.
+        Items that a catalog has without a Collection are among them. This makes no request; taking the first result does.
 
         Raises
         ------
@@ -50,7 +52,9 @@ class StacCatalog:
         TooLarge
             If a static catalog has more than 10,000 documents.
         """
-        words = (text or "").lower().split()
+        return Found(lambda: self._with((text or "").lower().split()), f"{self.url}{f' text={text!r}' if text else ''}")
+
+    def _with(self, words: Sequence[str]) -> Iterator[StacDataset]:
         for document, address in self._documents():
             found = StacDataset(document, address)
             said = " ".join((found.id, found.title, str(found.said("description") or ""), *map(str, found.said("keywords") or ())))
