@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 import xarray as xr
 
 import cubeport
+from cubeport.errors import NotFound
 from cubeport.main import prepare
 from cubeport.service.ingestions import FileOptions, IngestionRequest
 
@@ -62,3 +64,16 @@ def test_what_was_shown_is_remembered_whatever_took_it_away(tmp_path: Path) -> N
         # A dataset of the same id that was never shown hides nothing of the one before it.
         service.ingest_here(IngestionRequest(dataset_id="x", publish=False), there)
         assert remembered() == {f"x@{shown}"}
+
+
+def test_what_was_purged_cannot_be_restored_as_a_dataset_without_data(tmp_path: Path) -> None:
+    here = cube(tmp_path / "here.nc", 10.0, 0)
+    prepare(tmp_path / "instance")
+    with cubeport.connect(tmp_path / "instance") as service:
+        service.ingest_here(IngestionRequest(dataset_id="x"), here)
+        service.delete("x")
+        assert service.restore("x").key == "x"
+        service.delete("x", purge=True)
+        with pytest.raises(NotFound, match="purged"):
+            service.restore("x")
+        assert list(service.dataset_ids()) == []

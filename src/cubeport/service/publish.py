@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from functools import partial
 
 from cubeport.catalog.backend import Row
@@ -199,13 +200,17 @@ def delete(
         deleted = record.replace(**gone)
         work.update_record(deleted)
         announce(work, catalog.backend, record, deleted, "deleted")
-        after: tuple[int, str] | None = None
-        while purge and (rows := catalog.rows.select(VERSION, owner=record.id, after=after, limit=500)):
-            for row in rows:
-                if row.state not in GONE:
-                    work.join(partial(catalog.rows.put, removed(row)))
-            after = rows[-1].seq, rows[-1].id
+        for row in _kept(catalog, record) if purge else ():
+            work.join(partial(catalog.rows.put, removed(row)))
         return work.commit().records[0]
+
+
+def _kept(catalog: Catalog, record: CatalogRecord) -> Iterator[Row]:
+    """Yield the versions of a dataset that are not removed."""
+    after: tuple[int, str] | None = None
+    while rows := catalog.rows.select(VERSION, owner=record.id, after=after, limit=500):
+        yield from (row for row in rows if row.state not in GONE)
+        after = rows[-1].seq, rows[-1].id
 
 
 def restore(catalog: Catalog, datasets: Datasets, name: str) -> CatalogRecord:
@@ -216,7 +221,7 @@ def restore(catalog: Catalog, datasets: Datasets, name: str) -> CatalogRecord:
     Raises
     ------
     NotFound, DatasetExists
-        If there is no such deleted dataset, or another dataset uses the id now.
+        If there is no such deleted dataset, it was purged, or another dataset uses the id now.
     """
     found = datasets.deleted(name)
     if found is None:
@@ -227,6 +232,12 @@ def restore(catalog: Catalog, datasets: Datasets, name: str) -> CatalogRecord:
         raise DatasetExists(
             f"Dataset {dataset_id!r} was created again after this one was deleted.",
             next_step=f"delete the new one (cubeport delete {dataset_id}), then restore the old one: cubeport restore {found.id}",
+        )
+    if next(_kept(catalog, found), None) is None:
+        raise NotFound(
+            f"Dataset {dataset_id!r} was purged: all its versions are removed for good.",
+            what="dataset",
+            next_step=f"publish its data again: cubeport ingest FILES --id {dataset_id}",
         )
     back = found.replace(status=found.deleted_from or "active", deleted_from=None, deleted_at=None, deleted_by=None)
     with catalog.unit_of_work("restore", inputs=(found.id,)) as work:
