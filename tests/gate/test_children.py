@@ -356,6 +356,18 @@ class TestNothingIsLeftBehind:
             assert pids
             assert gone(pids[0])
 
+    def test_a_child_that_somebody_kills_is_not_the_fault_of_the_file(self) -> None:
+        with small() as opened:
+
+            def kill(*_: object) -> None:
+                for each in psutil.Process(opened.template_pid()).children():
+                    each.kill()
+
+            with pytest.raises(SourceRejected, match="died by signal 9") as refused:
+                opened.run("refuse", {"how": "sleep"}, progress=kill)
+        assert "memory" in str(refused.value.next_step)
+        assert "file" not in str(refused.value.next_step)
+
     @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
     def test_when_the_service_is_killed_all_go(self, tmp_path: Path, number: int) -> None:
         script = f"""

@@ -695,11 +695,10 @@ def _dead(limits: SourceLimits, ended: _Ended, write: Sequence[Path] = ()) -> Cu
 
 def _crashed(number: int | None = None) -> SourceRejected:
     by = "" if number is None else f" by signal {number}"
-    return SourceRejected(
-        f"the process that read it died{by}",
-        reason="crashed",
-        next_step="check the file with the tools that made it; the log names the details",
-    )
+    step = "check the file with the tools that made it; the log names the details"
+    if number == signal.SIGKILL:  # nothing in a file ends a process so
+        step = "look whether this machine or its container is short of memory (the log of the kernel says so), then try again"
+    return SourceRejected(f"the process that read it died{by}", reason="crashed", next_step=step)
 
 
 def _timed_out(limits: SourceLimits) -> SourceRejected:
