@@ -17,7 +17,8 @@ import xarray as xr
 
 from cubeport.cubes.checks import check
 from cubeport.cubes.describe import describe
-from cubeport.documents import stac
+from cubeport.cubes.pictures.looks import look_of
+from cubeport.documents import stac, stac_sealing
 from cubeport.documents.texts import Provider, PublishedView, Texts, VersionRef
 from cubeport.errors import SourceRejected
 
@@ -185,6 +186,22 @@ def test_a_licence_that_nobody_stated_is_other_without_a_link() -> None:
     collection = stac.collection(shown_of(SMALL, texts=silent), SITE)
     assert collection["license"] == "other"
     assert "license" not in {link["rel"] for link in collection["links"]}
+
+
+def test_renders_are_the_looks_of_maps() -> None:
+    """So that other programs draw the colours of our maps, thumbnails and legends."""
+    changes = {"shown_min": 270.3, "shown_max": 309.1, "standard_name": "air_temperature", "nodata": None}
+    cube = shown_of(SMALL).description
+    field = cube.variable(cube.fields[0]).model_copy(update=changes)
+    look = look_of(field)
+    drawn = cube.model_copy(update={"variables": tuple(field if each.name == field.name else each for each in cube.variables)})
+    (render,) = stac_sealing._renders(drawn).values()
+    assert render["rescale"] == [[look.low, look.high]] == [[270, 310]]
+    assert render["colormap_name"] == look.palette == "thermal"
+    classes = field.model_copy(update={"attributes": {"flag_values": [1, 2], "flag_meanings": "land sea"}})
+    classed = cube.model_copy(update={"variables": tuple(classes if each.name == field.name else each for each in cube.variables)})
+    (render,) = stac_sealing._renders(classed).values()
+    assert "rescale" not in render
 
 
 def test_assets_come_in_their_order_and_open_as_xpystac_wants_them() -> None:

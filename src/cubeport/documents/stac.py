@@ -432,8 +432,8 @@ def _renders(sealed: Mapping[str, Any], given: Sequence[Mapping[str, Any]], cube
             span = each.get("range")
             if isinstance(span, list | tuple) and len(span) == 2:
                 render["rescale"] = [[float(span[0]), float(span[1])]]
-            if each.get("colormap"):
-                render["colormap_name"] = str(each["colormap"])
+            if palette := each.get("palette") or each.get("colormap"):
+                render["colormap_name"] = str(palette)
             if each.get("nodata") is not None:
                 render["nodata"] = each["nodata"]
     return found

@@ -16,6 +16,7 @@ from cubeport.cubes.calendars import canonical, gregorian, parse_stamp
 from cubeport.cubes.cells import labels
 from cubeport.cubes.decoding import decoded, whole
 from cubeport.cubes.description import Axis, CubeDescription, Temporal, Variable
+from cubeport.cubes.pictures.looks import look_of
 from cubeport.documents.geojson import box_geometry
 from cubeport.documents.json_types import SealedStacJSON, problems
 from cubeport.errors import Corrupt
@@ -293,13 +294,21 @@ def _summaries(cube: CubeDescription) -> dict[str, Any]:
 
 
 def _renders(cube: CubeDescription) -> dict[str, Any]:
-    found = {}
+    """Return how maps draw each field: the palette and the range of its look. Classes have no range."""
+    found: dict[str, dict[str, Any]] = {}
     for name in cube.fields[:_LISTED_RENDERS]:
         each = cube.variable(name)
         if each.shown_min is None or each.shown_max is None:
             continue
-        nodata = {"nodata": each.nodata} if each.nodata is not None else {}
-        found[name] = {"title": each.long_name or name, "assets": ["zarr"], "rescale": [[each.shown_min, each.shown_max]], **nodata}
+        try:
+            look = look_of(each)
+        except ValueError:
+            continue  # it has nothing to draw
+        found[name] = {"title": each.long_name or name, "assets": ["zarr"], "colormap_name": look.palette}
+        if not look.flags:
+            found[name]["rescale"] = [[look.low, look.high]]
+        if each.nodata is not None:
+            found[name]["nodata"] = each.nodata
     return found
 
 
