@@ -35,6 +35,17 @@ SERVICE = Place(url="https://data.example.org")
         (Place(files=["a b.nc"]), "it (mode x): cubeport update s FILES; FILES", "it (mode x): cubeport update s 'a b.nc'; FILES"),
         (Place(files=["a\\1.nc", "b.nc"]), "cubeport ingest FILES --id s", "cubeport ingest 'a\\1.nc' b.nc --id s"),
         (Place(files=["long.nc"] * 99), "cubeport ingest FILES --id s", "cubeport ingest FILES --id s"),
+        (
+            Place(files=["a.nc"], arguments=["-q", "ingest", "a.nc", "--id", "s", "--normalise", "sort: [time]"]),
+            "add (mode update): cubeport update s FILES; or (mode replace): cubeport ingest FILES --id s --replace",
+            "add (mode update): cubeport update s a.nc; or (mode replace): "
+            "cubeport -q ingest a.nc --id s --normalise 'sort: [time]' --replace",
+        ),
+        (
+            Place(files=["a.nc"], arguments=["update", "s", "a.nc"]),
+            "cubeport ingest FILES --id s --replace",
+            "cubeport ingest a.nc --id s --replace",
+        ),
         (SERVICE, "cubeport versions tas", "cubeport --url https://data.example.org versions tas"),
         (SERVICE, "see cubeport versions tas", "see cubeport --url https://data.example.org versions tas"),
         (SERVICE, "cubeport fsck", "who runs the service can run cubeport fsck"),

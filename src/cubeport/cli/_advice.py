@@ -15,6 +15,8 @@ _PLACED = re.compile(r"(?:^|\s)(?:--instance|--url|-i)\b|^(?:[a-z-]+ )+(?:--help
 """The command says already where it runs, or asks for help, which every folder gives."""
 _ANYWHERE = frozenset({"init", "demo"})
 _NAMES = OVER_HTTP | HERE_ONLY.keys()
+_REPLACED = re.compile(r"ingest FILES --id \S+ --replace\b")
+"""What makes the same dataset again."""
 _LONGEST = 200
 
 
@@ -26,6 +28,8 @@ class Place:
     url: str | None = None
     files: Sequence[str] = ()
     """The files that it named, as they were written."""
+    arguments: Sequence[str] = ()
+    """The command line itself, as it was given."""
 
     def pasted(self, text: str) -> str:
         """Return a text whose commands work when they are pasted: each names the same instance or service, and the same files."""
@@ -37,6 +41,8 @@ class Place:
         name, words = _name(match), match["words"]
         if name is None or name in _ANYWHERE or _PLACED.search(words):
             return match[0]
+        if _REPLACED.match(words) and "ingest" in self.arguments and len(line := again(self.arguments, "--replace")) <= _LONGEST:
+            return line  # with all its flags: without them other data would be made
         if self.files and len(files := shlex.join(self.files)) <= _LONGEST:  # longer where a shell has expanded a pattern
             words = re.sub(r"\bFILES\b", lambda _: files, words)
         if self.url is not None and name in OVER_HTTP:

@@ -274,7 +274,7 @@ class Session:
         """Return a text whose commands work where the caller stands; an empty text for ``None``."""
         given = self.options.instance
         instance = None if given == self.wiring.environment.instance else given
-        return _advice.Place(instance, self.options.url, self.files).pasted(text or "")
+        return _advice.Place(instance, self.options.url, self.files, self.arguments).pasted(text or "")
 
     def warn(self, warnings: Iterable[str]) -> None:
         """Print each warning on stderr, even with ``--quiet``."""

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -405,10 +406,11 @@ def _same_names(parent: OpenedSource, new: OpenedSource) -> None:
     held, coming = set(map(str, parent.raw.variables)), set(map(str, new.raw.variables))
     if held != coming:
         told = [f"{name!r} is missing" for name in sorted(held - coming)] + [f"{name!r} is new" for name in sorted(coming - held)]
-        raise VariablesMismatch(
-            f"{new.name} has other variables than the existing data: {', '.join(told[:10])}",
-            next_step="choose the existing ones with --variables, or replace the dataset as a whole (--replace)",
-        )
+        step = "replace the dataset as a whole (--replace)"
+        fields = [str(name) for name, role in find(parent.raw).roles.items() if role == "data"]
+        if held <= coming and fields:
+            step = f"choose the existing ones: --variables {shlex.quote(','.join(fields))}"
+        raise VariablesMismatch(f"{new.name} has other variables than the existing data: {', '.join(told[:10])}", next_step=step)
 
 
 def _same_form(parent: OpenedSource, new: OpenedSource, along: str) -> OpenedSource:
