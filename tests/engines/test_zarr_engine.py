@@ -24,6 +24,7 @@ from tests.engines.contract import (
     finish,
     make,
     new_id,
+    update,
     write_new,
 )
 
@@ -478,6 +479,12 @@ def test_everything_is_synced_before_it_is_renamed_and_folders_after(tmp_path: P
     assert synced == {"", *everything(tmp_path / "store" / dataset / version)}
     after = {"store", f"store/{dataset}", data.removesuffix("/data")}
     assert set(names[at + 1 :]) == after, "the name of the version, and that of its dataset's folder, which may be new"
+    names.clear()
+    update(engine, (dataset, version), OBJECTS, only={"v/c/0/0"})
+    data = names[0].partition("/data/")[0]
+    assert set(names[names.index("rename") + 1 :]) == {f"store/{dataset}", data}, (
+        "that folder was durable before the parent was committed"
+    )
 
 
 def test_many_files_are_synced_by_one_call(tmp_path: Path) -> None:

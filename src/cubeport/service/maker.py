@@ -111,6 +111,7 @@ class Maker:
             work.claim(writer.claim(work.operation_id))
             parent = head if head is not None and self.can_build(ingestion, wanted, plan, head) else None
             staging, undo = writer.stage(work.operation_id, wanted.dataset_id, making.version_id, parent=self._parent(parent))
+            work.afterwards(*clearing(undo))  # known already, and durable with the next line: later it would need a sync of its own
             work.compensate(*(Compensation.model_validate(each) for each in undo))
             base = self._base(staging, ingestion, wanted, plan, parent)
             staging = replace(staging, held=wanted.pointed or wanted.held)
@@ -141,7 +142,8 @@ class Maker:
                     written = replace(written, warnings=(*written.warnings, _copied_again(made[0])))
                 making = replace(making, copies=made)
                 progress("committing", 0, 0)
-                work.afterwards(*clearing(undo), *map(Action.from_mapping, writer.afterwards(staging, reference)))
+                if actions := writer.afterwards(staging, reference):
+                    work.afterwards(*map(Action.from_mapping, actions))
                 outcome = self._commit(work, making, written, measured, period_type, complete, reference)
                 progress("done", 1, 1)
                 return outcome

@@ -245,8 +245,12 @@ class Writer(StagingArea):
             if os.path.lexists(final):
                 raise TargetExists("this version is already in the store", version_id=staging.version_id)
             self.disk.rename(staging.root / "data", final)
-            # The folder of the dataset may have existed: its maker may have died before syncing its name.
-            self._each(partial(_sync, self.disk, FOLDER), [*map(str, final.parents[:2]), str(staging.root)])
+            folders = [str(final.parent), str(staging.root)]
+            if staging.parent is None:
+                # The folder of the dataset may have existed: its maker may have died before syncing its name. Where a version is
+                # built on another, that one was committed, and its name and those above it were synced before.
+                folders.append(str(final.parents[1]))
+            self._each(partial(_sync, self.disk, FOLDER), folders)
         return ""
 
     def take_copy(self, staging: Staging) -> tuple[int, str]:
