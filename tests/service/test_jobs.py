@@ -34,6 +34,7 @@ from cubeport.service import jobs as module
 from cubeport.service.ingestions import Ingestion, IngestionPlan, IngestionRequest, TableJob
 from cubeport.service.jobs import Jobs
 from cubeport.service.maker import Outcome
+from cubeport.service.servers import SERVER, Servers
 from cubeport.service.state import JOB
 from cubeport.service.tablejobs import TableJobs
 from cubeport.service.upkeep import VersionKeeper
@@ -237,6 +238,64 @@ def test_a_living_worker_keeps_its_jobs(tmp_path: Path) -> None:
     assert reader.get(running.ingestion_id).status == "running"
     life.end()
     assert reader.get(running.ingestion_id).status == "failed"
+
+
+class RestartedDatabase:
+    """Locks whose database was restarted, and does not accept connections at once."""
+
+    def __init__(self) -> None:
+        self.is_up, self.holders, self.sessions = True, [], 0
+
+    def hold(self, *_: object) -> Any:
+        locks = self
+
+        class Session:
+            number: int | None = None
+
+            def __enter__(self) -> None:
+                if not locks.is_up:
+                    raise BackendUnavailable("the database system is starting up")
+                self.number = locks.sessions
+                locks.holders.append(self)
+
+            def __exit__(self, *_: object) -> None:
+                locks.holders.remove(self)
+                self.number = None
+
+            def lost(self) -> bool:
+                return self.number is not None and self.number != locks.sessions
+
+        return Session()
+
+    def held(self, *_: object) -> bool:
+        return any(not each.lost() for each in self.holders)
+
+
+def test_a_worker_takes_its_lock_again_also_if_the_database_starts_slowly() -> None:
+    locks: Any = RestartedDatabase()
+    workers = Workers(locks)
+    life = workers.begin()
+    locks.is_up, locks.sessions = False, 1
+    for _ in range(2):
+        with pytest.raises(BackendUnavailable):
+            life.renew()
+        assert workers.is_dead(life.worker)
+    locks.is_up = True
+    assert life.renew()
+    assert not workers.is_dead(life.worker)
+    assert not life.renew()
+
+
+def test_a_server_announces_itself_again_whether_or_not_its_row_is_there(tmp_path: Path) -> None:
+    backend, workers = MemoryBackend(), Workers(FileLocks(tmp_path))
+    life = workers.begin()
+    servers = Servers(backend, workers, "1", "c")
+    for gone in (False, True):
+        servers.announce(life.worker, answers=True, runs_jobs=True)
+        servers.announce(life.worker, answers=True, runs_jobs=True)
+        assert [each.id for each in backend.rows.select(SERVER)] == [life.worker]
+        if not gone:
+            servers.withdraw(life.worker)
 
 
 def test_jobs_in_several_threads_live_as_long_as_the_last_of_them(tmp_path: Path) -> None:

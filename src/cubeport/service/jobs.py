@@ -146,6 +146,8 @@ class Jobs:
         self._life: Life | None = None
         self._answers = True
         """Whether this process also answers HTTP."""
+        self._unannounced = False
+        """Whether this process lives again and has not said so yet."""
         self._running_here = 0
         """How many threads are in :meth:`run`. A process without worker threads is a worker only while there are any."""
         self._lives = threading.Lock()
@@ -436,8 +438,10 @@ class Jobs:
 
     def _renew(self, *, runs_jobs: bool) -> None:
         """Take the lock of this process again if it was lost: others have taken it for dead, and removed its row."""
-        if self._life is not None and self._life.renew():
+        if self._life is not None and (self._life.renew() or self._unannounced):
+            self._unannounced = True
             self._announce(runs_jobs=runs_jobs)
+            self._unannounced = False
 
     def _announce(self, *, runs_jobs: bool) -> None:
         if self._servers is not None:

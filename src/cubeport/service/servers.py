@@ -80,7 +80,8 @@ class Servers:
             "configuration": self.configuration,
             "began": timestamp(now()),
         }
-        self.backend.rows.put(Row(SERVER, worker, said))
+        if self.backend.rows.get(SERVER, worker) is None:  # nobody may have removed it while the lock of this process was lost
+            self.backend.rows.put(Row(SERVER, worker, said))
         for row in self.backend.rows.select(SERVER, limit=1000):
             if row.id != worker and self.workers.is_dead(row.id):
                 self.backend.rows.delete(SERVER, row.id)

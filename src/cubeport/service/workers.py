@@ -46,6 +46,7 @@ class Life:
         with self._renewing:
             if self._hold is not None and not self._hold.lost():
                 return False
+            self._hold = None  # so that the next call tries again if the database does not answer yet
             self._stack.close()
             hold = self._locks.hold("worker", self.worker)
             self._stack.enter_context(hold)
