@@ -284,7 +284,7 @@ def publish(
         str | None, typer.Option(help="A version id, its first characters, or a tag. Default: the newest version.")
     ] = None,
 ) -> None:
-    """Show the dataset on every face."""
+    """Make the dataset visible on every face."""
     session = current(ctx)
     whole = whole_version(session.verbs, dataset_id, version) if version else None
     session.result(session.verbs.publish(dataset_id, whole), f"{dataset_id} is published.")

@@ -314,7 +314,7 @@ def gc(
     ] = "24h",
     dry_run: DryRun = False,
 ) -> None:
-    """Apply retention, then remove bytes that are provably ours and no longer used."""
+    """Apply retention, then remove bytes that cubeport stored and nothing uses any longer."""
     from cubeport.catalog.parts import Garbage
 
     session = current(ctx)

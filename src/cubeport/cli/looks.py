@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
     schema = typer.Typer(rich_markup_mode=None, no_args_is_help=False)
     for name, command in _SCHEMA.items():
         schema.command(name)(command)
-    app.add_typer(schema, name="schema", help="Schemas of metadata: list, show, export, import.")
+    app.add_typer(schema, name="schema", help="List, show, export and import schemas of metadata.")
 
 
 def info(ctx: typer.Context) -> None:

@@ -474,7 +474,7 @@ def detach(
     artifact: Annotated[str, typer.Argument(metavar="ARTIFACT", help="Its id, role or original name.")],
     yes: Yes = False,
 ) -> None:
-    """Remove an artifact from its record, with the bytes that are ours. Bytes behind references are not touched."""
+    """Remove an artifact from its record, and its bytes if cubeport stores them. Bytes behind references are not touched."""
     session = current(ctx)
     catalog = session.catalog()
     record = catalog.get(id)
@@ -597,7 +597,7 @@ def purge(
     force: Annotated[bool, typer.Option("--force", help="Even if other records point to them.")] = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Remove records for good, with the bytes that are ours. Bytes behind references are never touched."""
+    """Remove records for good, and their bytes if cubeport stores them. Bytes behind references are never touched."""
     session = current(ctx)
     catalog = session.catalog()
     found = [catalog.even_deleted(name) for name in ids]

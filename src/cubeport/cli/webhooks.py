@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    webhooks = typer.Typer(help="The receivers of changes.", no_args_is_help=True)
+    webhooks = typer.Typer(help="List and test the webhooks that receive changes.", no_args_is_help=True)
     for name, command in (("list", list_), ("test", test)):
         webhooks.command(name)(command)
     app.add_typer(webhooks, name="webhooks")

@@ -15,7 +15,7 @@ from cubeport.errors import InvalidRequest, Usage
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    zones = typer.Typer(help="Add, list and remove zone sets, the areas that tables are made for.", no_args_is_help=True)
+    zones = typer.Typer(help="Add, list and remove zone sets, which are areas for tables.", no_args_is_help=True)
     for name, command in (("add", add), ("list", list_), ("show", show), ("remove", remove)):
         zones.command(name)(command)
     app.add_typer(zones, name="zones")
