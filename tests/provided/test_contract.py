@@ -186,6 +186,29 @@ def test_without_a_word_of_its_bytes_only_the_same_job_need_not_fetch_again(tmp_
     assert len(source.fetched) == 4
 
 
+@pytest.mark.parametrize(("template", "source", "together"), [(4, 2, 2), (2, 8, 2), (3, 8, 3), (1, 8, 1)])
+def test_no_more_periods_come_at_once_than_the_template_and_the_source_allow(
+    tmp_path: Path, template: int, source: int, together: int
+) -> None:
+    """``ingestion.max_concurrency`` of a template, and ``max_concurrency`` of a source."""
+    full, running, most = threading.Barrier(together), threading.Semaphore(together), []
+
+    class Counted(Odd):
+        max_concurrency: ClassVar[int] = source
+
+        def fetch_period(self, period: Period | None, area: Area | None, into: Path) -> object:
+            most.append(running.acquire(blocking=False))
+            full.wait(10)  # so many are here
+            found = super().fetch_period(period, area, into)
+            running.release()
+            return found
+
+    first = DAYS[0]
+    order = BringOrder("x", "odd", "odd", tuple(first.moved(n) for n in range(12)), at_once=template, retries=0)
+    with Bringer(KeptFolder(tmp_path, hours=1, max_bytes=10**6)).bring(Counted(), order, progress=lambda *_: None):  # type: ignore[arg-type]
+        assert most == [True] * 12, "and never one more"
+
+
 def test_the_area_of_the_extent_reaches_the_source(tmp_path: Path) -> None:
     source, area = Odd(), Area((4.0, 57.0, 32.0, 72.0), "NOR")
     order = BringOrder(dataset_id="x", name="odd", source="odd", periods=DAYS[:1], area=area)
