@@ -41,6 +41,7 @@ SERVICE = Place(url="https://data.example.org")
             "add (mode update): cubeport update s a.nc; or (mode replace): "
             "cubeport -q ingest a.nc --id s --normalise 'sort: [time]' --replace",
         ),
+        (Place(arguments=["ingest", "s"]), "cubeport ingest FILES --id s --replace", "cubeport ingest FILES --id s --replace"),
         (
             Place(files=["a.nc"], arguments=["update", "s", "a.nc"]),
             "cubeport ingest FILES --id s --replace",

@@ -41,7 +41,8 @@ class Place:
         name, words = _name(match), match["words"]
         if name is None or name in _ANYWHERE or _PLACED.search(words):
             return match[0]
-        if _REPLACED.match(words) and "ingest" in self.arguments and len(line := again(self.arguments, "--replace")) <= _LONGEST:
+        of_files = bool(self.files) and "ingest" in self.arguments
+        if of_files and _REPLACED.match(words) and len(line := again(self.arguments, "--replace")) <= _LONGEST:
             return line  # with all its flags: without them other data would be made
         if self.files and len(files := shlex.join(self.files)) <= _LONGEST:  # longer where a shell has expanded a pattern
             words = re.sub(r"\bFILES\b", lambda _: files, words)
