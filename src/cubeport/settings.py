@@ -300,7 +300,7 @@ class WebhookTarget(BaseModel):
 
 
 class WebhooksSettings(Section):
-    """List and test the webhooks that receive changes."""
+    """The receivers of changes."""
 
     origins: Annotated[tuple[Annotated[str, AfterValidator(_source_origin)], ...], NoDecode, BeforeValidator(_listed)] = ()
     """Whom the server may send to, ``scheme://host:port``."""
