@@ -271,4 +271,6 @@ def _named(state: DatasetState, name: str) -> str:
         return name
     if name in state.tags:
         return state.tags[name]
-    raise NotFound(f"There is no version or tag {name[:80]!r}.", what="version")
+    raise NotFound(
+        f"There is no version or tag {name[:80]!r}.", what="version", next_step=f"cubeport versions {state.texts.dataset_id}"
+    )
