@@ -224,6 +224,17 @@ def test_one_step_with_a_scalar_time_joins(held: Held, tmp_path: Path) -> None:
     check(updated, list(range(11)), {})
 
 
+def test_a_single_value_that_the_parent_does_not_have_is_left_out_of_chosen_variables(held: Held, tmp_path: Path) -> None:
+    made = cube([10]).assign_coords(height=((), 2.0, {"units": "m", "positive": "up"}))
+    source = save(tmp_path / "new.nc", made)
+    with pytest.raises(VariablesMismatch, match="'height' is new") as caught:
+        written(tmp_path / "refused", source, base=held.base())
+    fields = str(caught.value.next_step).removeprefix("choose the existing ones: --variables ").split(",")
+    said = written(tmp_path / "v2", source, base=held.base(), variables=fields)
+    assert [words for kind, words in said["warnings"] if kind == "variable-skipped" and "'height'" in words]
+    assert "height" not in said["digests"]
+
+
 def test_packed_values_stay_packed_alike(tmp_path: Path) -> None:
     held = Held.make(tmp_path / "v1", save(tmp_path / "v1.nc", cube(list(range(6)), packed=True)))
     updated, _, _ = held.update(tmp_path / "v2", save(tmp_path / "new.nc", cube([6, 7], packed=True)))

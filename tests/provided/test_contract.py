@@ -145,8 +145,8 @@ class Odd:
 @pytest.mark.parametrize(
     ("lists", "error", "words"),
     [
-        ([DAYS[1], DAYS[0]], Configuration, "in no order"),
-        ([DAYS[0], DAYS[0]], Configuration, "some twice"),
+        ([DAYS[1], DAYS[0]], Configuration, "out of order"),
+        ([DAYS[0], DAYS[0]], Configuration, "some of them twice"),
         ([GONE], Configuration, "not asked for"),
         (KeyError("station"), SourceFailed, "The source odd failed: KeyError"),
         (NoData("nothing"), NoData, "nothing"),

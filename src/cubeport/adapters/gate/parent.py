@@ -31,7 +31,7 @@ from cubeport.cubes import keys, update
 from cubeport.cubes.describe import value_range
 from cubeport.cubes.groups import find
 from cubeport.cubes.keys import METADATA
-from cubeport.cubes.normalise import PACKING, scalar_time
+from cubeport.cubes.normalise import PACKING, dropped, scalar_time
 from cubeport.cubes.presence import Presence
 from cubeport.cubes.raw import dataset, expanded
 from cubeport.cubes.readers import reader
@@ -400,6 +400,20 @@ def _one_step(parent: OpenedSource, new: OpenedSource, along: str) -> OpenedSour
         for name, variable in new.raw.variables.items()
     }
     return replace(new, raw=dataset(found, new.raw.attrs))
+
+
+def without_single_values(parent: OpenedSource, new: OpenedSource) -> OpenedSource:
+    """Return *new* without the scalar coordinates that the parent does not have, such as the level of a variable left out."""
+    roles = find(new.raw).roles
+    odd = [
+        str(name)
+        for name, each in new.raw.variables.items()
+        if each.ndim == 0 and name not in parent.raw.variables and roles.get(str(name)) != "data"
+    ]
+    if not odd:
+        return new
+    told = "variable-skipped", f"single values that the existing data do not have are skipped: {', '.join(map(repr, odd[:20]))}"
+    return replace(new, raw=dropped(new.raw, odd), warnings=(*new.warnings, told))
 
 
 def _same_names(parent: OpenedSource, new: OpenedSource) -> None:

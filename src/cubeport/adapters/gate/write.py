@@ -28,7 +28,7 @@ from cubeport.adapters.engines.zarrv3 import Grid
 from cubeport.adapters.gate import references
 from cubeport.adapters.gate.functions import imported
 from cubeport.adapters.gate.objects import InFolder, InMemory, put
-from cubeport.adapters.gate.parent import is_shared, merge, parent_of, shared
+from cubeport.adapters.gate.parent import is_shared, merge, parent_of, shared, without_single_values
 from cubeport.adapters.sandbox import child, wire
 from cubeport.adapters.sources.contents import Group
 from cubeport.adapters.sources.formats import format_of, scan, stored
@@ -110,6 +110,8 @@ def write(request: Mapping[str, Any], context: child.Context) -> dict[str, Any]:
             load_labels(existing, most=AXIS_BYTES)
             _check_sums(existing, found, request, base["on_overlap"])
             new = replace(whole, raw=raw, warnings=())
+            if request["variables"]:
+                new = without_single_values(existing, new)
             steps = tolerance(request.get("normalise", ()))
             # The values of steps that exist already were compared when the boxes were planned.
             updated, change = merge(existing, new, request["append_dim"], base["on_overlap"], steps, is_compared=boxes is not None)
