@@ -1,10 +1,16 @@
-"""Two servers with no folder in common, one PostgreSQL and one bucket: what one publishes, the other shows at its next request."""
+"""Two servers with no folder in common, one PostgreSQL and one bucket: what one publishes, the other shows at its next request.
+
+``CUBEPORT_WRITERS_S`` is how long four writers append while the servers are killed.
+"""
 
 from __future__ import annotations
 
 import io
+import itertools
 import json
+import os
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -88,6 +94,74 @@ def test_two_servers_share_a_catalog_and_a_bucket_and_nothing_else(
             for each in (first, second):
                 np.testing.assert_array_equal(values(each.url, "cube"), np.full((4, 3, 5), n + 0.5, "f4"))
     checked = cli("fsck", "--data", "--instance", first.root)
+    assert checked.returncode == 0, checked.stdout
+
+
+WRITERS_S = float(os.environ.get("CUBEPORT_WRITERS_S", "60"))
+
+
+def hours(path: Path, steps: range) -> Path:
+    """Write a file whose values are the number of their step."""
+    levels = np.arange(steps.start, steps.stop)
+    xr.Dataset(
+        {"t": (("time", "lat", "lon"), np.ones((len(levels), 20, 30), "f4") * levels[:, None, None], {"units": "K"})},
+        {
+            "time": ("time", levels, {"units": "hours since 2020-01-01", "standard_name": "time"}),
+            "lat": ("lat", np.linspace(0, 38, 20), {"units": "degrees_north"}),
+            "lon": ("lon", np.linspace(0, 58, 30), {"units": "degrees_east"}),
+        },
+    ).to_netcdf(path, engine="h5netcdf")
+    return path
+
+
+@pytest.mark.crash
+@pytest.mark.timeout(3_600)
+def test_what_four_writers_were_told_is_there_although_both_servers_are_killed_again_and_again(
+    machines: Callable[[str], Machine], tmp_path: Path
+) -> None:
+    pair = [machines("a"), machines("b")]
+    done = pair[0].ingest("cube", hours(tmp_path / "sources/first.nc", range(3)))
+    assert done.json()["status"] == "completed", done.text
+    numbers, acknowledged, kills = itertools.count(3), [0, 1, 2], 0
+    until = time.monotonic() + WRITERS_S
+    writing = threading.Lock()
+
+    def write(place: int) -> None:
+        while time.monotonic() < until:
+            with writing:
+                step = next(numbers)
+                source = hours(tmp_path / f"sources/{step}.nc", range(step, step + 1))
+            while time.monotonic() < until + 30:  # also until a server is back
+                try:
+                    answer = pair[place].ingest("cube", source, mode="update", allow_gaps=True).json()
+                except (httpx.TransportError, ValueError):
+                    answer = {}
+                if answer.get("status") == "completed":
+                    acknowledged.append(step)
+                    break
+                time.sleep(0.3)
+
+    with ThreadPoolExecutor(4) as pool:
+        writers = [pool.submit(write, place) for place in (0, 1, 0, 1)]
+        while time.monotonic() < until:
+            time.sleep(6)
+            killed(pair[kills % 2])
+            pair[kills % 2] = machines("ab"[kills % 2])
+            kills += 1
+        for each in writers:
+            each.result()
+    with xr.open_zarr(f"{pair[0].url}/zarr/cube", consolidated=True, decode_times=False) as served:
+        steps, levels = served["time"].values.tolist(), served["t"].values
+    print(f"{len(acknowledged)} steps acknowledged, {len(steps)} there; {kills} kills")
+    assert set(acknowledged) <= set(steps), "an acknowledged step is lost"
+    assert steps == sorted(set(steps))
+    np.testing.assert_array_equal(levels, np.ones_like(levels) * np.array(steps, "f4")[:, None, None])
+    assert len(acknowledged) > kills
+    for each in pair:
+        stop(each.process)
+        assert cli("datasets", "--instance", each.root).returncode == 0
+        assert list((each.root / "data/staging").iterdir()) == [], "what a killed server left there"
+    checked = cli("fsck", "--data", "--instance", pair[0].root)
     assert checked.returncode == 0, checked.stdout
 
 
