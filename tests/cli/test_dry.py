@@ -29,6 +29,8 @@ COMMANDS = {
     "update": ["update", "tas", "{inbox}/tas_20200103.nc", "--dry-run"],
     "sync": ["sync", "warm", "--plan"],
     "sync, all": ["sync", "--all", "--plan"],
+    "export stac": ["export", "stac", "{inbox}/static", "tas", "--dry-run"],
+    "export static": ["export", "static", "{inbox}/static", "--link", "--dry-run"],
     "apply": ["apply", "{inbox}/sources.toml", "--dry-run"],
 }
 """By command, and by the form of it, one that would change something."""
