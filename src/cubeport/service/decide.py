@@ -79,9 +79,10 @@ def choose(
                 action="replace", reason="another source replaces the existing data", held=held, base_version_id=base
             ), scope
         if request.mode == "update":
-            return IngestionPlan(
-                action="append", reason="the steps of the source will be added", held=held, base_version_id=base
-            ), scope
+            reason = "the steps of the source will be added"
+            if request.on_overlap == "replace":
+                reason += ", and replace those that the dataset has"
+            return IngestionPlan(action="append", reason=reason, held=held, base_version_id=base), scope
         if request.overwrite:
             return IngestionPlan(
                 action="revise", reason="the steps of the source replace existing ones", held=held, base_version_id=base
