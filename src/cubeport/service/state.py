@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from cubeport.catalog.backend import Row
 from cubeport.catalog.forms.boxes import boxes, query_boxes
@@ -215,8 +215,9 @@ class VersionState(_Value):
     steps: dict[str, Any] = {}
     """The steps of ``normalise`` and ``transforms`` that its sources went through. An update without steps of its own repeats
     them."""
-    chunks: dict[str, int] | None = None
-    """The chunk lengths that somebody chose, by dimension. An update keeps them; others can grow."""
+    chunks: dict[str, int] | None = Field(default=None, exclude_if=lambda chosen: chosen is None)
+    """The chunk lengths that somebody chose, by dimension. An update keeps them; others can grow. Releases that do not know this
+    member refuse a version that has it, so it is written only where somebody chose."""
     validators: dict[str, str] = {}
     """The source's validators of the last periods, by period, if it has any."""
     shown_at: Timestamp | None = None
