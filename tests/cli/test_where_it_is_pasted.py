@@ -125,6 +125,18 @@ def test_advice_names_the_files_that_were_given(beside: Shell) -> None:
     assert "other: created" in beside.ok(*ingest).out
 
 
+def test_what_cannot_be_added_is_published_as_another_dataset(beside: Shell) -> None:
+    """`--each` of `ingest` was advised, which `update` does not have."""
+    with xr.open_dataset("sea.nc", decode_times=False) as data:
+        later = data.assign_coords(time=data.time + 2)
+        later.time.attrs = {**data.time.attrs, "calendar": "noleap", "units": "days since 2020-03-01"}
+        later.to_netcdf("noleap.nc", engine="h5netcdf")
+    refused = beside("update", "sea", "noleap.nc", "-i", "instance")
+    assert "error[calendar-mismatch]" in refused.err
+    [ingest] = commands(refused)
+    assert "next: created" in beside.ok(*("next" if each == "NAME" else each for each in ingest)).out
+
+
 def test_most_of_these_problems_advise_a_command(beside: Shell) -> None:
     assert sum(bool(commands(beside(*line.split(), "-i", "instance"))) for line in PROBLEMS) >= 14
 

@@ -115,9 +115,18 @@ def check_alike(first: OpenedSource, other: OpenedSource, along: str, tolerance:
         If they differ.
     """
     pair = [first, other]
-    _same_variables(pair, along)
-    _all(partial(_same_calendars, pair), partial(_same_units, pair))
-    _same_grid(pair, along, tolerance)
+    try:
+        _same_variables(pair, along)
+        _all(partial(_same_calendars, pair), partial(_same_units, pair))
+        _same_grid(pair, along, tolerance)
+    except CubeportError as error:
+        if error.next_step is not None:
+            error.next_step = error.next_step.replace(_APART, "publish it as another dataset: cubeport ingest FILES --id NAME")
+        raise
+
+
+_APART = "publish each file as a dataset of its own: --each"
+"""What to do with files of a series that cannot be joined. An update has only the file that comes."""
 
 
 def _all(*checks: Callable[[], None]) -> None:
@@ -240,7 +249,7 @@ def _cure_of_variables(sources: Sequence[OpenedSource], along: str) -> str:
     beyond = {str(name) for raw in raws for name in raw.variables} - set(common)
     if not turned and fields and not beyond & set(map(str, first.sizes)):
         return "leave out variables that not every file has: --skip-bad"
-    return "publish each file as a dataset of its own: --each"
+    return _APART
 
 
 def _in_order(dimensions: tuple[Hashable, ...], order: tuple[Hashable, ...]) -> tuple[Hashable, ...]:
@@ -264,7 +273,7 @@ def _same_dtypes(sources: Sequence[OpenedSource], along: str) -> None:
             found.append((each.name, f"variable {name!r} is {other.dtype} and not {variable.dtype}"))
             numbers = numbers and all(part.dtype.kind in "iuf" for part in pair)
             odd[name] = None
-    cure = "publish each file as a dataset of its own: --each"
+    cure = _APART
     if numbers and odd:
         cure = f"store them unpacked, as floating-point numbers: {flag({'decode_packed': list(odd)})}"
     _Differences(DtypeMismatch, "dtype-mismatch", cure).refuse(found, sources[0].name)
@@ -332,7 +341,7 @@ def _same_calendars(sources: Sequence[OpenedSource]) -> None:
             ]
             if len(dates) == 2 and not calendars.same(first, other, earliest=min(dates)):
                 found.append((each.name, f"{name!r} has the calendar {other} and not {first}"))
-    cure = "files of one series have one calendar: publish each file as a dataset of its own (--each)"
+    cure = f"files of one series have one calendar: {_APART}"
     _Differences(CalendarMismatch, "calendar-mismatch", cure).refuse(found, sources[0].name)
 
 
