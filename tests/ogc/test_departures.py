@@ -99,7 +99,7 @@ def test_several_points_each_have_their_own_normal(client: httpx.Client, dataset
         ({"relative_to": "2010/2001"}, 400, "must be the first and the last year"),
         ({"relative_to": "2001/2010", "departure": "double"}, 400, "must be one of absolute, percent, standard"),
         ({"relative_to": "1961/1990"}, 409, "0 of the 30 years"),
-        ({"relative_to": "2001/2010", "f": "netcdf"}, 406, "Ask with f=covjson or f=csv"),
+        ({"relative_to": "2001/2010", "f": "netcdf"}, 406, "Request f=covjson or f=csv"),
         ({"relative_to": "2001/2010", "departure": "percent", "parameter_name": "warm"}, 400, "temperature"),
     ],
 )
