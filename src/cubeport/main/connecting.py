@@ -59,10 +59,10 @@ def connect(
 
         return Port(place, key=key)
     if isinstance(place, str) and _HOST.fullmatch(place) and not Path(place).exists():
-        protocol = "http" if _LOCAL.match(place) else "https"
+        address = f"{'http' if _LOCAL.match(place) else 'https'}://{place}"
         raise InvalidRequest(
             f"{place} is not a folder, and the address of a service begins with http:// or https://.",
-            next_step=f"cubeport.connect('{protocol}://{place}')",
+            next_step=f"cubeport.connect({address!r})",
         )
     if key is not None:
         raise InvalidRequest("key is for the address of a service; a folder needs none.")
