@@ -40,6 +40,7 @@ class Served(Site):
 
     def serve(self) -> None:
         self.process, self.url = start(self.root, "--workers", "4")
+        self.pid = self.process.pid
 
     def kill(self) -> None:
         """Kill all its processes at once."""
@@ -70,7 +71,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         prepare(folder / "i", allow_roots=(str(folder / "drop"),), allow_origins=(provider.url,))
         with (folder / "i/config/service.yaml").open("a") as file:
             file.write(SETTINGS)
-        made = Served("", folder / "i", folder / "drop", provider)
+        made = Served("", folder / "i", folder / "drop", provider, 0, folder / "log")
         made.serve()
         yield made
         stop(made.process)
