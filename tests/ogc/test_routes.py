@@ -692,3 +692,11 @@ def test_owslib_reads_landing_collections_and_coverage(client: httpx.Client, rld
     assert np.array_equal(np.array(document["ranges"]["rlds"]["values"], dtype="float32"), expected.ravel())
     assert min(axes["y"]["values"]) < 11
     assert max(axes["y"]["values"]) > 19
+
+
+def test_values_are_declared_as_pages_too(client: httpx.Client) -> None:
+    """A browser gets a page from each address with values, so the OpenAPI document says so."""
+    paths = client.get("/openapi.json").json()["paths"]
+    for place in ("coverage", "position", "locations/{location_id}"):
+        answers = paths[f"/ogcapi/collections/{{collection_id}}/{place}"]["get"]["responses"]
+        assert {"text/html", "text/csv"} <= answers["200"]["content"].keys(), place

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from starlette.responses import Response
 
 from cubeport.server import negotiation, problems
-from cubeport.server.browsing import BROWSABLE, ONLY_DOCUMENTS
+from cubeport.server.browsing import BROWSABLE, ONLY_DOCUMENTS, has_values
 
 _STATUSES = {
     400: "The request is not valid",
@@ -188,7 +188,7 @@ def document(
                 for status, answer in operation["responses"].items()
                 if answer.get("description") != "Successful Response"
             }
-            if method == "get" and path in BROWSABLE:
+            if method == "get" and (path in BROWSABLE or has_values(path)):
                 operation["responses"]["200"]["content"].setdefault("text/html", {})
                 if not path.startswith(ONLY_DOCUMENTS):
                     operation["responses"].setdefault("406", operation["responses"]["404"] | {"description": _STATUSES[406]})
