@@ -29,7 +29,7 @@ def register(app: typer.Typer) -> None:
 
 def serve(
     ctx: typer.Context,
-    host: Annotated[str | None, typer.Option(help="The address to listen on. Default: 127.0.0.1.")] = None,
+    host: Annotated[str | None, typer.Option(help="The address to listen on. Default: as configured, else 127.0.0.1.")] = None,
     port: Port = None,
     workers: Annotated[int | None, typer.Option(help="Server processes.", min=1)] = None,
     read_only: Annotated[bool, typer.Option("--read-only", help="Refuse every write, and run no jobs.")] = False,
@@ -49,7 +49,8 @@ def serve(
 def worker(
     ctx: typer.Context,
     at_once: Annotated[
-        int | None, typer.Option("--jobs", help="How many ingestions run at the same time. Default: 2.", min=1, max=64)
+        int | None,
+        typer.Option("--jobs", help="How many ingestions run at the same time. Default: as configured, else 2.", min=1, max=64),
     ] = None,
 ) -> int:
     """Run the jobs, schedules and webhooks of the instance, without HTTP. Several workers and servers share them."""
