@@ -144,9 +144,9 @@ class Shelf:
             self._kept[key] = self._store(own, self._realdata / name, chunks, fields)
         return self._kept[key]
 
-    def keep(self, dataset_id: str, file: Path, *, period_type: str | None = None) -> Stored:
+    def keep(self, dataset_id: str, file: Path, *, period_type: str | None = None, chunks: dict[str, int] | None = None) -> Stored:
         """Store a file of the test's own."""
-        stored = self._store(dataset_id, file, None, None)
+        stored = self._store(dataset_id, file, chunks, None)
         stored.period_type = period_type or (stored.description.temporal and stored.description.temporal.period_type)
         self._kept[dataset_id] = stored
         return stored
@@ -278,13 +278,23 @@ def serve(shelf: Shelf, scratch: Path) -> Iterator[Callable[..., httpx.Client]]:
     running: list[tuple[uvicorn.Server, threading.Thread, httpx.Client]] = []
 
     def start(
-        *, disk_bytes: int = 1 << 40, memory_bytes: int = 16 << 20, table_limits: TableLimits | None = None, **limits: Any
+        *,
+        disk_bytes: int = 1 << 40,
+        memory_bytes: int = 16 << 20,
+        cache_bytes: int = 192 << 20,
+        table_limits: TableLimits | None = None,
+        **limits: Any,
     ) -> httpx.Client:
         listener = socket.create_server(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         room = AnswerRoom(scratch, disk_bytes=disk_bytes, memory_bytes=memory_bytes)
         queries = Queries(
-            OpenedVersions(shelf.engine), EncoderModules(), room, Pygeoapi(), public_url=url, limits=AnswerLimits(**limits)
+            OpenedVersions(shelf.engine, chunk_bytes=cache_bytes),
+            EncoderModules(),
+            room,
+            Pygeoapi(),
+            public_url=url,
+            limits=AnswerLimits(**limits),
         )
         app = app_of(shelf, queries, url, table_limits=table_limits)
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))

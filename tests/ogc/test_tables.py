@@ -18,6 +18,7 @@ import xarray as xr
 from shapely.geometry import mapping
 
 from cubeport.cubes.zones import Zone, ZoneSet
+from cubeport.service import tables
 from cubeport.service.tables import TableLimits
 
 LON = {"standard_name": "longitude", "units": "degrees_east", "axis": "X"}
@@ -301,6 +302,25 @@ def daily(days: int, *, start: str = "2020-01-01", calendar: str = "standard", *
     """Return a cube whose value is the number of its day, from 0, everywhere."""
     values = np.broadcast_to(np.arange(days, dtype="f8")[:, None, None], (days, 3, 4)).copy()
     return cube(np.arange(5.0, 45, 10), np.arange(-5.0, 20, 10), values, start=start, calendar=calendar, **attributes)
+
+
+def test_another_statistic_reads_first_what_is_in_memory(
+    shelf: Any, serve: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a cache for 12 of 16 chunks, reading in order would find none of them: each new one takes the place of the next."""
+    chunk = 4 * len(LAT10) * len(LON10) * 8
+    values = RNG.normal(280, 15, (64, len(LAT10), len(LON10)))
+    cube(LON10, LAT10, values).to_netcdf(tmp_path / "longer.nc")
+    shelf.keep("longer", tmp_path / "longer.nc", chunks={"time": 4, "lat": len(LAT10), "lon": len(LON10)})
+    shelf.zones["one"] = zones("one", one=shapely.box(0, -50, 60, 50))
+    monkeypatch.setattr(tables, "_SLAB_BYTES", chunk)
+    client = serve(cache_bytes=12 * chunk + 1000)  # and three coordinates
+    chunks = client.queries.versions.caches["chunks"]
+    for decoded, (statistic, of) in zip((3 + 16, 4, 4), (("max", np.max), ("min", np.min), ("count", np.size)), strict=True):
+        before = chunks.misses
+        rows = client.get("/datasets/longer/table", params={"zones": "one", "statistic": statistic, "f": "json"}).json()["rows"]
+        assert [each["value"] for each in rows] == [of(each) for each in values]
+        assert chunks.misses - before == decoded
 
 
 class TestPeriods:

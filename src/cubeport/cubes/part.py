@@ -76,6 +76,9 @@ class OpenedCube(Opened, Protocol):
     def coarser(self, level: int) -> Opened:
         """Return the fields of one level of the overviews, 1 being the finest; ``description.overview_levels`` says how many."""
 
+    def held(self, name: str, along: Mapping[str, Window]) -> bool:
+        """Return whether the first chunk of these windows is decoded in memory, so that reading it costs little."""
+
     def cells(
         self, name: str, along: Mapping[str, Window], dimensions: Sequence[str], index: Array, *, deadline: Deadline = ...
     ) -> Array:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from cubeport.cubes.bounded import Bounded
 from cubeport.cubes.calendars import Stamp
 from cubeport.cubes.description import Axis, CubeDescription
-from cubeport.cubes.part import Deadline, Opened
+from cubeport.cubes.part import Deadline, Opened, OpenedCube
 from cubeport.cubes.resolve import axis_named, resolve
 from cubeport.cubes.selection import Selection
 from cubeport.cubes.tables.request import TableRequest, renamed
@@ -78,7 +78,7 @@ class TablePlan:
     shown: PublishedView
     request: TableRequest
     zone_set: ZoneSet
-    opened: Opened
+    opened: OpenedCube
     fields: tuple[str, ...]
     time: Axis | None
     window: Window | None
@@ -532,11 +532,18 @@ def _of_steps(plan: TablePlan, name: str, deadline: Deadline) -> tuple[Numbers, 
     indices = plan.window.indices() if plan.window is not None else np.zeros(1, "int64")
     zone_cells = ZoneCells(weights)
     order = [own.index(each) for each in own if each not in grid]
-    for start in range(0, steps if timed else 1, at_once):
-        stop = min(steps, start + at_once) if timed else 1
+
+    def windows(start: int, stop: int) -> dict[str, Window]:
         along = dict(plan.others) | around
-        if timed and time is not None:
-            along[time.dimension] = Window(time.dimension, runs_of(indices[start:stop]))
+        return (
+            along | {time.dimension: Window(time.dimension, runs_of(indices[start:stop]))} if timed and time is not None else along
+        )
+
+    # What is in memory comes first: what is read would take its place there before it is used.
+    slabs = sorted(range(0, steps if timed else 1, at_once), key=lambda start: not opened.held(name, windows(start, start + 1)))
+    for start in slabs:
+        stop = min(steps, start + at_once) if timed else 1
+        along = windows(start, stop)
         raw = opened.raw(name, along, deadline=deadline)
         raw = raw.transpose([*order, *map(own.index, grid)]).reshape(stop - start, -1)
         for first in range(0, stop - start, together):

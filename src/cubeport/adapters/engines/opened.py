@@ -369,10 +369,7 @@ class OpenedVersion:
         With a *mask* of these dimensions, chunks without a selected cell are not read, and their values mean nothing.
         """
         array = self._array(name)
-        windows = [
-            along.get(str(dimension), Window(str(dimension), (IndexRange(0, size),)))
-            for dimension, size in zip(self._variables[name].dims, array.shape, strict=True)
-        ]
+        windows = self._windows(name, along)
         own = self.dimensions(name)
         if mask is not None and not set(mask.dimensions) <= set(own):
             mask = None
@@ -395,6 +392,17 @@ class OpenedVersion:
                     values = values[(slice(None),) * number + (source,)]
                 out[_all_of([target for _, _, target in place])] = values
         return out
+
+    def held(self, name: str, along: Mapping[str, Window]) -> bool:
+        """Return whether the first chunk of these windows is decoded in memory (:class:`cubeport.cubes.part.OpenedCube`)."""
+        lengths = self._array(name).chunks
+        first = tuple(window.runs[0].start // length for window, length in zip(self._windows(name, along), lengths, strict=True))
+        return (*self._key, name, first) in self._chunks
+
+    def _windows(self, name: str, along: Mapping[str, Window]) -> list[Window]:
+        """Return the window of each dimension of the variable, which is all of one that *along* does not have."""
+        sizes = zip(self.dimensions(name), self._array(name).shape, strict=True)
+        return [along.get(each, Window(each, (IndexRange(0, size),))) for each, size in sizes]
 
     def cells(
         self, name: str, along: Mapping[str, Window], dimensions: Sequence[str], index: Array, *, deadline: Deadline = _endless
