@@ -14,7 +14,7 @@ import pytest
 import xarray as xr
 
 import cubeport
-from cubeport.adapters.engines.opened import OpenedVersions
+from cubeport.adapters.engines.handles import OpenedVersions
 from cubeport.errors import InvalidRequest, NotFound, TooLarge
 from cubeport.main import prepare
 from cubeport.service.diff import Diff

@@ -17,7 +17,7 @@ pytest.importorskip("icechunk")
 import zarr
 
 import cubeport
-from cubeport.adapters.engines.opened import OpenedVersions
+from cubeport.adapters.engines.handles import OpenedVersions
 from cubeport.errors import Corrupt, InvalidConfiguration, NotFound, StoreUnavailable
 from cubeport.service.ingestions import FileOptions, IngestionRequest
 from cubeport.service.service import Service

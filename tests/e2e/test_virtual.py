@@ -18,7 +18,8 @@ import pytest
 import xarray as xr
 
 import cubeport
-from cubeport.adapters.engines.opened import OpenedVersions, VersionStore
+from cubeport.adapters.engines.handles import OpenedVersions
+from cubeport.adapters.engines.opened import VersionStore
 from cubeport.errors import CubeportError, SourceChanged
 from cubeport.main import prepare
 from cubeport.service.ingestions import FileOptions, IngestionRequest

@@ -27,7 +27,8 @@ from cubeport.adapters.backends.documents import MemoryBackend
 from cubeport.adapters.encoders.modules import EncoderModules
 from cubeport.adapters.encoders.room import AnswerRoom
 from cubeport.adapters.engines import zarr
-from cubeport.adapters.engines.opened import OpenedVersion, OpenedVersions
+from cubeport.adapters.engines.handles import OpenedVersions
+from cubeport.adapters.engines.opened import OpenedVersion
 from cubeport.adapters.gate.measure import measure
 from cubeport.adapters.gate.write import write
 from cubeport.adapters.ogc.way import Pygeoapi

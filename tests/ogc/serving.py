@@ -13,7 +13,7 @@ import uvicorn
 
 from cubeport.adapters.encoders.modules import EncoderModules
 from cubeport.adapters.encoders.room import AnswerRoom
-from cubeport.adapters.engines.opened import OpenedVersions
+from cubeport.adapters.engines.handles import OpenedVersions
 from cubeport.adapters.ogc.way import Pygeoapi
 from cubeport.service.plans import AnswerLimits
 from cubeport.service.queries import Queries

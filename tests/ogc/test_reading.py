@@ -15,7 +15,7 @@ import pytest
 from numcodecs import Zstd
 
 from cubeport.adapters.engines import zarr
-from cubeport.adapters.engines.opened import OpenedVersions
+from cubeport.adapters.engines.handles import OpenedVersions
 from cubeport.cubes.resolve import resolve
 from cubeport.cubes.selection import parse
 from cubeport.cubes.windows import Mask, Windows, count, touched

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from tests.provided.places import Place, ask, instance, name_of, netcdf
 
 import cubeport
-from cubeport.adapters.engines.opened import OpenedVersions
+from cubeport.adapters.engines.handles import OpenedVersions
 from cubeport.cubes import periods
 from cubeport.cubes.calendars import Stamp
 from cubeport.cubes.download import period_of

@@ -14,6 +14,7 @@ from cubeport.client._http import HttpSession, Session, next_cursor
 from cubeport.client.dataset import Dataset
 from cubeport.client.found import Found
 from cubeport.client.records import Records
+from cubeport.cubes.following import waiting
 from cubeport.errors import CoverageIncomplete, CubeportError, InvalidRequest
 
 type Progress = Callable[[str, int, int], None]
@@ -319,10 +320,10 @@ class Port:
                 _raise_failure(ended)
             except CoverageIncomplete as error:
                 detail = answer["sync_detail"]
-                if detail["reason"] not in ("release_version_changed", "release_version_unknown"):
+                if (waits := waiting(detail["reason"], error.kind)) is None:
                     raise
-                waits = {"action": "no_op", "reason": "release_version_unavailable", "message": error.message}
-                return answer | {"status": "waiting_for_source", "message": error.message, "sync_detail": detail | waits}
+                told = {"message": error.message}
+                return answer | {"status": "waiting_for_source", **told, "sync_detail": {**detail, **waits, **told}}
             status = "up_to_date" if ended["reused"] else ended["status"]
             answer |= {"status": status, "dataset": self._session.json(f"/datasets/{dataset_id}")}
             if ended["reused"]:  # it hoped for new data, and there were none

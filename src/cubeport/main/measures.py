@@ -10,7 +10,7 @@ from cubeport.server.traffic import Metric
 
 if TYPE_CHECKING:
     from cubeport.adapters.encoders.room import AnswerRoom
-    from cubeport.adapters.engines.opened import OpenedVersions
+    from cubeport.adapters.engines.handles import OpenedVersions
     from cubeport.adapters.sandbox.children import Children
     from cubeport.service.service import Service
     from cubeport.settings import Settings

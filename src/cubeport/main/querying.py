@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from cubeport.adapters.encoders.room import AnswerRoom
-    from cubeport.adapters.engines.opened import OpenedVersions
+    from cubeport.adapters.engines.handles import OpenedVersions
     from cubeport.service.queries import Queries
     from cubeport.service.service import Service
     from cubeport.service.tablejobs import TableJobs
@@ -23,7 +23,7 @@ def room_of(settings: Settings) -> AnswerRoom:
 
 def versions_of(settings: Settings, service: Service) -> OpenedVersions:
     """Return the opened versions of a process. A quarter of its cache is for them, the rest for decoded chunks."""
-    from cubeport.adapters.engines.opened import OpenedVersions
+    from cubeport.adapters.engines.handles import OpenedVersions
 
     handle_bytes = settings.server.cache_bytes // 4
     return OpenedVersions(service.engines, handle_bytes=handle_bytes, chunk_bytes=settings.server.cache_bytes - handle_bytes)

@@ -340,7 +340,7 @@ def _export_target(root: Path, address: str) -> tuple[ExportTarget, str]:
 
 def _opened_versions(engines: Engines) -> Versions:
     """Return the object that opens versions to compare them. Its libraries are imported here, for the first one."""
-    from cubeport.adapters.engines.opened import OpenedVersions
+    from cubeport.adapters.engines.handles import OpenedVersions
 
     return OpenedVersions(engines, handle_bytes=64 << 20, chunk_bytes=32 << 20)
 
@@ -484,6 +484,7 @@ _NEEDED_BY_JOBS = (
 )
 _NEEDED_BY_REQUESTS = (
     "anyio._backends._asyncio",
+    "cubeport.adapters.engines.opened",
     "cubeport.adapters.ogc.api",
     "encodings.unicode_escape",  # used by jinja's lexer
     "pygeoapi.process.manager.dummy",

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from cubeport.cubes import periods
+from cubeport.cubes import following, periods
 from cubeport.cubes.calendars import CalendarName, Stamp, canonical
 from cubeport.errors import Configuration, CubeportError, InvalidPeriod, InvalidRequest
 from cubeport.service.datasets import Dataset
@@ -56,9 +56,8 @@ class Synced:
     @classmethod
     def of(cls, detail: SyncDetail, ingestion: Ingestion) -> Synced:
         """Return the outcome of the ingestion that ran, or runs, *detail*."""
-        if ingestion.error is not None and detail.waits_after(str(ingestion.error.get("kind"))):
-            return cls(detail.short())
-        return cls(detail.carried_out(ingestion), ingestion)
+        waits = detail.waiting_after(str(ingestion.error.get("kind"))) if ingestion.error is not None else None
+        return cls(waits) if waits is not None else cls(detail.carried_out(ingestion), ingestion)
 
     @property
     def status(self) -> str:
@@ -108,7 +107,7 @@ class SyncDetail(BaseModel):
     @property
     def is_new_release(self) -> bool:
         """Whether it rebuilds the dataset from another release, which must have all periods that the dataset has."""
-        return self.reason in ("release_version_changed", "release_version_unknown")
+        return self.reason in following.NEW_RELEASE
 
     def asked_end(self, end: str | None) -> str | None:
         """Return the requested *end* if the source must have it; ``None`` if the target is earlier, as the template's availability
@@ -116,14 +115,17 @@ class SyncDetail(BaseModel):
         """
         return end if self.target_end_source == "request" else None
 
-    def waits_after(self, kind: str) -> bool:
-        """Return whether its ingestion, which failed with an error of *kind*, found that the new release is not complete yet."""
-        return self.is_new_release and kind == "coverage-incomplete"
+    def waiting_after(self, kind: str) -> SyncDetail | None:
+        """Return it after its ingestion failed with an error of *kind*, if that says that the new release is not complete yet.
+
+        Otherwise ``None``.
+        """
+        return None if following.waiting(self.reason, kind) is None else self.short()
 
     def short(self) -> SyncDetail:
         """Return it with a release that does not have all periods of the dataset: the dataset waits for the rest."""
-        reason: Reason = "release_version_unavailable"
-        return self.model_copy(update={"action": "no_op", "reason": reason, "message": _MESSAGES[reason]})
+        waits = following.WAITING
+        return self.model_copy(update={**waits, "message": _MESSAGES[waits["reason"]]})
 
     def confirmed(self, new: Sequence[str] | None, warnings: Sequence[tuple[str, str]] = ()) -> SyncDetail:
         """Return it with the new periods that the source says it has; ``None`` if that is only known when it is read."""

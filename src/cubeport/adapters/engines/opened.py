@@ -1,9 +1,4 @@
-"""Opened versions. All queries read data through them.
-
-There are two bounded caches: opened versions with their decoded coordinates, and decoded chunks (10–60 times faster on repeated
-reads, measured; zarr-python does not cache them). Their keys (dataset id, version id) are never reused and versions never change,
-so nothing needs to be invalidated.
-"""
+"""An opened version. All queries read data through it; :mod:`cubeport.adapters.engines.handles` keeps those of a process."""
 
 from __future__ import annotations
 
@@ -50,7 +45,7 @@ type Chunks = Bounded[tuple[str, str, str, tuple[int, ...]], Array]
 """Decoded chunks by dataset, version, variable and index in the chunk grid. Their weights are bytes."""
 
 MIB = 1 << 20
-_HANDLE_BYTES = MIB // 4
+HANDLE_BYTES = MIB // 4
 """The approximate size of an opened version without its coordinates, in bytes."""
 _AT_ONCE = 16 * MIB
 """The largest number of decoded bytes that one call reads."""
@@ -195,7 +190,7 @@ class OpenedVersion:
                 # Chunks of a level are kept next to those of the cube, under a name of their own.
                 found = OpenedVersion(objects, dataset_id, f"{version_id}/{level}", own, self._chunks, waits=self._waits)
                 self._levels[level] = found
-                self._grown(self, _HANDLE_BYTES * len(self._levels))
+                self._grown(self, HANDLE_BYTES * len(self._levels))
             return found
 
     def names(self) -> tuple[str, ...]:
@@ -550,53 +545,6 @@ class OpenedVersion:
                     if name is not None and name in each:
                         each[name] = in_degrees(exact(each[name]), spatial.to_crs)
         return Labels(values, bounds)
-
-
-class OpenedVersions:
-    """The opened versions of a process.
-
-    Parameters
-    ----------
-    engine
-        The engine that reads versions.
-    handle_bytes
-        The largest total size of opened versions with their coordinates. The least recently used version is closed first.
-    chunk_bytes
-        The largest total size of cached decoded chunks of all versions.
-    """
-
-    def __init__(self, engine: ReadsVersions, *, handle_bytes: int = 64 * MIB, chunk_bytes: int = 192 * MIB) -> None:
-        self._engine = engine
-        self._kept: Bounded[tuple[str, str, int, tuple[str, ...]], OpenedVersion] = Bounded(handle_bytes)
-        self._chunks: Chunks = Bounded(chunk_bytes)
-        self._opening = threading.Lock()
-
-    @property
-    def caches(self) -> Mapping[str, Bounded[Any, Any]]:
-        """The caches: decoded ``chunks`` and opened ``versions``. Their weights are bytes."""
-        return {"chunks": self._chunks, "versions": self._kept}
-
-    def open(self, dataset_id: str, version_id: str, description: CubeDescription) -> OpenedVersion:
-        """Return the opened version. *description* was measured when the version was sealed."""
-        # Each grid of a store has its own axes; its fields identify it.
-        # A version can get overviews later.
-        key = dataset_id, version_id, description.overview_levels, description.fields
-        found = self._kept.get(key)
-        if found is None:
-            with self._opening:
-                found = self._kept.get(key)
-                if found is None:
-                    found = OpenedVersion(
-                        self._engine,
-                        dataset_id,
-                        version_id,
-                        description,
-                        self._chunks,
-                        lambda opened, size: self._kept.put(key, opened, _HANDLE_BYTES + size),
-                        waits=self._engine.waits(dataset_id, version_id),
-                    )
-                    self._kept.put(key, found, _HANDLE_BYTES)
-        return found
 
 
 @contextmanager
