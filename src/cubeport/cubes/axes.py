@@ -113,8 +113,10 @@ def axis_along(
     along = [str(n) for n, v in raw.variables.items() if text_dims(v) == (dimension,) and roles[str(n)] == "auxiliary"]
     kinds = {name: kind for name in along if (kind := kind_of(name, raw.variables[name])) is not None}
     if {"x", "y"} <= set(kinds.values()):
-        # Longitude and latitude along the same dimension are positions of points, not axes.
-        kinds = {name: kind for name, kind in kinds.items() if kind not in ("x", "y")}
+        # Longitude and latitude along the same dimension are positions of points, not axes, and so is the height of each station
+        # (CF H.2). A sounding that drifts has its levels along the dimension.
+        sounding = _is_sounding(raw, [name for name, kind in kinds.items() if kind == "z"])
+        kinds = {name: kind for name, kind in kinds.items() if kind not in (("x", "y") if sounding else ("x", "y", "z"))}
     ranked = sorted(
         (name for name, kind in kinds.items() if kind not in ("other", "index")),
         key=lambda name: (is_text(raw.variables[name]), named.index(name) if name in named else len(named)),
@@ -125,6 +127,16 @@ def axis_along(
             return FoundAxis(dimension, name, kind, bounds_of(raw, raw.variables[name]))
     apart = own is not None and len(text_dims(own)) > 1
     return FoundAxis(dimension, None, "member" if is_named("member", dimension) else "index", apart=apart)
+
+
+def _is_sounding(raw: xr.Dataset, heights: Sequence[str]) -> bool:
+    """Return whether the points are levels of one profile: their file says so, and their heights go one way."""
+    import numpy as np
+
+    if "profile" not in str(raw.attrs.get("featureType", "")).lower() or not heights:
+        return False
+    steps = np.diff(np.asarray(decoded(raw.variables[heights[0]]), dtype="float64"))
+    return bool((steps > 0).all() or (steps < 0).all())
 
 
 def _valid_time(raw: xr.Dataset, dimension: str, roles: Mapping[str, Role]) -> str | None:

@@ -105,14 +105,15 @@ def _even(opened: Opened, windows: Windows, selection: Selection, crs: str) -> G
     system = CRS84 if crs == LATITUDE_FIRST else crs
     west, south, east, north = _box(description, labels, windows, selection)
     try:
-        box = carried((west, south, east + (360.0 if east <= west else 0.0), north), CRS84, system)
+        box = carried((west, south, east + (360.0 if east < west else 0.0), north), CRS84, system)
     except ValueError:
         raise NotFound("There are no data for this request in that reference system.", what="data") from None
     dimensions = horizontal(description)
     count = math.prod(windows.along[each].size for each in dimensions)
-    ratio = (box[2] - box[0]) / (box[3] - box[1])
-    width = max(1, round(math.sqrt(count * ratio)))
-    canvas = Canvas(box, width, max(1, round(count / width)), system)
+    across, up = box[2] - box[0], box[3] - box[1]
+    # One row or column without bounds has no width, so all cells are along the other axis.
+    width = max(1, round(math.sqrt(count * across / up)) if across and up else count if across else 1)
+    canvas = Canvas(box, width, max(1, round(count / width)) if up else 1, system)
     x, y = canvas.centres()
     places = locate(description, labels, canvas)
     edges = (box[0], box[2]), (box[1], box[3])
@@ -143,7 +144,7 @@ def _box(description: CubeDescription, labels: Labels, windows: Windows, selecti
     whole_turn = flat[2] - flat[0] >= 360
     south, north = max(flat[1], held[1]), min(flat[3], held[3])
     west, east = (held[0], held[2]) if whole_turn else (flat[0], flat[2])
-    return (west, south, east, north) if south < north else held
+    return (west, south, east, north) if south <= north else held
 
 
 def _edges(description: CubeDescription, labels: Labels, axis: Axis, windows: Windows) -> tuple[float, float]:

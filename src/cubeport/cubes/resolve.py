@@ -33,6 +33,7 @@ from cubeport.cubes.selection import (
     order,
     parse_datetime,
     stamp_at,
+    to_milliseconds,
 )
 from cubeport.cubes.times import decode, is_time_units
 from cubeport.cubes.windows import (
@@ -121,6 +122,19 @@ def steps_named(
         stop = order(periods.end_of(last, kind, calendar))
         inside &= moments <= stop if at_end else moments < stop
     return inside
+
+
+def _in_utc(instant: Instant, calendar: str, stamps: Array) -> Instant:
+    """Return the instant in UTC, as precise as the labels: those of days in double precision are rounded to the millisecond, and
+    other programs read more digits from the same numbers.
+
+    Raises
+    ------
+    ValueError
+        If the calendar has no such day.
+    """
+    moment = in_utc(instant, calendar)
+    return moment if len(moment.fields) < 7 or (stamps % 1000).any() else to_milliseconds(moment, calendar)
 
 
 def _date_of(instant: Instant) -> str:
@@ -513,7 +527,7 @@ class _Resolver:
                 if instant is None:
                     return ()
                 try:
-                    at = in_utc(instant, calendar)
+                    at = _in_utc(instant, calendar, runs)
                 except ValueError as error:
                     self._problem("subset", "invalid-period", f"subset: {error}")
                     return ()
@@ -558,8 +572,9 @@ class _Resolver:
 
         calendar = self.description.temporal.calendar if self.description.temporal else "standard"
         ends = (time.start, time.end) if isinstance(time, Period) else (time, time)
+        stamps = self.labels.values[axis.name]
         try:
-            start, end = (None if each is None else in_utc(each, calendar) for each in ends)
+            start, end = (None if each is None else _in_utc(each, calendar, stamps) for each in ends)
         except ValueError as error:
             self._problem(parameter, "invalid-period", f"{parameter}: {error}")
             return ()
@@ -567,7 +582,6 @@ class _Resolver:
         if low > high:
             self._problem(parameter, "invalid-range", f"{parameter} must have its start before its end")
             return ()
-        stamps = self.labels.values[axis.name]
         bounds = self.labels.bounds.get(axis.name)
         lower, upper = (stamps, stamps) if bounds is None else (bounds.min(axis=1), bounds.max(axis=1))
         points = upper <= lower
@@ -590,12 +604,12 @@ class _Resolver:
     def _at_times(self, temporal: Temporal, time: Instant | Period) -> None:
         """Select values by their own times if times are not an axis: those of runs and steps, or of points of a trajectory."""
         ends = (time.start, time.end) if isinstance(time, Period) else (time, time)
+        stamps = self.labels.values[temporal.axis]
         try:
-            start, end = (None if each is None else in_utc(each, temporal.calendar) for each in ends)
+            start, end = (None if each is None else _in_utc(each, temporal.calendar, stamps[stamps != UNKNOWN]) for each in ends)
         except ValueError as error:
             self._problem("datetime", "invalid-period", f"datetime: {error}")
             return
-        stamps = self.labels.values[temporal.axis]
         inside = stamps != UNKNOWN
         if start is not None:
             inside = inside & (stamps >= first_of(start))

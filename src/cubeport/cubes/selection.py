@@ -524,3 +524,11 @@ def in_utc(instant: Instant, calendar: str) -> Instant:
         return instant
     moved = stamp_of(ordinal(Stamp(*fields), name) - instant.offset * 60_000_000, name)
     return Instant(tuple(moved[: max(5, len(fields))]))
+
+
+def to_milliseconds(instant: Instant, calendar: str) -> Instant:
+    """Return the nearest whole millisecond to an instant in UTC; other instants are returned unchanged."""
+    if len(instant.fields) < 7 or instant.fields[6] % 1000 == 0:
+        return instant
+    name = canonical(calendar) or "standard"
+    return Instant(tuple(stamp_of((ordinal(Stamp(*instant.fields), name) + 500) // 1000 * 1000, name)))
