@@ -156,6 +156,22 @@ def test_equal_keys_are_not_computed_again_and_stale_ones_are_named_and_rebuilt(
         assert service.dataset("years").record.id in both.stdout
 
 
+def test_an_input_that_is_one_version_is_never_newer_also_when_it_was_removed(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("KEEP_LAST", "KEEP_DAYS", "GRACE_MIN"):
+        monkeypatch.setenv(f"CUBEPORT_RETENTION__{name}", str(int(name == "KEEP_LAST")))
+    with cubeport.connect(root) as service:
+        pinned = service.shown("tas").version.version_id
+        derived(service, "resample", [f"tas@{pinned}"], dataset_id="years", params={"period_type": "yearly"})
+        newer = service.ingest_here(IngestionRequest(dataset_id="tas", mode="replace"), days(tmp_path / "b.nc", add=1.0))
+        assert newer.status == "completed", newer.error
+        assert [each.version_id for each in service.retain()] == [pinned]
+        [told] = service.derived()
+        assert (told["state"], told["newer"]) == ("fresh", [])
+        assert service.sync("years").detail.reason == "inputs_unchanged"
+
+
 def test_what_a_recipe_cannot_do_is_refused_before_anything_is_made(root: Path) -> None:
     with cubeport.connect(root) as service:
         for recipe, inputs, params, error in (

@@ -20,6 +20,7 @@ import pytest
 import xarray as xr
 
 import cubeport
+from cubeport.cli.mirrors import _table
 from cubeport.cubes.write_request import Staging
 from cubeport.errors import CubeportError, DatasetExists, SourceFailed, SourceRejected
 from cubeport.main import prepare
@@ -371,6 +372,65 @@ def test_a_dataset_that_is_no_mirror_is_not_overwritten(two: Two, tmp_path: Path
         assert service.shown("tas").version.version_id == done.version_id, "as the warning says"
         with pytest.raises(SourceRejected, match="not an origin"):
             service.pull("tas", "http://127.0.0.1:1")
+
+
+def test_a_mirror_has_the_texts_of_its_source_and_no_others_and_says_what_changed(two: Two, tmp_path: Path) -> None:
+    with cubeport.connect(two.there) as there, cubeport.connect(two.here) as here:
+        first = ingest(there, source(tmp_path, range(2)), "told")
+        there.describe("told", doi="10.1/x", title="T")
+        assert here.pull("told", two.url).changed == ()
+        there.describe("told", doi=None, title="U")
+        assert here.pull("told", two.url).changed == ("title", "doi")
+        assert here.verify_mirror("told", two.url)["differs"] == []
+        ingest(there, source(tmp_path, range(4, 6)), "told", mode="replace")
+        here.pull("told", two.url)
+        there.rollback("told", to=first)
+        done = here.pull("told", two.url)
+        assert (done.version_id, done.added, done.changed) == (first, False, ("published", "head"))
+        assert "was there; published" in _table([done.to_mapping()])
+        assert here.pull("told", two.url).changed == ()
+
+
+def test_a_mirror_in_the_place_of_a_derived_dataset_is_never_derived_again(two: Two, tmp_path: Path) -> None:
+    with cubeport.connect(two.there) as there, cubeport.connect(two.here) as here:
+        theirs = ingest(there, source(tmp_path, range(3)), "days")
+        ingest(here, source(tmp_path, range(31)), "input")
+        params = {"period_type": "monthly", "method": "mean"}
+        assert here.derive("resample", ["input"], dataset_id="days", params=params).status == "completed"
+        here.pull("days", two.url, replace=True)
+        ingest(here, source(tmp_path, range(31, 60)), "input", mode="update")
+        assert here.derived() == []
+        assert here.sync("days").detail.action == "not_syncable"
+        assert here.shown("days").version.version_id == theirs
+        assert here.dataset("days").record.lineage == ()
+        # The version is here already, and something else was published since.
+        here.derive("resample", ["input"], dataset_id="days", params=params)
+        here.pull("days", two.url, replace=True)
+        assert (here.derived(), here.dataset("days").record.lineage) == ([], ())
+
+
+@pytest.mark.parametrize("then", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["first", "then"])
+def test_data_that_not_everybody_may_see_are_not_for_everybody_elsewhere(two: Two, tmp_path: Path, then: bool) -> None:
+    def stranger(dataset_id: str) -> int:
+        by = {"X-Forwarded-For": "203.0.113.1"}
+        return httpx.get(f"{two.url}/datasets/{dataset_id}", headers=by, trust_env=False).status_code
+
+    name, params = f"inner-{int(then)}", {"period_type": "monthly", "method": "mean"}
+    with cubeport.connect(two.here) as here, cubeport.connect(two.there) as there:
+        ingest(here, source(tmp_path, range(31)), name)
+        here.catalog.update(name, visibility="project")
+        key = Keys(there.catalog.backend).add(name, scope="ingest", datasets=["*"]).text
+        here.push(name, two.url, key=key)
+        there.derive("resample", [name], dataset_id=f"{name}-monthly", params=params)
+        assert (stranger(name), stranger(f"{name}-monthly")) == (404, 404)
+        assert there.dataset(name).record.visibility == "project"
+        if then:  # what somebody says of the copy and the result themselves is kept
+            for each in (name, f"{name}-monthly"):
+                there.catalog.update(each, visibility="public")
+            ingest(here, source(tmp_path, range(31, 60)), name, mode="update")
+            here.push(name, two.url, key=key)
+            there.sync(f"{name}-monthly")
+            assert (stranger(name), stranger(f"{name}-monthly")) == (200, 200)
 
 
 def test_objects_arrive_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -88,12 +88,19 @@ def _key(name: str) -> str | None:
     return found
 
 
+def _changed(names: Sequence[str]) -> str:
+    """Return the words for what changed besides, after «was there»."""
+    pointers = [each for each in names if each in ("published", "head")]
+    others = [each for each in names if each not in pointers]
+    return "".join(f"; {each}" for each in (*pointers[:1], *([f"new {', '.join(others)}"] if others else [])))
+
+
 def _table(items: Sequence[dict[str, Any]]) -> str:
     rows = [
         (
             each["dataset_id"],
             each["version_id"],
-            "added" if each["added"] else "was there",
+            "added" if each["added"] else f"was there{_changed(each['changed'])}",
             each["sent_objects"],
             each["sent_bytes"],
         )

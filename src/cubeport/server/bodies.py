@@ -89,6 +89,7 @@ class Replication(documents.NativeDocument):
     added: bool
     sent_objects: int
     sent_bytes: int
+    changed: list[str]
 
 
 class DiffVersion(documents.NativeDocument):

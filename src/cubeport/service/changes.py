@@ -96,7 +96,7 @@ def join_version(
     else:
         work.update_record(after)
     if before is None or seen:
-        announce(work, backend, before, after, "version" if before else "created")
+        announce(work, backend, before, after, "created" if before is None else "version" if _shown(before) else "published")
     for row in rows:
         work.join(partial(backend.rows.put, row))
 

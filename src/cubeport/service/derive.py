@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cubeport.cubes.recipes import Derivation, DerivedInput, Recipe, key_of
 from cubeport.cubes.sources import Area, Fetched, Period, PeriodSource
@@ -22,6 +22,7 @@ from cubeport.service.ports import Sources
 from cubeport.service.state import VersionState
 from cubeport.service.sync import SyncDetail
 from cubeport.service.templates import SourceBlock
+from cubeport.service.viewing import strictest
 
 type Compute = Callable[[Recipe, Derivation, Mapping[str, PublishedView], Path], Path]
 """``compute(recipe, derivation, inputs, into)`` writes the result below *into* and returns its path."""
@@ -36,6 +37,11 @@ class DerivedSource:
     inputs: Mapping[str, PublishedView]
     compute: Compute
     is_periodic: bool = False
+
+    @property
+    def visibility(self) -> Literal["private", "project"] | None:
+        """The strictest visibility of its inputs."""
+        return strictest(each.visibility for each in self.inputs.values())
 
     def periods(self, start: Period, end: Period) -> Sequence[Period] | None:  # noqa: ARG002 - the port's signature
         """Return ``None``, because it cannot list periods."""
@@ -68,21 +74,37 @@ class Derivations:
         InvalidRequest
             If the recipe does not accept the parameters or inputs.
         """
+        recipe = self._recipe(block)
+        inputs = {name: self._shown(ref) for name, ref in recipe.named(block.inputs).items()}
+        told = {name: _input(ref, inputs[name]) for name, ref in recipe.named(block.inputs).items()}
+        return DerivedSource(recipe, _derivation(recipe, block, told), inputs, self._compute)
+
+    def _recipe(self, block: SourceBlock) -> Recipe:
         recipe = self.recipes.get(str(block.recipe))
         if recipe is None:
             known = ", ".join(sorted(self.recipes))
             raise NotFound(f"There is no recipe {block.recipe!r}; there are {known}.", what="recipe", next_step="cubeport recipes")
-        params = recipe.bind(block.params)
-        inputs = {name: self._datasets.shown(ref, unpublished=True) for name, ref in recipe.named(block.inputs).items()}
-        told = {name: _input(ref, inputs[name]) for name, ref in recipe.named(block.inputs).items()}
-        key = key_of(params, {name: (each.dataset_id, each.digest) for name, each in told.items()})
-        return DerivedSource(recipe, Derivation(recipe=recipe.name, params=params, inputs=told, key=key), inputs, self._compute)
+        return recipe
+
+    def _shown(self, ref: str) -> PublishedView:
+        return self._datasets.shown(ref, unpublished=True)
+
+    def _now(self, block: SourceBlock, held: Derivation | None) -> Derivation:
+        """Return the derivation with the current versions of its inputs. One that names a version is not looked up again: it was
+        used, never changes, and retention may have removed it since.
+        """
+        recipe, used = self._recipe(block), {} if held is None else held.inputs
+        told = {
+            name: used[name] if _is_fixed(ref, used.get(name)) else _input(ref, self._shown(ref))
+            for name, ref in recipe.named(block.inputs).items()
+        }
+        return _derivation(recipe, block, told)
 
     def plan(self, dataset: Dataset, head: VersionState | None) -> SyncDetail:
         """Return what a sync of a derived dataset would do. Raises NotFound if an input no longer exists."""
         assert dataset.state.derived is not None
-        now = self.source(dataset.state.derived).derivation
         held = head.derived if head is not None else None
+        now = self._now(dataset.state.derived, held)
         temporal: Mapping[str, Any] = (head.coverage.get("temporal") if head is not None else None) or {}
         common: dict[str, Any] = {
             "dataset_id": dataset.state.texts.dataset_id,
@@ -115,6 +137,17 @@ class Derivations:
             seen.add(name)
             if found is not None and found.state.derived is not None:
                 waiting += [ref.partition("@")[0] for ref in found.state.derived.inputs]
+
+
+def _derivation(recipe: Recipe, block: SourceBlock, inputs: dict[str, DerivedInput]) -> Derivation:
+    params = recipe.bind(block.params)
+    key = key_of(params, {name: (each.dataset_id, each.digest) for name, each in inputs.items()})
+    return Derivation(recipe=recipe.name, params=params, inputs=inputs, key=key)
+
+
+def _is_fixed(ref: str, used: DerivedInput | None) -> bool:
+    """Return whether *ref* names the version that was used by its id."""
+    return used is not None and ref == f"{used.dataset_id}@{used.version_id}"
 
 
 def _input(ref: str, shown: PublishedView) -> DerivedInput:

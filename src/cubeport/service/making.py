@@ -147,7 +147,11 @@ class Making:
     def _pointing(self, state: DatasetState, version: VersionState, description: CubeDescription) -> CatalogRecord:
         record = self.dataset.record if self.dataset else CatalogRecord(key=self.wanted.dataset_id, kind=KIND)
         if self.wanted.derivation is not None:
-            record = record.replace(lineage=derived_edges(record, self.wanted.derivation))
+            # A result shows its inputs, so not everybody sees it if not everybody sees these, unless somebody has said who does.
+            seen_by = record.visibility or self.wanted.visibility
+            record = record.replace(lineage=derived_edges(record, self.wanted.derivation), visibility=seen_by)
+        elif state.derived is None and self.dataset is not None and self.dataset.state.derived is not None:
+            record = record.replace(lineage=underived(record.lineage))
         if publishes(self.ingestion.request, self.wanted):
             return with_shown(record, pointed(state, version.version_id), description)
         return with_state(record, state) if state.latest else with_shown(record, state, description)
@@ -155,7 +159,6 @@ class Making:
 
 def derived_edges(record: CatalogRecord, derivation: Derivation) -> tuple[Lineage, ...]:
     """Return the lineage of a derived record, with one edge to the version of each input instead of earlier edges."""
-    kept = [each for each in record.lineage if each.rel != "derived_from"]
     edges = {
         each.record_id: Lineage(
             rel="derived_from",
@@ -165,7 +168,12 @@ def derived_edges(record: CatalogRecord, derivation: Derivation) -> tuple[Lineag
         )
         for each in derivation.inputs.values()
     }
-    return (*kept, *edges.values())
+    return (*underived(record.lineage), *edges.values())
+
+
+def underived(lineage: Sequence[Lineage]) -> tuple[Lineage, ...]:
+    """Return the lineage of a record without what it was derived from."""
+    return tuple(each for each in lineage if each.rel != "derived_from")
 
 
 def release_of(wanted: Wanted) -> str | None:

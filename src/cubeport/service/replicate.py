@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -32,15 +32,16 @@ from cubeport.documents import native
 from cubeport.documents.texts import PublishedView, Texts
 from cubeport.errors import Conflict, DatasetExists, NotFound, SourceRejected, VersionRemoved
 from cubeport.service import describe
-from cubeport.service.changes import announce, join_version
+from cubeport.service.changes import Reason, announce, join_version
 from cubeport.service.datasets import Dataset, Datasets
 from cubeport.service.ingestions import Scope
-from cubeport.service.making import clearing
+from cubeport.service.making import clearing, underived
 from cubeport.service.overviews import with_those_of
 from cubeport.service.ports import Gate, Writer
 from cubeport.service.publish import pointed, with_shown, with_state
 from cubeport.service.state import CUBE, GONE, KIND, VERSION, Cube, DatasetState, Reach, VersionKind, VersionState
 from cubeport.service.templates import PublicId
+from cubeport.service.viewing import strictest
 
 type Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 type HexId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
@@ -70,6 +71,9 @@ class Replica(BaseModel):
     """The overviews. They are not sent: an instance makes those of the versions that it receives."""
     texts: dict[str, Any] = {}
     """The texts, in the format of ``describe``."""
+    visibility: Annotated[Literal["private", "project"] | None, Field(exclude_if=lambda said: said is None)] = None
+    """Who may see it, if not everybody. Releases that do not know this member refuse a replica that has it, so they never show it
+    to everybody."""
     origin: Annotated[str, Field(max_length=2_000)]
     """The URL of the service from which it comes."""
 
@@ -84,11 +88,14 @@ class Arrived:
     """False if the version existed already."""
     sent_objects: int = 0
     sent_bytes: int = 0
+    changed: tuple[str, ...] = ()
+    """What changed where it existed already, for users: ``published`` if it is the published version now, ``head`` if the next
+    update builds on it, ``visibility``, and the names of texts."""
 
     def to_mapping(self) -> dict[str, Any]:
         """Return the outcome as shown over HTTP and on the command line."""
         names = ("dataset_id", "version_id", "added", "sent_objects", "sent_bytes")
-        return {"kind": "Replication", **{name: getattr(self, name) for name in names}}
+        return {"kind": "Replication", **{name: getattr(self, name) for name in names}, "changed": list(self.changed)}
 
 
 def _has(there: Elsewhere, replica: Replica) -> bool:
@@ -227,6 +234,7 @@ class Replicator:
             overview_levels=shown.description.overview_levels,
             overviews=shown.description.overviews,
             texts={name: value for name, value in said.items() if value not in (None, [], {})},
+            visibility=strictest([shown.visibility]),
             origin=self._url,
         )
 
@@ -254,7 +262,8 @@ class Replicator:
                 if progress is not None:
                     progress("sending", sent, total)
         done = there.finish(replica.digest, replica.model_dump(mode="json"), publish=publish)
-        return Arrived(replica.dataset_id, replica.version_id, bool(done["added"]), sent, size)
+        changed = tuple(map(str, done.get("changed", ())))  # earlier releases do not say it
+        return Arrived(replica.dataset_id, replica.version_id, bool(done["added"]), sent, size, changed)
 
     def begin(self, digest: str, manifest: bytes, *, dataset_id: str | None = None) -> dict[str, int]:
         """Accept the manifest of a version, and return the sizes of the missing objects by sha256.
@@ -302,7 +311,7 @@ class Replicator:
                 if progress is not None:
                     progress("fetching", sent, len(missing))
         done = self.arrive(replica, publish=publish, replace=replace, progress=progress)
-        return Arrived(done.dataset_id, done.version_id, done.added, sent, size)
+        return Arrived(done.dataset_id, done.version_id, done.added, sent, size, done.changed)
 
     def arrive(self, replica: Replica, *, publish: bool = True, replace: bool = False, progress: Listened | None = None) -> Arrived:
         """Make a version from the received objects and register it, in one unit of work and one commit.
@@ -312,19 +321,19 @@ class Replicator:
         DatasetExists, DatasetBusy, SourceRejected, NoSpace
             See :meth:`pull`. Another process can also hold the dataset, or the disk can be full.
         """
-        changes = describe.read(replica.texts)
+        changes, changed = describe.read(replica.texts), tuple[str, ...]()
         with self._lock(replica.dataset_id), step("lock"):
             held = self._check(replica, replace=replace)
             row = self._held(held, replica)
             if row is not None:
                 assert held is not None
-                self._point(held, replica, changes.values(), row, publish=publish)
+                changed = self._point(held, replica, changes.values(), row, publish=publish)
             else:
                 if self._catalog.rows.get(VERSION, replica.version_id) is not None:
                     self._stored.drop(replica.dataset_id, replica.version_id)  # what was found damaged makes place for what came
                 self._make(replica, changes.values(), held, publish=publish, progress=progress or _silent)
         self.arriving.drop(replica.digest)
-        return Arrived(replica.dataset_id, replica.version_id, added=row is None)
+        return Arrived(replica.dataset_id, replica.version_id, added=row is None, changed=changed)
 
     def verify(self, there: Elsewhere, dataset_id: str) -> dict[str, Any]:
         """Compare a dataset with the dataset with the same id in another instance: version, objects by their manifests, and
@@ -411,30 +420,33 @@ class Replicator:
         row = self._catalog.rows.get(VERSION, held.state.head) if held.state.head else None
         return row.id if row is not None and row.state not in GONE and row.document["engine"] == self._stored.writer.name else None
 
-    def _point(self, held: Dataset, replica: Replica, texts: Mapping[str, Any], row: Row, *, publish: bool) -> None:
-        """Publish an existing version, and update the texts from its source. If nothing changes, there is no commit."""
+    def _point(self, held: Dataset, replica: Replica, texts: Mapping[str, Any], row: Row, *, publish: bool) -> tuple[str, ...]:
+        """Publish an existing version, and update the texts from its source. Return what changed; without a change, no commit."""
         version = VersionState.of(row.document)
-        state = self._texts(held.state, replica, texts).model_copy(update={"head": row.id})
+        record, state = _mirrored(held.record, held.state, replica), _follows(held.state, replica, texts, head=row.id)
         shows = publish and not (held.state.published and held.state.latest == row.id)
-        if not shows and state == held.state:
-            return
+        if not shows and state == held.state and record == held.record:
+            return ()
         cube = self._datasets.cube(row.id)
         with self._catalog.unit_of_work("replicate", inputs=(held.record.id,), parameters={"origin": replica.origin}) as work:
             if shows:
-                after = with_shown(held.record, pointed(state, row.id), cube.description)
+                after = with_shown(record, pointed(state, row.id), cube.description)
                 if version.shown_at is None:
                     shown = version.model_copy(update={"shown_at": now()}).row(row.owner, state=row.state, revision=row.revision)
                     work.join(lambda: self._catalog.rows.put(shown))
             else:
-                after = with_state(held.record, state)
+                after = with_state(record, state)
             work.update_record(after)
-            announce(work, self._catalog.backend, held.record, after, "version" if shows else "metadata")
+            reason: Reason = "metadata" if not shows else "version" if held.state.published else "published"
+            announce(work, self._catalog.backend, held.record, after, reason)
             work.commit()
-
-    def _texts(self, state: DatasetState, replica: Replica, texts: Mapping[str, Any]) -> DatasetState:
-        base = state.texts.model_dump(mode="json") | {"period_type": replica.period_type}
-        told = Texts.model_validate({**base, **texts}, strict=False)
-        return state.model_copy(update={"texts": told, "described": dict(texts), "mirror_of": replica.origin})
+        before, told = held.state.texts, state.texts
+        return (
+            *(["published"] if shows else []),
+            *(["head"] if state.head != held.state.head else []),
+            *(["visibility"] if record.visibility != held.record.visibility else []),
+            *(name for name in describe.TEXTS if getattr(before, name) != getattr(told, name)),
+        )
 
     def _make(self, replica: Replica, texts: Mapping[str, Any], held: Dataset | None, *, publish: bool, progress: Listened) -> None:
         parent = self._parent(held) if held is not None else None
@@ -529,15 +541,7 @@ class Replicator:
         )
         record = held.record if held else CatalogRecord(key=replica.dataset_id, kind=KIND)
         old = held.state if held else DatasetState(texts=Texts(dataset_id=replica.dataset_id, title="", description=""))
-        state = self._texts(old, replica, {"title": replica.dataset_id, "description": replica.dataset_id, **texts}).model_copy(
-            update={
-                "head": version.version_id,
-                "source_dataset_id": None,
-                "template_digest": None,
-                "extent_id": None,
-                "extent_digest": None,
-            }
-        )
+        record, state = _mirrored(record, old, replica), _follows(old, replica, texts, head=version.version_id)
         if publish:
             after = with_shown(record, pointed(state, version.version_id), description)
         else:
@@ -552,6 +556,33 @@ class Replicator:
             ]
         join_version(work, self._catalog.backend, held.record if held else None, after, rows, seen=publish)
         work.commit()
+
+
+def _follows(state: DatasetState, replica: Replica, texts: Mapping[str, Any], *, head: str) -> DatasetState:
+    """Return the state of a mirror: its texts are those of the source and no others, and nothing else makes its versions."""
+    named = {"title": replica.dataset_id, "description": replica.dataset_id}
+    kept = state.texts.model_dump(mode="json", exclude=set(describe.TEXTS)) | {"period_type": replica.period_type}
+    return state.model_copy(
+        update={
+            "texts": Texts.model_validate({**kept, **named, **texts}, strict=False),
+            "described": dict(texts),
+            "head": head,
+            "mirror_of": replica.origin,
+            "source_dataset_id": None,
+            "template_digest": None,
+            "extent_id": None,
+            "extent_digest": None,
+            "derived": None,
+        }
+    )
+
+
+def _mirrored(record: CatalogRecord, state: DatasetState, replica: Replica) -> CatalogRecord:
+    """Return the record of a mirror. It is derived from nothing here, and its source says who may see it, unless somebody has said
+    it here.
+    """
+    lineage = record.lineage if state.derived is None else underived(record.lineage)
+    return record.replace(lineage=lineage, visibility=record.visibility or replica.visibility)
 
 
 def read_replica(document: Any) -> Replica:

@@ -851,6 +851,8 @@ class Service:
                 newer = list(plan.revised)
             except NotFound as exc:
                 state, newer = "input-missing", [exc.message]
+            except InvalidRequest as exc:  # a recipe of a plugin takes other parameters now
+                state, newer = "refused", [exc.message]
             held = head.derived if head is not None else None
             found.append(
                 {

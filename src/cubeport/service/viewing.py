@@ -6,9 +6,9 @@ one for each request. A published dataset without ``visibility`` is for everybod
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
-from typing import Protocol
+from typing import Literal, Protocol
 
 from cubeport.catalog.audience import Audience
 from cubeport.catalog.backend import CatalogBackend
@@ -17,6 +17,12 @@ from cubeport.service.state import KIND
 
 RESTRICTED = frozenset({"project", "private"})
 """The values of ``visibility`` that some readers do not see."""
+
+
+def strictest(said: Iterable[str | None]) -> Literal["private", "project"] | None:
+    """Return the visibility of data that are made of others, from theirs; ``None`` if everybody sees all of these."""
+    found = set(said)
+    return "private" if "private" in found else "project" if "project" in found else None
 
 
 class Seen(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 from cubeport.catalog.forms.strictyaml import suggestion
 from cubeport.cubes.functions import PluginFunction
@@ -89,6 +89,12 @@ class Wanted:
     def derivation(self) -> Derivation | None:
         """The derivation, if its source computes the data."""
         found: Derivation | None = getattr(self.source, "derivation", None)
+        return found
+
+    @property
+    def visibility(self) -> Literal["private", "project"] | None:
+        """The visibility that its source gives to a dataset for which nobody has said it."""
+        found: Literal["private", "project"] | None = getattr(self.source, "visibility", None)
         return found
 
     @property
