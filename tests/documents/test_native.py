@@ -70,7 +70,7 @@ class TestSpace:
         found = native.summary(shown(), URL)
         assert found.extent.spatial == native.Box(xmin=0, ymin=0, xmax=4000, ymax=3000)
         assert found.extent.spatial_wgs84 == (1, 2, 3, 4)
-        assert (found.crs, found.resolution, found.variables[0].dtype) == ("LAEA", "1000 m", "float32")
+        assert (found.crs, found.resolution, found.variables[0].dtype) == ("LAEA", "1 km", "float32")
 
     def test_geographic_space_is_crs84(self) -> None:
         spatial = Spatial(family="rectilinear", bbox=(170, -5, -170, 5), native_bbox=(170, -5, 190, 5), x="x", y="y")

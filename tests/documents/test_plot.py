@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cubeport.adapters.encoders.plot import _along
+from cubeport.adapters.encoders.plot import _along, _elapsed, _short
+from cubeport.cubes.calendars import parse_stamp
 from cubeport.cubes.description import Axis
 from cubeport.documents import plot
 from cubeport.documents.plot import Line
@@ -140,3 +141,33 @@ def test_long_dates_are_fewer() -> None:
     labels = [f"2006-01-{at + 1:02}T18:00:00Z" for at in range(12)]
     root = ET.fromstring(plot.svg(line(np.arange(12), labels=labels)))
     assert sum(text.text in labels for text in root.iter(f"{SVG}text")) <= 4
+
+
+@pytest.mark.parametrize("width", [320, 360, 720, 1200])
+@pytest.mark.parametrize("last", ["2024-05-04T23:00", "2024-01-09T07:00:00Z", "2024", "9"])
+def test_no_label_is_cut_off_at_a_side(width: int, last: str) -> None:
+    root = ET.fromstring(plot.svg(line(np.arange(3), labels=[last] * 3), width))
+    found = [float(each.get("x", "")) for each in root.iter(f"{SVG}text") if each.text == last]
+    half = 3.8 * len(last)
+    assert found
+    assert all(half <= at <= width - half for at in found)
+
+
+@pytest.mark.parametrize(
+    ("calendar", "times", "shares"),
+    [
+        ("standard", ["2024-02-28", "2024-02-29", "2024-03-01", "2024-03-02"], [0, 1 / 3, 2 / 3, 1]),
+        ("360_day", ["2024-02-29", "2024-02-30", "2024-03-01", "2024-03-02"], [0, 1 / 3, 2 / 3, 1]),
+        ("noleap", ["2024-02-27", "2024-02-28", "2024-03-01", "2024-03-02"], [0, 1 / 3, 2 / 3, 1]),
+        ("of some moon", ["2024-02-27", "2024-02-28", "2024-03-02"], [0, 0.5, 1]),
+    ],
+)
+def test_days_are_equally_far_apart_at_the_end_of_a_month_too(calendar: str, times: list[str], shares: list[float]) -> None:
+    """Each month had 31 days in a plot, so that lines had holes, or were too steep, at the end of shorter ones."""
+    stamps = [parse_stamp(f"{each}T00:00:00Z", "360_day" if "30" in each[-2:] else "standard") for each in times]
+    found = _elapsed(stamps, calendar)
+    assert ((found - found[0]) / (found[-1] - found[0])).tolist() == pytest.approx(shares)
+
+
+def test_hours_are_written_without_their_seconds() -> None:
+    assert list(_short(["2024-01-01T00:00:00Z", "2024-01-01T06:00:00Z"], "hourly")) == ["2024-01-01T00:00", "2024-01-01T06:00"]

@@ -69,6 +69,25 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         template = {"title": "An index of <b>temperature</b>", "keywords": ["index"]}
         request = IngestionRequest(dataset_id="index", template=template)
         assert service.ingest_here(request, FileOptions(files=(str(folder / "index.nc"),))).status == "completed"
+        xr.Dataset(
+            {
+                "t": (("time", "level", "member", "lat", "lon"), np.arange(240.0).reshape(2, 3, 4, 2, 5), {"units": "1"}),
+                "land": (
+                    ("lat", "lon"),
+                    np.full((2, 5), 2, "i1"),
+                    {"flag_values": np.array([1, 2], "i1"), "flag_meanings": "sea dry_land"},
+                ),
+            },
+            {
+                "time": ("time", [0, 31], {"units": "days since 2020-01-01"}),
+                "level": ("level", [850.0, 500.0, 200.0], {"standard_name": "air_pressure", "units": "hPa", "positive": "down"}),
+                "member": ("member", [1, 2, 3, 4], {"standard_name": "realization", "units": "1"}),
+                "lat": ("lat", [40.0, 50.0], {"units": "degrees_north"}),
+                "lon": ("lon", [0.0, 10, 20, 30, 40], {"units": "degrees_east"}),
+            },
+        ).to_netcdf(folder / "members.nc", engine="h5netcdf")
+        request = IngestionRequest(dataset_id="members")
+        assert service.ingest_here(request, FileOptions(files=(str(folder / "members.nc"),))).status == "completed"
         (folder / "bad.nc").write_bytes(b"nothing")
         assert (
             service.ingest_here(IngestionRequest(dataset_id="bad"), FileOptions(files=(str(folder / "bad.nc"),))).status == "failed"
@@ -283,6 +302,48 @@ def test_a_shared_view_has_its_part_of_the_map_and_wrong_ones_are_refused(url: s
     for wrong in ("1,2,3", "a,b,c,d", "0,50,10,40", "0,0,10,91", "1e3,0,10,10", "nan,0,10,10"):
         answer = httpx.get(f"{url}/datasets/regular?f=html&bbox={wrong}")
         assert (answer.status_code, "west,south,east,north" in answer.text) == (400, True), wrong
+
+
+def test_a_member_is_chosen_on_the_page_and_shown_everywhere(url: str) -> None:
+    text = unescape(httpx.get(f"{url}/datasets/members?f=html&v=t&z=500.0&subset=member(3)&at=20,40").text)
+    select = re.search(r'<select id="axis1" name="subset">(.*?)</select>', text)
+    assert select is not None
+    assert re.findall(r"<option( selected)?[^>]*>([^<]*)", select[1]) == [("", "1"), ("", "2"), (" selected", "3"), ("", "4")]
+    assert re.findall(r"<option(?: selected)? value=[^>]*>([^<]*)", re.search(r'<select id="z".*?</select>', text)[0]) == [  # type: ignore[index]
+        "850",
+        "500",
+        "200",
+    ]
+    assert ">member <select" in text  # no unit beside it: a number has none
+    place = re.search(r'<a data-form="csv" href="([^"]+)"', text)
+    plotted = re.search(r'<img class="plot" src="([^"]+)"', text)
+    assert place is not None
+    assert plotted is not None
+    rows = list(csv.DictReader(io.StringIO(httpx.get(f"{url}{place[1]}").text)))
+    assert [(row["member"], row["level"], float(row["t"])) for row in rows] == [("3", "500.0", 62.0), ("3", "500.0", 182.0)]
+    assert "member 3" in httpx.get(f"{url}{plotted[1]}").text
+    assert httpx.get(f"{url}/datasets/members?f=html&subset=member(9)").status_code == 400
+
+
+@pytest.mark.browser
+def test_a_chosen_member_stays_in_the_address_and_in_the_plots(page: Callable[..., Page]) -> None:
+    opened = page("/datasets/members?f=html&v=t&subset=member(3)&at=20,40")
+    opened.evaluate("document.querySelector('[data-zoom=\"0.5\"]').click()")
+    opened.settle()
+    assert "subset=member%283%29" in opened.evaluate("location.search")
+    plots = opened.evaluate("[...document.querySelectorAll('img.plot')].map((each) => each.src).join(' ')")
+    assert plots.count("subset=member%283%29") == 2
+    assert opened.evaluate("document.querySelector('[data-value]').textContent") == "142"
+    assert opened.evaluate("document.querySelector('[data-unit]').textContent") == ""
+    opened.evaluate("(() => { const e = document.querySelector('[name=subset]'); e.selectedIndex = 0; e.onchange() })()")
+    opened.settle()
+    assert "subset=member%281%29" in opened.evaluate("document.querySelector('img.plot').src")
+
+
+@pytest.mark.browser
+def test_the_value_of_a_class_is_its_word(page: Callable[..., Page]) -> None:
+    opened = page("/datasets/members?f=html&v=land&at=20,40")
+    assert opened.evaluate("document.querySelector('[data-value]').textContent") == "dry land"
 
 
 def test_a_shared_view_has_its_colours(url: str) -> None:

@@ -8,6 +8,7 @@ from cubeport.cubes.pictures.letters import HIGH, WIDE, written
 from cubeport.cubes.pictures.looks import Look
 from cubeport.cubes.pictures.png import png
 from cubeport.documents.maps import NO_VALUES
+from cubeport.documents.titles import titled
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,7 +26,7 @@ def legend_png(title: str, units: str | None, look: Look) -> bytes:
     """
     import numpy as np
 
-    label = f"{title} ({units})" if units else title
+    label = titled(title, units)
     colours = look.colours()[1:]
     words = [each.replace("_", " ") for each in look.meanings or tuple(f"{value:g}" for value in look.flags)][: len(colours)]
     if look.empty:

@@ -9,6 +9,7 @@ from typing import Any
 from cubeport.cubes.pictures.looks import Look
 from cubeport.cubes.pictures.places import CRS84, MERCATOR, MERCATOR_M, Canvas
 from cubeport.documents.markup import legal
+from cubeport.documents.titles import titled
 
 _REL = "http://www.opengis.net/def/rel/ogc/1.0/"
 
@@ -174,14 +175,18 @@ def legend(field: str, title: str, units: str | None, look: Look) -> dict[str, A
     }
 
 
+_LETTERS = 44
+"""Letters that fit into the width of a legend."""
+
+
 def legend_svg(title: str, units: str | None, look: Look) -> bytes:
     """Return the legend as an SVG picture: a colour bar with the values below it, or a row for each class. A field without values
     has neither, and says so.
     """
     colours = ["#" + bytes(each).hex() for each in look.colours()[1:].tolist()]
-    label = escape(legal(f"{title} ({units})" if units else title))
+    label, shown = (escape(legal(titled(title, units, most=most))) for most in (None, _LETTERS))
     if look.empty:
-        return _svg(label, 36, f'<text x="0" y="36">{NO_VALUES}</text>')
+        return _svg(label, shown, 36, f'<text x="0" y="36">{NO_VALUES}</text>')
     if look.flags:
         words = look.meanings or tuple(f"{value:g}" for value in look.flags)
         rows = [
@@ -189,7 +194,7 @@ def legend_svg(title: str, units: str | None, look: Look) -> bytes:
             f'<text x="24" y="{36 + 20 * n}">{escape(legal(word.replace("_", " ")))}</text>'
             for n, (colour, word) in enumerate(zip(colours, words, strict=False))
         ]
-        return _svg(label, 24 + 20 * len(rows), "".join(rows))
+        return _svg(label, shown, 24 + 20 * len(rows), "".join(rows))
     stops = "".join(f'<stop offset="{n / 32:.4f}" stop-color="{colours[round(n / 32 * (len(colours) - 1))]}"/>' for n in range(33))
     # As many values as fit side by side.
     values = next(found for count in (5, 3, 2) if _fit(found := [f"{each:g}" for each in look.stops(count)]) or count == 2)
@@ -200,7 +205,7 @@ def legend_svg(title: str, units: str | None, look: Look) -> bytes:
         for n, (value, anchor) in enumerate(zip(values, anchors, strict=True))
     )
     bar = '<rect x="0" y="24" width="280" height="14" fill="url(#bar)"/>'
-    return _svg(label, 62, f'<defs><linearGradient id="bar">{stops}</linearGradient></defs>{bar}{texts}')
+    return _svg(label, shown, 62, f'<defs><linearGradient id="bar">{stops}</linearGradient></defs>{bar}{texts}')
 
 
 def _fit(labels: Sequence[str]) -> bool:
@@ -248,7 +253,7 @@ def _earth(canvas: Canvas, style: str, body: str) -> bytes:
     ).encode()
 
 
-def _svg(label: str, height: int, body: str) -> bytes:
+def _svg(label: str, shown: str, height: int, body: str) -> bytes:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="296" height="{height + 8}" viewBox="-8 -4 296 {height + 8}" role="img" '
         f'aria-label="{label}" font-family="system-ui, sans-serif" font-size="12">'
@@ -256,5 +261,5 @@ def _svg(label: str, height: int, body: str) -> bytes:
         "<style>.ground{fill:#fff}text{fill:#14252e}"
         "@media(prefers-color-scheme:dark){.ground{fill:#17262e}text{fill:#e6eef1}}</style>"
         f'<rect class="ground" x="-8" y="-4" width="296" height="{height + 8}"/>'
-        f'<text x="0" y="14">{label}</text>{body}</svg>'
+        f'<text x="0" y="14">{shown}</text>{body}</svg>'
     ).encode()

@@ -553,8 +553,11 @@ def _resolution(cube: CubeDescription) -> str | None:
     x, y = _axis(cube, cube.spatial.x), _axis(cube, cube.spatial.y)
     if x is None or y is None or x.step is None or y.step is None:
         return None
+    steps = abs(x.step), abs(y.step)
     unit = "°" if _is_crs84(cube) else f" {x.units}" if x.units else ""
-    across, along = f"{abs(x.step):g}", f"{abs(y.step):g}"
+    if unit in (" m", " metre", " metres", " meter", " meters") and min(steps) >= 1_000:
+        steps, unit = (steps[0] / 1_000, steps[1] / 1_000), " km"
+    across, along = (f"{each:.4g}" for each in steps)
     return f"{across}{unit}" if across == along else f"{across} × {along}{unit}"
 
 
@@ -582,10 +585,16 @@ def written_period(named: str | None, temporal: Temporal | None) -> str | None:
 
 
 def period_labels(labels: Sequence[str], period: str | None) -> Sequence[str]:
-    """Return times as a person reads them: a month as its month, a day without its hour. Two steps never look the same."""
+    """Return times as a person reads them: a month as its month, a day without its hour, an hour without its seconds.
+
+    Two steps never look the same, and all look alike.
+    """
     short = [label[: _SHOWN_LETTERS.get(period or "", len(label))] for label in labels]
     named = short if len(set(short)) == len(short) else labels
-    return [label.replace("T00:00:00Z", "") for label in named]
+    for idle in ("T00:00:00Z", ":00Z"):
+        if all(label.endswith(idle) for label in named):
+            return [label.removesuffix(idle) for label in named]
+    return named
 
 
 def period(label: str, kind: str, calendar: str = "standard", time_label: TimeLabel = "start") -> str:

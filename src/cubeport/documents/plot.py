@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cubeport.documents.markup import escape, quoteattr
+from cubeport.documents.titles import titled
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -61,7 +62,7 @@ def summary(line: Line) -> str:
 
     known = np.isfinite(line.values)
     count, total = int(known.sum()), len(line.values)
-    unit = f" {line.units}" if line.units else ""
+    unit = f" {line.units}" if line.units and line.units != "1" else ""
     if not count:
         return f"{line.title}: no value is known at any of {total} places of the axis."
     low, high = int(np.nanargmin(line.values)), int(np.nanargmax(line.values))
@@ -97,10 +98,10 @@ def _series(line: Line, width: int) -> bytes:
     across = _scale(float(line.positions[0]), float(line.positions[-1]), _LEFT, width - _RIGHT)
     up = _scale(marks[0], marks[-1], height - _BOTTOM, _TOP)
     body = [_gridline(_LEFT, up(each), width - _RIGHT, up(each), _number(each), "end", -8, 4) for each in marks]
-    body += [
-        _text(min(max(across(float(line.positions[at])), _LEFT + 14), width - 34), height - 12, line.labels[at], "middle")
-        for at in _spread(line.labels, width)
-    ]
+    for at in _spread(line.labels, width):
+        half = _DIGIT * len(line.labels[at]) / 2  # no label is cut off at a side
+        middle = min(max(across(float(line.positions[at])), _LEFT + 14, half), width - half)
+        body.append(_text(middle, height - 12, line.labels[at], "middle"))
     body += _drawn([across(float(each)) for each in line.positions], line.values, up)
     note = "Each column of pixels spans the least and the greatest value." if len(line.values) > _MOST_POINTS else ""
     return _document(line, width, height, body, note=note)
@@ -151,7 +152,7 @@ def _drawn(columns: Sequence[float], values: Array, up: Any) -> list[str]:
 
 
 def _document(line: Line, width: float, height: float, body: Sequence[str], *, note: str) -> bytes:
-    unit = f" ({line.units})" if line.units else ""
+    unit = titled("", line.units)
     box = f"0 0 {width:g} {height + 20:g}"
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{box}" role="img" aria-label={quoteattr(summary(line))}>'
     title = f'<text class="title" x="0" y="12">{escape(_cut(line.title, width, unit + note) + unit)}</text>'
@@ -190,8 +191,8 @@ def _gridline(x1: float, y1: float, x2: float, y2: float, label: str, anchor: st
     return f'<path class="grid" d="M{x1:.1f} {y1:.1f}L{x2:.1f} {y2:.1f}"/>' + _text(x1 + dx, y1 + dy, label, anchor)
 
 
-_LETTER = 6.8
-"""The width of a letter of the title in pixels, about."""
+_LETTER, _DIGIT = 6.8, 7.7
+"""The width of a letter in pixels, about, and of a digit, at most."""
 
 
 def _cut(title: str, width: float, beside: str) -> str:

@@ -42,6 +42,7 @@ def page(parts: Parts, detail: documents.DatasetDetail, shown: PublishedView, vi
         bbox=shown.description.spatial.bbox,
         coverage=shown.coverage_name,
         gaps=_gaps(shown),
+        steps=getattr(time_axis(shown.description), "size", None),
         license=in_words(detail.license, detail.license_url),
         pinned=shown.version.version_id if shown.pinned else None,
         newest=f"/datasets/{detail.dataset_id}?f=html",
@@ -192,7 +193,7 @@ def _seen(parts: Parts, shown: PublishedView, view: View) -> Mapping[str, Any] |
         pairs.append(("datetime", time.labels[time.chosen]))
     if level is not None:
         subsets.append(f"{level.name}({level.labels[level.chosen]})")
-    fixed = view.subset or ",".join(f"{each.name}({_quoted(each.labels[each.chosen])})" for each in others)
+    fixed = ",".join(_label(each, each.chosen) for each in others)
     subsets += [fixed] if fixed else []
     if subsets:
         pairs.append(("subset", ",".join(subsets)))
@@ -200,7 +201,7 @@ def _seen(parts: Parts, shown: PublishedView, view: View) -> Mapping[str, Any] |
     at = view.at or _middle(shown.description.spatial.bbox, middle)
     # Without times, the plot is along the levels.
     plotted = [("at", at), ("v", field), *([("z", level.labels[level.chosen])] if level and time else [])]
-    plotted += [("subset", view.subset)] if view.subset else []
+    plotted += [("subset", fixed)] if fixed else []
     position = _position(at, field, level, fixed)
     (home, part), map_ = _window(shown, view), _map(shown, view)
     look = colours(view)
@@ -215,7 +216,7 @@ def _seen(parts: Parts, shown: PublishedView, view: View) -> Mapping[str, Any] |
         "period": written,
         "time_shown": "" if time is None else documents.period_labels(time.labels, written)[time.chosen],
         "level": level,
-        "others": others,
+        "others": [(each, [_label(each, at) for at in range(len(each.labels))]) for each in others],
         "most": _MOST_LABELS,
         "at": at,
         "pin": pin(at, map_),
@@ -238,12 +239,11 @@ def _seen(parts: Parts, shown: PublishedView, view: View) -> Mapping[str, Any] |
         "map": f"{collection}/map",
         "picture": f"{collection}/map?{query}&{urlencode([*_box(part, map_), *_size(part)])}",
         "legend": f"{_base(parts)}/datasets/{name}/legend?{urlencode([('properties', field), *look])}",
-        "profile": f"{_base(parts)}/datasets/{name}/plot?{urlencode(_profile(at, field, time, view))}" if time and level else None,
+        "profile": f"{_base(parts)}/datasets/{name}/plot?{urlencode(_profile(at, field, time, fixed))}" if time and level else None,
         "plot": f"{_base(parts)}/datasets/{name}/plot",
         "plotted": f"{_base(parts)}/datasets/{name}/plot?{urlencode(plotted)}",
         "position": f"{collection}/position",
         "download": f"{_base(parts)}/datasets/{name}/download",
-        "fixed": fixed,
         "values": [(title, f"{collection}/position?{urlencode([*position, ('f', form)])}") for title, form in _FORMS],
         "here": f"{collection}/position?{urlencode([*position, *(p for p in pairs if p[0] == 'datetime'), ('f', 'html')])}",
         "query": query,
@@ -263,10 +263,15 @@ def _given(view: View) -> list[tuple[str, str]]:
 _FORMS = (("CSV", "csv"), ("CoverageJSON", "covjson"), ("NetCDF", "netcdf"))
 
 
-def _profile(at: str, field: str, time: Any, view: View) -> list[tuple[str, str]]:
+def _profile(at: str, field: str, time: Any, fixed: str) -> list[tuple[str, str]]:
     """Return the parameters of the plot along the vertical axis at the time of the map."""
     pairs = [("at", at), ("v", field), ("t", time.labels[time.chosen])]
-    return [*pairs, ("subset", view.subset)] if view.subset else pairs
+    return [*pairs, ("subset", fixed)] if fixed else pairs
+
+
+def _label(axis: Any, at: int) -> str:
+    """Return what ``subset`` says of a label of an axis."""
+    return f"{axis.name}({_quoted(axis.labels[at])})"
 
 
 def _quoted(label: str) -> str:
@@ -394,10 +399,11 @@ def _bibtex(text: str) -> str:
 
 def _snippets(url: str, detail: documents.DatasetDetail, shown: PublishedView) -> Iterable[Mapping[str, str]]:
     name, pinned = detail.dataset_id, f"{detail.dataset_id}@{shown.version.version_id}"
+    here = _name(shown)  # the page of a version shows how to read that version
     yield {
         "title": "Python",
         "install": "pip install 'cubeport[client]'",
-        "code": f'import cubeport\n\ndata = cubeport.connect("{url}")["{name}"]\n'
+        "code": f'import cubeport\n\ndata = cubeport.connect("{url}")["{here}"]\n'
         "cube = data.open()  # an xarray.Dataset, pinned and lazy",
     }
     yield {
@@ -417,7 +423,7 @@ def _snippets(url: str, detail: documents.DatasetDetail, shown: PublishedView) -
         "title": "R",
         "install": 'install.packages("stars")',
         "code": f'library(stars)\n\nfile <- tempfile(fileext = ".nc")\n'
-        f'download.file("{url}/datasets/{name}/download", file, mode = "wb")\ncube <- read_ncdf(file)',
+        f'download.file("{url}/datasets/{here}/download", file, mode = "wb")\ncube <- read_ncdf(file)',
     }
     yield {
         "title": "JavaScript",
@@ -430,7 +436,7 @@ def _snippets(url: str, detail: documents.DatasetDetail, shown: PublishedView) -
         "const chunk = await array.getChunk(array.shape.map(() => 0));",
     }
     if shown.description.spatial.family != "none":
-        yield {"title": "QGIS", "install": "Layer, Add WMS/WMTS Layer, New; the URL is", "code": f"{url}/wms/{name}"}
+        yield {"title": "QGIS", "install": "Layer, Add WMS/WMTS Layer, New; the URL is", "code": f"{url}/wms/{here}"}
     yield {
         "title": "OPeNDAP",
         "install": "ncdump, NCO, CDO, Ferret, Panoply, MATLAB, IDL",
@@ -444,7 +450,7 @@ def _snippets(url: str, detail: documents.DatasetDetail, shown: PublishedView) -
     yield {
         "title": "curl",
         "install": "",
-        "code": f"curl -OJ '{url}/datasets/{name}/download'\n"
+        "code": f"curl -OJ '{url}/datasets/{here}/download'\n"
         f"curl '{url}/ogcapi/collections/{name}'\n"
         f"curl '{url}/zarr/{pinned}/zarr.json'",
     }
@@ -463,7 +469,7 @@ def _part(parts: Parts, shown: PublishedView) -> Mapping[str, Any] | None:
         "fields": _fields(shown),
         "place": description.spatial.family != "none",
         "span": None if time is None else (str(time.start), str(time.end)),
-        "levels": [(f"{level.name}({_quoted(str(each))})", str(each)) for each in labels] if level is not None else [],
+        "levels": [(f"{level.name}({_quoted(str(each))})", html.whole(str(each))) for each in labels] if level is not None else [],
         "level": level.name if level is not None else None,
         "forms": [(form.name, form.title) for form in FORMS],
     }

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -71,7 +71,11 @@ class ViewQuery(FormQuery):
     v: Annotated[str | None, Field(max_length=200, description="Of the page: the field that is drawn")] = None
     t: Annotated[str | None, Field(max_length=100, description="Of the page: the time that is drawn")] = None
     z: Annotated[str | None, Field(max_length=200, description="Of the page: the level that is drawn")] = None
-    subset: Annotated[str | None, Field(max_length=500, description="Of the page: axis(value) of each other axis")] = None
+    subset: Annotated[
+        str | None,
+        BeforeValidator(lambda given: ",".join(filter(None, given)) if isinstance(given, list) else given),
+        Field(max_length=500, description="Of the page: axis(value) of each other axis"),
+    ] = None
     at: Annotated[str | None, Field(max_length=60, description="Of the page: the place of the plot, lon,lat")] = None
     bbox: Annotated[str | None, Field(max_length=100, description="Of the page: the part of the map, west,south,east,north")] = None
     map: Annotated[Literal["world", "north", "south", ""] | None, Field(description="Of the page: a map around a pole")] = None
@@ -292,7 +296,7 @@ class _Datasets:
         return replies.reply(request, build, tag=tag)
 
     def dataset(self, request: Request) -> Response:
-        asked = incoming.query(request.scope["query_string"], ViewQuery)
+        asked = incoming.query(request.scope["query_string"], ViewQuery, lists=("subset",))
         form = negotiation.form(request, asked.f)
         shown = self._shown(request)
         # A caller that may ingest also sees versions that were never published, so its document has another ETag.

@@ -398,7 +398,7 @@ def card(shown: PublishedView, parts: Parts) -> Mapping[str, Any]:
         "id": it.dataset_id,
         "page": f"{url}/datasets/{it.dataset_id}?f=html",
         "title": it.dataset_name,
-        "description": it.description if it.description != it.dataset_name else None,
+        "description": _lead(it.description) if it.description != it.dataset_name else None,
         "variables": _few([v.name for v in it.variables]),
         "period": _span(when) if when else None,
         "resolution": it.resolution,
@@ -407,6 +407,15 @@ def card(shown: PublishedView, parts: Parts) -> Mapping[str, Any]:
         "thumbnail": f"/datasets/{shown.texts.dataset_id}/thumbnail.png" if drawn(parts, shown) else None,
         "links": links,
     }
+
+
+def _lead(text: str) -> str:
+    """Return the beginning of a description, up to the end of a word: the page of the dataset has all of it."""
+    return text if len(text) <= _LEAD else f"{text[:_LEAD].rpartition(' ')[0] or text[:_LEAD]}…"
+
+
+_LEAD = 320
+"""Letters of a description in a list."""
 
 
 def drawn(parts: Parts, shown: PublishedView) -> bool:
@@ -471,9 +480,15 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-def _options(labels: Sequence[str], chosen: int, period: str | None = None) -> Markup:
+def whole(label: str) -> str:
+    """Return a number that is whole without its fraction, as a person writes it: 850, not 850.0."""
+    return label.removesuffix(".0")
+
+
+def _options(labels: Sequence[str], chosen: int, period: str | None = None, values: Sequence[str] = ()) -> Markup:
     """Return the labels of an axis as options of a list. In a template, thousands of them cost more than the rest of the page."""
-    texts = documents.period_labels(labels, period)
+    texts = [whole(each) for each in documents.period_labels(labels, period)]
+    labels = values or labels
     # Most labels are times and numbers. Escaping each of thousands costs more than looking once whether any needs it.
     if escape("".join((*labels, *texts))) != "".join((*labels, *texts)):
         labels, texts = [escape(each) for each in labels], [escape(each) for each in texts]

@@ -22,6 +22,7 @@ from cubeport.cubes.resolve import axis_named, resolve, run_times
 from cubeport.cubes.selection import Selection, Slice, Trim, order
 from cubeport.cubes.windows import UNKNOWN, IndexRange, Window, Windows, count, time_axis
 from cubeport.documents.texts import PublishedView
+from cubeport.documents.titles import titled
 from cubeport.documents.webmaps import Dimension
 from cubeport.errors import InvalidRequest, NotFound, Problem, TooLarge
 from cubeport.service.ports import Versions
@@ -632,8 +633,7 @@ def _choice(opened: Opened, dimension: str, place: int, size: int) -> Choice:
     if axis is None:
         return Choice(dimension, "other", dimension, labels, place)
     kind = "time" if time_axis(opened.description) is axis else "z" if axis.kind == "z" else "other"
-    units = f" ({axis.units})" if axis.units and kind != "time" else ""
-    return Choice(axis.name, kind, f"{axis.long_name or axis.name}{units}", labels, place)
+    return Choice(axis.name, kind, titled(axis.long_name or axis.name, None if kind == "time" else axis.units), labels, place)
 
 
 def _labels(opened: Opened, dimension: str, places: Iterable[int]) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from cubeport.cubes.calendars import Stamp, canonical, ordinal
 from cubeport.cubes.cut import Cut
 from cubeport.cubes.description import Axis, CubeDescription
 from cubeport.cubes.forms import Encoder, Room
@@ -14,6 +15,7 @@ from cubeport.cubes.windows import time_axis
 from cubeport.documents import plot
 from cubeport.documents.coveragejson import direction_of
 from cubeport.documents.native import period_labels, written_period
+from cubeport.documents.titles import titled
 from cubeport.errors import NotAcceptable
 
 _BYTES_OF_A_STEP = 14
@@ -64,8 +66,14 @@ def line_of(cut: Cut) -> plot.Line:
     if axis is time:
         temporal = description.temporal
         period = written_period(None, temporal)
-        stamps = _short([str(stamp_at(int(each))) for each in labels], period)
-        return plot.Line(np.asarray(labels, "float64"), stamps, flat, title, variable.units)
+        stamps = [stamp_at(int(each)) for each in labels]
+        return plot.Line(
+            _elapsed(stamps, temporal.calendar if temporal else ""),
+            _short([str(each) for each in stamps], period),
+            flat,
+            title,
+            variable.units,
+        )
     return _along(axis, np.asarray(labels), flat, title, variable.units)
 
 
@@ -100,9 +108,19 @@ def _along(axis: Axis, labels: Any, values: Any, title: str, units: str | None) 
     numeric = labels.dtype.kind in "iuf"
     positions = labels.astype("float64") if numeric else np.arange(values.size, dtype="float64")
     upright = axis.kind == "z" and numeric
-    name = f"{axis.long_name or axis.name}{f' ({axis.units})' if axis.units else ''}"
+    name = titled(axis.long_name or axis.name, axis.units)
     return plot.Line(
         positions, texts, values, title, units, upright=upright, downwards=direction_of(axis) == "down", axis_title=name
+    )
+
+
+def _elapsed(stamps: Sequence[Stamp], calendar: str) -> Any:
+    """Return times as positions of a plot: by the days of their calendar, or one after the other if it is unknown."""
+    import numpy as np
+
+    known = canonical(calendar)
+    return (
+        np.arange(len(stamps), dtype="float64") if known is None else np.array([ordinal(each, known) for each in stamps], "float64")
     )
 
 
@@ -110,7 +128,7 @@ def _short(stamps: list[str], period: str | None) -> Sequence[str]:
     """Return times in a short form: the period, or the date if no two steps are on the same day."""
     named = period_labels(stamps, period)
     days = [each[:10] for each in named]
-    return days if len(set(days)) == len(days) else stamps
+    return days if len(set(days)) == len(days) else named
 
 
 ENCODER = _Plot()

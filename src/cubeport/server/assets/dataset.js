@@ -19,6 +19,7 @@ function start(root, url) {
   const polar = url.crs ? around(url.crs === "EPSG:3995" ? 1 : -1) : null, widest = polar ? 2e7 : 360, fine = polar ? 0 : 4;
   let box = view.getAttribute("viewBox").split(" ").map(Number), series = null, timer = 0, playing = 0;
   const field = () => form.v ? form.v.value : new URLSearchParams(data.getAttribute("href").split("?")[1]).get("properties");
+  const others = () => [...form.querySelectorAll("[name=subset]")].map((each) => each.value).join(",");
   const place = () => form.at.value.split(",").map(Number);
   const steps = form.t && form.t.options ? [...form.t.options].map((each) => each.value) : null;
 
@@ -38,6 +39,7 @@ function start(root, url) {
     if (form.v) kept.set("v", form.v.value);
     if (form.t) kept.set("t", form.t.value);
     if (form.z) kept.set("z", form.z.value);
+    if (others()) kept.set("subset", others());
     kept.set("at", form.at.value);
     for (const name of ["look", "range"]) if (form[name].value) kept.set(name, form[name].value);
     if (url.name) kept.set("map", url.name);
@@ -62,7 +64,7 @@ function start(root, url) {
     page("[data-link=view]").href = address();
     history.replaceState(null, "", address());
     const profile = page("[data-profile]");
-    if (profile) profile.src = `${url.plot}?${new URLSearchParams({ at: form.at.value, v: field(), t: form.t.value })}`;
+    if (profile) profile.src = `${url.plot}?${new URLSearchParams({ at: form.at.value, v: field(), t: form.t.value, ...(others() && { subset: others() }) })}`;
     inView();
     value();
   }
@@ -84,6 +86,7 @@ function start(root, url) {
   function plotted() {
     const asked = new URLSearchParams({ at: form.at.value, v: field() });
     if (form.z && form.t) asked.set("z", form.z.value);
+    if (others()) asked.set("subset", others());
     const plot = page("img.plot");
     if (plot) plot.src = `${url.plot}?${asked}`;
     if (plot) plot.previousElementSibling.srcset = `${url.plot}?${asked}&w=360`;
@@ -95,7 +98,7 @@ function start(root, url) {
     for (const pin of root.querySelectorAll(".pin")) pin.setAttribute("d", `M${x} ${y}h0`);
     const values = new URLSearchParams({ coords: `POINT(${lon} ${lat})`, "parameter-name": field() });
     if (form.z) values.set("z", form.z.value);
-    if (url.fixed) values.set("subset", url.fixed);
+    if (others()) values.set("subset", others());
     for (const link of document.querySelectorAll("[data-form]")) link.href = `${url.position}?${values}&f=${link.dataset.form}`;
     page("[data-at]").textContent = `${lon}, ${lat} (longitude, latitude)`;
     series = null;
@@ -108,13 +111,17 @@ function start(root, url) {
   const short = (number) => Math.abs(number) < 1e-3 && number ? number.toExponential(3).replace(/\.?0+e/, "e") : `${+number.toPrecision(6)}`;
   function value() {
     const range = series && series.ranges && series.ranges[field()], shown = page("[data-value]");
-    shown.textContent = "";
+    shown.textContent = page("[data-unit]").textContent = "";
     if (!range || series.type !== "Coverage") return;
     const t = series.domain.axes.t, at = t && t.values ? t.values.indexOf(form.t && form.t.value) : 0;
     mark(t && t.values, at);
     const found = range.values.length === 1 ? range.values[0] : range.values[at];
-    const said = series.parameters[field()].unit || {}, unit = (said.label || {}).en || said.symbol;
-    if (found !== undefined && (at >= 0 || range.values.length === 1)) shown.textContent = found === null ? "missing" : `${short(found)} ${unit ? unit.value || unit : ""}`;
+    if (found === undefined || (at < 0 && range.values.length > 1)) return;
+    const about = series.parameters[field()], said = about.unit || {}, unit = (said.label || {}).en || said.symbol, { categories } = about.observedProperty;
+    const coded = categories && categories.find((each) => [about.categoryEncoding[each.id]].flat().includes(found));
+    shown.textContent = found === null ? "missing" : coded ? coded.label.en : typeof found === "number" ? short(found) : found;
+    const text = unit ? unit.value || unit : "";
+    page("[data-unit]").textContent = found === null || text === "1" ? "" : text;
   }
   // Where the time of the map is in the plot: its axis runs from 62 to 706 of 720, or to 346 of the 360 of a narrow window.
   const narrow = matchMedia("(max-width: 30rem)");
@@ -187,7 +194,7 @@ function start(root, url) {
   root.classList.add("quick");
   if (form.z) form.z.onchange = () => { plotted(); draw(); };
   const again = () => { location.href = `${address()}&f=html`; };
-  for (const each of [form.v, form.look, form.range]) if (each) each.onchange = again;
+  for (const each of [form.v, form.look, form.range, ...form.querySelectorAll("[name=subset]")]) if (each) each.onchange = again;
   form.at.onchange = () => { plotted(); draw(); };
   if (steps) {
     const slider = time.querySelector("input"), label = time.querySelector("output");
