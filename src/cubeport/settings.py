@@ -21,7 +21,7 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from cubeport.adapters.engines import ENGINES
-from cubeport.catalog.forms import strictyaml
+from cubeport.catalog.forms import strictyaml, wording
 from cubeport.catalog.forms.addresses import Origin, WebURL
 from cubeport.errors import InvalidConfiguration, Problem
 
@@ -505,10 +505,10 @@ def _unknown_variables(environment: Mapping[str, str]) -> Iterator[Problem]:
             continue
         name, nested, _ = variable[len(PREFIX) :].lower().partition("__")
         if nested and name not in (*sections, *_SECTIONS_OF_OTHERS):
-            near = strictyaml.suggestion(name, sections)
+            near = wording.suggestion(name, sections)
             yield Problem((name,), "extra_forbidden", f"{variable}: {name}: is not a section of settings{near}")
         elif not nested and name not in Settings.model_fields and difflib.get_close_matches(name, Settings.model_fields, 1, 0.8):
-            near = strictyaml.suggestion(name, Settings.model_fields)
+            near = wording.suggestion(name, Settings.model_fields)
             yield Problem((name,), "extra_forbidden", f"{variable}: {name}: is unknown{near}")
 
 

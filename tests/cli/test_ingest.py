@@ -33,6 +33,24 @@ def write(path: Path, *, month: int = 1, name: str = "tas") -> Path:
     return path
 
 
+@pytest.mark.parametrize(
+    ("flag", "value", "words"),
+    [
+        ("--storage", "foo", "Invalid value for '--storage': 'foo' is not one of 'copy', 'virtual', 'auto'."),
+        ("--on-overlap", "last", "Invalid value for '--on-overlap': 'last' is not one of 'error', 'skip', 'replace'."),
+        ("--period-type", "dayly", "--period-type: 'dayly' is not one of hourly, 2-hourly,"),
+        ("--normalise", "renam: {a: b}", "--normalise renam is unknown; did you mean 'rename'?"),
+        ("--transform", "celsius", "--transform celsius is unknown; there are celsius_to_kelvin, convert_units, "),
+        ("--chunks", "time=24", '--chunks must be a JSON object such as {"time": 24}:'),
+        ("--chunks", '{"time": 0}', "--chunks time must be greater than 0"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_the_name_of_its_option(shell: Shell, inbox: Path, flag: str, value: str, words: str) -> None:
+    said = shell("ingest", inbox / "tas_20200101.nc", "--id", "x", flag, value, "--json")
+    assert (said.code, said.problem["kind"]) == (2, "usage")
+    assert said.problem["detail"].startswith(words)
+
+
 @pytest.fixture
 def inbox(shell: Shell) -> Path:
     """Three days of one series, and a text file."""

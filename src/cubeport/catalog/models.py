@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, ValidationErro
 from pydantic import Tag as PydanticTag
 from pydantic_core import PydanticCustomError, from_json
 
+from cubeport.catalog.forms import wording
 from cubeport.catalog.forms.boxes import checked_box
 from cubeport.catalog.forms.canonical import TRUSTED, Id, JsonObject, Key, Name, Tag, Timestamp, dumps, new_id, now
 from cubeport.errors import InvalidRequest, NewerModel, Problem, SecretRefused
@@ -57,7 +58,7 @@ class Model(BaseModel):
         try:
             return cls.model_validate(dict(document))
         except ValidationError as exc:
-            raise invalid(cls.label, exc) from None
+            raise invalid(cls.label, exc, cls) from None
 
     def to_mapping(self) -> dict[str, Any]:
         """Return the document as plain JSON values, with all fields."""
@@ -72,11 +73,11 @@ class Model(BaseModel):
         return self.from_mapping(self.model_dump() | changes)
 
 
-def invalid(label: str, exc: ValidationError) -> InvalidRequest:
-    """Return pydantic's errors as one error that lists them all, without any values."""
+def invalid(label: str, exc: ValidationError, model: type[BaseModel] | None = None) -> InvalidRequest:
+    """Return pydantic's errors as one error that lists them all, without any values. With *model*, it names fields that exist."""
     found = exc.errors(include_input=False, include_url=False)
-    problems = [Problem(tuple(e["loc"]), e["type"], e["msg"].removeprefix("Value error, ")) for e in found]
-    words = "; ".join(f"{'.'.join(map(str, p.loc)) or 'document'}: {p.message}" for p in problems)
+    problems = [Problem(tuple(e["loc"]), e["type"], wording.message(e, model)) for e in found]
+    words = "; ".join(wording.sentence(".".join(map(str, p.loc)) or "document", p.message) for p in problems)
     if any(p.kind == _REFUSED for p in problems):
         advice = "name a profile with storage_options_env in config/profiles.yaml"
         return SecretRefused(f"This {label} is refused: {words}", errors=problems, next_step=advice)

@@ -78,10 +78,11 @@ _OF_RECORDS = {"--schema", "--meta", "--kind", "--tag", "--key"}
 def _misused(context: typer.Context | None, exc: typer.TyperException) -> Usage:
     """Return the error for a command line that cannot be parsed."""
     command = context.command_path if context is not None else "cubeport"
+    said = exc.format_message().replace("Value error, ", "")  # as pydantic begins the messages of others
     if context is not None and context.info_name == "ingest" and getattr(exc, "option_name", None) in _OF_RECORDS:
         words = "`ingest` publishes datasets; to make records of files, use `import`."
-        return Usage(f"{exc.format_message()} {words}", next_step="cubeport import --help")
-    return Usage(exc.format_message(), next_step=f"{command} --help")
+        return Usage(f"{said} {words}", next_step="cubeport import --help")
+    return Usage(said, next_step=f"{command} --help")
 
 
 def _plugins(wiring: Wiring, arguments: Sequence[str]) -> bool:

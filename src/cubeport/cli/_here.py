@@ -248,6 +248,10 @@ def _checked(request: Mapping[str, Any], files: Mapping[str, Any]) -> tuple[Inge
     from cubeport.service.ingestions import FileOptions, IngestionRequest
 
     try:
-        return IngestionRequest.model_validate(request), FileOptions.model_validate(files)
+        checked = IngestionRequest.model_validate(request)
     except ValidationError as exc:
-        raise invalid("request", exc) from None
+        raise invalid("request", exc, IngestionRequest) from None
+    try:
+        return checked, FileOptions.model_validate(files)
+    except ValidationError as exc:
+        raise invalid("request", exc, FileOptions) from None

@@ -13,11 +13,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from urllib.parse import unquote, urlsplit
 
 import typer
 
+from cubeport.catalog.forms import wording
 from cubeport.catalog.forms.strictjson import strict_json
 from cubeport.cli import _names, _output, _progress
 from cubeport.cli._completion import dataset_ids
@@ -32,7 +33,7 @@ _TEMPLATE = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
 Storage = Annotated[
-    str | None,
+    Literal["copy", "virtual", "auto"] | None,
     typer.Option(
         "--storage",
         metavar="copy|virtual|auto",
@@ -44,7 +45,7 @@ FilterByKeys = Annotated[
     typer.Option("--filter-by-keys", metavar="K=V,...", help="GRIB: the messages to read, for example typeOfLevel=surface."),
 ]
 Verify = Annotated[
-    str | None,
+    Literal["full", "sample"] | None,
     typer.Option(
         "--verify", metavar="full|sample", help="Of chunks that are not copied, decode all or a sample first. Default: full."
     ),
@@ -109,7 +110,7 @@ def ingest(
     ] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Skip variables that cannot be published, and report them.")] = False,
     on_overlap: Annotated[
-        str | None,
+        Literal["error", "skip", "replace"] | None,
         typer.Option(
             "--on-overlap",
             metavar="error|skip|replace",
@@ -154,7 +155,7 @@ def ingest(
         "prefer_zarr": False if no_zarr else None if netcdf_copy is None else not netcdf_copy,
     }
     of_files: dict[str, Any] = {
-        "attributes": _json(attrs, "--attrs"),
+        "attributes": _json(attrs, "--attrs", '{"institution": "DMI"}'),
         "append_dim": append_dim,
         "group": group,
         "filter_by_keys": _keys(filter_by_keys),
@@ -224,7 +225,7 @@ def update(
     ] = None,
     named: Annotated[str | None, typer.Option("--id", hidden=True)] = None,
     on_overlap: Annotated[
-        str | None,
+        Literal["error", "skip", "replace"] | None,
         typer.Option("--on-overlap", metavar="error|skip|replace", help="What to do with steps that the dataset already has."),
     ] = None,
     allow_gaps: Annotated[bool, typer.Option("--allow-gaps", help="Accept missing periods, and list them.")] = False,
@@ -345,10 +346,43 @@ def _which(session: Session, sources: Sequence[str], found: Found) -> Usage:
 
 def _one(session: Session, request: Mapping[str, Any], files: Mapping[str, Any], *, at_once: bool = False) -> Document:
     """Run one ingestion and return it finished; with *at_once* as the service accepted it."""
-    if at_once:
-        return session.verbs.accept(_of_service(session, request, files))
-    with _progress.shown(session) as progress:
-        return session.verbs.ingest(request, files, progress.listener())
+    try:
+        if at_once:
+            return session.verbs.accept(_of_service(session, request, files))
+        with _progress.shown(session) as progress:
+            return session.verbs.ingest(request, files, progress.listener())
+    except InvalidRequest as exc:
+        raise _as_typed(exc) from None
+
+
+_FLAGS: Mapping[tuple[str | int, ...], str] = {
+    ("template", "normalise"): "--normalise",
+    ("template", "transforms"): "--transform",
+    ("template", "layout", "chunks"): "--chunks",
+    ("template", "title"): "--title",
+    ("template", "license"): "--license",
+    ("template", "period_type"): "--period-type",
+    ("template", "variables"): "--variables",
+    ("start",): "--start",
+    ("end",): "--end",
+    ("tag",): "--tag",
+}
+"""The option that gives each part of a request."""
+
+
+def _as_typed(refused: InvalidRequest) -> InvalidRequest:
+    """Return the refusal of a request with the options that were typed, if each of its problems is in one of them."""
+    said = []
+    for problem in refused.errors:
+        place = problem.loc[1:] if problem.loc[:1] == ("body",) else problem.loc
+        flag = next((size for size in range(1, len(place) + 1) if place[:size] in _FLAGS), None)
+        if flag is None:
+            return refused
+        inside = "".join(f" {each}" for each in place[flag:] if isinstance(each, str))
+        said.append(wording.sentence(_FLAGS[place[:flag]] + inside, problem.message))
+    if type(refused) is not InvalidRequest or not said:
+        return refused
+    return Usage("; ".join(said), errors=refused.errors, next_step=refused.next_step)
 
 
 def _of_service(session: Session, request: Mapping[str, Any], files: Mapping[str, Any]) -> Document:
@@ -558,20 +592,20 @@ def _template_fields(
         "license": license,
         "period_type": period_type,
         "variables": [v.strip() for v in variables.split(",")] if variables else None,
-        "layout": {"chunks": given} if (given := _json(chunks, "--chunks")) else None,
+        "layout": {"chunks": given} if (given := _json(chunks, "--chunks", '{"time": 24}')) else None,
     }
     return written | {name: value for name, value in fields.items() if value is not None}
 
 
-def _json(text: str | None, flag: str) -> dict[str, Any]:
+def _json(text: str | None, flag: str, example: str) -> dict[str, Any]:
     if text is None:
         return {}
     try:
         value = strict_json(text)
     except ValueError as exc:
-        raise InvalidRequest(f"{flag} must be a JSON object: {exc}.") from exc
+        raise Usage(f"{flag} must be a JSON object such as {example}: {exc}.") from exc
     if not isinstance(value, dict):
-        raise InvalidRequest(f"{flag} must be a JSON object.")
+        raise Usage(f"{flag} must be a JSON object such as {example}.")
     return value
 
 

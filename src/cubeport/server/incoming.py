@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, Validati
 from starlette.requests import Request
 from starlette.types import Receive
 
-from cubeport.catalog.forms import strictjson
+from cubeport.catalog.forms import strictjson, wording
 from cubeport.errors import InvalidRequest, Problem, TooLarge, UnsupportedMediaType, UriTooLong
 from cubeport.server.threads import run_in
 
@@ -118,7 +118,7 @@ def query[M: BaseModel](query_string: bytes, model: type[M], *, lists: Collectio
     try:
         checked = model.model_validate(values)
     except ValidationError as exc:
-        problems += described(exc, "query")
+        problems += described(exc, "query", model)
         checked = None
     if problems or checked is None:
         told = {"next_step": _known(model)} if any(each.kind == "unknown" for each in problems) else {}
@@ -348,19 +348,17 @@ def _validated[M: BaseModel](text: bytes, model: type[M]) -> M:
     try:
         return model.model_validate_json(text, strict=True)
     except ValidationError as exc:
-        problems = described(exc, "body")
+        problems = described(exc, "body", model)
         raise InvalidRequest(_summary(problems, "member", count=exc.error_count()), errors=problems) from None
 
 
-def described(exc: ValidationError, place: str) -> list[Problem]:
-    """Return the first 20 of pydantic's errors with our messages and without the values that were sent."""
+def described(exc: ValidationError, place: str, model: type[BaseModel] | None = None) -> list[Problem]:
+    """Return the first 20 of pydantic's errors of *model* with our messages and without the values that were sent."""
     return [
-        Problem((place, *error["loc"]), _kind(error["type"]), _words(error["type"], error["msg"]))
+        Problem((place, *error["loc"]), _kind(error["type"]), wording.message(error, model))
         for error in exc.errors(include_url=False, include_input=False, include_context=False)[:MAX_ERRORS]
     ]
 
-
-_SHOULD = re.compile(r"^(?:Input|String|List|Dictionary|Value|URL) should (be|have|match|not)\b")
 
 _KINDS = {"extra_forbidden": "unknown", "missing": "required", "literal_error": "not-a-choice"}
 
@@ -369,22 +367,12 @@ def _kind(kind: str) -> str:
     return _KINDS.get(kind, kind.replace("_", "-"))
 
 
-def _words(kind: str, message: str) -> str:
-    if kind == "extra_forbidden":
-        return "is unknown"
-    if kind == "missing":
-        return "is required"
-    # pydantic speaks of inputs and strings; the place of the problem is named beside the message.
-    return _SHOULD.sub(r"must \1", message.removeprefix("Value error, "))
-
-
 def _summary(problems: list[Problem], what: str, *, count: int = 0) -> str:
     count = max(count, len(problems))
     if count == 1:
         [problem] = problems
         where = ".".join(str(part)[:100] for part in problem.loc[1:])
-        sentence = where and f"{where}{' ' if problem.message.startswith(('is ', 'must ')) else ': '}{problem.message}"
-        return sentence or f"The request {problem.message}"
+        return wording.sentence(where, problem.message) if where else f"The request {problem.message}"
     return f"{count} {what}s are not valid{'' if count <= MAX_ERRORS else f', of which these are the first {MAX_ERRORS}'}"
 
 

@@ -50,7 +50,7 @@ def request_of(entry: Entry) -> IngestionRequest | None:
     try:
         return IngestionRequest.model_validate({"dataset_id": dataset_id, "source": source, "template": template, **own})
     except ValidationError as exc:
-        raise invalid(f"entry {entry.name!r}", exc) from None
+        raise invalid(f"entry {entry.name!r}", exc, IngestionRequest) from None
 
 
 def shared(entries: Sequence[Entry]) -> dict[str, InvalidRequest]:

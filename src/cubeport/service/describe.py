@@ -97,7 +97,7 @@ def read(values: Mapping[str, Any]) -> TextChanges:
     try:
         return TextChanges.model_validate(dict(values))
     except ValidationError as exc:
-        raise invalid("texts", exc) from None
+        raise invalid("texts", exc, TextChanges) from None
 
 
 def base_texts(

@@ -590,7 +590,7 @@ def read_replica(document: Any) -> Replica:
     try:
         return Replica.model_validate(document, strict=False)
     except ValidationError as exc:
-        raise invalid("replica", exc) from None
+        raise invalid("replica", exc, Replica) from None
 
 
 def _listed(manifest: bytes) -> list[dict[str, Any]]:

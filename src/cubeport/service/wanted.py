@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from cubeport.catalog.forms.strictyaml import suggestion
+from cubeport.catalog.forms.wording import suggestion
 from cubeport.cubes.functions import PluginFunction
 from cubeport.cubes.recipes import Derivation
 from cubeport.cubes.sources import PeriodSource

@@ -7,7 +7,6 @@ two equal keys. Here, dates and ``${X}`` stay text; duplicate keys, tags and ali
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from cubeport.catalog.forms.wording import suggestion
 from cubeport.errors import InvalidConfiguration, Problem
 
 type Loc = tuple[str | int, ...]
@@ -140,12 +140,6 @@ def explain(error: Mapping[str, Any], known: Mapping[Loc, Iterable[str]]) -> str
 
 _FEW = 12
 """Up to how many keys are listed where none is like the given one."""
-
-
-def suggestion(given: str, choices: Iterable[str]) -> str:
-    """Return ``; did you mean 'x'?`` for a similar choice, otherwise an empty text."""
-    near = difflib.get_close_matches(given, list(choices), 1)
-    return f"; did you mean '{near[0]}'?" if near else ""
 
 
 def _refused(found: list[Problem]) -> InvalidConfiguration:
