@@ -11,8 +11,9 @@ from tests.service.test_jobs import Attempts, jobs, quick, until, working  # noq
 import cubeport
 from cubeport.adapters.backends.documents import MemoryBackend
 from cubeport.catalog.forms.redaction import mask_secrets
-from cubeport.errors import InvalidRequest, SourceFailed
+from cubeport.errors import InvalidRequest, SourceFailed, SourceRejected
 from cubeport.main import prepare
+from cubeport.service import present
 from cubeport.service.ingestions import FileOptions, Ingestion, IngestionRequest
 from cubeport.service.jobs import _row
 from cubeport.service.state import JOB
@@ -86,6 +87,26 @@ def test_a_failed_job_without_its_secret_is_not_retried(tmp_path: Path) -> None:
         with pytest.raises(InvalidRequest, match="not stored") as caught:
             service.retry(failed.ingestion_id)
     assert caught.value.next_step == "send the request again"
+
+
+def _rels(job: Any) -> list[str]:
+    return [link["rel"] for link in present.ingestion(None, job, "https://x")["links"]]  # type: ignore[arg-type]  # it has made nothing
+
+
+def test_a_retry_is_offered_where_it_is_accepted(tmp_path: Path) -> None:
+    """The page of jobs had a button for each job that failed, also for those that are refused."""
+    prepare(tmp_path / "i")
+    failed = {"status": "failed", "error": {"kind": "source-failed"}}
+    named = Ingestion(dataset_id="x", request=IngestionRequest(dataset_id="x"), options=FileOptions(files=("a.nc",)), **failed)
+    plain = asked("https://data.example/a.nc").model_copy(update=failed)
+    with cubeport.connect(tmp_path / "i") as service:
+        for job, offered in ((named, False), (without_secrets(signed(status="failed")), False), (plain, True)):
+            service.jobs._rows.put(_row(job))
+            # What is offered is asked again like any request: this service may not fetch from there.
+            with pytest.raises(SourceRejected if offered else InvalidRequest):
+                service.retry(job.ingestion_id)
+            assert _rels(job) == (["self", "retry"] if offered else ["self"])
+    assert _rels(plain.model_copy(update={"status": "running"})) == ["self"]
 
 
 def test_a_job_runs_with_its_secret_again_and_again_and_no_row_has_it(tmp_path: Path) -> None:

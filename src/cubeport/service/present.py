@@ -12,6 +12,7 @@ from cubeport.errors import Corrupt, NewerModel, NotFound
 from cubeport.service.ingestions import Ingestion, Scope, TableJob, Work
 from cubeport.service.state import VersionState, named
 from cubeport.service.sync import Synced
+from cubeport.service.withheld import why_not_again
 
 if TYPE_CHECKING:
     from cubeport.cubes.zones import ZoneSet
@@ -93,13 +94,22 @@ def ingestion(service: Shows, done: Work, public_url: str) -> dict[str, Any]:
     if done.status == "completed" and (shown := _made(service, done)) is not None:
         document["dataset"] = native.summary(shown, public_url).model_dump(mode="json")
         document["links"].append(_link(f"{public_url}/datasets/{done.dataset_id}", "dataset", "What it made"))
+    document["links"] += _again(done, public_url)
     return document
+
+
+def _again(done: Work, public_url: str) -> list[dict[str, str]]:
+    """Return the link that sends the request of a failed or cancelled job again; none for one that would be refused."""
+    if done.status not in ("failed", "cancelled") or why_not_again(done) is not None:
+        return []
+    return [_link(f"{public_url}/ingestions/{done.ingestion_id}/retry", "retry", "Send the request again (POST)")]
 
 
 def _table(done: TableJob, public_url: str) -> dict[str, Any]:
     links = [_link(f"{public_url}/ingestions/{done.ingestion_id}", "self", "This job")]
     if done.status == "completed":
         links.append(_link(f"{public_url}/ogcapi/jobs/{done.ingestion_id}/results", "results", "The table"))
+    links += _again(done, public_url)
     return {
         **done.model_dump(mode="json", exclude={"waited_for", "created_by", "asker", "parameters", "form", "as_document", "title"}),
         "dataset": None,

@@ -49,7 +49,7 @@ from cubeport.service.sync import AvailabilityRule, SyncDetail, Synced
 from cubeport.service.templates import Broken, Configuration, DatasetTemplate, Extent, SourceBlock, TemplateFields
 from cubeport.service.wanted import Names
 from cubeport.service.webhooks import Webhooks
-from cubeport.service.withheld import lacks_secrets
+from cubeport.service.withheld import why_not_again
 
 if TYPE_CHECKING:
     from cubeport.cubes.difference import Difference
@@ -481,13 +481,8 @@ class Service:
             raise AlreadyFinished(f"Ingestion {ingestion_id} has completed: there is nothing to retry.")
         if isinstance(before, TableJob):
             return self._jobs.again(before)
-        if before.options.files:
-            raise InvalidRequest("This ingestion was of files that were named on the command line.", next_step="run it there again")
-        if lacks_secrets(before):
-            raise InvalidRequest(
-                "The request had a query string in an address, or a secret, which are not stored.",
-                next_step="send the request again",
-            )
+        if (refusal := why_not_again(before)) is not None:
+            raise refusal
         return self.ingest(before.request, waited_for=False, asker=asker)
 
     def ingestions(

@@ -13,6 +13,7 @@ from json import loads
 from typing import Any
 
 from cubeport.catalog.forms.redaction import MASK, is_secret_name, mask_queries, mask_secrets
+from cubeport.errors import InvalidRequest
 from cubeport.service.ingestions import Ingestion, Job, Work, job_of
 
 
@@ -36,6 +37,17 @@ def lacks_secrets(job: Work) -> bool:
         return False
     unmasked = loads(text.replace(MASK, "unknown"))
     return bool(_masked_request(unmasked) != unmasked)
+
+
+def why_not_again(job: Work) -> InvalidRequest | None:
+    """Return why the request of an ended job cannot be accepted again as it is stored; ``None`` if it can."""
+    if isinstance(job, Ingestion) and job.options.files:
+        return InvalidRequest("This ingestion was of files that were named on the command line.", next_step="run it there again")
+    if lacks_secrets(job):
+        return InvalidRequest(
+            "The request had a query string in an address, or a secret, which are not stored.", next_step="send the request again"
+        )
+    return None
 
 
 def _fields(job: Work) -> dict[str, Any]:

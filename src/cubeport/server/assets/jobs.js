@@ -49,7 +49,7 @@ function shown(job) {
   for (const warning of job.warnings || []) item.append(element("p", warning.message || warning.detail || ""));
   const act = element("p");
   if (open && !job.cancel_requested) act.append(button("Cancel", job, () => ask(`ingestions/${job.ingestion_id}`, { method: "DELETE" })));
-  if (["failed", "cancelled"].includes(job.status)) act.append(button("Retry", job, () => ask(`ingestions/${job.ingestion_id}/retry`, { method: "POST" })));
+  if ((job.links || []).some((each) => each.rel === "retry")) act.append(button("Retry", job, () => ask(`ingestions/${job.ingestion_id}/retry`, { method: "POST" })));
   if (job.status === "completed" && job.dataset) act.append(element("a", "Open the dataset", { href: new URL(`datasets/${job.dataset_id}?f=html`, base) }));
   if (act.childNodes.length) item.append(act);
   const focused = old && old.contains(document.activeElement);
