@@ -189,6 +189,19 @@ def test_overlap_gap_and_a_missing_dataset_are_refused_and_change_nothing(root: 
         assert missing.error["kind"] == "not-found"
 
 
+def test_a_climatology_is_whole_and_stays_so(root: Path, tmp_path: Path) -> None:
+    fields = {"period_type": "climatology", "climatology": "monthly"}
+    request = IngestionRequest.model_validate({"dataset_id": "normal", "template": fields})
+    with cubeport.connect(root) as service:
+        short = service.ingest_here(request, save(tmp_path / "eleven.nc", [15 + 30 * month for month in range(11)]))
+        assert (short.status, short.error and short.error["kind"]) == ("failed", "gap")
+        whole = service.ingest_here(request, save(tmp_path / "twelve.nc", [15 + 30 * month for month in range(12)]))
+        assert whole.status == "completed", whole.error
+        asked = IngestionRequest(dataset_id="normal", mode="update")
+        more = service.ingest_here(asked, save(tmp_path / "more.nc", [500]))
+        assert (more.error and more.error["reason"], service.shown("normal").version.version_id) == ("bad-time", whole.version_id)
+
+
 def test_a_dataset_that_began_with_one_step_learns_its_period_type(tmp_path: Path) -> None:
     """Its first label alone is no type, and `irregular` stayed for ever, so that no gap was ever noticed."""
     prepare(tmp_path / "instance")

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import nullcontext
+from datetime import date, timedelta
 from typing import Any
 
 import pytest
@@ -9,8 +11,8 @@ from pydantic import ValidationError
 from cubeport.cubes.description import CubeDescription, Spatial, Temporal
 from cubeport.errors import AreaOutsideSource, CoverageIncomplete, Gap, InvalidPeriod, InvalidRange, SourceRejected
 from cubeport.service.ingestions import Scope
-from cubeport.service.scope import check_asked, check_covered, check_realised, holds, hull
-from cubeport.service.templates import DatasetTemplate
+from cubeport.service.scope import check_asked, check_climatology, check_covered, check_realised, holds, hull
+from cubeport.service.templates import DatasetTemplate, TemplateFields
 
 MONTHS = {"temporal": {"start": "2006-04", "end": "2010-09", "count": 54}, "calendar": "standard"}
 YEARS_360 = {"temporal": {"start": "1860", "end": "2099", "count": 240}, "calendar": "360_day"}
@@ -36,6 +38,69 @@ def cube(start: str, end: str, count: int, *, values: tuple[str, ...] | None = N
 )
 def test_what_is_held_is_told_by_periods(start: str, end: str | None, held: bool) -> None:
     assert holds(MONTHS, Scope(start=start, end=end), "monthly") is held
+
+
+def normal(days: Iterable[object], calendar: str = "standard") -> CubeDescription:
+    labels = tuple(f"{each}T00:00:00Z" for each in days)
+    return cube(labels[0], labels[-1], len(labels), values=labels, calendar=calendar)
+
+
+def year(number: int, *without: str) -> list[str]:
+    days = (str(date(number, 1, 1) + timedelta(each)) for each in range(366))
+    return [each for each in days if each.startswith(str(number)) and each[5:] not in without]
+
+
+def months(day: str, *without: int) -> list[str]:
+    return [f"1995-{month:02}-{day}" for month in range(1, 13) if month not in without]
+
+
+THIRDS = sorted([*months("01"), *months("11"), *months("21")])
+
+
+@pytest.mark.parametrize(
+    ("kind", "found", "missing"),
+    [
+        ("monthly", normal(months("16")), []),
+        ("monthly", normal(months("16", 5, 7)), ["05", "07"]),
+        ("seasonal", normal(["1995-01-16", "1995-04-16", "1995-10-16"]), ["JJA"]),
+        ("dekadal", normal(THIRDS), []),
+        ("dekadal", normal(THIRDS[:-1]), ["36"]),
+        ("daily", normal(year(1995)), []),
+        ("daily", normal(year(1996)), []),
+        ("daily", normal(year(1996, "02-29")), ["060"]),
+        ("daily", normal((f"1995-{m:02}-{d:02}" for m in range(1, 13) for d in range(1, 31)), "360_day"), []),
+    ],
+)
+def test_a_climatology_has_a_step_of_each_of_its_periods(kind: str, found: CubeDescription, missing: list[str]) -> None:
+    said = TemplateFields.model_validate({"period_type": "climatology", "climatology": kind})
+    with pytest.raises(Gap) if missing else nullcontext() as caught:
+        check_climatology(None, said, found, "climatology", allow_gaps=False)
+    assert [each["start"] for each in (caught.value.members["gaps"] if caught is not None else ())] == missing
+    check_climatology(None, said, found, "climatology", allow_gaps=True)
+
+
+def test_a_climatology_has_no_place_for_more_steps() -> None:
+    said, whole = TemplateFields.model_validate({"period_type": "climatology", "climatology": "monthly"}), normal(months("16"))
+    twice = normal([*months("01"), *months("16")])
+    undated = whole.model_copy(update={"temporal": None})
+    for held, fields, found in ((None, said, twice), (None, said, undated), (whole, TemplateFields(), twice)):
+        with pytest.raises(SourceRejected) as caught:
+            check_climatology(held, fields, found, "climatology", allow_gaps=True)
+        assert caught.value.members["reason"] == "bad-time"
+    check_climatology(whole, TemplateFields(), whole, "climatology", allow_gaps=False)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"period_type": "climatology"}, "needs climatology: one of monthly"),
+        ({"period_type": "monthly", "climatology": "monthly"}, "goes with period_type: climatology"),
+        ({"period_type": "climatology", "climatology": "weekly"}, "monthly"),
+    ],
+)
+def test_a_template_says_of_what_its_climatology_is(fields: dict[str, str], words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        TemplateFields.model_validate(fields)
 
 
 def test_a_hull_never_shrinks() -> None:

@@ -55,6 +55,8 @@ CLIMATOLOGIES: dict[str, tuple[str, ...]] = {
 }
 """The labels of each climatology, complete and in order. The ordinal is the index in the list."""
 
+type ClimatologyKind = Literal["monthly", "daily", "dekadal", "seasonal"]
+
 type Side = Literal["start", "end"]
 
 type TimeLabel = Literal["start", "middle", "end"]
@@ -86,6 +88,42 @@ def check_type(period_type: str, calendar: CalendarName = "standard", climatolog
         raise InvalidPeriod(f"ISO weeks exist in the standard calendars only, not in {calendar}")
     if period_type == "climatology" and climatology not in CLIMATOLOGIES:
         raise InvalidPeriod(f"a climatology is one of {', '.join(CLIMATOLOGIES)}")
+
+
+def climatology_of(stamp: Stamp, kind: ClimatologyKind, calendar: CalendarName) -> int:
+    """Return the ordinal of the period of a climatology that contains the stamp, whatever its year."""
+    match kind:
+        case "monthly":
+            return stamp.month - 1
+        case "dekadal":
+            return (stamp.month - 1) * 3 + min((stamp.day - 1) // 10, 2)
+        case "seasonal":
+            return stamp.month % 12 // 3
+        case "daily":
+            return _day_of_climatology(stamp.month, stamp.day, calendar)
+
+
+def expected_of(stamps: Sequence[Stamp], kind: ClimatologyKind, calendar: CalendarName) -> set[int]:
+    """Return the ordinals that a complete climatology has whose steps are in the years of *stamps*. A day that none of these years
+    has, such as 29 February, is not expected.
+    """
+    if kind != "daily":
+        return set(range(len(CLIMATOLOGIES[kind])))
+    return {
+        _day_of_climatology(month, day, calendar)
+        for year in {stamp.year for stamp in stamps}
+        for month in range(1, 13)
+        for day in range(1, days_in_month(year, month, calendar) + 1)
+    }
+
+
+def _day_of_climatology(month: int, day: int, calendar: CalendarName) -> int:
+    # The days of the longest year, so that a date has the same number in each year.
+    before = 30 * (month - 1) if calendar == "360_day" else sum(_LONGEST[: month - 1])
+    return before + day - 1
+
+
+_LONGEST = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 
 
 def of(stamp: Stamp, period_type: str, calendar: CalendarName = "standard") -> int:

@@ -516,6 +516,13 @@ def _labels(temporal: Temporal, kind: str, calendar: calendars.CalendarName) -> 
     yield from (calendars.stamp_of(began + (ended - began) * number // steps, calendar) for number in range(temporal.count))
 
 
+def climatology(temporal: Temporal, kind: periods.ClimatologyKind) -> tuple[list[int], set[int]]:
+    """Return the period of a climatology of each step, as indices of its labels, and those that a complete one has."""
+    calendar = calendars.canonical(temporal.calendar) or "standard"
+    stamps = list(_labels(temporal, "monthly" if kind != "daily" else "daily", calendar))
+    return [periods.climatology_of(each, kind, calendar) for each in stamps], periods.expected_of(stamps, kind, calendar)
+
+
 def grid(cube: CubeDescription) -> Grid | None:
     """Return the horizontal grid, or ``None`` if no axis has a horizontal position."""
     axes = [axis for axis in (_axis(cube, cube.spatial.y), _axis(cube, cube.spatial.x)) if axis is not None]

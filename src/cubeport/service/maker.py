@@ -28,7 +28,7 @@ from cubeport.service.making import Making, clearing, release_of, texts_of
 from cubeport.service.overviews import sparing, with_overviews
 from cubeport.service.ports import Base, Gate, Measured, Progress, SourceWindow, Staging, WriteRequest, Written
 from cubeport.service.publish import show, with_state
-from cubeport.service.scope import check_filled, check_kept, check_realised, check_said
+from cubeport.service.scope import check_climatology, check_filled, check_kept, check_realised, check_said
 from cubeport.service.state import VERSION, Cube, DatasetState, VersionState
 from cubeport.service.wanted import Wanted, allow_gaps, bound, publishes
 
@@ -125,6 +125,8 @@ class Maker:
             check_said(wanted.fields, measured.description)
             check_realised(wanted.scope, measured.description, period_type, allow_gaps=allow_gaps(ingestion, wanted))
             before = None if head is None else self._datasets.cube(head.version_id).description
+            without = allow_gaps(ingestion, wanted)
+            check_climatology(before, wanted.fields, measured.description, period_type, allow_gaps=without)
             check_filled(before, measured.description, period_type, on_empty=wanted.fields.ingestion.on_empty)
             if head is not None and wanted.template is not None:
                 check_kept(head.coverage, measured.description, period_type)

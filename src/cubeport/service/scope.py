@@ -8,7 +8,7 @@ from typing import Any
 from cubeport.cubes import periods
 from cubeport.cubes.calendars import CalendarName, canonical, parse_stamp
 from cubeport.cubes.description import CubeDescription, Temporal
-from cubeport.documents.native import empty, gaps, span
+from cubeport.documents.native import climatology, empty, gaps, span
 from cubeport.errors import (
     AreaOutsideSource,
     CalendarMismatch,
@@ -174,6 +174,46 @@ def check_realised(scope: Scope, description: CubeDescription, period_type: str,
     if temporal.count < expected and not allow_gaps:
         found = [gap.model_dump() for gap in gaps(temporal, period_type)[:GAPS_TOLD]]
         raise missing(found, expected - temporal.count, f"{expected} {period_type} periods")
+
+
+def check_climatology(
+    held: CubeDescription | None, fields: TemplateFields, description: CubeDescription, period_type: str, *, allow_gaps: bool
+) -> None:
+    """Refuse a climatology that does not have one step of each of its periods, and steps that are added to one.
+
+    Raises
+    ------
+    Gap
+        With the labels of the missing periods.
+    SourceRejected
+        ``bad-time``, if a period has several steps, or no time says which step is which period.
+    """
+    temporal, before, kind = description.temporal, None if held is None else held.temporal, fields.climatology
+    if kind is None:
+        if period_type == "climatology" and temporal is not None and before is not None and temporal.count != before.count:
+            raise SourceRejected(
+                f"{temporal.axis}: the dataset is a climatology of {before.count} steps, and has no place for other steps.",
+                reason="bad-time",
+                next_step="replace steps that it has (--on-overlap replace), or the dataset as a whole (--replace)",
+            )
+        return
+    if temporal is None:
+        raise SourceRejected(
+            f"No time axis was found, so nothing says which step of the {kind} climatology is which.",
+            reason="bad-time",
+            next_step="give the data their time (normalise: set_time), or use period_type: none",
+        )
+    numbers, expected = climatology(temporal, kind)
+    words = f"the {len(expected)} periods of a {kind} climatology"
+    if len(numbers) > len(set(numbers)):
+        raise SourceRejected(
+            f"{temporal.axis}: {temporal.count} steps are in {words}.",
+            reason="bad-time",
+            next_step="name the period_type that the data have, or the climatology",
+        )
+    labels = [periods.CLIMATOLOGIES[kind][number] for number in sorted(expected.difference(numbers))]
+    if labels and not allow_gaps:
+        raise missing([{"start": each, "end": each, "count": 1} for each in labels[:GAPS_TOLD]], len(labels), words)
 
 
 def missing(found: Sequence[Mapping[str, Any]], count: int, words: str) -> Gap:

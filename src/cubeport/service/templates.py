@@ -17,7 +17,7 @@ from cubeport.catalog.forms.canonical import dumps
 from cubeport.cubes import periods
 from cubeport.cubes.calendars import canonical
 from cubeport.cubes.overviews import MOST
-from cubeport.cubes.periods import TimeLabel
+from cubeport.cubes.periods import ClimatologyKind, TimeLabel
 from cubeport.cubes.steps import NormaliseStep, TransformStep, plain
 from cubeport.cubes.update import OnOverlap
 from cubeport.cubes.write_request import Storage, Verify
@@ -336,6 +336,8 @@ class TemplateFields(_Part):
     units: str | None = None
     resolution: str | None = None
     period_type: PeriodType | None = None
+    climatology: ClimatologyKind | None = None
+    """The periods of which a climatology has one step each, for the ``period_type`` of that name."""
     calendar: str | None = None
     time_label: TimeLabel | None = None
     """Which moment of its period a time label of the source is, where bounds do not tell; by default ``start``, or as the dataset
@@ -380,6 +382,15 @@ class TemplateFields(_Part):
         if self.time_label in ("middle", "end") and self.period_type in (None, "irregular", "climatology", "none"):
             raise ValueError(f"time_label {self.time_label} needs a period_type such as daily: a label is in a period of that type")
         return self
+
+    @model_validator(mode="after")
+    def _says_of_what(self) -> TemplateFields:
+        if (self.period_type == "climatology") == (self.climatology is not None):
+            return self
+        kinds = ", ".join(periods.CLIMATOLOGIES)
+        if self.climatology is None:
+            raise ValueError(f"period_type climatology needs climatology: one of {kinds}, in a template (--template FILE)")
+        raise ValueError("climatology goes with period_type: climatology")
 
     @model_validator(mode="after")
     def _extends_over_periods(self) -> TemplateFields:
