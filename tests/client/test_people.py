@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import csv
 import functools
 import html
 import http.server
+import io
 import json
 import re
 import threading
@@ -180,6 +183,11 @@ class TestShown:
         assert port["sea"].table(Frame(), z="0", time="2020-01-02").equals(own)
         with pytest.raises(NotFound):
             port["sea"].table("nowhere")
+        with pytest.raises(NotFound, match="There are squares; polygons can also be sent"):
+            port["sea"].table("nowhere")
+        chap = port["sea"].table("squares", z="0", f="chap", period="month")
+        assert chap == port["sea"].table(ZONES, z="0", f="chap", period="month")
+        assert [row["location"] for row in csv.DictReader(io.StringIO(chap))] == ["a"]
 
     def test_pictures_are_shown_by_notebooks(self, port: Port, tmp_path: Path) -> None:
         picture = port["sea"].map("sst", time="2020-01-02", width=200)
@@ -397,6 +405,23 @@ def test_importing_the_client_loads_nothing_scientific() -> None:
 
     code = "import cubeport.client, sys; print(sorted({'xarray', 'zarr', 'numpy', 'pandas', 'rich'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("place", ["url", "root"])
+def test_a_dataset_is_opened_with_the_chunks_of_its_store(place: str, whole: xr.Dataset, request: pytest.FixtureRequest) -> None:
+    with contextlib.ExitStack() as stack:
+        port: Any = cubeport.connect(request.getfixturevalue(place), **({} if place == "url" else {"read_only": True}))
+        if place == "root":
+            stack.enter_context(port)
+        assert port["sea"].open().sst.chunks is None
+        lazy = port["sea"].open(chunks={})
+        assert lazy.sst.chunks is not None
+        np.testing.assert_array_equal(lazy.sst.mean("time").compute(), whole.sst.mean("time"))
+
+
+def test_a_level_outside_the_data_is_told_which_there_are(port: Port) -> None:
+    with pytest.raises(NotFound, match=r"The data are .*, at depth 0 to 10 m\."):
+        port["sea"].select(level=500).load()
 
 
 def test_the_texts_of_a_dataset_in_a_folder_need_no_library_of_arrays(root: Path) -> None:

@@ -49,7 +49,7 @@ class Session(Protocol):
 
     def address(self, path: str, **query: object) -> str: ...
 
-    def opened(self, asset: Mapping[str, Any], *, dataset_id: str, version_id: str) -> xr.Dataset:
+    def opened(self, asset: Mapping[str, Any], *, dataset_id: str, version_id: str, chunks: Any = None) -> xr.Dataset:
         """Return the cube of a version lazily."""
 
 
@@ -98,12 +98,12 @@ class HttpSession:
             for line in answer:
                 yield line.decode("utf-8", "replace").rstrip("\r\n")
 
-    def opened(self, asset: Mapping[str, Any], *, dataset_id: str, version_id: str) -> xr.Dataset:  # noqa: ARG002 (its asset says it)
+    def opened(self, asset: Mapping[str, Any], *, dataset_id: str, version_id: str, chunks: Any = None) -> xr.Dataset:  # noqa: ARG002 (its asset says it)
         """Return the cube that a STAC asset describes, lazily."""
         import xarray
 
         # By its class: xarray would load every installed backend for a name, which takes seconds where ecCodes is one (adr/0018).
-        said = {**asset["xarray:open_kwargs"], "engine": reader("zarr")}
+        said = {**asset["xarray:open_kwargs"], "engine": reader("zarr"), **({} if chunks is None else {"chunks": chunks})}
         found: xr.Dataset = xarray.open_dataset(asset["href"], **said)
         return found
 

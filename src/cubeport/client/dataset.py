@@ -104,8 +104,13 @@ class Dataset:
         document: Mapping[str, Any] = self._session.json(f"/datasets/{self.id}/diff", **query)
         return document
 
-    def open(self) -> xr.Dataset:
+    def open(self, *, chunks: Mapping[str, int] | Literal["auto"] | None = None) -> xr.Dataset:
         """Open the whole dataset lazily. Chunks are read when you need them, always from this version.
+
+        Parameters
+        ----------
+        chunks
+            As ``xarray.open_dataset`` takes it: ``{}`` for arrays of dask with the chunks of the store. Default: without dask.
 
         Raises
         ------
@@ -113,7 +118,7 @@ class Dataset:
             If the extra ``client`` is not installed.
         """
         _xarray()
-        return self._session.opened(self.stac["assets"]["zarr"], dataset_id=self.id, version_id=self.version)
+        return self._session.opened(self.stac["assets"]["zarr"], dataset_id=self.id, version_id=self.version, chunks=chunks)
 
     def select(
         self,
@@ -224,6 +229,8 @@ class Dataset:
     ) -> Any:
         """Return a value for each zone and period: a pandas DataFrame if pandas is installed, otherwise a list of rows.
 
+        With ``f``, return the table in that form, as text.
+
         ::
 
             data.table("districts", period="month", statistic="mean", relative_to="1991/2020")
@@ -240,7 +247,8 @@ class Dataset:
         time
             Which times; a period that meets it is whole.
         options
-            ``relative_to, departure, min_share, period_statistic, z, subset, id_property, name_property``.
+            ``relative_to, departure, min_share, period_statistic, z, subset, id_property, name_property``; ``f`` for the text of
+            another form, such as ``csv-wide``, ``geojson``, ``chap`` or ``dhis2``.
 
         Raises
         ------
@@ -257,12 +265,15 @@ class Dataset:
         }
         path = f"/datasets/{self.id}@{self.version}/table"
         if isinstance(zones, str):
-            rows = self._session.json(path, **query, zones=zones)["rows"]
+            answer = self._session.get(path, {**query, "zones": zones})
         else:
             document = zones if isinstance(zones, Mapping) else zones.__geo_interface__
             given = {name: value for name, value in query.items() if value is not None}
             body = json.dumps(document).encode()
-            rows = json.loads(self._session.send("POST", path, given, body=body, media_type="application/geo+json"))["rows"]
+            answer = self._session.send("POST", path, given, body=body, media_type="application/geo+json")
+        if query["f"] != "json":
+            return answer.decode()
+        rows = json.loads(answer)["rows"]
         try:
             import pandas as pd
         except ModuleNotFoundError:

@@ -17,8 +17,17 @@ def no_data(description: CubeDescription) -> NotFound:
         words.append(f"at {first}" if first == last else f"from {first} to {last}")
     if description.spatial.bbox is not None:
         words.append("within west,south,east,north " + ",".join(f"{each:.6g}" for each in description.spatial.bbox))
+    words += _heights(description)
     told = f" The data are {', '.join(words)}." if words else ""
     return NotFound(f"There are no data for this request.{told}", what="data", extent=_extent(description))
+
+
+def _heights(description: CubeDescription) -> Iterator[str]:
+    """Yield where the vertical axes are: a level in other units is the usual mistake."""
+    for axis in description.axes:
+        if axis.kind == "z" and not axis.scalar and axis.first is not None and axis.last is not None:
+            low, high = sorted((axis.first, axis.last))
+            yield f"at {axis.name} {low:g}{f' to {high:g}' if high > low else ''}{f' {axis.units}' if axis.units else ''}"
 
 
 def _extent(description: CubeDescription) -> dict[str, Any]:

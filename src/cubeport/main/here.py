@@ -91,7 +91,7 @@ class AppSession:
         given = {name: value for name, value in query.items() if value is not None}
         return f"{self.url}{quote(path, safe='/@:')}" + (f"?{urlencode(given, doseq=True, safe=',/:')}" if given else "")
 
-    def opened(self, asset: Mapping[str, Any], *, dataset_id: str, version_id: str) -> xr.Dataset:
+    def opened(self, asset: Mapping[str, Any], *, dataset_id: str, version_id: str, chunks: Any = None) -> xr.Dataset:
         """Return the cube of a version lazily, from its store on the disk; *asset* says only how a reader elsewhere finds it."""
         import xarray
 
@@ -101,6 +101,7 @@ class AppSession:
         store: Any = VersionStore(self._engines, dataset_id, version_id)
         options = {**asset.get("xarray:open_kwargs", {}), "engine": reader("zarr")}
         options.pop("storage_options", None)
+        options |= {} if chunks is None else {"chunks": chunks}
         found: xr.Dataset = xarray.open_dataset(store, **options)
         return found
 

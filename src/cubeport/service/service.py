@@ -337,7 +337,14 @@ class Service:
 
         sets, extent = self.zone_sets(), self.extents().get(zone_set_id)
         if zone_set_id in sets or extent is None:
-            return _named(sets, zone_set_id, "zone set", list_command="cubeport zones list")
+            if zone_set_id not in sets:
+                known = f"There are {', '.join(sorted(sets)[:10])}" if sets else "There is none yet"
+                raise NotFound(
+                    f"There is no zone set {zone_set_id[:80]!r}. {known}; polygons can also be sent with a request.",
+                    what="zone set",
+                    next_step="cubeport zones list",
+                )
+            return sets[zone_set_id]
         if extent.geometry is not None:
             return of_geometry(zone_set_id, extent.name, extent.geometry)
         return of_box(zone_set_id, extent.name, extent.bbox)

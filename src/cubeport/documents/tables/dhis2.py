@@ -46,7 +46,7 @@ def write(table: Table, elements: Elements) -> bytes:
     if wrong:
         raise InvalidRequest(
             f"The zone {wrong[0][:40]} does not have the id of an organisation unit of DHIS2 (11 letters and digits).",
-            errors=[Problem(("query", "zones"), "not-dhis2", f"{len(wrong)} zones have other ids")],
+            errors=[Problem(("query", "zones"), "not-dhis2", f"{len(wrong)} of the zones have other ids")],
             next_step="Keep the zones with the ids of DHIS2: PUT /zones/NAME?id_property=….",
         )
     values = [
