@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cubeport.catalog.catalogfile import MARK, catalog_file
 from cubeport.errors import CubeportError
+
+if TYPE_CHECKING:
+    from cubeport.service.templates import DatasetTemplate
 
 
 def check_configuration(root: Path) -> list[str]:
@@ -83,8 +87,27 @@ def _entries(root: Path) -> Iterator[str]:
     found = FolderConfiguration(root, template=DatasetTemplate, extent=Extent, broken=Broken)
     for broken in found.broken():
         yield from broken.problems
+    yield from _unreadable(root, found.templates())
     for _, problems in FolderZones(root).problems():
         yield from problems
+
+
+def _unreadable(root: Path, templates: Mapping[str, DatasetTemplate]) -> Iterator[str]:
+    """Yield what each ingestion of a template would be refused for, because the settings do not allow its source."""
+    from cubeport.adapters.sources.places import LocalPlaces
+    from cubeport.settings import load
+
+    try:
+        places = LocalPlaces(root, roots=load(root).sources.roots)
+    except CubeportError:  # it is already reported
+        return
+    for name, template in sorted(templates.items()):
+        source = template.source
+        for text in (*source.paths, *([source.path] if source.path else [])) if source.kind == "files" else ():
+            try:
+                places.allowed(text)
+            except CubeportError as exc:
+                yield f"config/datasets: template {name}: source.paths: {text}: {exc.message} Next: {exc.next_step}"
 
 
 def _pipelines(root: Path) -> Iterator[str]:

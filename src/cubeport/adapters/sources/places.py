@@ -85,7 +85,14 @@ class LocalPlaces:
             if file.is_relative_to(self._instance) or not any(file.is_relative_to(root) for root in self._roots)
         )
 
-    def _find(self, text: str) -> list[Path]:
+    def allowed(self, text: str) -> tuple[Path, Path]:
+        """Return the root below which a path or a pattern of a source is, and the whole path; nothing is looked up.
+
+        Raises
+        ------
+        SourceRejected
+            ``not-allowed``, if nothing there may be read.
+        """
         if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", text) or "::" in text or "\0" in text:
             raise SourceRejected(
                 "paths can only name files on this machine.",
@@ -111,6 +118,10 @@ class LocalPlaces:
                 + (f", {path.parent}," if text.startswith("/") else "")
                 + " to sources.roots in config/service.yaml, outside the instance",
             )
+        return root, path
+
+    def _find(self, text: str) -> list[Path]:
+        root, path = self.allowed(text)
         found = _match(root, path.relative_to(root).parts) if _is_pattern(text) else [path] if os.path.lexists(path) else []
         if not found:
             raise SourceRejected(
