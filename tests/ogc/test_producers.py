@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,9 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+import rasterio
 import xarray as xr
+from zarr.storage import ZipStore
 
 LON = {"units": "degrees_east", "standard_name": "longitude"}
 LAT = {"units": "degrees_north", "standard_name": "latitude"}
@@ -27,6 +31,15 @@ def keep(stored: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str
         return str(stored(str(path)).dataset_id)
 
     return write
+
+
+def pixels(content: bytes) -> np.ndarray:
+    """Return red, green, blue and opacity of each pixel of a PNG."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        with rasterio.open(io.BytesIO(content)) as opened:
+            table = opened.colormap(1)
+            return np.array([table.get(index, (0, 0, 0, 0)) for index in range(256)])[opened.read(1)]
 
 
 def values(client: httpx.Client, path: str, **query: str) -> list[float | None]:
@@ -114,3 +127,90 @@ def test_a_time_with_more_digits_than_its_label_is_that_label(client: httpx.Clie
             assert values(client, path, coords="POINT(1 50)", datetime=text) == [4 * step + 1]
             assert values(client, path, coords="POINT(1 50)", datetime=f"{text}/{text}") == [4 * step + 1]
             assert values(client, path, coords="POINT(1 50)", subset=f'time("{text}")') == [4 * step + 1]
+
+
+def square(name: str, cells: Any, **attributes: Any) -> xr.Dataset:
+    """Two rows and three columns from 0 to 20° east and from 40 to 50° north."""
+    return xr.Dataset(
+        {name: (("lat", "lon"), np.asarray(cells).reshape(2, 3), attributes)},
+        {"lon": ("lon", [0.0, 10, 20], LON), "lat": ("lat", [50.0, 40], LAT)},
+    )
+
+
+TRIANGLE = "POLYGON((-4 36,24 36,24 54,-4 36))"
+
+
+@pytest.mark.parametrize("form", ["json", "csv", "netcdf", "zarr"])
+def test_true_and_false_are_numbers_and_missing_outside(client: httpx.Client, keep: Any, tmp_path: Path, form: str) -> None:
+    """Points outside were false in every form, and CoverageJSON of an area had ``true`` among integers."""
+    data = square("t", [True, False, True, False, True, True])
+    dataset = keep("masks", data)
+    places = {"coords": "MULTIPOINT((0 50),(10 50),(90 0))", "f": form}
+
+    def read(answer: httpx.Response) -> list[float | None]:
+        assert answer.status_code == 200, answer.text
+        if form == "json":
+            assert "true" not in answer.text
+            found: list[float | None] = answer.json()["ranges"]["t"]["values"]
+            return found
+        if form == "csv":
+            cells = [line.split(",")[-1] for line in answer.text.split()[1:]]
+            return [float(each) if each else None for each in cells]
+        path = tmp_path / f"part.{form}"
+        path.write_bytes(answer.content)
+        store: Any = ZipStore(path, mode="r") if form == "zarr" else path
+        with xr.open_dataset(store, engine="zarr" if form == "zarr" else "h5netcdf") as opened:
+            return [None if each != each else float(each) for each in opened["t"].values.ravel().tolist()]
+
+    assert read(client.get(f"/ogcapi/collections/{dataset}/position", params=places)) == [1, 0, None]
+    region = read(client.get(f"/ogcapi/collections/{dataset}/area", params={"coords": TRIANGLE, "f": form}))
+    assert [each for each in region if each is not None] == [1, 1, 1]
+    turned = client.get(f"/ogcapi/collections/{dataset}/coverage", params={"crs": "[EPSG:3857]", "bbox": "15,30,60,55", "f": form})
+    assert set(read(turned)) == {1}
+    lon, lat = np.meshgrid(np.arange(0.0, 60, 10), np.arange(0.0, 60, 10))
+    places = {"lon": (("y", "x"), lon + 2 * lat, LON), "lat": (("y", "x"), lat, LAT)}
+    sheared = xr.Dataset({"t": (("y", "x"), lon > lat)}, places)
+    path = f"/ogcapi/collections/{keep('curved-masks', sheared)}/coverage"
+    curved = client.get(path, params={"crs": "[EPSG:4326]", "f": form})
+    assert set(read(curved)) == {1, 0, None}
+
+
+def test_every_number_of_a_byte_is_a_value_beside_the_data(client: httpx.Client, keep: Any) -> None:
+    """255 is what the NetCDF library takes for missing; here it was missing in answers with places outside the data."""
+    data = square("t", np.array([255, 1, 2, 3, 4, 5], "u1"))
+    data["t"].encoding["_FillValue"] = None
+    path = f"/ogcapi/collections/{keep('bytes', data)}/position"
+    assert values(client, path, coords="MULTIPOINT((0 50),(10 50),(90 0))") == [255, 1, None]
+
+
+def test_flags_of_a_measured_quantity_are_no_classes(client: httpx.Client, keep: Any) -> None:
+    """Sea ice concentrations have flags for land and coast (NSIDC): their map was empty, and CoverageJSON had no unit."""
+    special = {"flag_values": np.array([251, 252, 253, 254, 255], "u1"), "flag_meanings": "pole unused coast land missing"}
+    packed = {"_FillValue": np.uint8(255), "scale_factor": 0.01, "add_offset": 0.0, "units": "1"}
+    ice = square("t", np.array([0, 50, 100, 254, 255, 25], "u1"), **special, **packed)
+    cover = square("t", np.array([1, 2, 2, 3, 0, 1], "u1"), flag_values=np.array([1, 2, 3], "u1"), flag_meanings="wood lake town")
+    ice["t"].encoding["_FillValue"] = ice["t"].attrs.pop("_FillValue")
+    assert "categories" not in str(client.get(f"/ogcapi/collections/{keep('ice', ice)}/position?coords=POINT(0 50)").json())
+    assert "categories" in str(client.get(f"/ogcapi/collections/{keep('cover', cover)}/position?coords=POINT(0 50)").json())
+    for dataset, drawn in ((keep("ice", ice), 5), (keep("cover", cover), 5)):
+        answer = client.get(f"/ogcapi/collections/{dataset}/map", params={"bbox": "-5,35,25,55", "width": 3, "height": 2})
+        assert answer.status_code == 200, answer.text
+        assert int((pixels(answer.content)[..., 3] > 0).sum()) == drawn
+
+
+def test_a_curved_grid_is_in_every_turn_of_a_wide_map(client: httpx.Client, keep: Any) -> None:
+    """A map of more than 360° had its cells once."""
+    lon, lat = np.meshgrid(np.arange(-170.0, 180, 20), np.arange(-60.0, 61, 20))
+    cells = np.arange(1.0 * lon.size).reshape(lon.shape)
+    data = xr.Dataset(
+        {"t": (("j", "i"), cells, {"units": "K", "coordinates": "lon lat"})},
+        {"lon": (("j", "i"), lon + np.linspace(0, 3, lon.shape[0])[:, None], LON), "lat": (("j", "i"), lat, LAT)},
+    )
+    dataset = keep("round", data)
+    once, wide = (
+        pixels(client.get(f"/ogcapi/collections/{dataset}/map", params={"bbox": box, "width": width, "height": 60}).content)
+        for box, width in (("-180,-60,180,60", 180), ("-360,-60,360,60", 360))
+    )
+    assert np.array_equal(wide[:, 90:270], once)
+    assert np.array_equal(wide[:, :90], once[:, 90:])
+    assert np.array_equal(wide[:, 270:], once[:, :90])

@@ -95,6 +95,22 @@ class Variable(Value):
     """The ends of the colours of a picture: the 2nd and the 98th percentile of a sample, without values far beyond all others."""
 
     @property
+    def has_classes(self) -> bool:
+        """Whether the values are classes (CF 3.5, ``flag_values``).
+
+        Measured quantities can have flags too, for land or missing values, as sea ice concentrations have 251 to 255. Most of their
+        measured range is outside the range of the flags.
+        """
+        given = self.attributes.get("flag_values")
+        flags = [each for each in (given if isinstance(given, list | tuple) else [given]) if isinstance(each, int | float)]
+        if not flags:
+            return False
+        if self.valid_min is None or self.valid_max is None:
+            return True
+        low, high = min(flags), max(flags)
+        return max(low - self.valid_min, 0) + max(self.valid_max - high, 0) <= high - low
+
+    @property
     def title(self) -> str:
         """What people read: the long name, otherwise the words of the standard name, otherwise the name."""
         return self.long_name or (self.standard_name or "").replace("_", " ") or self.name

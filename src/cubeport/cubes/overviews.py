@@ -71,7 +71,7 @@ def method_of(variable: Variable, wanted: Method | None = None) -> Method:
         return wanted
     if variable.decoded_dtype.startswith("float"):
         return "mean"
-    return "max" if (variable.valid_min, variable.valid_max) == (0, 1) and "flag_values" not in variable.attributes else "nearest"
+    return "max" if (variable.valid_min, variable.valid_max) == (0, 1) and not variable.has_classes else "nearest"
 
 
 def dtype_of(variable: Variable, method: Method) -> str:

@@ -17,6 +17,7 @@ from cubeport.cubes import footprint
 from cubeport.cubes.cut import Cut
 from cubeport.cubes.description import Axis, BoundingBox, CubeDescription, Spatial, Variable
 from cubeport.cubes.edr.cells import horizontal
+from cubeport.cubes.fills import missing_in, number_type, unused
 from cubeport.cubes.part import Deadline, Opened
 from cubeport.cubes.pictures.places import Canvas, carried, locate
 from cubeport.cubes.resolve import cells, resolve
@@ -34,8 +35,6 @@ OFFERED = (CRS84, LATITUDE_FIRST, MERCATOR)
 """The reference systems of answers, in addition to that of the store."""
 
 _MAPPING = "crs"
-_FILLS: Mapping[str, float] = {"i1": -127, "u1": 255, "i2": -32767, "u2": 65535, "i4": -2147483647, "u4": 4294967295}
-"""The NetCDF library's fill values, for integers that have none; for 8 bytes see :func:`fill_of`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +142,22 @@ def _box(description: CubeDescription, labels: Labels, windows: Windows, selecti
         return held
     whole_turn = flat[2] - flat[0] >= 360
     south, north = max(flat[1], held[1]), min(flat[3], held[3])
-    west, east = (held[0], held[2]) if whole_turn else (flat[0], flat[2])
+    west, east = (held[0], held[2]) if whole_turn else _common((flat[0], flat[2]), (held[0], held[2]))
     return (west, south, east, north) if south <= north else held
+
+
+def _common(asked: tuple[float, float], held: tuple[float, float]) -> tuple[float, float]:
+    """Return the longitudes that both have, in the turn of those that were asked for: a few cells must not be spread over a box
+    that is mostly beside the data. If both meet twice, around the Earth, it is what was asked for.
+    """
+    west, east = held[0], held[1] + (360.0 if held[1] < held[0] else 0.0)
+    width = asked[1] - asked[0] + (360.0 if asked[1] < asked[0] else 0.0)
+    both = []
+    for turn in (-720.0, -360.0, 0.0, 360.0, 720.0):
+        low, high = max(asked[0] + turn, west), min(asked[0] + turn + width, east)
+        if low <= high:
+            both.append((low - turn, high - turn))
+    return both[0] if len(both) == 1 else asked
 
 
 def _edges(description: CubeDescription, labels: Labels, axis: Axis, windows: Windows) -> tuple[float, float]:
@@ -276,6 +289,7 @@ class _Reprojected:
                 "shape": tuple(own.get(each, lengths.get(each, 1)) for each in dimensions),
                 "chunks": tuple(own.get(each, chunks.get(each, 1)) for each in dimensions),
                 "grid_mapping": self._mapping,
+                "dtype": "uint8" if variable.dtype == "bool" else variable.dtype,
                 "decoded_dtype": "float64" if filled and decoded[:1] in "iub" else decoded,
             }
         )
@@ -317,7 +331,7 @@ class _Reprojected:
 
         if name in (self._x, self._y):
             return np.dtype("f8")
-        return np.dtype("i4") if name == self._mapping else self._base.dtype(name)
+        return np.dtype("i4") if name == self._mapping else number_type(self._base.dtype(name))
 
     def attributes(self, name: str) -> Mapping[str, Any]:
         if name in (self._x, self._y):
@@ -372,7 +386,8 @@ class _Reprojected:
         attributes = self._base.attributes(name)
         if not self._outside or {"_FillValue", "missing_value"} & attributes.keys():
             return None
-        return fill_of(self._base.dtype(name))
+        dtype = self.dtype(name)
+        return None if dtype.kind == "f" else unused(self._base.description.variable(name), dtype, attributes)
 
     def raw(
         self,
@@ -406,6 +421,7 @@ class _Reprojected:
             read[dimension] = Window(dimension, (IndexRange(low, high),))
             places.append(np.where(each < 0, 0, each - low))
         values = self._base.raw(name, {**others, **read}, deadline=deadline)
+        values = values.astype(number_type(values.dtype), copy=False)
         order = [before.index(each) for each in (*(d for d in before if d not in self._cells), *self._grid.dimensions)]
         values = values.transpose(order)
         picked: tuple[Any, ...] = np.ix_(*places) if self._grid.apart and len(places) > 1 else tuple(places)
@@ -413,7 +429,7 @@ class _Reprojected:
         missing = [each < 0 for each in index]
         if any(each.any() for each in missing):
             gone = (missing[0][:, None] | missing[1][None, :]) if self._grid.apart else missing[0]
-            found = np.where(gone, np.asarray(missing_in(self._base.attributes(name), found.dtype), found.dtype), found)
+            found = np.where(gone, missing_in(self.attributes(name), found.dtype), found)
         return found
 
     def cut(self, windows: Windows, *, deadline: Deadline = lambda: None) -> Cut:
@@ -427,21 +443,3 @@ class _Reprojected:
         }
         values = {name: self.decode(name, self.raw(name, windows.along, deadline=deadline)) for name in windows.fields}
         return Cut(self.description, windows, labels, {**found.bounds, **self._bounds()}, values, None, found.times, None)
-
-
-def missing_in(attributes: Mapping[str, Any], dtype: Any) -> Any:
-    """Return the stored number that means a missing value, of a field with these attributes."""
-    import numpy as np
-
-    for key in ("_FillValue", "missing_value"):
-        if key in attributes:
-            return np.ravel(np.asarray(attributes[key]))[0]
-    return np.nan if dtype.kind == "f" else fill_of(dtype)
-
-
-def fill_of(dtype: Any) -> float | None:
-    """Return the fill value of the NetCDF library for integers; ``None`` for other types."""
-    if dtype.kind == "f":
-        return None
-    eight = {"i8": -9223372036854775806, "u8": 18446744073709551614}
-    return _FILLS.get(dtype.str[1:], eight.get(dtype.str[1:]))

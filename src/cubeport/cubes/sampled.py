@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from cubeport.cubes.cut import Cut
 from cubeport.cubes.description import Axis, CubeDescription, Variable
+from cubeport.cubes.fills import missing_in, number_type, unused
 from cubeport.cubes.part import Deadline, OpenedCube
-from cubeport.cubes.reprojected import fill_of, missing_in
 from cubeport.cubes.windows import UNKNOWN, IndexRange, Labels, Mask, Points, Window, Windows
 
 if TYPE_CHECKING:
@@ -134,6 +134,7 @@ class Sampled:
                 "dimensions": dimensions,
                 "shape": tuple(self._size if each == name else lengths[each] for each in dimensions),
                 "chunks": tuple(self._size if each == name else chunks[each] for each in dimensions),
+                "dtype": "uint8" if variable.dtype == "bool" else variable.dtype,
                 "decoded_dtype": "float64" if filled else variable.decoded_dtype,
             }
         )
@@ -180,7 +181,7 @@ class Sampled:
     def dtype(self, name: str) -> Any:
         import numpy as np
 
-        return np.dtype("f8") if name in (self._x, self._y) else self._base.dtype(name)
+        return np.dtype("f8") if name in (self._x, self._y) else number_type(self._base.dtype(name))
 
     def attributes(self, name: str) -> Mapping[str, Any]:
         if name in (self._x, self._y):
@@ -251,7 +252,8 @@ class Sampled:
         """Return the fill value for a variable that has none of its own, if some places are outside the data."""
         if not self._outside or not self._is_sampled(name) or {"_FillValue", "missing_value"} & self._base.attributes(name).keys():
             return None
-        return fill_of(self._base.dtype(name))
+        dtype = self.dtype(name)
+        return None if dtype.kind not in "iu" else unused(self._base.description.variable(name), dtype, self._base.attributes(name))
 
     def raw(
         self,
@@ -272,9 +274,10 @@ class Sampled:
             return self._base.raw(name, others, deadline=deadline)
         inside = points.inside[taken]
         values = self._base.cells(name, others, points.dimensions, points.index[taken][inside], deadline=deadline)
+        values = values.astype(number_type(values.dtype), copy=False)
         if inside.all():
             return values
-        unknown: Any = missing_in(self._base.attributes(name), values.dtype) if values.dtype.kind in "iuf" else ""
+        unknown: Any = missing_in(self.attributes(name), values.dtype) if values.dtype.kind in "iuf" else ""
         found = np.full((*values.shape[:-1], len(taken)), unknown, dtype=values.dtype)
         found[..., inside] = values
         return found

@@ -318,6 +318,7 @@ def _range(
 
     values = cut.values[field.name]
     values = values[tuple(at.get(dimension, slice(None)) for dimension in field.dimensions)]
+    values = values.astype("int8") if values.dtype.kind == "b" else values
     kinds = {axis.dimension: kind for kind, axis in group.named.items() if not axis.scalar}
     left = [dimension for dimension in field.dimensions if dimension not in at]
     inside = None
@@ -394,7 +395,7 @@ def _parameter(variable: Variable) -> dict[str, Any]:
     if variable.long_name:
         parameter["description"] = {"en": variable.long_name}
     parameter["observedProperty"] = observed
-    flags = _flags(variable.attributes)
+    flags = _flags(variable.attributes) if variable.has_classes else {}
     if flags:
         observed["categories"] = [{"id": meaning, "label": {"en": meaning.replace("_", " ")}} for meaning in flags]
         parameter["categoryEncoding"] = flags

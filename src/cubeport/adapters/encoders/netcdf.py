@@ -21,7 +21,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from cubeport.adapters.encoders.fills import unused
+from cubeport.cubes.fills import number_type, unused
 from cubeport.cubes.forms import Encoder, Room
 from cubeport.cubes.part import Deadline, Opened, Part
 from cubeport.cubes.windows import IndexRange, Mask, Window, turned_labels
@@ -213,6 +213,8 @@ class _Writer:
                 attributes.pop(packing, None)
         dtype = opened.dtype(name) if values is None else values.dtype
         text = dtype.kind not in "iufb"
+        if self._hides(name):
+            dtype = number_type(dtype)
         if dtype.kind == "b":
             attributes["dtype"] = "bool"  # xarray writes and reads booleans like this
         dtype = _WIDER.get(dtype.str[1:], dtype)
@@ -317,6 +319,7 @@ class _Writer:
             mask = self._mask_of(name, dimensions, start, part.size)
             values = opened.raw(name, {**along, first.dimension: part}, deadline=self._deadline, mask=mask)
             if mask is not None:
+                values = values.astype(number_type(values.dtype), copy=False)
                 values = np.where(mask.aligned(dimensions), values, "" if fill is None else np.asarray(fill, dtype=values.dtype))
             sliced = tuple(0 if each in self._dropped else slice(None) for each in dimensions)
             place = () if dimensions[0] in self._dropped else (slice(start, start + part.size),)

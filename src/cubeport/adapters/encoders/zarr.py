@@ -15,8 +15,8 @@ import xarray as xr
 from numpy.typing import NDArray
 from zarr.storage import MemoryStore
 
-from cubeport.adapters.encoders.fills import unused
 from cubeport.adapters.engines import zarrv3
+from cubeport.cubes.fills import number_type, unused
 from cubeport.cubes.forms import Encoder, Room
 from cubeport.cubes.keys import METADATA
 from cubeport.cubes.part import Deadline, Part
@@ -89,7 +89,8 @@ def _variable(part: Part, name: str, deadline: Deadline) -> xr.Variable:
         return xr.Variable(dimensions, values, {key: each for key, each in attributes.items() if key not in _PACKING})
     mask = part.windows.mask if name in part.windows.fields else None
     values = opened.raw(name, along, deadline=deadline, mask=mask)
-    if mask is not None and set(mask.dimensions) <= set(dimensions) and values.dtype.kind in "iuf":
+    if mask is not None and set(mask.dimensions) <= set(dimensions) and values.dtype.kind in "iufb":
+        values = values.astype(number_type(values.dtype), copy=False)
         spare = np.nan if values.dtype.kind == "f" else unused(part.description.variable(name), values.dtype, attributes)
         fill = np.ravel(np.asarray(attributes.setdefault("_FillValue", spare)))[0]
         values = np.where(mask.aligned(dimensions), values, np.asarray(fill, values.dtype))

@@ -205,7 +205,7 @@ def default_palette(variable: Variable, low: float, high: float) -> str:
 
 
 def _flags(variable: Variable) -> tuple[float, ...]:
-    values = variable.attributes.get("flag_values")
+    values = variable.attributes.get("flag_values") if variable.has_classes else None
     listed = values if isinstance(values, list | tuple) else [] if values is None else [values]
     return tuple(float(each) for each in listed)[:STEPS]
 

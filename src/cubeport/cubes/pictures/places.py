@@ -488,10 +488,16 @@ def _sweep(found: Array, x: Array, y: Array, cell: Array, canvas: Canvas) -> Non
     import numpy as np
 
     turn = _turn(canvas)
-    if turn is not None and (beyond := np.flatnonzero(x.max(axis=0) > (canvas.width + turn) / 2)).size:
-        # What crosses the seam begins again on the other side.
-        x, y = np.concatenate([x, x.take(beyond, 1) - turn], axis=1), np.concatenate([y, y.take(beyond, 1)], axis=1)
-        cell = np.concatenate([cell, cell[beyond]])
+    if turn is not None:
+        # What crosses the seam begins again on the other side, and a picture of more than a turn has cells several times.
+        low, high, most = x.min(axis=0), x.max(axis=0), math.ceil(canvas.width / turn)
+        moved = [turn * number for number in range(-most, most + 1) if number]
+        seen = [(by, np.flatnonzero((high + by > 0) & (low + by < canvas.width))) for by in moved]
+        again = [(by, which) for by, which in seen if which.size]
+        if again:
+            x = np.concatenate([x, *(x.take(which, 1) + by for by, which in again)], axis=1)
+            y = np.concatenate([y, *(y.take(which, 1) for _, which in again)], axis=1)
+            cell = np.concatenate([cell, *(cell[which] for _, which in again)])
     top = np.maximum(np.ceil(y.min(axis=0) - 0.5), 0).astype("int64")
     bottom = np.minimum(np.floor(y.max(axis=0) - 0.5), canvas.height - 1).astype("int64")
     which, line = _spread(top, bottom)
