@@ -4,7 +4,8 @@
 
 The server alone, and a scheduler with workers on the same machine, ingest the same files in turn. The server has one core, and so
 has each worker, as if they were machines with one core each; the first worker and the server share theirs. A first ingestion
-of each is not counted: it starts the processes that the others find.
+of each is not counted: it starts the processes that the others find. On a machine with other work, compare the seconds of CPU: at
+best, it takes those of the server and the part of one worker.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import xarray as xr
 from report import arguments, report
 
@@ -59,6 +61,18 @@ def digest(root: Path, dataset_id: str) -> str:
     return hashlib.sha256((version / "manifest.json").read_bytes()).hexdigest()
 
 
+def cpu_of(process: psutil.Process) -> float:
+    """Return the seconds of CPU of a process, its children, and those of its children that have ended."""
+    own = process.cpu_times()
+    return own.user + own.system + own.children_user + own.children_system + sum(cpu_of(each) for each in process.children())
+
+
+def shares(cluster: dask_cluster.Cluster) -> dict[str, float]:
+    """Return the seconds of CPU of this process, and of all workers. Scheduler and workers are its children, and not counted to it."""
+    workers, scheduler = (sum(cpu_of(psutil.Process(each.pid)) for each in own) for own in (cluster.workers, [cluster.scheduler]))
+    return {"server CPU": cpu_of(psutil.Process()) - workers - scheduler, "CPU of all workers": workers}
+
+
 def timed(service: Any, dataset_id: str, files: tuple[str, ...]) -> dict[str, float]:
     """Return the seconds of each phase, and of all."""
     began = time.perf_counter()
@@ -82,7 +96,7 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=24)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--unit-bytes", type=int, default=64 * 2**20)
+    parser.add_argument("--unit-bytes", type=int, default=256 * 2**20)
     options = parser.parse_args()
     cores = sorted(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory() as name:
@@ -105,17 +119,19 @@ def main() -> None:
             ):
                 for number in range(options.repeat + 1):
                     for name, service in (("alone", alone), ("dask", shared)):
+                        before = shares(cluster)
                         seconds = timed(service, f"d{number}", files)
+                        seconds |= {each: after - before[each] for each, after in shares(cluster).items()}
                         print(name, {key: round(value, 2) for key, value in seconds.items()}, file=sys.stderr)
                         if number:
                             found[name].append(seconds)
                     assert digest(folder / "alone", f"d{number}") == digest(folder / "dask", f"d{number}")
     middle = {name: {phase: statistics.median(row[phase] for row in rows) for phase in rows[0]} for name, rows in found.items()}
     decoded = 4e-6 * options.files * DAYS * LAT * LON
-    shown = ("all", "checking", "writing", "measuring")
+    shown = ("all", "checking", "writing", "measuring", "server CPU", "CPU of all workers")
     lines = [
         f"{options.files} NetCDF-4 files of {megabytes:.0f} MB together ({decoded:.0f} MB decoded),",
-        f"{options.workers} workers and the server with one core each, units of {options.unit_bytes / 2**20:.0f} MiB; median of"
+        f"{options.workers} workers and the server with one core each, units of {options.unit_bytes / 2**20:.0f} MiB at most; median of"
         f" {options.repeat},",
         f"CPython {platform.python_version()}, {os.cpu_count()} cores at load {os.getloadavg()[0]:.0f}. The manifests are equal.",
         "",

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cubeport.adapters.engines import zarrv3
-from cubeport.cubes.workload import Block, Box, Made, Run, Runs, Unit, divide, merge, runs_of
+from cubeport.cubes.workload import Block, Box, Made, Run, Runs, Unit, divide, merge, runs_of, share, together
 from cubeport.errors import Corrupt
 
 
@@ -104,3 +104,48 @@ def test_what_an_update_shares_with_the_version_before_is_in_no_unit() -> None:
     [unit] = divide([Block(Box("t", (0,), (3,)), 1, 5), Block(Box("t", (3,), (6,)), 0, 0)], 100)
     assert unit == Unit((Box("t", (0,), (3,)),), 1, 5)
     merge([unit], [[Made("t", (2,), digest("t", (2,)), None)]], ["t"])
+
+
+MIB = 2**20
+
+
+def sizes(total: int, block: int, most: int, workers: int) -> list[int]:
+    """The sizes in MiB of the units of a cube of *total* MiB in blocks of *block* MiB."""
+    blocks = [Block(Box("t", (n,), (n + 1,)), 1, block * MIB) for n in range(total // block)]
+    return [unit.size // MIB for unit in divide(blocks, most * MIB, workers=workers)]
+
+
+def test_all_workers_have_the_same_to_do() -> None:
+    assert sizes(720, 24, 256, 1) == [240, 240, 240]
+    assert sizes(720, 24, 256, 2) == [168, 192, 168, 192], "not 256, 256 and 208, of which one worker has two"
+    assert sizes(1_500, 50, 256, 4) == [200, 150, 200, 200, 200, 150, 200, 200]
+    assert sizes(320, 32, 256, 16) == [64] * 5, "smaller units are not worth two children"
+    assert sizes(64, 64, 256, 2) == [64]
+
+
+@given(grids(), st.integers(1, 300), st.integers(1, 9))
+def test_more_workers_change_the_size_of_units_and_not_what_is_in_them(
+    grid: tuple[dict[str, tuple[int, ...]], list[Block]], unit_bytes: int, workers: int
+) -> None:
+    counts, blocks = grid
+    units = divide(blocks, unit_bytes, workers=workers)
+    found = [(box.array, index) for unit in units for box in unit.boxes for index in box.indices()]
+    assert sorted(found) == sorted((name, index) for name in counts for index in itertools.product(*map(range, counts[name])))
+    assert all(unit.size <= unit_bytes or len(unit.boxes) == 1 for unit in units)
+
+
+@given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 3))), st.integers(1, 9), st.integers(1, 60), st.integers(1, 6))
+def test_groups_keep_the_order_and_none_of_several_is_too_large(
+    weights: list[tuple[int, int]], count: int, size: int, number: int
+) -> None:
+    found = together(range(len(weights)), weights, count, most=(size, number))
+    assert [each for own in found for each in own] == list(range(len(weights)))
+    for own in found:
+        assert own
+        assert len(own) == 1 or (sum(weights[n][0] for n in own) <= size and sum(weights[n][1] for n in own) <= number)
+
+
+def test_as_many_parts_for_one_worker_as_for_another() -> None:
+    assert [share(3, 1, workers) for workers in (1, 2, 3, 4, 5, 16)] == [3, 4, 3, 3, 3, 3]
+    assert share(1, 16, 16) == 16
+    assert share(0, 0, 4) == 1

@@ -36,8 +36,12 @@ class Here:
     before: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda order: order
     after: Callable[[Mapping[str, Any], Mapping[str, Any]], Mapping[str, Any]] = lambda _, answer: answer
     twice: bool = False
+    workers: int = 1
     orders: list[Mapping[str, Any]] = field(default_factory=list)
     stopped: bool = False
+
+    def width(self) -> int:
+        return self.workers
 
     def run(
         self, orders: Sequence[Mapping[str, Any]], *, progress: Callable[[Collection[int]], None], stop: Callable[[], None]
@@ -187,7 +191,7 @@ def test_files_that_are_joined_along_any_dimension_are_read_in_their_places(chil
 
     plain = gate(children, None).write(asked(tmp_path / "plain"))
     for unit_bytes in (300, 700, 1_500):
-        here = Here()
+        here = Here(workers=3)
         divided = gate(children, here, unit_bytes).write(asked(tmp_path / str(unit_bytes)))
         assert divided.digests == plain.digests
         assert objects(tmp_path / str(unit_bytes) / "new") == objects(tmp_path / "plain" / "new")

@@ -112,38 +112,48 @@ def runs_of(unit: Unit, known: Mapping[str, Runs]) -> dict[str, tuple[int, tuple
     }
 
 
-def divide(blocks: Sequence[Block], unit_bytes: int) -> tuple[Unit, ...]:
-    """Return *blocks* in order as units of at most *unit_bytes*. A larger block is a unit by itself."""
-    units: list[Unit] = []
-    taken: list[Block] = []
+UNIT_BYTES = 64 * 2**20
+"""Smaller units are not made only so that all workers have one: each costs a worker two child processes and opened sources."""
 
-    def close() -> None:
-        if taken:
-            units.append(Unit(tuple(each.box for each in taken), sum(b.chunks for b in taken), sum(b.size for b in taken)))
-            taken.clear()
 
-    for each in blocks:
-        if not each.chunks:
-            continue
-        full = sum(b.size for b in taken) + each.size > unit_bytes or sum(b.chunks for b in taken) + each.chunks > UNIT_CHUNKS
-        if full:
-            close()
-        taken.append(each)
-    close()
+def divide(blocks: Sequence[Block], unit_bytes: int, *, workers: int = 1) -> tuple[Unit, ...]:
+    """Return *blocks* in order as units of at most *unit_bytes*. A larger block is a unit by itself.
+
+    So many units of about the same size that *workers* have the same to do, twice each if the units are not small then.
+    """
+    blocks = [each for each in blocks if each.chunks]
+    weights = [(each.size, each.chunks) for each in blocks]
+    total = sum(size for size, _ in weights)
+    count = share(math.ceil(total / unit_bytes), min(2 * workers, total // UNIT_BYTES), workers)
+    found = together(blocks, weights, count, most=(unit_bytes, UNIT_CHUNKS))
+    units = tuple(Unit(tuple(each.box for each in own), sum(b.chunks for b in own), sum(b.size for b in own)) for own in found)
     check_disjoint(units)
-    return tuple(units)
+    return units
 
 
-def groups[T](items: Sequence[T], size: Callable[[T], int], most: int, count: int) -> list[list[T]]:
-    """Return *items* in order in groups of at most *count*, and of at most *most* together. A larger one is a group by itself."""
+def share(needed: int, wanted: int, workers: int) -> int:
+    """Return how many parts to make: *needed* at least, *wanted* if that is more, and as many for one of *workers* as for another."""
+    parts = max(1, needed, wanted)
+    return parts if parts <= workers else math.ceil(parts / workers) * workers
+
+
+def together[T](items: Sequence[T], weights: Sequence[tuple[int, int]], count: int, *, most: tuple[int, int]) -> list[list[T]]:
+    """Return *items* in order in groups, about *count* of about the same size.
+
+    *weights* are the size of each item and how much else is counted of it. No group has more than *most* of either, unless it has
+    one item.
+    """
+    total = sum(size for size, _ in weights)
     found: list[list[T]] = []
-    room = 0
-    for each in items:
-        if not found or len(found[-1]) == count or size(each) > room:
+    place, before, taken = -1, 0, (0, 0)
+    for item, (size, number) in zip(items, weights, strict=True):
+        # The group that has the middle of an item has all of it.
+        own = min((2 * before + size) * count // (2 * total), count - 1) if total else 0
+        if own != place or taken[0] + size > most[0] or taken[1] + number > most[1]:
             found.append([])
-            room = most
-        found[-1].append(each)
-        room -= size(each)
+            place, taken = own, (0, 0)
+        found[-1].append(item)
+        before, taken = before + size, (taken[0] + size, taken[1] + number)
     return found
 
 

@@ -24,6 +24,10 @@ def executor_of(settings: Settings) -> DaskExecutor | None:
     return _executor(settings.jobs.dask_address, settings.jobs.dask_wait_s)
 
 
+_READY_S = 1.0
+"""How long ``/ready`` waits for the scheduler. Whoever asks waits a few seconds for the whole answer."""
+
+
 @cache
 def _executor(address: str, wait_s: float) -> DaskExecutor:
     """Return the one executor of this process for a scheduler, so that ingestions and ``/ready`` ask it once for both."""
@@ -57,9 +61,9 @@ def findings(settings: Settings) -> Iterator[Finding]:
 
 
 def summary(executor: DaskExecutor) -> Mapping[str, Any]:
-    """Return what ``/ready`` shows. Readers need no executor, so it does not decide whether the server is ready."""
+    """Return what ``/ready`` shows. Readers need no executor, so it neither decides whether the server is ready nor delays that."""
     try:
-        found = executor.check()
+        found = executor.check(_READY_S)
     except Unavailable as exc:
         return {"status": exc.kind}
     return {"status": "ok", "workers": found.workers, "threads": found.threads}

@@ -30,6 +30,10 @@ _LOOK_S = 0.02
 """How often this process looks at what it knows of the units; no message is sent for that."""
 _QUIET_S = 10.0
 """How long units that are not wanted any more may take to end, before the folder in which they write is removed."""
+_UNSEEN_S = 2.0
+"""The same if nothing can be heard of them. A worker looks twice a second whether its unit is wanted."""
+_SHORTEST_S = 1.0
+"""The least time that the scheduler has for an answer."""
 _AGAIN = 2
 """How often Dask repeats a unit after an error of the worker's machine. A unit whose worker dies is repeated by Dask's own rule."""
 
@@ -59,8 +63,8 @@ class DaskExecutor:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _known: tuple[float, Cluster | ExecutorUnavailable] | None = None
 
-    def state(self) -> Cluster:
-        """Return what the scheduler says, at most :data:`_ASKED_S` old.
+    def state(self, seconds: float = ANSWERS_S) -> Cluster:
+        """Return what the scheduler says, at most :data:`_ASKED_S` old. It has *seconds* to answer, a second at least.
 
         Raises
         ------
@@ -74,18 +78,26 @@ class DaskExecutor:
             raise ExtraMissing(words, next_step="pip install 'cubeport[dask]'", what="dask")
         with self._lock:
             if self._known is None or time.monotonic() - self._known[0] > _ASKED_S:
-                self._known = time.monotonic(), self._ask()
+                said = self._ask(min(max(seconds, _SHORTEST_S), ANSWERS_S))
+                self._known = time.monotonic(), said  # from now on: to wait for no answer takes longer than it is kept
             found = self._known[1]
         if isinstance(found, ExecutorUnavailable):
             raise found
         return found
 
-    def check(self) -> Cluster:
-        """Return what the scheduler says. Raises ExecutorUnavailable if it does not answer, or has no workers."""
-        found = self.state()
+    def check(self, seconds: float = ANSWERS_S) -> Cluster:
+        """Return what the scheduler says within *seconds*. Raises ExecutorUnavailable if it says nothing, or has no workers."""
+        found = self.state(seconds)
         if not found.workers:
             raise self._no_workers()
         return found
+
+    def width(self) -> int:
+        """Return how many orders the workers do at the same time; 1 if the scheduler does not say."""
+        try:
+            return max(1, self.state(min(ANSWERS_S, self.wait_s)).threads)
+        except ExecutorUnavailable:
+            return 1  # whoever runs orders then waits for it, and reports it
 
     def run(
         self,
@@ -100,9 +112,9 @@ class DaskExecutor:
             try:
                 return self._answers(client, futures, progress)
             finally:
-                if not _are_done(futures):
+                if not _have_ended(futures):
                     stop()
-                    _until(lambda: _are_done(futures), _QUIET_S)
+                    _until(lambda: _have_ended(futures), _QUIET_S if self._is_there(_SHORTEST_S) else _UNSEEN_S)
 
     def _answers(
         self, client: Client, futures: Sequence[Future[Any]], progress: Callable[[Collection[int]], None]
@@ -146,12 +158,14 @@ class DaskExecutor:
         """Connect for the duration of the block. *beat* is called while it waits, and may raise."""
         from distributed import Client
 
+        deadline = time.monotonic() + self.wait_s
+
         def is_there() -> bool:
             beat()
-            return self._is_there()
+            return self._is_there(deadline - time.monotonic())
 
         _until(is_there, self.wait_s)
-        self.state()
+        self.state(_SHORTEST_S)
         try:
             # Not the default of this process: xarray must not send its own work there.
             client = Client(self.address, timeout=ANSWERS_S, set_as_default=False, name="cubeport")
@@ -162,21 +176,21 @@ class DaskExecutor:
         finally:
             client.close(timeout=ANSWERS_S)
 
-    def _is_there(self) -> bool:
+    def _is_there(self, seconds: float) -> bool:
         try:
-            self.state()
+            self.state(seconds)
         except ExecutorUnavailable:
             return False
         return True
 
-    def _ask(self) -> Cluster | ExecutorUnavailable:
+    def _ask(self, seconds: float) -> Cluster | ExecutorUnavailable:
         async def ask() -> Mapping[str, Any]:
             from distributed import rpc
             from distributed.security import Security
 
-            scheduler = rpc(self.address, timeout=ANSWERS_S, connection_args=Security().get_connection_args("client"))
+            scheduler = rpc(self.address, timeout=seconds, connection_args=Security().get_connection_args("client"))
             try:
-                said: Mapping[str, Any] = await asyncio.wait_for(scheduler.identity(n_workers=0), ANSWERS_S)
+                said: Mapping[str, Any] = await asyncio.wait_for(scheduler.identity(n_workers=0), seconds)
                 return said
             finally:
                 await scheduler.close_rpc()
@@ -196,8 +210,9 @@ class DaskExecutor:
         return ExecutorUnavailable(words, next_step=f"dask worker {self.address}, or set jobs.executor to local")
 
 
-def _are_done(futures: Sequence[Future[Any]]) -> bool:
-    return all(each.status not in ("pending", "lost") for each in futures)
+def _have_ended(futures: Sequence[Future[Any]]) -> bool:
+    """Return whether no worker is at work. A unit is ``cancelled`` when its scheduler died, and its worker does not know that."""
+    return all(each.status in ("finished", "error") for each in futures)
 
 
 def _until(is_so: Callable[[], bool], seconds: float) -> None:
@@ -216,12 +231,13 @@ class _Patience:
 
     def use(self, status: str) -> None:
         """Look at the cluster. Raises ExecutorUnavailable if it has not answered, or has had no workers, for too long."""
+        wait_s = self.executor.wait_s
         try:
-            self.executor.check()
+            self.executor.check(self._good + wait_s - time.monotonic())
             if status == "running":
                 self._good = time.monotonic()
         except ExecutorUnavailable:
-            if time.monotonic() - self._good > self.executor.wait_s:
+            if time.monotonic() - self._good > wait_s:
                 raise
-        if time.monotonic() - self._good > self.executor.wait_s:
+        if time.monotonic() - self._good > wait_s:
             raise self.executor._silent()  # noqa: SLF001 - one concept in two classes

@@ -13,6 +13,7 @@ counts until this process, which has the lock of the dataset, has compared the a
 from __future__ import annotations
 
 import errno
+import math
 import os
 import stat
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -34,7 +35,7 @@ from cubeport.adapters.sandbox.limits import SourceLimits
 from cubeport.catalog.disk.durable import make_folder, store_errors
 from cubeport.catalog.forms.canonical import is_id
 from cubeport.cubes import keys
-from cubeport.cubes.workload import Block, Box, Made, Runs, Unit, divide, groups, merge, runs_of
+from cubeport.cubes.workload import Block, Box, Made, Runs, Unit, divide, merge, runs_of, share, together
 from cubeport.errors import SourceRejected
 
 MARK = "mark"
@@ -43,6 +44,9 @@ MARK = "mark"
 
 class Executor(Protocol):
     """Runs orders on workers, each at least once."""
+
+    def width(self) -> int:
+        """Return how many orders are done at the same time; 1 if nobody knows."""
 
     def run(
         self,
@@ -126,10 +130,11 @@ class Divided:
             If the workers cannot be had.
         """
         self._check(plan, len(sources))
-        units = divide(plan.blocks, self.unit_bytes)
+        workers = self.executor.width()
+        units = divide(plan.blocks, self.unit_bytes, workers=workers)
         with _folder(target.with_name("units")) as folder:
             order = _Orders(request, sources, read, folder, self.limits)
-            parts = groups(sources, lambda each: each.lstat().st_size, self.unit_bytes // 2, _VERIFIED)
+            parts = self._checks(sources, workers)
             told = _Told(progress, "checking", [len(part) for part in parts])
             self._run([order.verify(part, plan.left_out) for part in parts], told, folder)
             told = _Told(progress, "writing", [unit.size for unit in units])
@@ -142,6 +147,13 @@ class Divided:
                     _move(folder / _checked(answer["folder"]) / CUBE, target / CUBE, part)
             shares = tuple(folder / _checked(each["share"]) for each in answers)
         return digests, shares
+
+    def _checks(self, sources: Sequence[Path], workers: int) -> list[list[Path]]:
+        """Return the sources in groups, each of which one worker checks."""
+        weights = [(each.lstat().st_size, 1) for each in sources]
+        most = self.unit_bytes // 2, _VERIFIED
+        needed = max(math.ceil(sum(size for size, _ in weights) / most[0]), math.ceil(len(sources) / _VERIFIED))
+        return together(sources, weights, share(needed, min(workers, len(sources)), workers), most=most)
 
     def _check(self, plan: Plan, sources: int) -> None:
         """Refuse names that no array has and more chunks than may be: a source may have controlled the child that said so."""
