@@ -255,7 +255,7 @@ class JobsSettings(Section):
     dask_wait_s: Annotated[float, Field(ge=1)] = 60
     """How long an ingestion waits for a scheduler that does not answer or has no worker."""
     unit_bytes: Count = 256 * MIB
-    """About how many decoded bytes a worker writes at a time; a smaller version is written by this process."""
+    """How many decoded bytes a worker writes at a time, at most; a smaller version is written by this process."""
     workers: Count = 2
     queue: Count = 100
     max_attempts: Count = 3

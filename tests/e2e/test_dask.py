@@ -27,7 +27,9 @@ from tests.objectstore import ObjectStore
 from tests.pages import Follower, blocks
 
 import cubeport
-from cubeport.main import prepare
+from cubeport.adapters.executors.dask import DaskExecutor
+from cubeport.errors import ExecutorUnavailable
+from cubeport.main import executing, prepare
 from cubeport.service.ingestions import FileOptions, Ingestion, IngestionRequest
 
 from .conftest import CUBEPORT, cli, start, stop
@@ -318,9 +320,24 @@ def test_a_stopped_scheduler_and_one_without_workers_are_refusals(files: list[Pa
             done = ingested(tmp_path / "stopped", files, listener, **flags(empty, jobs__dask_wait_s=3))
             assert done.error is not None
             assert done.error["kind"] == "executor-unavailable"
-            assert time.monotonic() - stopped[0] < 60
+            assert time.monotonic() - stopped[0] < 12, "3 s of patience and 2 s for the workers, not 10 and 5 more"
         finally:
             empty.scheduler.send_signal(signal.SIGCONT)
+
+
+def test_a_silent_scheduler_takes_dask_wait_s_and_does_not_hold_up_ready() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # it accepts, and says nothing
+        executor = DaskExecutor(f"tcp://127.0.0.1:{silent.getsockname()[1]}", 1.5)
+        executor.width()  # imports Dask
+        time.sleep(2.1)
+        began = time.monotonic()
+        with pytest.raises(ExecutorUnavailable, match="does not answer"):
+            executor.run([{}], progress=lambda _: None, stop=lambda: None)
+        assert time.monotonic() - began < 4
+        began = time.monotonic()
+        for _ in range(10):
+            assert executing.summary(executor) == {"status": "executor-unavailable"}
+        assert time.monotonic() - began < 3, "no answer is remembered too"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a mount namespace needs root")

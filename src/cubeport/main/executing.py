@@ -25,7 +25,7 @@ def executor_of(settings: Settings) -> DaskExecutor | None:
 
 
 _READY_S = 1.0
-"""How long ``/ready`` waits for the scheduler. Whoever asks waits a few seconds for the whole answer."""
+"""How long ``/ready`` waits for the scheduler. A probe waits a few seconds for the whole answer."""
 
 
 @cache

@@ -97,7 +97,7 @@ class DaskExecutor:
         try:
             return max(1, self.state(min(ANSWERS_S, self.wait_s)).threads)
         except ExecutorUnavailable:
-            return 1  # whoever runs orders then waits for it, and reports it
+            return 1  # those who run orders wait for it, and report it
 
     def run(
         self,
