@@ -68,7 +68,7 @@ def cpu_of(process: psutil.Process) -> float:
 
 
 def shares(cluster: dask_cluster.Cluster) -> dict[str, float]:
-    """Return the seconds of CPU of this process, and of all workers. Scheduler and workers are its children, and not counted to it."""
+    """Return the seconds of CPU of this process without scheduler and workers, which are its children, and of all workers."""
     workers, scheduler = (sum(cpu_of(psutil.Process(each.pid)) for each in own) for own in (cluster.workers, [cluster.scheduler]))
     return {"server CPU": cpu_of(psutil.Process()) - workers - scheduler, "CPU of all workers": workers}
 
@@ -131,8 +131,8 @@ def main() -> None:
     shown = ("all", "checking", "writing", "measuring", "server CPU", "CPU of all workers")
     lines = [
         f"{options.files} NetCDF-4 files of {megabytes:.0f} MB together ({decoded:.0f} MB decoded),",
-        f"{options.workers} workers and the server with one core each, units of {options.unit_bytes / 2**20:.0f} MiB at most; median of"
-        f" {options.repeat},",
+        f"{options.workers} workers and the server with one core each, units of {options.unit_bytes / 2**20:.0f} MiB at most;"
+        f" median of {options.repeat},",
         f"CPython {platform.python_version()}, {os.cpu_count()} cores at load {os.getloadavg()[0]:.0f}. The manifests are equal.",
         "",
         "| seconds | " + " | ".join(shown) + " | faster |",

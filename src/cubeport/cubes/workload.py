@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -132,7 +132,7 @@ def divide(blocks: Sequence[Block], unit_bytes: int, *, workers: int = 1) -> tup
 
 
 def share(needed: int, wanted: int, workers: int) -> int:
-    """Return how many parts to make: *needed* at least, *wanted* if that is more, and as many for one of *workers* as for another."""
+    """Return how many parts to make: *needed* or *wanted*, whichever is more, and the same number for each of *workers*."""
     parts = max(1, needed, wanted)
     return parts if parts <= workers else math.ceil(parts / workers) * workers
 
