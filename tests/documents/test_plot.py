@@ -153,6 +153,17 @@ def test_no_label_is_cut_off_at_a_side(width: int, last: str) -> None:
     assert all(half <= at <= width - half for at in found)
 
 
+@pytest.mark.parametrize("width", [320, 360, 720, 1200])
+@pytest.mark.parametrize("length", [4, 7, 10, 13, 16, 20])
+def test_labels_do_not_touch(width: int, length: int) -> None:
+    labels = [f"{at:0{length}}" for at in range(3000)]
+    root = ET.fromstring(plot.svg(line(np.sin(np.arange(3000)), labels=labels), width))
+    found = [float(each.get("x", "")) for each in root.iter(f"{SVG}text") if each.text in set(labels)]
+    assert len(found) >= 2
+    if len(found) > 2:
+        assert min(np.diff(found)) >= 7.7 * length
+
+
 @pytest.mark.parametrize(
     ("calendar", "times", "shares"),
     [

@@ -346,6 +346,18 @@ def test_the_value_of_a_class_is_its_word(page: Callable[..., Page]) -> None:
     assert opened.evaluate("document.querySelector('[data-value]').textContent") == "dry land"
 
 
+def test_what_was_asked_for_and_what_is_not_stated_are_in_words(url: str) -> None:
+    nothing = httpx.get(f"{url}/?f=html&q=nowhere&bbox=0,0,1,1").text
+    assert ">Remove </span>Words: nowhere " in nothing
+    assert ">Remove </span>Place: 0,0,1,1 " in nothing
+    assert "all of them must be there" in nothing
+    collection = httpx.get(f"{url}/stac/collections/members?f=html").text
+    assert re.search(r"Licence</dt>\s*<dd>not stated<", collection) is not None
+    for path in ("datasets/members?f=html&v=nope", "datasets/members/plot?at=0,40&v=nope"):
+        answer = httpx.get(f"{url}/{path}")
+        assert (answer.status_code, "v: name one of t, land" in answer.text) == (400, True), answer.text
+
+
 def test_a_shared_view_has_its_colours(url: str) -> None:
     """The map and the legend of the page are those of the palette and the range in the address, without scripts."""
     text = httpx.get(f"{url}/datasets/regular?f=html&look=magma&range=0,50").text

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -102,13 +102,13 @@ def datasets(
         (
             each["dataset_id"],
             each["publication"]["status"],
-            each["variable"],
+            _few([variable["name"] for variable in each["variables"]]),
             _span(each["extent"]["temporal"]),
             each["dataset_name"],
         )
         for each in listing["items"]
     ]
-    session.result(listing, lambda: _output.table(rows, ("dataset", "state", "variable", "time", "title")))
+    session.result(listing, lambda: _output.table(rows, ("dataset", "state", "variables", "time", "title")))
 
 
 def versions(ctx: typer.Context, dataset_id: DatasetId) -> None:
@@ -469,6 +469,11 @@ def _json(text: str | None, flag: str) -> Any:
         return strict_json(text)
     except ValueError as exc:
         raise Usage(f"{flag} must be JSON: {exc}.") from None
+
+
+def _few(names: Sequence[str]) -> str:
+    """Return names for a row: up to three, and how many more there are."""
+    return ", ".join((*names[:3], *([f"{len(names) - 3} more"] if len(names) > 3 else ())))
 
 
 def _span(periods: Mapping[str, Any] | None) -> str:

@@ -42,6 +42,13 @@ class View:
     """``low,high``: the values of the first and the last colour. ``None`` is the range of the dataset."""
 
 
+def known_field(description: CubeDescription, field: str | None) -> None:
+    """Raise InvalidRequest if a view names a field that the data do not have."""
+    if field is not None and field not in description.fields:
+        why = f"name one of {', '.join(description.all_fields[:20])}"
+        raise InvalidRequest(f"v: {why}", errors=[Problem(("query", "v"), "unknown-field", f"v: {why}")])
+
+
 POLAR = {"north": "EPSG:3995", "south": "EPSG:3031"}
 """Maps around a pole, and their reference systems: polar stereographic, true at 71 degrees, Greenwich pointing down or up."""
 _NEAR_POLE, _AROUND = 60.0, 50.0

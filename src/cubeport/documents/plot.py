@@ -168,8 +168,9 @@ def _scale(low: float, high: float, start: float, end: float) -> Any:
 def _spread(labels: Sequence[str], width: float) -> list[int]:
     """Return the indices of about five labels from the first to the last, with the same distance if that is possible."""
     last = len(labels) - 1
-    # A letter is about 7 pixels wide.
-    most = max(2, min(7, int((width - _LEFT - _RIGHT) // (7 * max(map(len, labels)) + 14))))
+    # The last label is pushed inwards, so that it ends with the picture.
+    wide = _DIGIT * max(map(len, labels))
+    most = max(2, min(7, 1 + int((width - _LEFT - _RIGHT) / (wide + max(0.0, wide / 2 - _RIGHT) + 8))))
     if last < 2:
         return list(range(last + 1))
     for gaps in sorted(range(min(2, most - 1), most), key=lambda each: abs(each - 4)):

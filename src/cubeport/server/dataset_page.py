@@ -16,7 +16,7 @@ from cubeport.cubes.description import BoundingBox
 from cubeport.cubes.forms import FORMS
 from cubeport.cubes.pictures.looks import palettes
 from cubeport.cubes.selection import parse
-from cubeport.cubes.view import POLAR, View, Window, colours, maps, pin, polar_frame, window
+from cubeport.cubes.view import POLAR, View, Window, colours, known_field, maps, pin, polar_frame, window
 from cubeport.cubes.windows import time_axis
 from cubeport.documents import native as documents
 from cubeport.documents.licences import in_words
@@ -133,6 +133,7 @@ def _series(parts: Parts, shown: PublishedView, view: View) -> Mapping[str, Any]
     if shown.description.spatial.family != "none" or not shown.published or not shown.description.fields:
         return None
     shown = shown.having((view.v,)) if view.v is not None else shown
+    known_field(shown.description, view.v)
     description, field = shown.description, view.v or shown.description.fields[0]
     time = time_axis(description)
     if time is None or time.size < 2 or time.dimension not in description.variable(field).dimensions:
@@ -166,6 +167,7 @@ def _seen(parts: Parts, shown: PublishedView, view: View) -> Mapping[str, Any] |
     if parts.pictures is None or not html.drawn(parts, shown) or not shown.published:
         return None
     shown = shown.having((view.v,)) if view.v is not None else shown
+    known_field(shown.description, view.v)
     field = view.v or shown.description.fields[0]
     given = [
         ("properties", field),

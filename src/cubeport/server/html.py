@@ -113,11 +113,13 @@ def _facts(value: Mapping[str, Any]) -> list[tuple[str, str]]:
         name: each for name, each in (value.get("cube:variables") or {}).items() if each.get("type") == "data"
     }
     license_url = next((link.get("href") for link in value.get("links") or () if link.get("rel") == "license"), None)
+    # STAC has no word for a licence that nobody stated: it is 'other' too.
+    unstated = value.get("license") == "other" and license_url is None and not value.get("attribution")
     found = (
         ("Where", _place(tuple(box)) if box and len(box) == 4 else None),
         ("When", _span(documents.Periods(start=ends[0], end=ends[1])) if ends and None not in ends else None),
         ("Variables", _few(list(variables))),
-        ("Licence", in_words(value["license"], license_url) if "license" in value else None),
+        ("Licence", in_words(None if unstated else value["license"], license_url) if "license" in value else None),
     )
     return [(name, text) for name, text in found if text]
 

@@ -28,7 +28,7 @@ from cubeport.cubes.edr.queries import QUERIES, parameters_of, parse_query, quer
 from cubeport.cubes.edr.query import EdrQuery
 from cubeport.cubes.forms import FORMS, PLOT, Form, downloads, form_named
 from cubeport.cubes.selection import COVERAGE_PARAMETERS, Selection, parse
-from cubeport.cubes.view import View, plot_parameters, point
+from cubeport.cubes.view import View, known_field, plot_parameters, point
 from cubeport.cubes.write_request import StoredObject
 from cubeport.documents import ogc, places
 from cubeport.documents.texts import PublishedView
@@ -578,6 +578,7 @@ class OgcFace:
         view = View(query.v, query.t, query.z, query.subset, query.at)
         shown = self._service.shown(request.path_params["dataset_id"])
         shown = shown.having((view.v,)) if view.v is not None else shown
+        known_field(shown.description, view.v)
         selection = parse(plot_parameters(shown.description, view), forms=(), allowed=COVERAGE_PARAMETERS)
         place = None
         if shown.description.spatial.family != "none":

@@ -56,7 +56,7 @@ _ONE_DAY = "public, max-age=86400"
 _PAGE = 50
 """How many datasets the landing page shows."""
 _FACETS = {"variable": "Variable", "keyword": "Keyword", "license": "Licence"}
-_CHOSEN = ("q", "bbox", "datetime", *_FACETS)
+_CHOSEN = {"q": "Words", "bbox": "Place", "datetime": "Time", **_FACETS}
 """What the list can be narrowed down by, and freed of."""
 _LEAST_VALUES = 2
 """Values from which a facet is shown: one value narrows nothing down."""
@@ -196,7 +196,9 @@ class _Pages:
                 sort=sort,
                 sorts=_SORTS,
                 chosen=[
-                    {"name": name, "value": here[name], "href": self._address(here, name, None)} for name in _CHOSEN if name in here
+                    {"name": title, "value": here[name], "href": self._address(here, name, None)}
+                    for name, title in _CHOSEN.items()
+                    if name in here
                 ],
                 facets=self._facets(given, here),
                 next=found.next and self._address(here | {"cursor": found.next}),
