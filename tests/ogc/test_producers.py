@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import rasterio
 import xarray as xr
+from owslib.wms import WebMapService
 from zarr.storage import ZipStore
 
 LON = {"units": "degrees_east", "standard_name": "longitude"}
@@ -214,3 +215,34 @@ def test_a_curved_grid_is_in_every_turn_of_a_wide_map(client: httpx.Client, keep
     assert np.array_equal(wide[:, 90:270], once)
     assert np.array_equal(wide[:, :90], once[:, 90:])
     assert np.array_equal(wide[:, 270:], once[:, :90])
+
+
+@pytest.mark.parametrize(
+    ("lon", "lat"), [((0.0, 1, 2), (45.0,)), ((7.0,), (45.0, 46)), ((7.0,), (45.0,))], ids=["row", "column", "cell"]
+)
+def test_a_map_shows_a_row_without_bounds(client: httpx.Client, keep: Any, lon: tuple[float, ...], lat: tuple[float, ...]) -> None:
+    """Its width is unknown: the map was empty, and the box in the capabilities of the WMS had no extent, which GetMap refuses."""
+    cells = np.arange(1.0 * len(lon) * len(lat)).reshape(len(lat), len(lon)) + 1
+    axes = {"lon": ("lon", list(lon), LON), "lat": ("lat", list(lat), LAT)}
+    dataset = keep(f"line-{len(lon)}-{len(lat)}", xr.Dataset({"t": (("lat", "lon"), cells, {"units": "K"})}, axes))
+    layer = WebMapService(f"{client.base_url}/wms/{dataset}", version="1.3.0")["t"]
+    (west, south, east, north) = layer.boundingBoxWGS84
+    assert east > west
+    assert north > south
+    asked = {
+        "LAYERS": "t",
+        "QUERY_LAYERS": "t",
+        "CRS": "CRS:84",
+        "BBOX": f"{west},{south},{east},{north}",
+        "WIDTH": "61",
+        "HEIGHT": "61",
+        "TRANSPARENT": "TRUE",
+    }
+    seen = pixels(client.get(f"/wms/{dataset}", params=asked | {"REQUEST": "GetMap", "FORMAT": "image/png"}).content)[..., 3] > 0
+    rows, columns = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
+    assert (rows.size == 7, columns.size == 7) == (len(lat) == 1, len(lon) == 1)
+    at = {"I": str(columns[-1]), "J": str(rows[0]), "INFO_FORMAT": "application/json"}
+    told = client.get(f"/wms/{dataset}", params=asked | at | {"REQUEST": "GetFeatureInfo"}).json()
+    assert told["features"][0]["properties"]["value"] == cells[int(lat.index(max(lat))), -1]
+    tiles = client.get(f"/ogcapi/collections/{dataset}/map/tiles/WebMercatorQuad", params={"f": "tilejson"}).json()
+    assert tiles["bounds"] == [west, south, east, north]

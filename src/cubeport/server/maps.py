@@ -29,7 +29,7 @@ from cubeport.server.html import Site
 from cubeport.server.openapi import READ, described
 from cubeport.server.parts import Reads
 from cubeport.server.webmaps import WebMaps
-from cubeport.service.pictures import MOST_SIDE, Choice, Picture, PictureQuery, Pictures, moment, world
+from cubeport.service.pictures import MOST_SIDE, Choice, Picture, PictureQuery, Pictures, framed, moment, world
 
 PNG = "image/png"
 _LEGENDS = {documents.SVG: "svg", PNG: "png", "application/json": "json"}
@@ -291,7 +291,7 @@ class MapsFace:
 
         def build() -> bytes:
             if asked.f == "tilejson":
-                box = shown.description.spatial.bbox
+                box = framed(shown.description.spatial.bbox)
                 return replies.dumps(documents.tilejson(name, shown.texts.title, box, shown.texts.attribution, self._url, kept))
             return replies.dumps(documents.tileset(name, shown.texts.title, tms, self._url, kept))
 

@@ -30,7 +30,7 @@ from cubeport.errors import CubeportError, InvalidRequest, NotFound, Problem
 from cubeport.server import html, incoming, negotiation, problems, replies
 from cubeport.server.openapi import READ, described
 from cubeport.server.parts import Reads
-from cubeport.service.pictures import MOST_SIDE, RUN, PictureQuery, Pictures, moment
+from cubeport.service.pictures import MOST_SIDE, RUN, PictureQuery, Pictures, framed, moment
 
 PNG = "image/png"
 _LISTED_LABELS = 2_000
@@ -372,7 +372,7 @@ class WebMaps:
                     webmaps.Layer(
                         name=name,
                         title=variable.title,
-                        bbox=box,
+                        bbox=framed(box),
                         systems=_systems(coverage),
                         palette=look.palette,
                         palettes=tuple(palettes()),

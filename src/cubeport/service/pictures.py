@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from cubeport.cubes.bounded import Bounded
-from cubeport.cubes.description import Axis, CubeDescription
+from cubeport.cubes.description import Axis, BoundingBox, CubeDescription
 from cubeport.cubes.outside import no_data
 from cubeport.cubes.overviews import fitting
 from cubeport.cubes.part import Opened
@@ -424,14 +424,20 @@ def world(description: CubeDescription, width: int) -> Canvas:
 
     if description.spatial.bbox is None:
         raise _nowhere()
-    west, south, east, north = description.spatial.bbox
+    west, south, east, north = framed(description.spatial.bbox)
     east += 360 if east < west else 0
-    if east - west < 1e-9 or north - south < 1e-9:
-        west, south, east, north = west - 0.5, south - 0.5, east + 0.5, north + 0.5
     ratio = (north - south) / ((east - west) * max(0.1, math.cos(math.radians((north + south) / 2))))
     if ratio > 1:
         return Canvas((west, south, east, north), max(1, round(width / ratio)), width, CRS84)
     return Canvas((west, south, east, north), width, max(1, round(width * ratio)), CRS84)
+
+
+def framed(box: BoundingBox) -> BoundingBox:
+    """Return the box in which a map shows data: their own, or half a degree more where a row, a column or a place has no extent."""
+    west, south, east, north = box
+    if abs(east - west) >= 1e-9 and north - south >= 1e-9:
+        return box
+    return max(-180.0, west - 0.5), max(-90.0, south - 0.5), min(180.0, east + 0.5), min(90.0, north + 0.5)
 
 
 def _nowhere() -> NotFound:

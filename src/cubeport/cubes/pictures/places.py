@@ -17,6 +17,8 @@ from cubeport.cubes.windows import IndexRange, Labels, native_system
 if TYPE_CHECKING:
     import numpy as np
 
+    from cubeport.cubes.cells import Cells
+
     type Array = np.ndarray[Any, Any]
 
 EARTH_M = 6378137.0
@@ -222,9 +224,26 @@ def _straight(description: CubeDescription, labels: Labels, canvas: Canvas) -> P
         columns, rows = canvas.centres()
         if canvas.crs == MERCATOR:
             columns, rows = _degrees(columns, rows)
-        return Places((y.dimension, x.dimension), (holding_each(along, rows), holding_each(across, columns)), apart=True)
+        held = _with_lines(along, across, (holding_each(along, rows), holding_each(across, columns)), canvas)
+        return Places((y.dimension, x.dimension), held, apart=True)
     native_x, native_y = _between(canvas, _into(description, canvas.crs))
     return Places((y.dimension, x.dimension), (holding_each(along, native_y), holding_each(across, native_x)), apart=False)
+
+
+def _with_lines(along: Cells, across: Cells, index: tuple[Array, Array], canvas: Canvas) -> tuple[Array, Array]:
+    """Return the indices of rows and columns, with a row or column that has no width as wide as a dot, so that it is seen."""
+    import numpy as np
+
+    x0, y0, x1, y1 = canvas.bbox
+    lon, lat = _turned(across.labels[:1].astype("f8"), canvas), along.labels[:1].astype("f8")
+    x, y = transform(CRS84, canvas.crs)(lon, lat)
+    found = []
+    for axis, each, side, start, to in ((along, index[0], y1 - y0, y1, -y), (across, index[1], x1 - x0, -x0, x)):
+        if axis.labels.size == 1 and not axis.upper[0] > axis.lower[0] and side > 0:
+            away = np.abs((start + to) / side * each.size - (np.arange(each.size) + 0.5))
+            each = np.where(away <= _DOT + 1e-6, 0, each).astype("int32")
+        found.append(each)
+    return found[0], found[1]
 
 
 def _into(description: CubeDescription, crs: str) -> Any:
