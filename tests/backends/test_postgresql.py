@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 import threading
 from collections.abc import Iterator
@@ -138,16 +139,29 @@ def test_a_database_without_a_free_connection_says_so_and_the_log_says_it_once(
     with psycopg.connect(database, autocommit=True) as admin:
         admin.execute("CREATE ROLE crowded LOGIN CONNECTION LIMIT 0")
         try:
-            monkeypatch.setattr(postgresql, "_last_logged", -postgresql._LOGGED_EVERY_S)
+            monkeypatch.setattr(postgresql, "_logged", {})
+
+            def later() -> None:
+                """Let as much time pass as lies between two lines."""
+                postgresql._last_logged -= postgresql._LOGGED_EVERY_S
+                postgresql._logged.update((words, at - postgresql._LOGGED_EVERY_S) for words, at in postgresql._logged.items())
+
             for _ in range(5):
+                monkeypatch.setattr(postgresql, "_last_logged", -math.inf)
                 with pytest.raises(BackendUnavailable) as told:
+                    PostgresStore(database.replace("cubeport@", "crowded@"), ID)
+                later()
+            assert len(caplog.records) == 1
+            postgresql._answered()  # as when a store connects
+            for _ in range(2):
+                with pytest.raises(BackendUnavailable):
                     PostgresStore(database.replace("cubeport@", "crowded@"), ID)
             assert "too many connections" in told.value.message
             assert told.value.next_step is not None
             assert "max_connections" in told.value.next_step
         finally:
             admin.execute("DROP ROLE crowded")
-    assert [each.name for each in caplog.records] == ["cubeport.adapters.backends.sql.postgresql"]
+    assert [each.name for each in caplog.records] == ["cubeport.adapters.backends.sql.postgresql"] * 2, "the next outage is another"
 
 
 def test_long_words_are_found_whole_and_by_their_beginning(backend: SqlBackend) -> None:

@@ -121,6 +121,7 @@ def service_of(settings: Settings, catalog: Catalog, children: Children, *, publ
     from cubeport.service.ingest import Ingester
     from cubeport.service.jobs import Jobs
     from cubeport.service.maker import Maker
+    from cubeport.service.outages import Outages
     from cubeport.service.overview_making import OverviewMaking
     from cubeport.service.replicate import Replicator
     from cubeport.service.retain import Retention, Rule
@@ -196,6 +197,7 @@ def service_of(settings: Settings, catalog: Catalog, children: Children, *, publ
     changes = Changes(catalog.backend, keep_days=settings.changes.keep_days)
     schedules = Schedules(catalog.backend, datasets, configuration, zone=settings.schedule.timezone)
     url = public_url or settings.public_url or f"http://{settings.server.host}:{settings.server.port}"
+    outages = Outages(logging.getLogger("cubeport.jobs"))
     webhooks = Webhooks(
         catalog.backend,
         [
@@ -206,6 +208,7 @@ def service_of(settings: Settings, catalog: Catalog, children: Children, *, publ
         lock=partial(locks.hold, "webhook"),
         name=settings.id,
         public_url=url,
+        outages=outages,
     )
     arrivals = Arrivals(settings.data_dir, limit=settings.limits.source_bytes)
     replicator = Replicator(
@@ -234,6 +237,7 @@ def service_of(settings: Settings, catalog: Catalog, children: Children, *, publ
             max_attempts=settings.jobs.max_attempts,
             keep_days=settings.jobs.keep_days,
             servers=servers_of(settings.instance, catalog.backend, locks),
+            outages=outages,
             chores=(retention.apply, changes.prune, kept.prune, uploads.prune, arrivals.prune),
         ),
         uploads=uploads,

@@ -47,6 +47,7 @@ from cubeport.service.advice import worded
 from cubeport.service.ingest import Ingester
 from cubeport.service.ingestions import UNFINISHED, WAITING, Ingestion, Phase, Status, TableJob, Work, job_of, no_ingestion
 from cubeport.service.maker import Outcome
+from cubeport.service.outages import CATALOG, Outages, Watch
 from cubeport.service.servers import Servers
 from cubeport.service.state import JOB
 from cubeport.service.withheld import with_request_of, without_secrets
@@ -86,6 +87,8 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 15.0
 _PRUNED_AT_ONCE = 500
 
 _log = logging.getLogger(__name__)
+
+_DEAD = Watch("the jobs of dead workers cannot be looked for", "the jobs of dead workers are looked for again")
 
 type Listener = Callable[[str, int, int], None]
 
@@ -131,7 +134,9 @@ class Jobs:
         keep_days: int = 30,
         chores: Sequence[Callable[[], object]] = (),
         servers: Servers | None = None,
+        outages: Outages | None = None,
     ) -> None:
+        self._outages = outages or Outages(_log)
         self._catalog = catalog
         self._rows = catalog.rows
         self._ingester = ingester
@@ -431,10 +436,8 @@ class Jobs:
 
     def _stay(self) -> None:
         while not self._stopping.wait(CLOCK_S):
-            try:
+            with suppress(CubeportError, OSError), self._outages.watched(CATALOG):
                 self._renew(runs_jobs=False)
-            except (CubeportError, OSError) as exc:
-                _log.warning("jobs: the catalog does not answer: %s", exc)
 
     def _renew(self, *, runs_jobs: bool) -> None:
         """Take the lock of this process again if it was lost: others have taken it for dead, and removed its row."""
@@ -519,18 +522,16 @@ class Jobs:
             if time.monotonic() >= chores_at:
                 chores_at = time.monotonic() + CHORES_S
                 self._do_chores()
-            try:
+            with suppress(CubeportError, OSError), self._outages.watched(_DEAD):
                 self.recover()
                 self._prune()
-            except (CubeportError, OSError) as exc:
-                _log.warning("jobs: could not look for the jobs of dead workers: %s", exc)
 
     def _do_chores(self) -> None:
         for chore in self._chores:
-            try:
+            name = getattr(chore, "__qualname__", "of a plugin")
+            what = Watch(f"the regular task {name} failed and is tried again every minute", f"the regular task {name} works again")
+            with suppress(CubeportError, OSError), self._outages.watched(what):
                 chore()
-            except (CubeportError, OSError) as exc:
-                _log.warning("jobs: a regular task failed and is tried again in a minute: %s", exc)
 
     def _prune(self) -> None:
         """Remove finished jobs that are older than ``keep_days``, a limited number at a time."""
@@ -542,17 +543,15 @@ class Jobs:
             self._rows.delete(JOB, row.id)
 
     def _next(self, mine: Callable[[Row], bool]) -> Work | None:
-        try:
+        with suppress(CubeportError, OSError), self._outages.watched(CATALOG):
             self._renew(runs_jobs=True)
             waiting = self._rows.select(JOB, states=WAITING, limit=100)
             if not any(mine(row) and _is_due(row) for row in waiting):
                 return None  # without a write transaction: nobody has work most of the time
             claimed = self._rows.claim(JOB, WAITING, lambda row: self._started(row) if mine(row) else None)
             return None if claimed is None else _job(claimed)
-        except (CubeportError, OSError) as exc:
-            _log.warning("jobs: the catalog does not answer: %s", exc)
-            self._stopping.wait(POLL_S)
-            return None
+        self._stopping.wait(POLL_S)
+        return None
 
     def _started(self, row: Row) -> Row | None:
         """Return the row of a waiting job as this worker's, if it is due."""
@@ -669,7 +668,8 @@ class Jobs:
                 except NotFound:
                     return None  # it was removed meanwhile
                 except (CubeportError, OSError) as exc:
-                    _log.warning("ingestion %s has ended, and its row cannot be written yet: %s", ingestion_id, exc)
+                    if ingestion_id not in self._trouble:
+                        _log.warning("ingestion %s has ended, and its row cannot be written yet: %s", ingestion_id, exc)
                     self._trouble[ingestion_id] = exc if isinstance(exc, CubeportError) else Unavailable(str(exc.strerror))
                 if time.monotonic() + pause > deadline:
                     raise self._trouble[ingestion_id]

@@ -14,7 +14,7 @@ import hmac
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -25,6 +25,7 @@ from cubeport.catalog.forms.clock import has_come
 from cubeport.errors import CubeportError, InvalidConfiguration, Locked, NotFound, StaleRecord
 from cubeport.service.changes import Change
 from cubeport.service.changes import change as read_change
+from cubeport.service.outages import CATALOG, Outages
 from cubeport.service.state import CHANGE
 from cubeport.service.viewing import RESTRICTED
 
@@ -147,7 +148,9 @@ class Webhooks:
         lock: Callable[[str], AbstractContextManager[object]],
         name: str,
         public_url: str,
+        outages: Outages | None = None,
     ) -> None:
+        self._outages = outages or Outages(_log)
         self._rows = backend.rows
         self.hooks = tuple(hooks)
         self._post = post
@@ -206,10 +209,8 @@ class Webhooks:
     def run(self, hook: Webhook, stopping: threading.Event) -> None:
         """Deliver to one webhook until *stopping* is set."""
         while not stopping.is_set():
-            try:
+            with suppress(CubeportError, OSError), self._outages.watched(CATALOG):
                 self.deliver(hook)
-            except (CubeportError, OSError) as exc:
-                _log.warning("webhooks: the catalog does not answer: %s", exc)
             stopping.wait(LOOK_S)
 
     def _serve(self, hook: Webhook, at: datetime) -> int | None:

@@ -240,15 +240,24 @@ def _met_full_disk() -> None:
 
 
 _last_logged = -math.inf
-_LOGGED_EVERY_S = 10.0
+_LOGGED_EVERY_S, _REMINDER_S = 10.0, 3600.0
+_logged: dict[str, float] = {}
+"""When each reason was logged since the database last answered."""
 
 
 def _unanswered(exc: Exception) -> None:
-    """Log why the database does not answer, with its address, but not for each request: there can be hundreds a second."""
+    """Log why the database does not answer, with its address, once for each reason: there can be hundreds of requests a second."""
     global _last_logged
-    if time.monotonic() - _last_logged >= _LOGGED_EVERY_S:
-        _last_logged = time.monotonic()
-        _log.error("the catalog's database does not answer: %s", " ".join(str(exc).split()))
+    words, at = " ".join(str(exc).split()), time.monotonic()
+    if at - _last_logged >= _LOGGED_EVERY_S and at - _logged.get(words, -math.inf) >= _REMINDER_S:
+        _last_logged = _logged[words] = at
+        _log.error("the catalog's database does not answer: %s", words)
+
+
+def _answered() -> None:
+    """Let the next outage be logged. What was logged a moment ago is still the same outage."""
+    for words in [words for words, at in list(_logged.items()) if time.monotonic() - at >= _LOGGED_EVERY_S]:
+        _logged.pop(words, None)
 
 
 def _cure(text: str) -> str:
@@ -445,6 +454,7 @@ class PostgresStore(Store):
     def connect(self) -> PostgresConnection:
         """Return a new, configured connection."""
         connection = PostgresConnection.connect(self._address, autocommit=True)
+        _answered()
         if self.read_only:
             connection.execute("SET default_transaction_read_only = on")
         return connection
