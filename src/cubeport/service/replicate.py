@@ -30,7 +30,7 @@ from cubeport.cubes.periods import TimeLabel
 from cubeport.cubes.write_request import Measured, Staging, StoredObject, Written
 from cubeport.documents import native
 from cubeport.documents.texts import PublishedView, Texts
-from cubeport.errors import Conflict, DatasetExists, NotFound, SourceRejected, VersionRemoved
+from cubeport.errors import Conflict, DatasetExists, NotFound, SourceRejected
 from cubeport.service import describe
 from cubeport.service.changes import Reason, announce, join_version
 from cubeport.service.datasets import Dataset, Datasets
@@ -330,7 +330,7 @@ class Replicator:
                 changed = self._point(held, replica, changes.values(), row, publish=publish)
             else:
                 if self._catalog.rows.get(VERSION, replica.version_id) is not None:
-                    self._stored.drop(replica.dataset_id, replica.version_id)  # what was found damaged makes place for what came
+                    self._stored.drop(replica.dataset_id, replica.version_id)  # what is left of it makes place for what came
                 self._make(replica, changes.values(), held, publish=publish, progress=progress or _silent)
         self.arriving.drop(replica.digest)
         return Arrived(replica.dataset_id, replica.version_id, added=row is None, changed=changed)
@@ -401,19 +401,25 @@ class Replicator:
         return held
 
     def _held(self, held: Dataset | None, replica: Replica) -> Row | None:
-        """Return the row of the version if its bytes exist here: not of a version that was found damaged and taken off, which may
-        come again. Raises VersionRemoved, Conflict.
+        """Return the row of the version if its bytes exist here. A version whose bytes are gone comes again: it was removed by
+        retention or with a deleted dataset, or found damaged. Raises Conflict.
         """
         row = self._catalog.rows.get(VERSION, replica.version_id)
         if row is None:
             return None
-        if held is None or row.owner != held.record.id or row.document["digest"] != replica.digest:
-            raise Conflict(f"Version {replica.version_id} is here, of another dataset or with other bytes.")
-        if row.state == "missing":
+        if row.document["digest"] != replica.digest:
+            raise Conflict(f"Version {replica.version_id} is here with other bytes.")
+        if held is not None and row.owner == held.record.id:
+            return None if row.state in GONE else row
+        owner = self._catalog.backend.get_record(row.owner)
+        if owner is None or (owner.status == "deleted" and row.state in GONE):
             return None
-        if row.state in GONE:
-            raise VersionRemoved(f"Version {replica.version_id} was here and was removed.", next_step="push or pull a newer one")
-        return row
+        if owner.status == "deleted":
+            raise Conflict(
+                f"Version {replica.version_id} is here, of a dataset {replica.dataset_id!r} that was deleted.",
+                next_step=f"restore it there (cubeport restore {owner.id}), then copy it again",
+            )
+        raise Conflict(f"Version {replica.version_id} is here, of another dataset.")
 
     def _parent(self, held: Dataset) -> str | None:
         """Return the version with which to share objects, which is the head if the engine for new versions wrote it."""
@@ -512,9 +518,9 @@ class Replicator:
         description = measured.description
         period_type = native.period_type(replica.period_type, description.temporal)
         at = now()
-        # A version that was found damaged comes again in its own place.
-        damaged = self._catalog.rows.get(VERSION, replica.version_id)
-        before = None if damaged is None else VersionState.of(damaged.document)
+        # A version that was removed or found damaged comes again in its own place, unless its dataset was deleted.
+        gone = self._catalog.rows.get(VERSION, replica.version_id)
+        before = None if gone is None or held is None or gone.owner != held.record.id else VersionState.of(gone.document)
         if before is not None:
             seq, parent = before.seq, before.parent_id
         else:
@@ -548,8 +554,8 @@ class Replicator:
             after = with_state(record, state) if state.latest else with_shown(record, state, description)
         cube = Cube(description=description, documents=dict(measured.documents))
         rows = [version.row(after.id), cube.row(version.version_id, after.id)]
-        if damaged is not None:
-            known = (damaged, self._catalog.rows.get(CUBE, version.version_id))
+        if gone is not None:
+            known = (gone, self._catalog.rows.get(CUBE, version.version_id))
             rows = [
                 dataclasses.replace(each, revision=0 if was is None else was.revision)
                 for each, was in zip(rows, known, strict=True)

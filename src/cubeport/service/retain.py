@@ -215,11 +215,16 @@ class Retention:
             freed = Retired(dataset_id, row.id, "freed", own, when, "it was removed before")
             if not dry_run:
                 try:
-                    dropped[dataset_id] = self._engines.drop(dataset_id, row.id), row.owner
+                    with self._lock(dataset_id):
+                        if self._catalog.rows.get(VERSION, row.id) != row:
+                            continue  # it came again from the service that it mirrors
+                        dropped[dataset_id] = self._engines.drop(dataset_id, row.id), row.owner
+                        self._catalog.rows.put(version.row(row.owner, state="freed", revision=row.revision))
+                except DatasetBusy:
+                    continue
                 except CubeportError as error:
                     failed = failed or error  # a failure must not prevent freeing the others
                     continue
-                self._catalog.rows.put(version.row(row.owner, state="freed", revision=row.revision))
             yield freed
         for dataset_id, (lister, owner) in dropped.items():
             try:
