@@ -85,6 +85,22 @@ def test_gdal_reads_values_and_place(door: Door, name: str) -> None:
     truth.close()
 
 
+@pytest.mark.skipif(shutil.which("gdalmdiminfo") is None, reason="GDAL is not installed: apt-get install gdal-bin")
+def test_gdal_says_nothing_of_a_grid_mapping_that_is_text(stored: tuple[Shelf, Path], door: Door) -> None:
+    """CORDEX has ``char rotated_pole``. GDAL 3.6 printed "Invalid or unsupported format for dtype: |O" for it."""
+    shelf, folder = stored
+    with xr.open_dataset(folder / "projected.nc", decode_cf=False) as data:
+        text = xr.Variable((), np.array(b"", "S1"), data.crs.attrs)
+        data.drop_vars("crs").assign(crs=text).to_netcdf(folder / "mapped-by-text.nc")
+    shelf.put("mapped-by-text.nc")
+    address = f"{door.url}/zarr-v2/mapped-by-text"
+    done = subprocess.run(["gdalmdiminfo", f'ZARR:"/vsicurl/{address}"'], capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    with xr.open_dataset(address, engine="zarr", zarr_format=2, chunks=None) as found:
+        assert found.crs.attrs == text.attrs
+        assert found.crs.values.tolist() == 0
+
+
 def _flat(values: Any) -> list[float]:
     return [each for part in values for each in _flat(part)] if isinstance(values, list) else [values]
 

@@ -36,6 +36,8 @@ class Array:
     zattrs: Json
     absent: Any = None
     """The value of missing chunks, if a reader of version 2 would not know it; otherwise ``None``."""
+    is_made: bool = False
+    """Whether no chunk of the store has its type, so that all are made of ``absent``."""
 
     @property
     def counts(self) -> tuple[int, ...]:
@@ -72,11 +74,15 @@ class View:
         groups: dict[str, Json] = {"": dict(root.get("attributes", {}))}
         arrays: dict[str, Array] = {}
         left_out: dict[str, str] = {}
+        mappings = {each.name for each in cube.variables if each.role == "grid_mapping"}
         for path, node in root.get("consolidated_metadata", {}).get("metadata", {}).items():
             if node["node_type"] == "group":
                 groups[path] = dict(node.get("attributes", {}))
                 continue
             try:
+                if path in mappings and node["data_type"] == "string" and not node["shape"]:
+                    arrays[path] = _mapping(node)
+                    continue
                 arrays[path] = _array(node, crs_of(cube) if _is_on_grid(cube, node) else None)
             except ValueError as exc:
                 left_out[path] = str(exc)
@@ -174,6 +180,23 @@ def _array(node: Mapping[str, Any], crs: Json | None) -> Array:
         "dimension_separator": ".",
     }
     return Array(zarray, attributes, absent)
+
+
+def _mapping(node: Mapping[str, Any]) -> Array:
+    """Return a grid mapping as a number. Its value means nothing (CF 5.6), and GDAL before 3.11 prints an error for each text."""
+    attributes = {**node.get("attributes", {}), "_ARRAY_DIMENSIONS": []}
+    zarray = {
+        "zarr_format": 2,
+        "shape": [],
+        "chunks": [],
+        "dtype": "|i1",
+        "compressor": None,
+        "fill_value": None,
+        "order": "C",
+        "filters": None,
+        "dimension_separator": ".",
+    }
+    return Array(zarray, attributes, absent=0, is_made=True)
 
 
 def _codecs(codecs: Sequence[Mapping[str, Any]]) -> tuple[Json | None, list[Json] | None, bool]:

@@ -89,7 +89,7 @@ class ZarrV2Face:
         key = keys.chunk(node, indices)
         if array.absent is not None:
             address = shown.texts.dataset_id, shown.version.version_id
-            stored = await off_the_loop(self._engine, *address, self._engine.read, *address, key)
+            stored = None if array.is_made else await off_the_loop(self._engine, *address, self._engine.read, *address, key)
             if stored is None:
                 body = await asyncio.to_thread(array.empty_chunk)
                 tag = replies.etag(shown.version.version_id, "zarr-v2", key)
