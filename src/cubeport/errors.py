@@ -473,6 +473,17 @@ class CatalogMoved(Conflict):
 
     kind = "catalog-moved"
 
+    target: str = ""
+    """The backend, or the address of the database. It is in no message and no member: callers of a server must not see it."""
+
+    @classmethod
+    def to(cls, target: str) -> Self:
+        """Return the error for a catalog that was converted to *target*."""
+        step = "restart this process, which then opens the catalog where it is now"
+        found = cls(f"The catalog was converted and is now in {target.partition(':')[0]}.", next_step=step)
+        found.target = target
+        return found
+
 
 class DatasetExists(Conflict):
     """A dataset with that id already exists."""

@@ -569,7 +569,7 @@ def test_a_retired_catalog_sends_its_writers_away(path: Path, backend: SqlBacken
         for act in (lambda: other.add_record(sample(2)), other.generation, lambda: SqlBackend.open(path)):
             with pytest.raises(CatalogMoved) as caught:
                 act()
-            assert caught.value.members["target"] == "tinydb"
+            assert caught.value.target == "tinydb"
         assert other.get_record(record.id) == record
 
 

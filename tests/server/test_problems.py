@@ -19,7 +19,7 @@ EXPECTED = {
     "grid-mismatch": 409, "variables-mismatch": 409, "dtype-mismatch": 409, "units-mismatch": 409, "calendar-mismatch": 409,
     "encoding-mismatch": 409, "too-large": 413, "uri-too-long": 414, "unsupported-media-type": 415,
     "internal": 500, "configuration": 500, "corrupt": 500, "source-rejected": 422, "source-failed": 502, "unavailable": 503,
-    "queue-full": 503, "interrupted": 503, "source-timeout": 504, "no-space": 507,
+    "catalog-moved": 503, "queue-full": 503, "interrupted": 503, "source-timeout": 504, "no-space": 507,
 }  # fmt: skip
 """The table of service.md 1, copied by hand."""
 
@@ -69,6 +69,7 @@ def test_a_problem_says_what_where_and_what_next() -> None:
         errors.BackendUnavailable("disk I/O error on /srv/instance/.cubeport/catalog.db"),
         errors.SourceFailed("https://user:planted@h.example/x?token=planted did not answer"),
         errors.Conflict("busy", token="planted"),
+        errors.CatalogMoved.to("postgresql://ana@planted.example:5432/planted"),
     ],
 )
 def test_nothing_leaks(exc: CubeportError) -> None:

@@ -55,5 +55,5 @@ def finish_conversion(root: Path, file: CatalogFile, database: Database | None =
         with contextlib.closing(open_backend(inner, file, read_only=False, database=database)) as backend, backend.transaction():
             (inner / CONVERTING).unlink(missing_ok=True)
     except CatalogMoved as exc:
-        _swap(root, str(exc.members["target"]))
+        _swap(root, exc.target)
     return catalog_file(root)

@@ -31,6 +31,7 @@ STATUS: Mapping[type[CubeportError], int] = {
     errors.NotFound: 404,
     errors.Gone: 410,
     errors.Conflict: 409,
+    errors.CatalogMoved: 503,  # for callers: another server may have been restarted already
     errors.Refused: 422,
     errors.Unavailable: 503,
     errors.SourceFailed: 502,

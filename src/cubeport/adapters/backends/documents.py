@@ -189,7 +189,7 @@ class DocumentBackend:
         with self.lock():
             committed = self.load_state()
             if committed.retired is not None:
-                raise moved(committed.retired)
+                raise CatalogMoved.to(committed.retired)
             transaction = _Transaction(committed.copy())
             token = self._current.set(transaction)
             try:
@@ -364,7 +364,7 @@ class DocumentBackend:
         """Return the sequence number of the last commit that changed a record. Raises CatalogMoved if the catalog was converted."""
         state = self.state()
         if state.retired is not None and not self.read_only:
-            raise moved(state.retired)
+            raise CatalogMoved.to(state.retired)
         return state.generation
 
     def changes(self, after: int, limit: int = 1000) -> list[RecordChange]:
@@ -580,8 +580,3 @@ class MemoryBackend(DocumentBackend):
     def check(self, deep: bool = False) -> list[Finding]:  # noqa: ARG002  # memory cannot be damaged
         """Return nothing."""
         return []
-
-
-def moved(target: str) -> CatalogMoved:
-    """Return the error for a catalog that was converted."""
-    return CatalogMoved(f"The catalog was converted and is now in {target}.", next_step="open the catalog again", target=target)

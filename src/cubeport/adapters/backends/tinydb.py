@@ -21,14 +21,23 @@ from typing import Any, Self
 
 from tinydb.storages import Storage
 
-from cubeport.adapters.backends.documents import DocumentBackend, State, moved
+from cubeport.adapters.backends.documents import DocumentBackend, State
 from cubeport.catalog.backend import Finding, RecordChange, Row
 from cubeport.catalog.disk.durable import make_folders, open_file, sync, sync_folder, write_all
 from cubeport.catalog.disk.locks import FileLock
 from cubeport.catalog.disk.mounts import refuse_network
 from cubeport.catalog.forms.canonical import dumps
 from cubeport.catalog.models import Model, Operation, trusted_record
-from cubeport.errors import BackendUnavailable, CatalogExists, Conflict, CorruptCatalog, InvalidRequest, NewerModel, NoSpace
+from cubeport.errors import (
+    BackendUnavailable,
+    CatalogExists,
+    CatalogMoved,
+    Conflict,
+    CorruptCatalog,
+    InvalidRequest,
+    NewerModel,
+    NoSpace,
+)
 
 SCHEMA = 1
 """The version of the file that this release writes."""
@@ -190,7 +199,7 @@ class TinyBackend(DocumentBackend):
         self._reading = threading.RLock()
         retired = self.load_state().retired
         if retired is not None and not read_only:
-            raise moved(retired)
+            raise CatalogMoved.to(retired)
 
     @classmethod
     def open(cls, path: Path, **options: Any) -> Self:

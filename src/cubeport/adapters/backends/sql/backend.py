@@ -19,7 +19,7 @@ from cubeport.adapters.backends.sql.batch import Batch
 from cubeport.adapters.backends.sql.dialect import Connection, Cursor
 from cubeport.adapters.backends.sql.places import held_boxes, same_boxes
 from cubeport.adapters.backends.sql.prepared import preparing
-from cubeport.adapters.backends.sql.problems import corrupt, moved
+from cubeport.adapters.backends.sql.problems import corrupt
 from cubeport.adapters.backends.sql.rows import SqlRows, damaged, differing, read_record
 from cubeport.adapters.backends.sql.seal import seal, unseal
 from cubeport.adapters.backends.sql.sqlite import SqliteStore, create, lifting
@@ -47,6 +47,7 @@ from cubeport.catalog.ndjson import Lines
 from cubeport.catalog.query import Page, Query, read_cursor, sort_key, write_cursor
 from cubeport.catalog.summaries import FieldSummary, field_summary
 from cubeport.errors import (
+    CatalogMoved,
     CorruptCatalog,
     InvalidRequest,
     KeyExists,
@@ -195,7 +196,7 @@ class SqlBackend:
         with self._store.reading() as connection:
             demand_indexes(connection.dialect.parts(connection))
         if retired is not None and not self._store.read_only:
-            raise moved(retired)
+            raise CatalogMoved.to(retired)
 
     # --- records ----------------------------------------------------------------------------------------------------
 
@@ -410,7 +411,7 @@ class SqlBackend:
         _, schema, generation, retired = self._state()
         demand_schema(schema)
         if retired is not None and not self._store.read_only:
-            raise moved(retired)
+            raise CatalogMoved.to(retired)
         if is_quiet:
             self._last = mark, int(generation)
         return int(generation)

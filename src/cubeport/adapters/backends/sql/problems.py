@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-from cubeport.errors import CatalogMoved, CorruptCatalog
-
-
-def moved(target: str) -> CatalogMoved:
-    """Return the error for a catalog that was converted."""
-    message = f"The catalog was converted and is now in {target}."
-    return CatalogMoved(message, next_step="open the catalog again", target=target)
+from cubeport.errors import CorruptCatalog
 
 
 def corrupt(message: str) -> CorruptCatalog:

@@ -15,10 +15,10 @@ from typing import Any
 from sqlalchemy.sql import ClauseElement
 
 from cubeport.adapters.backends.sql.dialect import Connection, Cursor, Dialect
-from cubeport.adapters.backends.sql.problems import corrupt, moved
+from cubeport.adapters.backends.sql.problems import corrupt
 from cubeport.adapters.backends.sql.tables import INDEXES, SCHEMA
 from cubeport.catalog.backend import Finding
-from cubeport.errors import BackendUnavailable, NewerModel, ReadOnly
+from cubeport.errors import BackendUnavailable, CatalogMoved, NewerModel, ReadOnly
 
 IDLE_CONNECTIONS = 8
 BULK_RECORDS = 1_000
@@ -269,7 +269,7 @@ class Store(ABC):
                 if row is None:
                     raise corrupt("The catalog's database has lost its state.")
                 if row[1] is not None:
-                    raise moved(row[1])
+                    raise CatalogMoved.to(row[1])
                 demand_schema(row[2])
                 transaction = Transaction(connection, row[0] + 1)
                 token = self._current.set(transaction)
