@@ -77,3 +77,24 @@ def test_what_was_purged_cannot_be_restored_as_a_dataset_without_data(tmp_path: 
         with pytest.raises(NotFound, match="purged"):
             service.restore("x")
         assert list(service.dataset_ids()) == []
+
+
+def test_a_dataset_is_found_by_what_its_variables_are(tmp_path: Path) -> None:
+    """A file named ``tas_2024.nc`` whose title nobody wrote was not found by 'temperature', and not by 'tas' either."""
+    prepare(tmp_path / "i")
+    attributes = {"standard_name": "air_temperature", "long_name": "Near-surface warmth", "units": "K"}
+    axes = {"lat": ("lat", [0.0, 1.0], {"units": "degrees_north"}), "lon": ("lon", [0.0, 1.0], {"units": "degrees_east"})}
+    xr.Dataset({"t2m": (("lat", "lon"), np.ones((2, 2), "f4"), attributes)}, axes).to_netcdf(tmp_path / "x.nc", engine="h5netcdf")
+    with cubeport.connect(tmp_path / "i") as service:
+        request = IngestionRequest(dataset_id="one", template={"title": "Untitled"})  # type: ignore[arg-type]
+        assert service.ingest_here(request, FileOptions(files=(str(tmp_path / "x.nc"),))).status == "completed"
+
+        def found(text: str) -> list[str]:
+            return [each.texts.dataset_id for each in service.datasets(q=text).items]
+
+        for text in ("temperature", "air temperature", "near surface warmth", "t2m", "untitled", "one"):
+            assert found(text) == ["one"], text
+        assert found("salinity") == []
+        service.describe("one", description="Of a model")
+        assert (found("model temperature"), found("temperature")) == (["one"], ["one"])
+        assert service.shown("one").texts.description == "Of a model"  # no face shows what is there for searches

@@ -55,7 +55,7 @@ Sort = Literal["dataset_id", "-dataset_id", "dataset_name", "-dataset_name", "la
 def datasets(
     ctx: typer.Context,
     dataset_id: Annotated[str | None, typer.Argument(metavar="ID", help="Show this dataset.", autocompletion=dataset_ids)] = None,
-    q: Annotated[str | None, typer.Option(help="Words in the title, description, keywords or id.")] = None,
+    q: Annotated[str | None, typer.Option(help="Words in the title, description, keywords, id or names of variables.")] = None,
     bbox: Annotated[str | None, typer.Option(help="west,south,east,north in degrees.")] = None,
     datetime: Annotated[str | None, typer.Option(help="An instant, or a/b with .. for an open end.")] = None,
     variable: Annotated[str | None, typer.Option(help="The name of a variable.")] = None,

@@ -87,7 +87,7 @@ class Port:
         Parameters
         ----------
         text
-            Words in the title, description, keywords or id.
+            Words in the title, description, keywords or id, or in the names of variables.
         box
             West, south, east, north in degrees (CRS84); west > east crosses the antimeridian.
         time

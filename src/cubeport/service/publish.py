@@ -250,16 +250,31 @@ def with_state(record: CatalogRecord, state: DatasetState) -> CatalogRecord:
     texts = state.texts
     return record.replace(
         title=texts.title,
-        description=texts.description,
+        description="\n\n".join(filter(None, (texts.description, state.quantities))),
         tags=texts.keywords,
         metadata={**record.metadata, **state.metadata()},
     )
 
 
+def quantities(shown: CubeDescription) -> str:
+    """Return what the data variables of a version are, in words: somebody who looks for temperature does not know ``tas``."""
+    words = {each.name: (each.long_name, (each.standard_name or "").replace("_", " ")) for each in shown.variables}
+    named = []
+    for name in shown.all_fields[:_MOST_QUANTITIES]:
+        known = dict.fromkeys(filter(None, words.get(name, ())))
+        named.append(f"{name}: {', '.join(known)}" if known else name)
+    return "; ".join(named)[:_QUANTITIES]
+
+
+_MOST_QUANTITIES, _QUANTITIES = 200, 8_000
+"""Variables, and letters of all of them, that a search by words knows of a dataset."""
+
+
 def with_shown(record: CatalogRecord, state: DatasetState, shown: CubeDescription) -> CatalogRecord:
     """Return *record* with *state*, and with the time and place of *shown* for searches."""
     reach = Reach.of(shown)
-    moved = state.model_copy(update={"variables": shown.all_fields, "grids": len(shown.grids)})
+    told = {"variables": shown.all_fields, "quantities": quantities(shown), "grids": len(shown.grids)}
+    moved = state.model_copy(update=told)
     time = TimeSpan.model_validate({"start": reach.start, "end": reach.end}) if reach.start else None
     return with_state(record, moved).replace(time=time, bbox=reach.bbox)
 

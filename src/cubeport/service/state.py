@@ -118,6 +118,8 @@ class DatasetState(_Value):
     template_digest: str | None = None
     variables: tuple[str, ...] = ()
     """The names of the data variables of the published version, on all its grids, for searches."""
+    quantities: str = ""
+    """What these variables are in words: their names, long names and standard names, for searches by words."""
     grids: int = 0
     """The number of additional coverages of the published version."""
     shown_since: Timestamp | None = None

@@ -100,6 +100,7 @@ async function list() {
     const found = await (await ask("ingestions?limit=50")).json();
     one("how").hidden = true;
     one("work").hidden = false;
+    for (const each of [one("secret").parentNode, one("forget").previousElementSibling]) each.hidden = Boolean(key);
     one("forget").hidden = !key;
     one("jobs").replaceChildren();
     for (const stop of following.values()) stop.abort();
@@ -112,6 +113,8 @@ async function list() {
   } catch (error) {
     one("work").hidden = true;
     one("how").hidden = false;
+    one("forget").hidden = true;
+    for (const each of [one("secret").parentNode, one("forget").previousElementSibling]) each.hidden = false;
     sessionStorage.removeItem(kept);
     if (key || error.status !== 401) say(error.message);
     key = "";
