@@ -312,6 +312,8 @@ class WebhooksSettings(Section):
             origin = str(WebURL.parse(each.url).origin)
             if origin not in self.origins:
                 raise ValueError(f"targets has {origin}, which is not among webhooks.origins: add it there if it may be told")
+        if len({each.url for each in self.targets}) < len(self.targets):
+            raise ValueError("targets has the same url twice: name all its events in one entry")
         return self
 
 

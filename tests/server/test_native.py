@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+import time
 from datetime import UTC, datetime
 from typing import Any
 
+import httpx
 import jsonschema
 import pytest
 
 from cubeport.documents.native import Sync
 from cubeport.errors import StoreUnavailable
+from cubeport.server import streams
 from cubeport.server.app import App
 from cubeport.server.auth import Gatekeeper, NoKeys
 
@@ -441,3 +446,37 @@ def test_usage_is_for_administrators(client: Client, service: FakeService, engin
     assert (answer.json()["kind"], used["versions"][0]["shared_bytes"]) == ("Usage", 20)
     with Client(App(make_parts(service, engine)), peer="192.0.2.1") as stranger:
         assert stranger.get("/usage").status_code == 401
+
+
+class TestWaitingForChanges:
+    def test_many_who_wait_ask_the_catalog_together(self, app: App, service: FakeService, monkeypatch: pytest.MonkeyPatch) -> None:
+        asked, changes = [], service.changes
+        monkeypatch.setattr(service, "changes", lambda **each: (asked.append(each), changes(**each))[1])
+
+        async def all_at_once() -> list[httpx.Response]:
+            transport = httpx.ASGITransport(app=app)  # type: ignore[arg-type]
+            async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+                end = (await client.get("/changes")).json()["next_cursor"]
+                return await asyncio.gather(*(client.get(f"/changes?cursor={end}&wait=1") for _ in range(20)))
+
+        answers = asyncio.run(all_at_once())
+        assert {(each.status_code, len(each.json()["items"])) for each in answers} == {(200, 0)}
+        assert len(asked) < 40, "each asks once, and then one for all"
+
+    def test_who_waits_for_a_dataset_does_not_read_the_feed_again_from_where_it_began(
+        self, client: Client, service: FakeService, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        cursors, changes = [], service.changes
+        monkeypatch.setattr(service, "changes", lambda **each: (cursors.append(each["cursor"]), changes(**each))[1])
+        found = client.get("/changes?dataset_id=nosuch&wait=1").json()
+        assert (found["items"], len(cursors) > 2) == ([], True)
+        assert cursors.count(None) == 1
+        assert found["next_cursor"] == cursors[-1]
+
+    def test_who_waits_does_not_keep_a_server_that_stops(self, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+        end, stopping = client.get("/changes").json()["next_cursor"], threading.Event()
+        monkeypatch.setattr(streams, "STOPPING", stopping)
+        stopping.set()
+        began = time.monotonic()
+        assert client.get(f"/changes?cursor={end}&wait=30").json()["items"] == []
+        assert time.monotonic() - began < 15

@@ -44,7 +44,8 @@ class Receiver:
 
     @property
     def ids(self) -> list[str]:
-        return [headers["webhook-id"] for _, headers, _ in self.got]
+        """The ids of messages, without the part that no other instance has."""
+        return [headers["webhook-id"].rpartition("-")[0] for _, headers, _ in self.got]
 
 
 class World:
@@ -120,6 +121,26 @@ def test_a_failure_is_tried_again_later_and_holds_the_order() -> None:
     assert world.deliver(WAITS_S[1] + 1) == 2
     assert world.post.ids == ["inst-1", "inst-1", "inst-1", "inst-2"]
     assert [int(each[1]["webhook-timestamp"]) > 0 for each in world.post.got]
+
+
+def test_no_other_instance_sends_a_message_of_the_same_id() -> None:
+    """Receivers drop messages whose id they know, and instances have the same name if nobody gave them one."""
+    sent = set()
+    for _ in range(2):
+        world = World()
+        world.change()
+        world.deliver()
+        sent |= {headers["webhook-id"] for _, headers, _ in world.post.got}
+    assert len(sent) == 2
+
+
+def test_a_server_that_stops_does_not_deliver_all_that_waits() -> None:
+    world, stopping = World(), threading.Event()
+    for _ in range(5):
+        world.change()
+    stopping.set()
+    assert world.webhooks.deliver(world.hooks[0], stopping=stopping) == 1
+    assert world.deliver() == 4
 
 
 def test_a_clock_that_was_wrong_holds_no_change_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,6 +266,10 @@ def test_settings_take_only_targets_of_allowed_origins(tmp_path: Path) -> None:
         file.write_text(said % (url, more))
         with pytest.raises(InvalidConfiguration, match=word):
             settings.load(tmp_path)
+    entry = "    - {url: 'https://a.example/x', secret_env: HOOK, events: [created]}\n"
+    file.write_text(f"webhooks:\n  origins: [https://a.example]\n  targets:\n{entry}{entry.replace('created', 'deleted')}")
+    with pytest.raises(InvalidConfiguration, match="the same url twice"):
+        settings.load(tmp_path)
     assert set(get_args(settings.Reason.__value__)) == set(get_args(changes.Reason.__value__))
 
 

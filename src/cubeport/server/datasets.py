@@ -463,14 +463,17 @@ class _Datasets:
             return await self._changes_as_events(request, asked)
         until = time.monotonic() + asked.wait
 
-        def page() -> ChangePage:
-            return self._service.changes(cursor=asked.cursor, dataset_id=asked.dataset_id, limit=asked.limit)
+        def page(cursor: str | None) -> tuple[ChangePage, list[Change]]:
+            found = self._service.changes(cursor=cursor, dataset_id=asked.dataset_id, limit=asked.limit)
+            return found, self._seen(found.items)
 
-        found = await asyncio.to_thread(page)
-        while not found.items and time.monotonic() < until and not await request.is_disconnected():
-            await asyncio.sleep(_CHANGES_POLL_S)
-            found = await asyncio.to_thread(page)
-        items = [present.change(each, self._url) for each in await asyncio.to_thread(self._seen, found.items)]
+        found, seen = await asyncio.to_thread(page, asked.cursor)
+        while not seen and time.monotonic() < until and not streams.STOPPING.is_set() and not await request.is_disconnected():
+            if found.items or (await self._feed.after(found.next)).items:
+                found, seen = await asyncio.to_thread(page, found.next)
+            else:
+                await asyncio.sleep(_CHANGES_POLL_S)
+        items = [present.change(each, self._url) for each in seen]
         listing = replies.dumps({"kind": "ChangeList", "items": items, "next_cursor": found.next})
         return replies.fresh(listing, headers={"Vary": "Accept"})
 

@@ -38,6 +38,8 @@ class Change:
     visibility: str | None = None
     created_by: str | None = None
     """Of the dataset, when it changed."""
+    id: str = ""
+    """Unlike ``seq``, no other change has it, also not of another instance or from before a backup was restored."""
 
     @property
     def cursor(self) -> str:
@@ -172,4 +174,5 @@ def change(row: Row) -> Change:
         document["version_id"],
         document.get("visibility"),
         document.get("created_by"),
+        row.id,
     )

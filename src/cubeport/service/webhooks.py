@@ -195,13 +195,17 @@ class Webhooks:
         status, problem = self._send(found[0], f"{self._name}-ping-{new_id()[:12]}", body)
         return {"webhook_id": found[0].id, "origin": found[0].origin, "status": status, "error": problem}
 
-    def deliver(self, hook: Webhook, at: datetime | None = None) -> int:
-        """Send new and due changes to a webhook, unless another process serves it. Return how many were accepted."""
+    def deliver(self, hook: Webhook, at: datetime | None = None, *, stopping: threading.Event | None = None) -> int:
+        """Send new and due changes to a webhook, unless another process serves it, and at most one after *stopping* is set. Return
+        how many were accepted.
+        """
         taken = 0
         try:
             with self._lock(hook.id):
                 while (more := self._serve(hook, at or now())) is not None:
                     taken += more
+                    if stopping is not None and stopping.is_set():
+                        break
         except (Locked, StaleRecord):
             pass  # another process serves it
         return taken
@@ -210,7 +214,7 @@ class Webhooks:
         """Deliver to one webhook until *stopping* is set."""
         while not stopping.is_set():
             with suppress(CubeportError, OSError), self._outages.watched(CATALOG):
-                self.deliver(hook)
+                self.deliver(hook, stopping=stopping)
             stopping.wait(LOOK_S)
 
     def _serve(self, hook: Webhook, at: datetime) -> int | None:
@@ -238,7 +242,7 @@ class Webhooks:
             self._rows.put(_row(row, replace(place, cursor=changes[-1].seq)))
             return 0
         change = wanted[0]
-        _, problem = self._send(hook, f"{self._name}-{change.seq}", self._body(change))
+        _, problem = self._send(hook, f"{self._name}-{change.seq}-{change.id[:12]}", self._body(change))
         done = replace(place, cursor=change.seq, tries=0, next_at=None, last_error=problem)
         if problem is None:
             self._rows.put(_row(row, replace(done, delivered=place.delivered + 1, last_at=timestamp(now()))))
