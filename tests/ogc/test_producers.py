@@ -246,3 +246,32 @@ def test_a_map_shows_a_row_without_bounds(client: httpx.Client, keep: Any, lon: 
     assert told["features"][0]["properties"]["value"] == cells[int(lat.index(max(lat))), -1]
     tiles = client.get(f"/ogcapi/collections/{dataset}/map/tiles/WebMercatorQuad", params={"f": "tilejson"}).json()
     assert tiles["bounds"] == [west, south, east, north]
+
+
+def test_a_position_on_a_sheared_grid_has_a_value_where_maps_have_one(client: httpx.Client, keep: Any) -> None:
+    """At the border, the nearest centre is not always that of the cell with the place. Such places were 404."""
+    j, i = np.meshgrid(np.arange(6.0), np.arange(7.0), indexing="ij")
+    data = xr.Dataset(
+        {"t": (("y", "x"), np.arange(42.0).reshape(6, 7), {"units": "K", "coordinates": "lon lat"})},
+        {"lon": (("y", "x"), -30 + 4 * i + 3 * j, LON), "lat": (("y", "x"), 50 + 3 * j - 1.2 * i, LAT)},
+    )
+    dataset = keep("sheared", data)
+    path = f"/ogcapi/collections/{dataset}/position"
+    asked = {"LAYERS": "t", "QUERY_LAYERS": "t", "CRS": "CRS:84", "WIDTH": "3", "HEIGHT": "3", "I": "1", "J": "1"}
+    for lon, lat in ((-25.4246, 57.2827), (-23.2923, 58.6), (-31.0, 52.0)):
+        box = f"{lon - 0.01},{lat - 0.01},{lon + 0.01},{lat + 0.01}"
+        told = client.get(f"/wms/{dataset}", params=asked | {"REQUEST": "GetFeatureInfo", "BBOX": box}).json()
+        drawn = told["features"][0]["properties"]["value"]
+        point = client.get(path, params={"coords": f"POINT({lon} {lat})"})
+        assert (drawn is None) == (point.status_code == 404)
+        assert drawn is None or point.json()["ranges"]["t"]["values"] == [drawn]
+
+
+def test_data_without_a_place_have_no_layers(client: httpx.Client, keep: Any) -> None:
+    """GetFeatureInfo said that there are no data for a dimension."""
+    dataset = keep("nowhere", xr.Dataset({"t": ("time", [1.0, 2])}, {"time": ("time", [0.0, 1], DAYS)}))
+    asked = {"LAYERS": "t", "QUERY_LAYERS": "t", "CRS": "CRS:84", "BBOX": "0,0,1,1", "WIDTH": "3", "HEIGHT": "3"}
+    for request in ("GetFeatureInfo", "GetMap"):
+        answer = client.get(f"/wms/{dataset}", params=asked | {"REQUEST": request, "FORMAT": "image/png", "I": "1", "J": "1"})
+        assert 'code="LayerNotDefined"' in answer.text
+        assert "no horizontal position" in answer.text

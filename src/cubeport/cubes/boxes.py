@@ -8,6 +8,7 @@ cell selects that cell. Longitudes are taken modulo 360. A box of 360° or more 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from cubeport.cubes.cells import CLOSE, Cells
@@ -173,8 +174,9 @@ def inside(lon: Array, lat: Array, box: Box) -> Array:
 def nearest(lon: Array, lat: Array, place: tuple[float, float], *, reach: float | None = None) -> tuple[int, ...]:
     """Return the index of the cell that contains a place, by the positions of the cells. Missing positions are ignored.
 
-    On a grid it is the nearest position, unless the place is more than half a step outside the edge of the grid. Scattered
-    positions must not be farther from the place than they are from each other, or than *reach* if it is given.
+    On a grid it is the nearest position, unless the place is more than half a step outside the edge of the grid, and in no cell
+    between midpoints as maps draw them. (These have straight edges, so of wide cells the nearest centre is nearer to the truth.)
+    Scattered positions must not be farther from the place than they are from each other, or than *reach* if it is given.
 
     Parameters
     ----------
@@ -199,9 +201,83 @@ def nearest(lon: Array, lat: Array, place: tuple[float, float], *, reach: float 
         if far > math.radians(reach):
             raise Outside
         return at
-    if far > spacing(lon, lat, at) or (len(at) == 2 and min(lon.shape) > 1 and _past_its_edge(lon, lat, at, place)):
+    is_grid = len(at) == 2 and min(lon.shape) > 1
+    if far <= spacing(lon, lat, at) and not (is_grid and _past_its_edge(lon, lat, at, place)):
+        return at
+    # At the border of a sheared grid, the nearest centre can be that of a neighbour of the cell that contains the place.
+    cell = _around_place(lon, lat, at, place) if is_grid else None
+    if cell is None:
         raise Outside
-    return at
+    return cell
+
+
+_FOLD = 6.0
+"""Neighbours of a cell are on a fold of the grid if one is this many times farther away than the one on the other side."""
+_BESIDE = sorted(((down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)), key=lambda each: abs(each[0]) + abs(each[1]))
+
+
+def _around_place(lon: Array, lat: Array, at: tuple[int, ...], place: tuple[float, float]) -> tuple[int, ...] | None:
+    """Return the cell of a curvilinear grid, among that at an index and those beside it, whose edges are around a place.
+
+    The edges are those of :func:`cubeport.cubes.quads.quads`, which draws them all; here one cell is tested in a few microseconds.
+    """
+    rows, columns = lon.shape
+    known: dict[tuple[int, int], tuple[float, float, float] | None] = {}
+
+    def centre(row: int, column: int) -> tuple[float, float, float] | None:
+        """Return a centre as a vector; one beyond the grid continues its last step."""
+        key = row, column
+        if key not in known:
+            if not 0 <= column < columns:
+                edge, inner = (0, 1) if column < 0 else (columns - 1, columns - 2)
+                known[key] = _continued(centre(row, edge), centre(row, inner))
+            elif not 0 <= row < rows:
+                edge, inner = (0, 1) if row < 0 else (rows - 1, rows - 2)
+                known[key] = _continued(centre(edge, column), centre(inner, column))
+            else:
+                known[key] = _vector(float(lon[key]), float(lat[key]))
+        return known[key]
+
+    point = _vector(*place)
+    for down, right in _BESIDE:
+        row, column = at[0] + down, at[1] + right
+        if point is None or not (0 <= row < rows and 0 <= column < columns):
+            continue
+        block = [[centre(row + n, column + m) for m in (-1, 0, 1)] for n in (-1, 0, 1)]
+        if _is_around([each for line in block for each in line], point):
+            return row, column
+    return None
+
+
+type _Vector = tuple[float, float, float]
+
+
+def _vector(lon: float, lat: float) -> _Vector | None:
+    a, b = math.radians(lon), math.radians(lat)
+    found = math.cos(b) * math.cos(a), math.cos(b) * math.sin(a), math.sin(b)
+    return found if math.isfinite(found[0] + found[2]) else None
+
+
+def _continued(edge: _Vector | None, inner: _Vector | None) -> _Vector | None:
+    if edge is None or inner is None:
+        return None
+    return 2 * edge[0] - inner[0], 2 * edge[1] - inner[1], 2 * edge[2] - inner[2]
+
+
+def _is_around(block: Sequence[_Vector | None], point: _Vector) -> bool:
+    """Return whether the cell in the middle of nine centres, row by row, contains a point of the sphere; not beside a fold."""
+    nine = [each for each in block if each is not None]
+    if len(nine) < 9 or math.sumprod(nine[4], point) <= 0:
+        return False
+    for before, after in ((1, 7), (3, 5)):
+        one, other = math.dist(nine[before], nine[4]), math.dist(nine[after], nine[4])
+        if max(one, other) > _FOLD * min(one, other):
+            return False
+    corners = [tuple(nine[a][n] + nine[a + 1][n] + nine[a + 3][n] + nine[a + 4][n] for n in range(3)) for a in (0, 1, 4, 3)]
+    sides = []
+    for (ax, ay, az), (bx, by, bz) in zip(corners, corners[1:] + corners[:1], strict=True):
+        sides.append(math.sumprod((ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx), point))
+    return all(each >= 0 for each in sides) or all(each <= 0 for each in sides)
 
 
 def spacing(lon: Array, lat: Array, at: tuple[int, ...]) -> float:

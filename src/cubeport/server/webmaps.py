@@ -425,9 +425,12 @@ def _parameters(request: Request) -> dict[str, str]:
 def _layer(shown: PublishedView, name: str | None) -> tuple[PublishedView, str]:
     """Return the coverage with the layer, and the field of the layer."""
     for coverage in shown.coverages():
-        if name in coverage.description.fields:
+        if name in coverage.description.fields and coverage.description.spatial.family != "none":
             return coverage, str(name)
-    known = ", ".join(field for each in shown.coverages() for field in each.description.fields[:20])
+    placed = [each for each in shown.coverages() if each.description.spatial.family != "none"]
+    if not placed:
+        raise _Refused("These data have no horizontal position, so they have no layers", "LayerNotDefined", "layers")
+    known = ", ".join(field for each in placed for field in each.description.fields[:20])
     raise _Refused(f"LAYERS names one of {known}", "LayerNotDefined", "layers")
 
 
