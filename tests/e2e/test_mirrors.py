@@ -28,7 +28,7 @@ from cubeport.service.ingestions import FileOptions, IngestionRequest
 from cubeport.service.keys import Keys
 from cubeport.service.service import Service
 
-from .conftest import cli, start, stop
+from .conftest import cli, here, start, stop
 
 
 def source(folder: Path, days: range) -> FileOptions:
@@ -431,6 +431,15 @@ def test_data_that_not_everybody_may_see_are_not_for_everybody_elsewhere(two: Tw
             here.push(name, two.url, key=key)
             there.sync(f"{name}-monthly")
             assert (stranger(name), stranger(f"{name}-monthly")) == (200, 200)
+
+
+def test_a_push_without_a_key_says_which_variable_takes_it(two: Two, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THEIRS", "cp_0_wrong")
+    with cubeport.connect(two.here) as service:
+        ingest(service, source(tmp_path, range(2)), "keyless")
+    for flags, variable in (((), "CUBEPORT_KEY"), (("--key-env", "THEIRS"), "THEIRS")):
+        refused = here("push", "keyless", "--to", two.url, *flags, "--instance", two.here)
+        assert (refused.returncode, f"next: export {variable}=cp_" in refused.stderr) == (2, True), refused.stderr
 
 
 def test_objects_arrive_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,7 +12,7 @@ import typer
 from cubeport.cli import _output, _progress
 from cubeport.cli._completion import dataset_ids
 from cubeport.cli._session import current
-from cubeport.errors import Usage
+from cubeport.errors import Forbidden, Unauthorized, Usage
 
 if TYPE_CHECKING:
     from cubeport.service.service import Service
@@ -42,7 +43,7 @@ def push(
     session = current(ctx)
     service: Service = session.service
     items = []
-    with _progress.shown(session) as bar:
+    with _progress.shown(session) as bar, _with_key(key_env, to):
         for each in ids:
             done = service.push(each, to, key=_key(key_env), publish=not no_publish, progress=bar.listener())
             items.append(done.to_mapping())
@@ -63,7 +64,7 @@ def pull(
     session = current(ctx)
     service: Service = session.service
     items = []
-    with _progress.shown(session) as bar:
+    with _progress.shown(session) as bar, _with_key(key_env, source):
         listen = bar.listener()
         for each in ids:
             done = service.pull(each, source, key=_key(key_env), publish=not no_publish, replace=replace, progress=listen)
@@ -75,10 +76,22 @@ def verify(ctx: typer.Context, ids: Sequence[str], url: str) -> int:
     """Compare mirrors with their source. Exits with 1 if some differ."""
     session = current(ctx)
     service: Service = session.service
-    items = [service.verify_mirror(each, url, key=_key(KEY)) for each in ids]
+    with _with_key(KEY, url):
+        items = [service.verify_mirror(each, url, key=_key(KEY)) for each in ids]
     rows = [(each["dataset_id"], "equal" if each["equal"] else "differs", ", ".join(each["differs"][:3])) for each in items]
     session.result({"kind": "MirrorCheckList", "items": items}, lambda: _output.table(rows, ("dataset", "verdict", "what")))
     return 0 if all(each["equal"] for each in items) else 1
+
+
+@contextmanager
+def _with_key(variable: str, url: str) -> Iterator[None]:
+    """Say which variable takes the key, if the other service wants one."""
+    try:
+        yield
+    except (Unauthorized, Forbidden) as exc:
+        scope = exc.members.get("scope")
+        exc.next_step = f"export {variable}=cp_…" + (f"; who runs {url} makes a key with the scope {scope}" if scope else "")
+        raise
 
 
 def _key(name: str) -> str | None:
