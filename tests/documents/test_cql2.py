@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 import time
 from contextlib import closing
@@ -115,6 +116,31 @@ def test_what_is_not_a_filter_is_refused(text: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         cql2.read(text).fits(FACTS)
     assert caught.value.errors[0].loc == ("query", "filter")
+
+
+@pytest.mark.parametrize(
+    ("text", "advice", "instead"),
+    [
+        (
+            "created BETWEEN TIMESTAMP('2000-01-01T00:00:00Z') AND TIMESTAMP('2001-01-01T00:00:00Z')",
+            "write created >= … AND created <= …",
+            "created >= TIMESTAMP('2000-01-01T00:00:00Z') AND created <= TIMESTAMP('2001-01-01T00:00:00Z')",
+        ),
+        ("title = NULL", "write IS NULL", "title IS NULL"),
+        ("title = 'a' OR title <> NULL", "write IS NOT NULL", "title IS NOT NULL"),
+        ("NOT deprecated", "write deprecated = true", "NOT deprecated = true"),
+        ("n = 1 AND deprecated", "write deprecated = true", "n = 1 AND deprecated = true"),
+    ],
+)
+def test_what_sql_allows_is_refused_with_what_to_write(text: str, advice: str, instead: str) -> None:
+    """The reason was the library's: "is not valid under any of the schemas listed in the 'oneOf' keyword"."""
+    with pytest.raises(InvalidRequest, match=re.escape(advice)):
+        cql2.read(text)
+    assert cql2.read(instead)
+
+
+def test_between_may_have_expressions() -> None:
+    assert cql2.read("n BETWEEN 1 + 1 AND m")
 
 
 @pytest.mark.parametrize("text", ["(" * 30 + "n = 1" + ")" * 30, "n = 1 AND " * 500 + "n = 1", "title = '" + "x" * 5000 + "'"])

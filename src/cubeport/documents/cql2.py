@@ -92,6 +92,7 @@ def read(text: str | None, document: Any = None) -> Filter:
 
     import cql2
 
+    found: Any = None
     try:
         if text is not None:
             check_size(text)
@@ -99,18 +100,33 @@ def read(text: str | None, document: Any = None) -> Filter:
         else:
             _check_tree(document)
             expression = cql2.parse_json(json.dumps(document))
+        found = expression.to_json()
         expression.validate()
-        found: Any = expression.to_json()
         if not isinstance(found, dict):
             raise TypeError("a condition is expected")
     except (cql2.ParseError, cql2.ValidationError, ValueError, TypeError) as exc:
-        raise _wrong(f"cannot be read as CQL2: {_reason(exc)}") from exc
+        raise _wrong(_advice(found) or f"cannot be read as CQL2: {_reason(exc)}") from exc
     if "op" not in found:
         raise _wrong("must be a condition, for example collection = 'sst'")
     for op in _operators(found):
         if op not in _OPERATORS:
             raise _wrong(f"{op[:40]!r} is not a function that is known here")
     return Filter(found)
+
+
+def _advice(found: Any) -> str | None:
+    """Return how to write what SQL allows and CQL2 does not; ``None`` if nothing of this kind is in an invalid filter."""
+    match found:
+        case {"property": str(name)}:
+            return f"has the property {name[:40]!r} as a condition: write {name[:40]} = true"
+        case {"op": "between", "args": [what, *ends]} if not all(isinstance(each, int | float) for each in ends):
+            name = what["property"][:40] if isinstance(what, dict) and isinstance(what.get("property"), str) else "a"
+            return f"has BETWEEN with ends that are not numbers: write {name} >= … AND {name} <= …"
+        case {"op": "=" | "<>" as op, "args": [*args]} if None in args:
+            return f"compares with null: write {'IS NULL' if op == '=' else 'IS NOT NULL'}"
+        case {"op": "and" | "or" | "not", "args": [*args]}:
+            return next((advice for each in args if (advice := _advice(each)) is not None), None)
+    return None
 
 
 def _reason(exc: Exception) -> str:
