@@ -305,6 +305,13 @@ def test_what_is_no_interval(text: str) -> None:
         parse_interval(text)
 
 
+@pytest.mark.parametrize("text", ["2021-02-29", "2020-13", "2021-02-30T00:00:00Z/..", "2020-01-01T25:00:00Z"])
+def test_a_day_that_does_not_exist_is_told_as_that(text: str) -> None:
+    """A STAC search, which takes no dates alone, advised to give a date."""
+    with pytest.raises(InvalidFilter, match=f"{text}' has a day or a time of day that does not exist"):
+        parse_interval(text)
+
+
 @pytest.mark.parametrize(
     ("asked", "expected"),
     [

@@ -84,6 +84,8 @@ def _moment(text: str, whole: str) -> tuple[str, str]:
         instant = datetime.fromisoformat(text)
         exact = timestamp(instant if instant.tzinfo else instant.replace(tzinfo=UTC))
     except (ValueError, OverflowError):
+        if _DATE.fullmatch(text) or re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d.*", text, re.ASCII):
+            raise InvalidFilter(f"{whole!r} has a day or a time of day that does not exist.") from None
         raise InvalidFilter(
             f"{whole!r} is not a time; give an instant, a date (2020, 2020-03, 2020-03-04) or an interval A/B, A/.., ../B.",
         ) from None
