@@ -191,15 +191,16 @@ def _seen(parts: Parts, shown: PublishedView, view: View) -> Mapping[str, Any] |
     collection = f"{_base(parts)}/ogcapi/collections/{shown.coverage_name}"
     pairs: list[tuple[str, str]] = [("properties", field)]
     subsets = []
-    if time is not None:
-        pairs.append(("datetime", time.labels[time.chosen]))
+    written = documents.written_period(shown.texts.period_type, shown.description.temporal)
+    when = None if time is None else html.asked_for(time.labels, written)[time.chosen]
+    if when is not None:
+        pairs.append(("datetime", when))
     if level is not None:
         subsets.append(f"{level.name}({level.labels[level.chosen]})")
     fixed = ",".join(_label(each, each.chosen) for each in others)
     subsets += [fixed] if fixed else []
     if subsets:
         pairs.append(("subset", ",".join(subsets)))
-    written = documents.written_period(shown.texts.period_type, shown.description.temporal)
     at = view.at or _middle(shown.description.spatial.bbox, middle)
     # Without times, the plot is along the levels.
     plotted = [("at", at), ("v", field), *([("z", level.labels[level.chosen])] if level and time else [])]
@@ -241,7 +242,7 @@ def _seen(parts: Parts, shown: PublishedView, view: View) -> Mapping[str, Any] |
         "map": f"{collection}/map",
         "picture": f"{collection}/map?{query}&{urlencode([*_box(part, map_), *_size(part)])}",
         "legend": f"{_base(parts)}/datasets/{name}/legend?{urlencode([('properties', field), *look])}",
-        "profile": f"{_base(parts)}/datasets/{name}/plot?{urlencode(_profile(at, field, time, fixed))}" if time and level else None,
+        "profile": f"{_base(parts)}/datasets/{name}/plot?{urlencode(_profile(at, field, when, fixed))}" if when and level else None,
         "plot": f"{_base(parts)}/datasets/{name}/plot",
         "plotted": f"{_base(parts)}/datasets/{name}/plot?{urlencode(plotted)}",
         "position": f"{collection}/position",
@@ -265,9 +266,9 @@ def _given(view: View) -> list[tuple[str, str]]:
 _FORMS = (("CSV", "csv"), ("CoverageJSON", "covjson"), ("NetCDF", "netcdf"))
 
 
-def _profile(at: str, field: str, time: Any, fixed: str) -> list[tuple[str, str]]:
+def _profile(at: str, field: str, when: str, fixed: str) -> list[tuple[str, str]]:
     """Return the parameters of the plot along the vertical axis at the time of the map."""
-    pairs = [("at", at), ("v", field), ("t", time.labels[time.chosen])]
+    pairs = [("at", at), ("v", field), ("t", when)]
     return [*pairs, ("subset", fixed)] if fixed else pairs
 
 

@@ -487,20 +487,31 @@ def whole(label: str) -> str:
     return label.removesuffix(".0")
 
 
+def asked_for(labels: Sequence[str], period: str | None) -> Sequence[str]:
+    """Return how an address asks for each of the labels of an axis: a time by its period, such as 2006-04, which is shorter."""
+    named = documents.period_labels(labels, period)
+    return named if all(map(_PERIOD.fullmatch, named)) else labels
+
+
 def _options(labels: Sequence[str], chosen: int, period: str | None = None, values: Sequence[str] = ()) -> Markup:
     """Return the labels of an axis as options of a list. In a template, thousands of them cost more than the rest of the page."""
     texts = [whole(each) for each in documents.period_labels(labels, period)]
-    labels = values or labels
+    labels = values or asked_for(labels, period)
     # Most labels are times and numbers. Escaping each of thousands costs more than looking once whether any needs it.
     if escape("".join((*labels, *texts))) != "".join((*labels, *texts)):
         labels, texts = [escape(each) for each in labels], [escape(each) for each in texts]
     # Quotes and end tags may be left out (HTML, 13.1.2), and are a thirtieth of the page of a long series.
     quote = "" if _BARE.fullmatch("".join(labels)) else '"'
-    found = [f"<option value={quote}{label}{quote}>{text}" for label, text in zip(labels, texts, strict=True)]
+    # The value of an option without one is its text (HTML, 4.10.10).
+    found = [
+        f"<option>{text}" if label == text else f"<option value={quote}{label}{quote}>{text}"
+        for label, text in zip(labels, texts, strict=True)
+    ]
     found[chosen] = found[chosen].replace("<option", "<option selected", 1)
     return Markup("".join(found))  # noqa: S704 - each label is escaped
 
 
+_PERIOD = re.compile(r"[0-9]{4}(-[0-9]{2}(-[0-9]{2}(T[0-9]{2}:[0-9]{2}(:[0-9]{2}Z)?)?)?)?")
 _BARE = re.compile(r"[A-Za-z0-9:.+-]+")
 
 

@@ -113,7 +113,7 @@ function start(root, url) {
     const range = series && series.ranges && series.ranges[field()], shown = page("[data-value]");
     shown.textContent = page("[data-unit]").textContent = "";
     if (!range || series.type !== "Coverage") return;
-    const t = series.domain.axes.t, at = t && t.values ? t.values.indexOf(form.t && form.t.value) : 0;
+    const t = series.domain.axes.t, at = t && t.values ? t.values.findIndex((each) => form.t && each.startsWith(form.t.value)) : 0;
     mark(t && t.values, at);
     const found = range.values.length === 1 ? range.values[0] : range.values[at];
     if (found === undefined || (at < 0 && range.values.length > 1)) return;
