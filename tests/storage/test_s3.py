@@ -10,7 +10,7 @@ import pytest
 from tests import objectstore
 
 import cubeport
-from cubeport.adapters.storage.s3 import cure
+from cubeport.adapters.storage.s3 import cure, in_words
 from cubeport.errors import ArtifactMissing, StoreUnavailable
 
 ADD = "import cubeport; cubeport.Catalog.open('.').add_bytes(b'x' * 100, filename='big.bin', profile='bucket')"
@@ -141,8 +141,35 @@ def test_its_secret_is_in_no_file(catalog, root):
         ("service error: unhandled error (ExpiredToken): The provided token has expired", "renew"),
         ("Client error with status 403 Forbidden: <Error><Code>InvalidAccessKeyId</Code></Error>", "renew"),
         ("unhandled error (RequestTimeTooSkewed)", "set the clock"),
+        ("unhandled error (AccessDenied)", "the right"),
+        ("unhandled error (AuthorizationHeaderMalformed)", "region"),
+        ("unhandled error (PermanentRedirect)", "region"),
+        ("invalid peer certificate: certificate expired: verification time 1796112643 (UNIX)", "renew the certificate"),
+        ("invalid peer certificate: UnknownIssuer", "install the authority"),
+        ("unhandled error (InsufficientStorage)", "make space"),
         ("unhandled error (SlowDown): Please reduce your request rate", "wait"),
     ],
 )
 def test_the_advice_helps_against_what_the_store_said(said: str, advice: str) -> None:
     assert advice in cure(said, "wait")
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (
+            "object store error service error: unhandled error (AccessDenied):"
+            ' Error { code: "AccessDenied", message: "Access Denied." }',
+            "Access Denied (AccessDenied)",
+        ),
+        (
+            "object store error dispatch failure: io error: client error (Connect):"
+            " tcp connect error: Connection refused (os error 111)",
+            "tcp connect error: Connection refused (os error 111)",
+        ),
+        ("decompression failed\n  |-> for developers", "decompression failed"),
+        ("much " * 60, "much " * 49 + "much…"),
+    ],
+)
+def test_an_error_of_the_client_is_told_in_words(said: str, words: str) -> None:
+    assert in_words(said) == words

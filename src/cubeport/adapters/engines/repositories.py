@@ -24,7 +24,7 @@ import obstore
 from zarr.core.buffer.core import default_buffer_prototype
 
 from cubeport.adapters.engines.staging import checked_dataset, checked_id
-from cubeport.adapters.storage.s3 import UPLOADS, cure, time_of
+from cubeport.adapters.storage.s3 import UPLOADS, cure, in_words, time_of
 from cubeport.adapters.storage.trial import check_store
 from cubeport.cubes.bounded import Bounded
 from cubeport.errors import Corrupt, DatasetBusy, PathEscapes, StoreUnavailable
@@ -533,7 +533,7 @@ def _ours(what: str, error: BaseException) -> BaseException:
     if isinstance(error, icechunk.ConflictError):
         return DatasetBusy(f"Could not {what}: somebody else changed the dataset at the same time.", next_step="try again")
     if isinstance(error, _ERRORS):
-        first = str(error).partition("\n")[0][:200] or type(error).__name__
+        first = in_words(str(error)).rstrip(".") or type(error).__name__
         return StoreUnavailable(f"Could not {what}: {first}.", next_step=cure(str(error), "try again when the store answers"))
     return error
 

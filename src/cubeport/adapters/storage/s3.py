@@ -5,6 +5,7 @@ s3fs serves artifacts like any file system of fsspec. obstore does what fsspec c
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -135,17 +136,48 @@ def reason(error: Exception) -> str:
 
 
 def cure(text: str, otherwise: str) -> str:
-    """Return what to do about an error of a store: to try again helps against neither credentials that ended nor a wrong clock."""
-    if any(code in text for code in _REFUSED):
-        return (
-            "the store refuses the credentials of the profile: renew what key_env, secret_env and token_env name, and start again"
-        )
-    if "RequestTimeTooSkewed" in text:
-        return "set the clock of this machine, which differs from that of the store"
-    return otherwise
+    """Return what to do about an error of a store: to try again helps against none of these."""
+    return next((advice for codes, advice in _CURES if any(code in text for code in codes)), otherwise)
 
 
-_REFUSED = ("AccessDenied", "ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch", "TokenRefreshRequired")
+_CURES = (
+    (
+        ("ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch", "TokenRefreshRequired"),
+        "the store refuses the credentials of the profile: renew what key_env, secret_env and token_env name, and start again",
+    ),
+    (
+        ("AccessDenied",),
+        "the key of the profile does not have the right: let it read, write, list and delete below the profile's root, or set"
+        " another key (key_env, secret_env, token_env)",
+    ),
+    (("RequestTimeTooSkewed",), "set the clock of this machine, which differs from that of the store"),
+    (
+        ("AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException", "IncorrectEndpoint"),
+        "the bucket is in another region: correct region or endpoint_url of the profile in config/profiles.yaml",
+    ),
+    (
+        ("certificate expired", "certificate has expired", "CertificateExpired"),
+        "renew the certificate of the store, or set the clock of this machine if it is wrong",
+    ),
+    (
+        ("invalid peer certificate", "CERTIFICATE_VERIFY_FAILED"),
+        "the certificate of the store is not valid for this machine: correct endpoint_url, or install the authority that signed it",
+    ),
+    (("InsufficientStorage", "QuotaExceeded", "StorageFull"), "make space in the store"),
+)
+"""What an error of a store has in its text, in this order, and what to do."""
+
+
+def in_words(text: str) -> str:
+    """Return the first line of an error of Icechunk's client as a person says it: what the store said, and its code."""
+    first = text.partition("\n")[0].removeprefix("object store error ")
+    if found := re.search(r'Error \{ code: "(\w+)", message: "(.*?)"', first):
+        first = f"{found[2].rstrip('. ')} ({found[1]})"
+    first = first.removeprefix("dispatch failure: io error: ").removeprefix("client error (Connect): ")
+    return first if len(first) <= _LONGEST else f"{first[:_LONGEST].rpartition(' ')[0]}…"
+
+
+_LONGEST = 250
 
 
 def time_of(store: S3Store) -> datetime:

@@ -89,7 +89,8 @@ def _open_operations(ports: Ports) -> Iterator[Finding]:
             yield Finding("open-operation", each, f"running, at {last}", level="ok")
         elif last == "failed":
             left = "; ".join(lines[-1].data.get("left", ()))
-            yield Finding("open-operation", each, f"could not be undone: {left}", f"cubeport recover {each} --skip")
+            step = f"remove the cause, then cubeport recover {each}; if nothing helps, close it: cubeport recover {each} --skip"
+            yield Finding("open-operation", each, f"could not be undone: {left}", step)
         else:
             yield Finding(
                 "open-operation",
