@@ -75,6 +75,8 @@ def test_the_height_of_a_station_is_no_axis(client: httpx.Client, keep: Any, hei
     assert values(client, f"/ogcapi/collections/{dataset}/position", coords="POINT(10 47)") == [1, 4]
     items = client.get(f"/ogcapi/collections/{dataset}/locations").json()["features"]
     assert [each["properties"]["alt"] for each in items] == list(heights)
+    refused = client.get(f"/ogcapi/collections/{dataset}/coverage", params={"crs": "[EPSG:3857]"})
+    assert (refused.status_code, "their places are in CRS84: leave crs out" in refused.text) == (400, True)
 
 
 def test_a_sounding_that_drifts_has_levels(client: httpx.Client, keep: Any) -> None:

@@ -72,7 +72,8 @@ def view(opened: Opened, windows: Windows, selection: Selection, crs: str) -> tu
     """
     description = opened.description
     if description.spatial.family == "none" or description.spatial.reach is not None or not horizontal(description):
-        words = "crs: these data are not cells of a grid, so they have no other reference system"
+        stays = "their places are in CRS84" if description.spatial.reach is not None else "they have none"
+        words = f"crs: these data are not cells of a grid, so {stays}: leave crs out"
         raise InvalidRequest(words, errors=[Problem(("query", "crs"), "not-offered", words)])
     if description.spatial.family == "rectilinear" and crs != MERCATOR:
         grid = _same(opened, windows)
