@@ -412,3 +412,21 @@ def test_a_pull_that_was_undone_after_its_tag_can_be_made_again(place: Place, tm
     finally:
         failpoints.arm("")
         stop(process)
+
+
+def test_a_store_that_refuses_is_noticed_before_the_work_and_leaves_nothing_to_undo(place: Place) -> None:
+    """A key that has ended would otherwise be noticed after hours, and what it cannot undo would stay open."""
+    source = place.file("a", days(4))
+    for key in place.store.keys(place.bucket):
+        place.store.client.delete_object(Bucket=place.bucket, Key=key)
+    place.store.client.delete_bucket(Bucket=place.bucket)
+    phases: list[str] = []
+    with cubeport.connect(place.root) as service:
+        done = service.ingest_here(
+            IngestionRequest(dataset_id="d"), FileOptions(files=(str(source),)), listener=lambda phase, *_: phases.append(phase)
+        )
+        assert done.error is not None
+        assert done.error["kind"] == "store-unavailable"
+        assert "writing" not in phases
+        assert not [each for each in service.catalog.doctor() if each.kind == "open-operation"]
+    assert not any((place.root / "data" / "staging").iterdir())

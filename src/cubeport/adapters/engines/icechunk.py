@@ -102,6 +102,8 @@ class Writer(StagingArea):
     ) -> tuple[Staging, Sequence[Mapping[str, Any]]]:
         """Make ``staging/<op>`` with the metadata of the parent, and return it with the compensations to record."""
         self.set_up()
+        if parent is None:
+            self.store.demand(dataset_id)  # before the work, and while nothing would have to be undone there
         root = self._staging / checked_id(operation_id)
         with store_errors("make a staging folder"):
             self.disk.make_folder(root)

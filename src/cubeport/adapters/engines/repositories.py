@@ -161,6 +161,8 @@ class Repositories:
         self.place = place
         self.tuning = tuning or Tuning()
         self._open: Bounded[str, icechunk.Repository] = Bounded(_REPOSITORIES)
+        self._tried: set[str] = set()
+        """The datasets whose repository is about to be made, after a trial of the store."""
 
     def find(self, dataset_id: str) -> icechunk.Repository | None:
         """Return the repository of a dataset, or ``None`` if the store says that there is none. Raises StoreUnavailable."""
@@ -189,6 +191,19 @@ class Repositories:
             return icechunk.Repository.open(storage, configuration)
         return None
 
+    def demand(self, dataset_id: str) -> None:
+        """Look whether a version of the dataset can be stored: its repository opens, or the store passes the trial.
+
+        Raises
+        ------
+        InvalidConfiguration, StoreUnavailable
+            As :meth:`make`.
+        """
+        if self.find(dataset_id) is None:
+            # `init` has tried the profiles that were there; this one may be newer, or its store another release.
+            self.place.check()
+            self._tried.add(dataset_id)
+
     def make(self, dataset_id: str) -> None:
         """Make the repository of a dataset unless it is there.
 
@@ -206,8 +221,9 @@ class Repositories:
         """
         if self.find(dataset_id) is not None:
             return
-        # `init` has tried the profiles that were there; this one may be newer, or its store another release.
-        self.place.check()
+        if dataset_id not in self._tried:
+            self.place.check()
+        self._tried.discard(dataset_id)
         place = self.place.below(checked_dataset(dataset_id))
         self._clear(place)
         with errors("make the repository of a dataset"):
