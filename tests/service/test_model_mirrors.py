@@ -340,7 +340,7 @@ def instances(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("instances")
-@pytest.mark.parametrize(("runs", "steps"), [(2, 10), pytest.param(60, 25, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("runs", "steps"), [(2, 10), pytest.param(30, 20, marks=pytest.mark.slow)])
 def test_a_dataset_that_moves_is_what_both_sides_say(runs: int, steps: int) -> None:
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         Two,
