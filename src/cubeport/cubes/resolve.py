@@ -124,9 +124,9 @@ def steps_named(
     return inside
 
 
-def _in_utc(instant: Instant, calendar: str, stamps: Array) -> Instant:
+def _in_utc(instant: Instant, calendar: str, stamps: Array, *, ends: bool = False) -> Instant:
     """Return the instant in UTC, as precise as the labels: those of days in double precision are rounded to the millisecond, and
-    other programs read more digits from the same numbers.
+    other programs read more digits from the same numbers. An instant that *ends* a period just before a second stays before it.
 
     Raises
     ------
@@ -134,7 +134,21 @@ def _in_utc(instant: Instant, calendar: str, stamps: Array) -> Instant:
         If the calendar has no such day.
     """
     moment = in_utc(instant, calendar)
-    return moment if len(moment.fields) < 7 or (stamps % 1000).any() else to_milliseconds(moment, calendar)
+    if len(moment.fields) < 7 or (ends and moment.fields[6] >= _LAST) or (stamps % 1000).any():
+        return moment
+    return to_milliseconds(moment, calendar)
+
+
+_LAST = 999_500
+"""The microseconds from which the nearest millisecond is in the next second."""
+
+
+def _ends_of(time: Instant | Period, calendar: str, stamps: Array) -> tuple[Instant | None, Instant | None]:
+    """Return the start and the end of what is asked for, as :func:`_in_utc` does."""
+    if isinstance(time, Instant):
+        return (_in_utc(time, calendar, stamps),) * 2
+    start = None if time.start is None else _in_utc(time.start, calendar, stamps)
+    return start, None if time.end is None else _in_utc(time.end, calendar, stamps, ends=True)
 
 
 def _date_of(instant: Instant) -> str:
@@ -571,10 +585,9 @@ class _Resolver:
         import numpy as np
 
         calendar = self.description.temporal.calendar if self.description.temporal else "standard"
-        ends = (time.start, time.end) if isinstance(time, Period) else (time, time)
         stamps = self.labels.values[axis.name]
         try:
-            start, end = (None if each is None else _in_utc(each, calendar, stamps) for each in ends)
+            start, end = _ends_of(time, calendar, stamps)
         except ValueError as error:
             self._problem(parameter, "invalid-period", f"{parameter}: {error}")
             return ()
@@ -603,10 +616,9 @@ class _Resolver:
 
     def _at_times(self, temporal: Temporal, time: Instant | Period) -> None:
         """Select values by their own times if times are not an axis: those of runs and steps, or of points of a trajectory."""
-        ends = (time.start, time.end) if isinstance(time, Period) else (time, time)
         stamps = self.labels.values[temporal.axis]
         try:
-            start, end = (None if each is None else _in_utc(each, temporal.calendar, stamps[stamps != UNKNOWN]) for each in ends)
+            start, end = _ends_of(time, temporal.calendar, stamps[stamps != UNKNOWN])
         except ValueError as error:
             self._problem("datetime", "invalid-period", f"datetime: {error}")
             return
