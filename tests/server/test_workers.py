@@ -61,6 +61,24 @@ def test_a_killed_process_comes_back_and_sigterm_ends_all(served: tuple[subproce
     assert not [each for each in last if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
 
 
+@pytest.mark.parametrize(
+    "signals", [(signal.SIGTERM, signal.SIGINT), (signal.SIGINT, signal.SIGTERM)], ids=["term-int", "int-term"]
+)
+def test_ctrl_c_and_the_sigterm_of_the_parent_stop_quietly_in_either_order(
+    tmp_path: Path, signals: tuple[signal.Signals, ...]
+) -> None:
+    """Ctrl-C reaches a server process and the one that watches it, which then stops it: uvicorn took that for a second Ctrl-C."""
+    Catalog.create(tmp_path / "instance").close()
+    command = [sys.executable, "-m", "cubeport", "serve", "--port", "0", "--no-jobs", "--instance", str(tmp_path / "instance")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        assert any("Ctrl-C" in line for line in process.stdout)
+        for each in signals:
+            process.send_signal(each)
+        said = process.stdout.read()
+        assert (process.wait(40), said) == (0, "")
+
+
 @pytest.fixture
 def published(tmp_path: Path) -> Path:
     """An instance with one small dataset."""

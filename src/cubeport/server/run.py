@@ -274,7 +274,12 @@ class _Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop, and let streams end, which would have this process wait until ``DRAIN_S`` is over."""
         streams.STOPPING.set()
-        super().handle_exit(sig, frame)
+        if sig == signal.SIGINT and sig not in self._captured_signals:
+            # Ctrl-C also reaches the parent of this process, whose SIGTERM can come first. Only a second one is in a hurry.
+            self._captured_signals.append(sig)
+            self.should_exit = True
+        else:
+            super().handle_exit(sig, frame)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -288,3 +293,6 @@ class _Server(uvicorn.Server):
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+            if multiprocessing.parent_process() is not None:
+                # Ctrl-C reaches this process and its parent, which then stops it again: that must not cut its closing short.
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
