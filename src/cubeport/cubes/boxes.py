@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from cubeport.cubes.cells import CLOSE, Cells
+from cubeport.cubes.cells import Cells
 from cubeport.cubes.cylinders import Cylinder
 from cubeport.cubes.nearest import index_of, is_across
 
@@ -56,31 +56,29 @@ def around(cells: Cells, west: float, east: float) -> tuple[Array, Array]:
     """Return the indices of the cells that [west, east] intersects on the circle, and the shift of each label in degrees.
 
     The shifted labels are continuous inside [west, west + 360), in the stored direction. If all cells are selected, the labels do
-    not change. If the data repeat a column one turn later, it is selected once. Raises Outside.
+    not change. A column that comes round again is not selected (:class:`cubeport.cubes.cells.Once`). Raises Outside.
     """
     import numpy as np
 
+    if cells.once is not None:
+        found, moved = around(cells.once.cells, west, east)
+        return cells.once.of(found), moved
     labels, lower, upper, slack = cells.labels, cells.lower, cells.upper, cells.slack
     width = 360.0 if east - west >= 360 else (east - west) % 360 if west > east else east - west
     if width >= 360:
-        kept = _once(cells, np.arange(len(labels)))
-        return kept, np.zeros(len(kept))
+        return np.arange(len(labels)), np.zeros(len(labels))
     points = upper <= lower
     turn = np.where(points, np.ceil((west - upper - slack) / 360), np.floor((west + slack - upper) / 360) + 1)
     begin = lower + 360 * turn
     inside = np.where(points, begin <= west + width + slack, begin < west + width - slack)
     if width == 0 and not inside.any():
-        at, moved = holding(cells, west)
-        return np.array([at]), np.array([moved])
+        at, turned = holding(cells, west)
+        return np.array([at]), np.array([turned])
     taken = _some(np.flatnonzero(inside))
     places = labels + 360 * turn
     order = taken[np.argsort(places[taken], kind="stable")]
     if len(taken) == len(labels) and (np.any(np.diff(turn)) or not _runs_on(order)):
-        kept = _once(cells, taken)
-        return kept, np.zeros(len(kept))
-    size = (upper - lower)[order]
-    near = np.maximum(np.maximum(slack[order][1:], _NEAR), CLOSE * np.minimum(size[1:], size[:-1]))
-    order = order[np.concatenate([[True], np.diff(places[order]) > near])]
+        return taken, np.zeros(len(taken))
     if len(labels) > 1 and labels[-1] < labels[0] and _falls(labels):
         order = order[::-1]
     return order, 360.0 * turn[order]
@@ -92,6 +90,8 @@ def centres(cells: Cells, low: float, high: float) -> Array:
 
     if not cells.circle:
         return _some(np.flatnonzero((cells.labels >= low) & (cells.labels <= high)))
+    if cells.once is not None:
+        return cells.once.of(centres(cells.once.cells, low, high))
     width = width_of(low, high) if high != low else 0.0
     return _some(np.flatnonzero((cells.labels - low) % 360.0 <= width))
 
@@ -104,6 +104,9 @@ def holding(cells: Cells, value: float) -> tuple[int, float]:
     """
     import numpy as np
 
+    if cells.once is not None:
+        number, turned = holding(cells.once.cells, value)
+        return int(cells.once.index[number]), turned
     labels, lower, upper, slack = cells.labels, cells.lower, cells.upper, cells.slack
     moved = np.zeros(labels.shape)
     if cells.circle:
@@ -125,6 +128,8 @@ def holding_each(axis: Cells, values: Array) -> Array:
     """Return the index of the cell that contains each value, int32; −1 where there is none."""
     import numpy as np
 
+    if axis.once is not None:
+        return axis.once.of(holding_each(axis.once.cells, values))
     lower, upper = axis.lower, axis.upper
     if axis.circle:
         first = float(axis.outer[0])
@@ -458,17 +463,3 @@ def _falls(labels: Array) -> bool:
     import numpy as np
 
     return bool(np.median(np.diff(labels)) < 0)
-
-
-def _once(cells: Cells, indices: Array) -> Array:
-    """Return the indices without columns that repeat the place of an earlier column."""
-    import numpy as np
-
-    if len(indices) < 2 or float(np.ptp(cells.labels)) < 360 - 1:
-        return indices
-    near = max(CLOSE * float(np.median(cells.upper - cells.lower)), _NEAR)
-    first = cells.labels[indices[0]]
-    again = np.abs((cells.labels[indices] - first + 180) % 360 - 180) <= near
-    again[0] = False
-    kept: Array = indices[~again]
-    return kept

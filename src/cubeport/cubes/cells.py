@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     type Numbers = np.ndarray[Any, np.dtype[np.float64]]
+    type Array = np.ndarray[Any, Any]
 
 _KEPT_LABELS = 1 << 16
 """Axes with up to this many labels are cached as float64, at most 64 of them."""
@@ -176,6 +177,8 @@ class Cells:
     """Whether the axis goes round the Earth, so that 350 and −10 are the same place."""
     grain: float = 0.0
     """The relative precision of the stored type."""
+    once: Once | None = None
+    """The cells without those that repeat a place of the circle; ``None`` if none does, as on nearly all grids."""
 
     @property
     def outer(self) -> tuple[float, float]:
@@ -202,6 +205,59 @@ class Cells:
 
         size = np.maximum(np.abs(self.lower), np.abs(self.upper))
         return np.asarray(np.maximum(1e-9 * (self.upper - self.lower), 2 * self.grain * size))
+
+
+@dataclass(frozen=True, slots=True)
+class Once:
+    """The cells of a circle, with one for each place, where columns come round again: 0…360 or −180…180, both ends included.
+
+    It is the first as stored, and it has the whole of the place, also if bounds give each of the two a half. Everything that finds
+    cells by place uses this, so boxes, positions, lines, zones and pictures have the same of the two.
+    """
+
+    cells: Cells
+    index: Array
+    """The index of each of these cells among all, as stored."""
+    last: Array
+    """The index of the last of all cells at the same place, which is the same as ``index`` for nearly all."""
+
+    def of(self, found: Array) -> Array:
+        """Return indices among all cells, of indices among these; −1 stays."""
+        import numpy as np
+
+        return np.asarray(np.where(found >= 0, self.index[found], -1).astype(found.dtype))
+
+
+def with_once(found: Cells) -> Cells:
+    """Return the cells of a circle with :attr:`Cells.once`."""
+    import numpy as np
+
+    count = len(found.labels)
+    near = max(CLOSE * float(np.median(found.upper - found.lower)), 1e-9) if count else 0.0
+    if count < 2 or float(np.ptp(found.labels)) < 360.0 - near:
+        return found
+    places = found.labels % 360.0
+    order = np.argsort(places, kind="stable")
+    apart = np.diff(places[order], prepend=places[order[-1]] - 360.0) > near
+    if apart.all() or not apart.any():
+        return found
+    # From one that is apart from the one before it, because labels of one place can be on both sides of 0.
+    start = int(apart.argmax())
+    number = np.empty(count, "int64")
+    number[np.roll(order, -start)] = np.cumsum(np.roll(apart, -start)) - 1
+    _, first, place = np.unique(number, return_index=True, return_inverse=True)
+    last = first.copy()
+    np.maximum.at(last, place, np.arange(count))
+    turned = 360.0 * np.round((found.labels - found.labels[first][place]) / 360.0)
+    lower, upper = found.lower[first], found.upper[first]
+    np.minimum.at(lower, place, found.lower - turned)
+    np.maximum.at(upper, place, found.upper - turned)
+    # Rounded labels differ in their last digits, and so do their edges.
+    lower = np.where(found.lower[first] - lower <= near, found.lower[first], lower)
+    upper = np.where(upper - found.upper[first] <= near, found.upper[first], upper)
+    own = np.argsort(first)
+    cells = Cells(found.labels[first[own]], lower[own], upper[own], True, found.grain)
+    return replace(found, once=Once(cells, first[own], last[own]))
 
 
 CLOSE = 1e-3
@@ -253,7 +309,8 @@ def cells(stored: Any, given: Numbers | None, *, spread: bool, circle: bool = Fa
     if latitude:
         lower, upper = np.clip(lower, -90, 90), np.clip(upper, -90, 90)
     grain = float(np.finfo(stored.dtype).eps) if stored.dtype.kind == "f" else 0.0
-    return Cells(labels, lower, upper, circle, grain)
+    found = Cells(labels, lower, upper, circle, grain)
+    return with_once(found) if circle else found
 
 
 def _between(labels: Numbers) -> tuple[Numbers, Numbers]:

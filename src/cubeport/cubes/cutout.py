@@ -139,6 +139,12 @@ def _straight(raw: xr.Dataset, found: CubeAxes, bbox: Box, *, centre: bool) -> d
 
 def _along(axis: FoundAxis, taken: Any, cells: Cells) -> dict[str, slice]:
     """Return the index range of an axis; a scalar coordinate is either inside or outside."""
+    import numpy as np
+
+    if cells.once is not None and int(np.ptp(taken)) + 1 != len(taken):
+        # Of a column that comes round again, the other is next to the rest.
+        ends = dict(zip(cells.once.index.tolist(), cells.once.last.tolist(), strict=True))
+        taken = np.array([ends[each] for each in taken.tolist()])
     low, high = int(taken.min()), int(taken.max())
     if high - low + 1 != len(taken):
         labels = cells.labels

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from cubeport.cubes.cells import Cells
+from cubeport.cubes.cells import Cells, with_once
 from cubeport.cubes.description import BoundingBox
 
 
@@ -34,7 +34,8 @@ class Cylinder:
         east, north = self.onto.transform(x, y, direction=direction)
         if direction == "INVERSE":
             return east, north
-        first = (self.west + self.east - self.world) / 2
+        # Of a column that comes round again it is the first, the western one (cubeport.cubes.cells.Once).
+        first = min(self.west, (self.west + self.east - self.world) / 2)
         with np.errstate(invalid="ignore"):  # a pole is infinitely far away
             placed = np.where(np.isfinite(east), first + np.remainder(np.subtract(east, first), self.world), east)
         return (placed if placed.ndim else float(placed)), north
@@ -77,7 +78,7 @@ def longitudes(onto: Any, columns: Cells, factor: float) -> Cells | None:
         return None
     zero = float(onto.transform(0.0, 0.0)[0])
     labels, lower, upper = ((each * factor - zero) * 360.0 / world for each in (columns.labels, columns.lower, columns.upper))
-    return Cells(labels, lower, upper, circle=True, grain=columns.grain)
+    return with_once(Cells(labels, lower, upper, circle=True, grain=columns.grain))
 
 
 def around_seam(onto: Any, native: BoundingBox, factor: float) -> Any:

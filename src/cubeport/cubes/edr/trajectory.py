@@ -96,6 +96,8 @@ def _of_axes(description: CubeDescription, labels: Labels, line: Any) -> _Cells:
         where, instead = ("at one place", "a position") if x.scalar and y.scalar else ("on one line already", "a cube")
         raise InvalidRequest(f"These data are {where}.", errors=[Problem(("query", "coords"), "no-axis", f"ask for {instead}")])
     columns, rows = cells(description, x, labels), cells(description, y, labels)
+    once = columns.once
+    columns = columns if once is None else once.cells
     if description.spatial.family == "projected":
         onto, factor = native_system(description)
         dense = shapely.segmentize(line, _STEP)
@@ -117,7 +119,8 @@ def _of_axes(description: CubeDescription, labels: Labels, line: Any) -> _Cells:
         for cell, (low, high) in zip(crossed, _heights(columns, rows, turned, crossed), strict=True):
             before = found.get(cell, (low, high))
             found[cell] = min(low, before[0]), max(high, before[1])
-    return {cell: found[cell] for cell in _ordered(columns, rows, line, list(found))}
+    ordered = {cell: found[cell] for cell in _ordered(columns, rows, line, list(found))}
+    return ordered if once is None else {(row, int(once.index[column])): heights for (row, column), heights in ordered.items()}
 
 
 def _ordered(columns: Cells, rows: Cells, line: Any, found: Sequence[tuple[int, ...]]) -> Sequence[tuple[int, ...]]:

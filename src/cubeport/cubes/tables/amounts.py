@@ -69,12 +69,13 @@ def per_cell(values: Numbers, grid: StraightGrid) -> Numbers:
 
 
 def _edges(axis: Cells, name: str) -> tuple[Array, Numbers]:
-    """Return the order of the cells from low to high, and their edges, one more than cells."""
-    order = np.argsort(axis.lower, kind="stable")
-    lower, upper = axis.lower[order].astype("float64"), axis.upper[order].astype("float64")
+    """Return the order of the cells from low to high, and their edges, one more than cells. No place is twice among them."""
+    cells, own = (axis, np.arange(len(axis.lower))) if axis.once is None else (axis.once.cells, axis.once.index)
+    order = np.argsort(cells.lower, kind="stable")
+    lower, upper = cells.lower[order].astype("float64"), cells.upper[order].astype("float64")
     if (np.abs(lower[1:] - upper[:-1]) > _TOUCHING * (upper - lower)[:-1] + 1e-9).any() or (upper <= lower).any():
         raise NotAcceptable(f"The cells of the weights do not touch along {name}.")
-    return order, np.append(lower, upper[-1])
+    return own[order], np.append(lower, upper[-1])
 
 
 def _between(values: Numbers, along: tuple[Array, Numbers], to: Cells, *, sine: bool = False, circle: bool = False) -> Numbers:

@@ -136,10 +136,10 @@ class _Edges:
     def of(cls, cells: Cells, name: str) -> _Edges:
         lower, upper = cells.lower.astype("float64"), cells.upper.astype("float64")
         order = np.argsort(lower, kind="stable")
-        if cells.circle:
-            # A column that comes round again is the same place: it counts once.
-            again = lower[order] >= lower[order[0]] + 360.0 - 1e-6 * (upper - lower)[order]
-            order = order[~again]
+        if cells.once is not None:
+            own = cells.once.index
+            lower[own], upper[own] = cells.once.cells.lower, cells.once.cells.upper
+            order = own[np.argsort(lower[own], kind="stable")]
         low, high = lower[order], upper[order]
         if (high <= low).any():
             raise InvalidRequest(
