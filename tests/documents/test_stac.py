@@ -198,7 +198,8 @@ def test_renders_are_the_looks_of_maps() -> None:
     (render,) = stac_sealing._renders(drawn).values()
     assert render["rescale"] == [[look.low, look.high]] == [[270, 310]]
     assert render["colormap_name"] == look.palette == "thermal"
-    classes = field.model_copy(update={"attributes": {"flag_values": [1, 2], "flag_meanings": "land sea"}})
+    said = {"attributes": {"flag_values": [1, 2], "flag_meanings": "land sea"}, "valid_min": 1.0, "valid_max": 2.0}
+    classes = field.model_copy(update=said)
     classed = cube.model_copy(update={"variables": tuple(classes if each.name == field.name else each for each in cube.variables)})
     (render,) = stac_sealing._renders(classed).values()
     assert "rescale" not in render
