@@ -12,6 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from tests.families import FAMILIES
 from tests.steps import Steps
@@ -74,6 +75,16 @@ SEARCHES = (
     "/ogcapi/jobs",
 )
 
+
+BACK = (
+    "/stac/collections?limit=10",
+    "/stac/collections?limit=10&sortby=-id",
+    "/stac/collections?limit=10&q=dataset",
+    "/stac/collections?limit=10&bbox=-180,-90,180,90",
+    "/stac/collections?limit=10&filter=title%20LIKE%20'%251%25'",
+    "/ogcapi/collections?limit=10",
+)
+"""Lists whose page before the third is asked for."""
 
 REFUSED = (
     "/records?sort=kind,title",
@@ -161,6 +172,16 @@ def _costs(root: Path, count: int) -> dict[str, int]:
             assert answer.status_code == (400 if address in REFUSED else 200), (address, answer.text[:200])
             assert address not in REFUSED or "would have to be sorted" in answer.text
             found[address.replace(version, "VERSION").replace(artifact, "ARTIFACT")] = steps.count
+        for path in BACK:
+            page = site.get(path).json()
+            for rel in ("next", "next", "prev"):
+                [href] = [each["href"] for each in page["links"] if each["rel"] == rel]
+                address = httpx.URL(href).raw_path.decode()
+                site.get(address)
+                steps.count = 0
+                page = site.get(address).json()
+            assert len(page["collections"]) > 0
+            found[f"{path}: prev"] = steps.count
         return found
 
 

@@ -22,6 +22,7 @@ import cubeport
 from cubeport.service.ingestions import FileOptions, IngestionRequest
 
 from .conftest import here, start, stop
+from .test_pages_back import walk
 
 pytestmark = pytest.mark.slow
 
@@ -133,3 +134,8 @@ def crawled(client: httpx.Client, url: str) -> tuple[list[Any], int]:
             links = re.findall(r'(?:href|src|template)="([^"#][^"]*)"', answer.text)
             waiting.extend((urljoin(address, unescape(each)), None, address) for each in links)
     return faults, len(asked)
+
+
+def test_pages_of_coverages_lead_back_within_a_dataset(url: str) -> None:
+    for path in ("/ogcapi/collections?", "/ogcapi/collections?q=two&", "/ogcapi/collections?bbox=0,-20,40,60&"):
+        walk(url, path)

@@ -218,9 +218,10 @@ class Shelf:
     def datasets(self, *, limit: int = 100, cursor: str | None = None, several_grids: bool = False, **_: Any) -> Any:
         found = sorted((each.shown() for each in self._kept.values()), key=lambda each: each.texts.dataset_id)
         found = [each for each in found if each.description.grids or not several_grids]
-        start = int(cursor or 0)
-        following = str(start + limit) if start + limit < len(found) else None
-        return SimpleNamespace(items=tuple(found[start : start + limit]), next=following, matched=len(found))
+        back, place = (cursor or "").startswith("~"), int((cursor or "0").removeprefix("~"))
+        start, stop = (max(0, place - limit), place) if back else (place, min(len(found), place + limit))
+        following, before = str(stop) if stop < len(found) else None, f"~{start}" if start else None
+        return SimpleNamespace(items=tuple(found[start:stop]), next=following, matched=len(found), before=before)
 
 
 def app_of(shelf: Shelf, queries: Queries, url: str, *, table_limits: TableLimits | None = None) -> ASGIApp:

@@ -132,6 +132,17 @@ def test_pages_of_collections_have_each_coverage_once(client: httpx.Client, cube
             seen += [each["id"] for each in page["collections"]]
             address = next((link["href"] for link in page["links"] if link["rel"] == "next"), "")
         assert seen == every, limit
+        back: list[str] = []
+        while True:
+            back = [each["id"] for each in page["collections"]] + back
+            there = [link["href"] for link in page["links"] if link["rel"] == "prev"]
+            if not there:
+                break
+            before, page = page, client.get(there[0]).json()
+            # And on again from there.
+            [on] = [link["href"] for link in page["links"] if link["rel"] == "next"]
+            assert client.get(on).json()["collections"][: before["numberReturned"]] == before["collections"]
+        assert back == every, limit
 
 
 def test_coverages_are_counted_once_for_each_state_of_the_catalog() -> None:

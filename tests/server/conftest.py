@@ -444,6 +444,7 @@ class FakeService:
             next="abc" if filters.get("limit") == 1 else None,
             matched=len(found) if filters.get("count") else None,
             damaged=(),
+            before=None,
         )
 
     def versions(

@@ -264,6 +264,7 @@ def collections(
     *,
     query: Mapping[str, str] | None = None,
     next_token: str | None = None,
+    previous_token: str | None = None,
     matched: int | None = None,
 ) -> CollectionsJSON:
     """Return one page of Collections.
@@ -274,13 +275,13 @@ def collections(
         The datasets of this page; the instance.
     query
         The parameters of the request, for the ``self`` link.
-    next_token
-        The token of the next page; ``None`` on the last page.
+    next_token, previous_token
+        The tokens of the next page and of the page before; ``None`` if there is none.
     matched
         The total number, if known.
     """
     documents = [collection(each, site) for each in page]
-    links = _page_links(site, f"{site.public_url}/stac/collections", "Collections", JSON, query, next_token)
+    links = _page_links(site, f"{site.public_url}/stac/collections", "Collections", JSON, query, next_token, previous_token)
     return {"collections": documents, "links": links, **counted(len(documents), matched)}
 
 

@@ -7,6 +7,7 @@ Our own grammar parses the parameters before anything else uses them. The cost o
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -37,6 +38,7 @@ from cubeport.server import incoming, negotiation, replies, waiting
 from cubeport.server.openapi import READ, described
 from cubeport.server.ranges import AnswerFile, RangedFile, in_parts
 from cubeport.service import answered
+from cubeport.service.datasets import is_back
 from cubeport.service.places import Found, Places
 from cubeport.service.plans import CubeQuery, QueryPlan
 from cubeport.service.queries import Queries
@@ -50,8 +52,11 @@ _LOCATIONS = 10_000
 """Places that a list of locations has: of more, ``items`` has pages."""
 _ZONE_SETS = 64
 """Zone sets whose areas are kept in memory."""
-_INSIDE = re.compile(r"([0-9]{1,4})~([a-z0-9_-]{1,64})~(.*)")
-"""A cursor within a dataset: the number of its coverages on earlier pages, the id of the dataset, and the catalog's cursor."""
+_INSIDE = re.compile(r"(-?)([0-9]{1,4})~([a-z0-9_-]{1,64})~(.*)")
+"""A cursor within a dataset: the number of its coverages before this place, the id of the dataset, and the catalog's cursor of the
+page that begins with the dataset. With ``-`` it leads to the page before the place, and the catalog's cursor ends before the
+dataset.
+"""
 _COUNTED = 100
 """Coverages are only counted if at most this many datasets have several."""
 _COUNTS = 64
@@ -329,42 +334,75 @@ class OgcFace:
         def build() -> bytes:
             filters = {"q": asked.q, "datetime": asked.datetime, "bbox": None if box is None else _flat(box)}
             given = {name: value for name, value in filters.items() if value is not None}
-            page, following = self._coverages(asked.limit, asked.cursor, given)
+            page, before, following = self._coverages(asked.limit, asked.cursor, given)
             base = f"{self._url}/ogcapi/collections"
             here = request.scope["query_string"].decode("latin-1")
             links = [
                 ogc.link(f"{base}?{here}" if here else base, "self", "This page"),
                 ogc.link(f"{self._url}/ogcapi", "root", "OGC API"),
             ]
-            if following is not None:
-                kept = {name: value for name, value in asked.model_dump(exclude_none=True).items() if name != "cursor"}
-                links.append(ogc.link(f"{base}?{urlencode({**kept, 'cursor': following})}", "next", "The next page"))
+            kept = {name: value for name, value in asked.model_dump(exclude_none=True).items() if name != "cursor"}
+            for cursor, rel, title in ((following, "next", "The next page"), (before, "prev", "The previous page")):
+                if cursor is not None:
+                    links.append(ogc.link(f"{base}?{urlencode({**kept, 'cursor': cursor})}", rel, title))
             whole = asked.cursor is None and following is None
             matched = len(page) if whole else self._matched(self._service.generation(), given)
             return replies.dumps(ogc.collections(page, public_url=self._url, links=links, matched=matched))
 
         return replies.reply(request, build, tag=tag)
 
-    def _coverages(self, limit: int, cursor: str | None, given: Mapping[str, Any]) -> tuple[list[PublishedView], str | None]:
-        """Return one page of coverages and the cursor of the next page. A dataset can have several coverages.
+    def _coverages(
+        self, limit: int, cursor: str | None, given: Mapping[str, Any]
+    ) -> tuple[list[PublishedView], str | None, str | None]:
+        """Return one page of coverages, and the cursors of the page before and of the next page.
 
-        If a page ends within a dataset, the cursor contains the number of its coverages so far, and the position in the catalog.
+        A dataset can have several coverages. If a page begins or ends within a dataset, the cursor says so (:data:`_INSIDE`).
         """
         inside = _INSIDE.fullmatch(cursor or "")
-        done, of, start = (int(inside[1]), inside[2], inside[3] or None) if inside else (0, "", cursor)
+        done, of, start = (int(inside[2]), inside[3], inside[4] or None) if inside else (0, "", cursor)
+        if (inside and inside[1]) or is_back(start):
+            return self._coverages_before(limit, start, (of, done), given)
         page = self._service.datasets(limit=limit, cursor=start, **given)
         found = [(at, each) for at, shown in enumerate(page.items) for each in shown.coverages()]
+        before = page.before
         if inside and page.items and page.items[0].texts.dataset_id == of:
             found = found[done:]
+            before = f"-{done}~{of}~{page.before or ''}"
         else:
             done = 0
         taken = [each for _, each in found[:limit]]
         if len(taken) == len(found):
-            return taken, page.next
+            return taken, before, page.next
         at = found[limit][0]
-        before = sum(number == at for number, _ in found[:limit]) + (done if at == 0 else 0)
+        shown = sum(number == at for number, _ in found[:limit]) + (done if at == 0 else 0)
         resumed = start if at == 0 else self._service.datasets(limit=at, cursor=start, **given).next
-        return taken, f"{before}~{page.items[at].texts.dataset_id}~{resumed or ''}"
+        return taken, before, f"{shown}~{page.items[at].texts.dataset_id}~{resumed or ''}"
+
+    def _coverages_before(
+        self, limit: int, end: str | None, inside: tuple[str, int], given: Mapping[str, Any]
+    ) -> tuple[list[PublishedView], str | None, str | None]:
+        """Return the page that ends before a place: of the datasets before the cursor *end*, and of the first coverages of the
+        dataset *inside* after them, if it is still there.
+        """
+        page = None if end is None else self._service.datasets(limit=limit, cursor=end, **given)
+        items, (of, done) = list(page.items) if page else [], inside
+        found = [(at, number, each) for at, shown in enumerate(items) for number, each in enumerate(shown.coverages())]
+        following = page.next if page else None
+        if of:
+            with contextlib.suppress(NotFound):
+                last = self._service.shown(of)
+                found += [(len(items), number, each) for number, each in enumerate(last.coverages()[:done])]
+                items.append(last)
+                following = f"{done}~{of}~{following or ''}"
+        taken = found[-limit:]
+        if len(taken) == len(found):
+            return [each for _, _, each in taken], page.before if page else None, following
+        at, number, _ = taken[0]
+        begin = end
+        if page is not None and at < len(page.items):
+            begin = self._service.datasets(limit=len(page.items) - at, cursor=end, **given).before
+        before = f"-{number}~{items[at].texts.dataset_id}~{begin or ''}" if number else begin
+        return [each for _, _, each in taken], before, following
 
     def _matched(self, generation: int, given: Mapping[str, Any]) -> int | None:
         """Return the total number of coverages; ``None`` if too many datasets have several coverages to count them.

@@ -52,6 +52,9 @@ class Counted[T](Page[T], Protocol):
     @property
     def damaged(self) -> tuple[str, ...]: ...
 
+    @property
+    def before(self) -> str | None: ...
+
 
 class Reads(Protocol):
     """The methods for faces that show datasets."""

@@ -132,7 +132,9 @@ class _Stac:
             page = self._service.collections(checked)
             query = _without_token(request)
             found, matched = list(page.items), page.matched
-            document = documents.collections(found, self._site, query=query, next_token=page.next, matched=matched)
+            document = documents.collections(
+                found, self._site, query=query, next_token=page.next, previous_token=page.before, matched=matched
+            )
             return replies.dumps({**document, "collections": of_all(document["collections"], fields)})
 
         return replies.reply(request, build, tag=tag)

@@ -12,7 +12,7 @@ from cubeport.catalog.forms.canonical import timestamp
 from cubeport.documents.geojson import box_geometry
 from cubeport.documents.licences import in_stac
 from cubeport.documents.texts import PublishedView
-from cubeport.service.datasets import ShownPage
+from cubeport.service.datasets import ShownPage, is_back
 
 DEADLINE_S = 5.0
 MOST_TESTED = 500
@@ -66,22 +66,32 @@ def find(datasets: Pages, search: CollectionSearch, *, deadline_s: float = DEADL
     until = time.monotonic() + deadline_s
     found: list[PublishedView] = []
     damaged: list[str] = []
+    back = is_back(search.token)
     cursor, step, tested = search.token, search.limit, 0
+    behind: str | None = None
+    """The cursor of the page on the other side of where this one began."""
+
+    def ended(matched: int | None = None) -> ShownPage:
+        items, following, before = (found[::-1], behind, cursor) if back else (found, cursor, behind)
+        return ShownPage(tuple(items), following, matched, tuple(damaged), before)
+
     while True:
         page = datasets.page(**asked, limit=step, cursor=cursor, versions=True)
-        fit = [each for each in page.items if all(test(Facts(each)) for test in search.tests)]
+        if not tested:
+            behind = page.next if back else page.before
+        fit = [each for each in page.items[:: -1 if back else 1] if all(test(Facts(each)) for test in search.tests)]
         room = search.limit - len(found)
         if len(fit) > room:
             if room == 0 or found:
-                return ShownPage(tuple(found), cursor, None, tuple(damaged))
+                return ended()
             step = search.limit  # a full page is complete
             continue
         found += fit
         damaged += page.damaged
-        cursor, tested = page.next, tested + len(page.items)
+        cursor, tested = page.before if back else page.next, tested + len(page.items)
         if cursor is None or len(found) == search.limit or tested >= MOST_TESTED or time.monotonic() > until:
             whole = search.token is None and cursor is None
-            return ShownPage(tuple(found), cursor, len(found) if whole and search.count else None, tuple(damaged))
+            return ended(len(found) if whole and search.count else None)
         step = min(max(search.limit, _STEP), MOST_TESTED - tested) if not found else search.limit
 
 

@@ -17,12 +17,12 @@ from typing import Literal, Protocol
 from cubeport.catalog.backend import CatalogBackend, Placed, Row, RowSearch
 from cubeport.catalog.forms.canonical import is_id, timestamp
 from cubeport.catalog.models import CatalogRecord
-from cubeport.catalog.query import Page, Query
+from cubeport.catalog.query import Page, Query, sort_key, write_cursor
 from cubeport.catalog.similar import did_you_mean, similar
 from cubeport.catalog.terms import Term
 from cubeport.cubes.bounded import Bounded
 from cubeport.documents.texts import PublishedView
-from cubeport.errors import Corrupt, CorruptCatalog, NewerModel, NotFound, VersionRemoved
+from cubeport.errors import Corrupt, CorruptCatalog, InvalidCursor, NewerModel, NotFound, VersionRemoved
 from cubeport.service.coalesced import Coalesced
 from cubeport.service.items import Candidate, Look
 from cubeport.service.state import CUBE, GONE, KIND, RETAINED, VERSION, Cube, DatasetState, VersionState, shown_since, why_gone
@@ -68,6 +68,8 @@ class ShownPage:
     """How many match; ``None`` if nobody asked, or if more than :data:`MOST_COUNTED` match a search."""
     damaged: tuple[str, ...] = ()
     """The ids of unreadable datasets that would be on this page (or of their records). They are omitted."""
+    before: str | None = None
+    """The cursor of the page before, in the order of ids; ``None`` in other orders, in which datasets can be equal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -374,6 +376,11 @@ class Datasets:
         With *count*, the page has the total number: of all datasets always, of those that match up to a bound. With ``"few"``, the
         bound is for all datasets too, so that the cost does not depend on their number. With *several_grids*, only datasets with
         more than one coverage are returned. With *versions*, each has a list of its newest versions and its neighbours.
+
+        Raises
+        ------
+        InvalidCursor
+            If the cursor is of another query.
         """
         wanted = {
             "dataset.texts.period_type": period_type,
@@ -396,7 +403,12 @@ class Datasets:
         if ids is not None:
             where = (*where, Term("key", "=", tuple(sorted(ids))))
         order = tuple(map(_order, (sort,) if isinstance(sort, str) else sort))
-        query = replace(self._query(where, q, bbox, datetime), order=order, limit=limit, cursor=cursor, count=bool(count))
+        back = is_back(cursor)
+        along = replace(self._query(where, q, bbox, datetime), order=order, limit=limit, count=bool(count))
+        against = _reversed(along)
+        if back and against is None:
+            raise InvalidCursor("The cursor does not belong to this query.", next_step="begin again without the cursor")
+        query = replace(against if back and against else along, cursor=None if cursor is None else cursor.removeprefix(_BACK))
         filters = (
             q,
             bbox,
@@ -407,10 +419,16 @@ class Datasets:
             *(value for name, value in wanted.items() if name != _STATUS),
         )
         page, matched = self._counted(query, whole=count != "few" and all(each is None for each in filters))
-        shown, damaged = self._shown_many(list(page))
+        records = list(page)[::-1] if back else list(page)
+        shown, damaged = self._shown_many(records)
         if versions:
             shown = self.with_versions(shown)
-        return ShownPage(shown, page.next, matched, (*page.damaged, *damaged))
+        following, before = page.next, None
+        if back:
+            following, before = (_after(along, records[-1]) if records else None), page.next and _BACK + page.next
+        elif cursor is not None and records and against is not None:
+            before = _BACK + _after(against, records[0])
+        return ShownPage(shown, following, matched, (*page.damaged, *damaged), before)
 
     def facets(
         self,
@@ -616,6 +634,30 @@ _ORDERS = {
 
 FACETS = {"variable": "metadata.dataset.variables", "keyword": "tags", "license": "metadata.dataset.texts.license"}
 """By what datasets can be narrowed down, and the field that has it."""
+
+
+_BACK = "~"
+"""What a cursor begins with that leads to the page before a place."""
+
+
+def is_back(cursor: str | None) -> bool:
+    """Return whether a cursor leads to the page before a place: its page ends there."""
+    return cursor is not None and cursor.startswith(_BACK)
+
+
+def _reversed(query: Query) -> Query | None:
+    """Return the query in the opposite order; ``None`` in orders in which records can be equal or without a value, as these are
+    in one order in both.
+    """
+    match query.orders:
+        case (("key", descends),):
+            return replace(query, order=("key" if descends else "-key",))
+    return None
+
+
+def _after(query: Query, record: CatalogRecord) -> str:
+    """Return the cursor that goes on after a record."""
+    return write_cursor(query, sort_key(query, {"id": record.id, "key": record.key}))
 
 
 def _order(sort: str) -> str:
