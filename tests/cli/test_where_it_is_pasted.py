@@ -137,6 +137,26 @@ def test_what_cannot_be_added_is_published_as_another_dataset(beside: Shell) -> 
     assert "next: created" in beside.ok(*("next" if each == "NAME" else each for each in ingest)).out
 
 
+def test_advised_steps_keep_those_of_the_dataset(beside: Shell) -> None:
+    """A step that is given replaces those that an update repeats, so the advice prints them too."""
+    beside.ok("ingest", "sea.nc", "--id", "warm", "--normalise", "rename: {sst: t}", "--normalise", "sort: time", "-i", "instance")
+    with xr.open_dataset("sea.nc", decode_times=False) as data:
+        later = data.assign_coords(time=data.time + 2)
+        later.time.attrs = data.time.attrs
+        later["sst"] = (later.sst / 3).astype("float32")
+        later.to_netcdf("single.nc", engine="h5netcdf")
+    line = "update", "warm", "single.nc", "-i", "instance"
+    refused = beside(*line)
+    assert "error[dtype-mismatch]: single.nc: variable 't' is float32, and float64 in the existing data\n" in refused.err
+    advice = shlex.split(refused.err.partition("repeat with ")[2].splitlines()[0])
+    steps: list[dict[str, object]] = [{"rename": {"sst": "t"}}, {"sort": ["time"]}, {"set_dtype": {"t": "float64"}}]
+    assert [each.partition(": ")[0] for each in advice[1::2]] == ["rename", "sort", "set_dtype"]
+    assert beside(*line, "--json").problem["repair"] == steps
+    own = beside(*line, "--as-is", *advice[:2])  # of a request with steps, the advice is the one that follows them
+    assert shlex.split(own.err.partition("repeat with ")[2].splitlines()[0]) == advice[-2:]
+    assert "2020-01-01 to 2020-01-04" in beside.ok(*line, *advice).out
+
+
 def test_most_of_these_problems_advise_a_command(beside: Shell) -> None:
     assert sum(bool(commands(beside(*line.split(), "-i", "instance"))) for line in PROBLEMS) >= 14
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 import cftime
@@ -12,6 +13,7 @@ from pydantic import ValidationError
 
 from cubeport.cubes.normalise import normalise
 from cubeport.cubes.raw import dataset
+from cubeport.cubes.repairs import after, flag
 from cubeport.cubes.steps import NormaliseStep, TransformStep, plain
 from cubeport.cubes.transforms import transform
 from cubeport.cubes.units import conversion
@@ -359,3 +361,95 @@ def test_the_date_of_a_name_is_one_of_the_calendar() -> None:
     assert cftime.num2date(time.values, time.attrs["units"], "noleap")[0].isoformat() == "2024-03-01T00:00:00"
     with pytest.raises(InvalidRequest, match="has no day 2024-02-29"):
         done(source, step, file="a_20240229.nc")
+
+
+SINGLE, DOUBLE = ({"set_dtype": {"t": kind}} for kind in ("float32", "float64"))
+
+
+def in_type(kind: str, values: Any, **attributes: Any) -> xr.Dataset:
+    return raw(t=(("time", "lat", "lon"), np.resize(np.asarray(values, kind), (3, 2, 4)), attributes))
+
+
+@pytest.mark.parametrize("own", ["<f8", ">f8"])
+def test_single_precision_is_the_nearest_and_missing_values_stay_missing(own: str) -> None:
+    values = [0.1, 1 / 3, -9999.0, np.nan, np.inf, 1e-50, -273.15, 16777217.0]
+    found = done(in_type(own, values, _FillValue=np.float64(-9999), valid_min=np.float64(0.1)), SINGLE)
+    assert found["t"].dtype == np.dtype("float32")
+    np.testing.assert_array_equal(found["t"].values[0].ravel(), np.array(values).astype("float32"))
+    for key, number in (("_FillValue", -9999), ("valid_min", 0.1)):
+        assert (found["t"].attrs[key].dtype, found["t"].attrs[key]) == (np.float32, np.float32(number))
+    again = done(found, DOUBLE)["t"]
+    np.testing.assert_array_equal(again.values, found["t"].values.astype("float64"))
+    assert (again.dtype, again.attrs["_FillValue"].dtype, again.attrs["_FillValue"]) == (np.float64, np.float64, -9999)
+    assert done(found, SINGLE)["t"].variable.identical(found["t"].variable)
+
+
+def test_a_fill_value_that_single_precision_does_not_have_becomes_nan() -> None:
+    lowest = np.finfo("float64").min  # what GDAL writes
+    found = done(in_type("f8", [1.5, lowest], missing_value=lowest, valid_max=1e300), SINGLE)["t"]
+    assert found.values[0, 0].tolist()[::2] == [1.5, 1.5]
+    assert np.isnan(found.values[0, 0, 1::2]).all()
+    assert np.isnan(found.attrs["missing_value"])
+    assert found.attrs["valid_max"] == np.finfo("float32").max
+
+
+@pytest.mark.parametrize(
+    ("values", "attributes", "words"),
+    [
+        ([0.0, -1e39], {}, r"'t' has the value -1e\+39, and the largest number of float32 is 3.40282e\+38"),
+        ([0.0, 0.1 + 1e-12], {"_FillValue": np.float64(0.1)}, "cannot tell from the value that marks missing ones"),
+    ],
+)
+def test_a_value_that_single_precision_would_lose_is_refused_when_it_is_read(values: Any, attributes: Any, words: str) -> None:
+    found = done(in_type("f8", values, **attributes), SINGLE)
+    with pytest.raises(InvalidRequest, match=words) as caught:
+        found["t"].load()
+    assert caught.value.next_step == "leave 't' out of set_dtype"
+
+
+@pytest.mark.parametrize(
+    ("step", "words", "next_step"),
+    [
+        ({"t": "float32"}, "'t' is packed", """unpack it first: --normalise 'decode_packed: ["t"]'"""),
+        ({"n": "float64"}, "'n' is int16, and the step only converts between float32 and float64", None),
+        ({"lat": "float32"}, "'lat' is a coordinate", "leave it out of set_dtype"),
+        ({"edges": "float32"}, "'edges' is a coordinate", "leave it out of set_dtype"),
+        ({"start": "float32"}, "'start' is a coordinate", "leave it out of set_dtype"),
+        ({"none": "float32"}, "the source has no 'none'", "choose from edges, lat, lon, n, start, t, time"),
+    ],
+)
+def test_what_has_no_precision_to_choose_is_refused(step: dict[str, str], words: str, next_step: str | None) -> None:
+    source = raw(
+        lat=(("lat",), [10.0, 0.0], {"units": "degrees_north", "bounds": "edges"}),
+        edges=(("lat", "n2"), [[5.0, 15.0], [-5.0, 5.0]], {}),
+        start=((), 0.5, {"units": "days since 2000-01-01"}),
+        n=(("lat",), np.array([1, 2], "i2"), {}),
+        t=(("time", "lat", "lon"), np.zeros((3, 2, 4)), {"scale_factor": 2.0}),
+    )
+    with pytest.raises(InvalidRequest, match=words) as caught:
+        done(source, {"set_dtype": step})
+    assert caught.value.next_step == next_step
+    assert done(source, {"decode_packed": "t"}, SINGLE)["t"].dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        (None, None),
+        ("repeat it", "repeat it"),
+        ("repeat with --normalise 'b: 1' --normalise 'c: 2'", "repeat with {} --normalise 'b: 1' --normalise 'c: 2'"),
+        ("do --normalise 'b: 1'; or --normalise 'c: 2', then", "do {} --normalise 'b: 1'; or {} --normalise 'c: 2', then"),
+        ("--normalise with set_time", "--normalise with set_time"),
+    ],
+)
+def test_advised_steps_follow_those_that_a_request_repeats(told: str | None, expected: str | None) -> None:
+    steps = [{"rename": {"it's": "a"}}, {"sort": ["time"]}]
+    words = " ".join(flag(step) for step in steps)
+    assert shlex.split(words)[1::2] == ['rename: {"it\'s": "a"}', 'sort: ["time"]']
+    if told is None or expected is None:
+        told = expected = f"repeat with {words}"
+        assert after(told, "--transform", steps) == told
+        assert after(told, "--normalise", steps) == f"repeat with {words} {words}"
+        return
+    assert after(told, "--normalise", steps) == expected.format(*[words] * 2)
+    assert after(told, "--normalise", []) == told

@@ -446,3 +446,59 @@ def test_other_units_are_refused_with_the_step_that_converts_them(root: Path, tm
     raw.assign_coords(time=raw.time + 1).to_netcdf(path)
     assert "'t' is in 'Pa'" in here("-i", root, "update", "x", path).stderr  # the step is repeated, and cannot convert it
     assert "cannot convert one into the other" in here("-i", root, "update", "x", path, "--as-is").stderr
+
+
+def _as_double(path: Path, days: list[int], **changes: Any) -> Path:
+    """Save days whose values single precision does not have, in double precision, as a writer without the habit of the others."""
+    with xr.open_dataset(save(path, days).files[0], decode_times=False) as opened:
+        raw = opened.load()
+    raw["t"] = (raw.t.astype("float64") + 0.1).assign_attrs(raw.t.attrs)
+    raw["t"][:, 0, 1] = np.nan
+    raw.t.encoding = {"_FillValue": -9999.0}
+    raw.assign(changes).to_netcdf(path)
+    return path
+
+
+@pytest.mark.slow
+def test_other_precision_is_refused_with_the_step_that_converts_it(tmp_path: Path) -> None:
+    """The advice is run as it is printed, keeps the other steps of the dataset, and repeats none of them."""
+    root = tmp_path / "instance"
+    assert here("init", root, "-q").returncode == 0
+    first = _as_double(tmp_path / "first.nc", [0, 1, 2])
+    with xr.open_dataset(first, decode_times=False, mask_and_scale=False) as opened:
+        raw = opened.load()
+    raw["t"] = raw.t.astype("float32").assign_attrs({**raw.t.attrs, "_FillValue": np.float32(-9999)})
+    raw.to_netcdf(first)
+    steps = "--normalise", "rename: {t: sst}", "--transform", "scale: {sst: {factor: 2}}"
+    made = here("-i", root, "ingest", first, "--id", "x", *steps)
+    assert made.returncode == 0, made.stderr
+    new = _as_double(tmp_path / "new.nc", [3, 4])
+    for own in ((), steps, ("--as-is", *steps)):
+        refused = here("-i", root, "update", "x", new, *own)
+        assert (refused.returncode, "error[dtype-mismatch]: new.nc: variable 'sst' is float64" in refused.stderr) == (4, True)
+        advice = advice_of(refused)
+        before = [] if own else ["--normalise", 'rename: {"t": "sst"}']
+        assert advice == [*before, "--normalise", 'set_dtype: {"sst": "float32"}']
+        tried = here("-i", root, "update", "x", new, "--dry-run", *own, *advice)
+        assert tried.returncode == 0, tried.stderr
+    done = here("-i", root, "update", "x", new, *advice_of(here("-i", root, "update", "x", new)))
+    assert done.returncode == 0, done.stderr
+    later = here("-i", root, "update", "x", _as_double(tmp_path / "later.nc", [5]))  # the step is one of the dataset's now
+    assert later.returncode == 0, later.stderr
+    process, url = start(root)
+    try:
+        with xr.open_zarr(f"{url}/zarr/x", chunks=None, decode_times=False) as served:
+            found = served.load()
+    finally:
+        stop(process)
+    parts = [xr.open_dataset(tmp_path / f"{name}.nc", decode_times=False) for name in ("first", "new", "later")]
+    expected = np.concatenate([part.t.values.astype("float32") for part in parts]) * 2
+    assert found.time.values.tolist() == [0, 1, 2, 3, 4, 5]
+    assert found.sst.dtype == np.float32
+    np.testing.assert_array_equal(found.sst.values, expected)
+    assert np.isnan(found.sst.values[:, 0, 1]).all()
+
+
+def advice_of(refused: subprocess.CompletedProcess[str]) -> list[str]:
+    [line] = [line for line in refused.stderr.splitlines() if line.startswith("next: ")]
+    return shlex.split(line.partition("repeat with ")[2])

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from cubeport.adapters.gate.measure import measure
 from cubeport.adapters.gate.parent import Parent
 from cubeport.cubes.description import OF_VALUES
+from cubeport.cubes.repairs import flag
 from cubeport.errors import (
     CalendarMismatch,
     Corrupt,
@@ -90,9 +91,11 @@ class Held:
             "on_overlap": on_overlap,
         }
 
-    def update(self, folder: Path, *sources: Path, on_overlap: str = "error") -> tuple[Held, set[str], dict[str, Any]]:
+    def update(
+        self, folder: Path, *sources: Path, on_overlap: str = "error", **changes: Any
+    ) -> tuple[Held, set[str], dict[str, Any]]:
         """Return the updated version, whole in a folder, the keys that were written for it, and the change."""
-        said = written(folder, *sources, base=self.base(on_overlap))
+        said = written(folder, *sources, base=self.base(on_overlap), **changes)
         request = {"target": str(folder), "digests": said["digests"], "fields": None}
         with desk([]) as context:
             found = measure({**request, "base": self.base(on_overlap), "change": said["change"]}, context)
@@ -338,3 +341,75 @@ def test_any_update_is_the_union(tmp_path_factory: pytest.TempPathFactory, days:
     updated, _, _ = held.update(folder / "v2", save(folder / "new.nc", cube(sorted(new), add=0.5)), on_overlap=on_overlap)
     changed = {day: 0.5 for day in new if on_overlap == "replace" or day not in days}
     check(updated, sorted(days | new), changed)
+
+
+def in_type(kind: str, days: list[int], **attributes: Any) -> xr.Dataset:
+    """A cube of a type, with values that only double precision has."""
+    made = cube(days)
+    values = made.t.values.astype("float64") + 0.1
+    kept = {key: value for key, value in ({**made.t.attrs, **attributes}).items() if value is not None}
+    fill = {"_FillValue": np.dtype(kind).type(kept["_FillValue"])} if "_FillValue" in kept else {}
+    made["t"] = (made.t.dims, values.astype(kind), {**kept, **fill})
+    made["mean"] = ("time", values[:, 0, 0].astype(kind), {"units": "K"})
+    return made
+
+
+@pytest.mark.parametrize(("held_kind", "kind"), [("float32", "float64"), ("float64", "float32")])
+def test_the_step_of_the_refusal_converts_the_precision(tmp_path: Path, held_kind: str, kind: str) -> None:
+    held = Held.make(tmp_path / "v1", save(tmp_path / "v1.nc", in_type(held_kind, [0, 1, 2])))
+    new = save(tmp_path / "new.nc", in_type(kind, [3, 4, 5]))
+    with pytest.raises(DtypeMismatch, match=rf"'t' is {kind}, and {held_kind} in the existing data") as refusal:
+        held.update(tmp_path / "refused", new)
+    [step] = refusal.value.members["repair"]
+    # Of one dimension, single precision is taken where it is exact in double, as labels are.
+    names = ("t", "mean") if held_kind == "float32" else ("t",)
+    assert step == {"set_dtype": dict.fromkeys(names, held_kind)}
+    assert str(refusal.value.next_step).endswith(f"repeat with {flag(step)}")
+    updated, _, change = held.update(tmp_path / "v2", new, normalise=[step])
+    assert change["added"] == 3
+    found = updated.values()
+    for name in ("t", "mean"):
+        parts = in_type(held_kind, [0, 1, 2])[name].values, in_type(kind, [3, 4, 5])[name].values.astype(held_kind)
+        np.testing.assert_array_equal(found[name].values, np.concatenate(parts))
+        assert found[name].dtype == np.dtype(held_kind)
+    again = save(tmp_path / "again.nc", in_type(kind, [4]))  # equal steps change nothing, in either precision
+    assert updated.update(tmp_path / "v3", again, normalise=[step])[2]["replaced"] == 0
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        in_type("int32", [3]),
+        in_type("float64", [3], _FillValue=1e20),  # the step would not cure that
+        in_type("float64", [3], _FillValue=None),
+        in_type("float64", [3], scale_factor=2.0),
+    ],
+)
+def test_no_step_is_advised_that_would_not_do(tmp_path: Path, other: xr.Dataset) -> None:
+    held = Held.make(tmp_path / "v1", save(tmp_path / "v1.nc", in_type("float32", [0, 1, 2])))
+    with pytest.raises(DtypeMismatch) as refusal:
+        held.update(tmp_path / "refused", save(tmp_path / "new.nc", other))
+    assert "repair" not in refusal.value.members
+    assert "set_dtype" not in str(refusal.value.next_step)
+
+
+def test_no_step_is_advised_for_what_a_transform_has_made(tmp_path: Path) -> None:
+    """Steps of ``normalise`` come first, and of whole numbers ``set_dtype`` makes nothing."""
+    held = Held.make(tmp_path / "v1", save(tmp_path / "v1.nc", in_type("float32", [0, 1], _FillValue=np.nan).drop_vars("mean")))
+    new = save(tmp_path / "new.nc", in_type("int32", [3], _FillValue=-9).drop_vars("mean"))
+    scale = {"scale": {"t": {"factor": 2.0, "offset": 0.0, "units": None}}}
+    with pytest.raises(DtypeMismatch, match="'t' is float64") as refusal:
+        held.update(tmp_path / "refused", new, transforms=[scale])
+    assert "repair" not in refusal.value.members
+
+
+def test_a_series_of_both_precisions_is_stored_in_the_one_that_is_asked_for(tmp_path: Path) -> None:
+    files = [save(tmp_path / f"{n}.nc", in_type(kind, [n])) for n, kind in enumerate(("float32", "float64", "float32"))]
+    said = written(tmp_path / "double", *files)
+    assert "widened" in [kind for kind, _ in said["warnings"]]
+    said = written(tmp_path / "single", *files, normalise=[{"set_dtype": {"t": "float32", "mean": "float32"}}])
+    assert "widened" not in [kind for kind, _ in said["warnings"]]
+    with ours_of(tmp_path / "double") as double, ours_of(tmp_path / "single") as single:
+        assert (double.t.dtype, single.t.dtype) == (np.float64, np.float32)
+        np.testing.assert_array_equal(single.t.values, double.t.values.astype("float32"))
+        np.testing.assert_array_equal(single.t.values, in_type("float64", [0, 1, 2]).t.values.astype("float32"))

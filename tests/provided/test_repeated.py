@@ -13,6 +13,7 @@ import xarray as xr
 from tests.e2e.conftest import cli
 from tests.provided.places import Place
 
+import cubeport
 from cubeport.adapters.engines.opened import VersionStore
 from cubeport.service.ingestions import FileOptions, Ingestion, IngestionRequest
 
@@ -100,8 +101,25 @@ def test_the_advice_of_the_refusal_works_when_it_is_pasted(tmp_path: Path) -> No
     assert found is not None
     done = cli("-i", root, "update", "rain", later, *shlex.split(found[0]))
     assert done.returncode == 0, done.stderr
-    both = cli("-i", root, "update", "rain", later, "--as-is", *shlex.split(found[0]))
-    assert (both.returncode, "--as-is says that there are no steps" in both.stderr) == (2, True)
+
+
+def test_the_advice_on_a_sum_has_the_other_steps_of_the_dataset(tmp_path: Path) -> None:
+    """It was the one step, by which values were neither scaled nor allowed to fall."""
+    root = tmp_path / "instance"
+    assert cli("init", root, "-q").returncode == 0
+    first, later = hours(tmp_path, 0), hours(tmp_path, 6, since=6)
+    given = ["--transform", "deaccumulate: {rain: {restarts: false}}", "--transform", "scale: {rain: {factor: 10}}"]
+    assert cli("-i", root, "ingest", first, "--id", "rain", *given).returncode == 0
+    refused = cli("-i", root, "update", "rain", later)
+    advice = refused.stderr.partition("with this file: ")[2].splitlines()[0]
+    assert advice.startswith("""--transform 'deaccumulate: {"rain": {"restarts": false, "first": "sum"}}' --transform 'scale: """)
+    done = cli("-i", root, "update", "rain", later, *shlex.split(advice))
+    assert done.returncode == 0, done.stderr
+    with cubeport.connect(root) as service:
+        shown = service.shown("rain")
+        store: Any = VersionStore(service.engines, "rain", shown.version.version_id)
+        with xr.open_zarr(store, consolidated=True, chunks=None) as opened:
+            assert opened["rain"].values[:, 0, 0].tolist() == [10.0] * 12
 
 
 @pytest.mark.parametrize("rule", [{"first": "sum"}, {"first": "sum", "restarts": False}])

@@ -275,8 +275,6 @@ def update(
     }
     fields = _template_fields(None, None, None, None, variables, None)
     for name, flag, steps in (("normalise", "--normalise", normalise), ("transforms", "--transform", transform)):
-        if steps and as_is:
-            raise Usage(f"--as-is says that there are no steps, and {flag} gives one. Use only one of them.")
         if steps or as_is:
             fields[name] = [_step(text, flag) for text in steps or ()]
     if fields:

@@ -1,4 +1,5 @@
-"""The steps of ``normalise`` on a raw dataset. They change names, order, attributes and coordinates, but no value of a field.
+"""The steps of ``normalise`` on a raw dataset. They change names, order, attributes and coordinates, but no value of a field;
+only ``set_dtype`` rounds values to another precision.
 
 Each step is a pure function of the dataset and the step's options. If a step does not fit the source, the error gives its number.
 """
@@ -23,6 +24,7 @@ from cubeport.cubes.mending import in_days
 from cubeport.cubes.packing import VALID, valid_range
 from cubeport.cubes.ragged import NotRagged, by_station
 from cubeport.cubes.raw import computed, dataset, expanded, renamed, variables
+from cubeport.cubes.repairs import flag
 from cubeport.cubes.steps import NormaliseStep, Positions, SetTime, parsed
 from cubeport.cubes.times import is_time_units
 from cubeport.cubes.variables import is_longitude, kind_of, text_dims
@@ -31,6 +33,9 @@ from cubeport.errors import InvalidRequest, SourceRejected
 PACKING = ("scale_factor", "add_offset", "_FillValue", "missing_value", "_Unsigned")
 TOLERANCE = 1e-5
 """How much coordinates of two files may differ, as a share of a step."""
+
+PRECISIONS = ("float32", "float64")
+"""The types between which ``set_dtype`` converts."""
 
 _FILE = "global"
 _CHANGED_RANGES = (*VALID, "actual_range")
@@ -255,6 +260,72 @@ def unpacked(name: str, variable: xr.Variable) -> xr.Variable:
     attributes |= {key: kind.type(end) for key, end in ends.items() if np.isfinite(end)}
     opened.encoding = dict(variable.encoding)
     return computed(opened, lambda values: values, kind, {**attributes, "_FillValue": kind.type(np.nan)})
+
+
+def _set_dtype(raw: xr.Dataset, wanted: Mapping[str, str], _: str) -> xr.Dataset:
+    need(raw, wanted)
+    held = variables(raw)
+    edges = {str(each.attrs[key]) for each in held.values() for key in ("bounds", "climatology") if key in each.attrs}
+    for name, kind in wanted.items():
+        variable = held[name]
+        if variable.dims == (name,) or name in edges or is_time_units(variable.attrs.get("units")):
+            raise Unfit(f"{name!r} is a coordinate, and cubeport does not round labels", "leave it out of set_dtype")
+        if {"scale_factor", "add_offset"} & set(variable.attrs):
+            cure = flag({"decode_packed": [name]})
+            raise Unfit(f"{name!r} is packed, so its numbers are not its values", f"unpack it first: {cure}")
+        if variable.dtype.name not in PRECISIONS:
+            raise Unfit(f"{name!r} is {variable.dtype.name}, and the step only converts between {' and '.join(PRECISIONS)}")
+        held[name] = in_precision(name, variable, np.dtype(kind))
+    return dataset(held, raw.attrs)
+
+
+def in_precision(name: str, variable: xr.Variable, kind: np.dtype[Any]) -> xr.Variable:
+    """Return floating-point numbers lazily in another precision, rounded to the nearest. What was missing is missing, and else
+    nothing is.
+
+    Reading the result raises InvalidRequest where a finite value would become infinite, or be taken for a missing one.
+    """
+    own = variable.dtype.newbyteorder("=")
+    if own == kind:
+        return variable
+    attributes = dict(variable.attrs)
+    missing: list[Any] = []
+    for key in ("_FillValue", "missing_value", *_CHANGED_RANGES):
+        given = np.asarray(attributes.get(key))
+        if given.dtype.kind not in "iuf":
+            continue
+        with np.errstate(over="ignore"):
+            numbers = given.astype(own)
+            cast = numbers.astype(kind)
+        is_beyond = np.isinf(cast) & np.isfinite(numbers)
+        if key in _CHANGED_RANGES:
+            cast = np.where(is_beyond, np.copysign(np.finfo(kind).max, cast), cast).astype(kind)
+        else:
+            missing += np.ravel(numbers).tolist()
+            cast = np.where(is_beyond, np.nan, cast).astype(kind)  # the values that it marks become NaN
+        attributes[key] = cast[()]
+    marks = np.unique(np.array(missing, own))
+    with np.errstate(over="ignore"):
+        taken = marks.astype(kind)
+
+    def converted(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            found = values.astype(kind)
+        if kind.itemsize > own.itemsize:
+            return found
+        is_missing = np.isin(values, marks)
+        is_beyond = np.isinf(found) & np.isfinite(values)
+        if (lost := is_beyond & ~is_missing).any():
+            raise _unheld(name, f"{values[lost][0]:.6g}, and the largest number of {kind} is {np.finfo(kind).max:.6g}")
+        if (lost := np.isin(found, taken) & ~is_missing & np.isfinite(values)).any():
+            raise _unheld(name, f"{float(values[lost][0])!r}, which {kind} cannot tell from the value that marks missing ones")
+        return np.where(is_beyond, kind.type(np.nan), found) if is_beyond.any() else found
+
+    return computed(variable, converted, kind, attributes)
+
+
+def _unheld(name: str, words: str) -> InvalidRequest:
+    return InvalidRequest(f"normalise (set_dtype): {name!r} has the value {words}", next_step=f"leave {name!r} out of set_dtype")
 
 
 def _set_attributes(raw: xr.Dataset, wanted: Mapping[str, Mapping[str, Any]], _: str) -> xr.Dataset:
@@ -681,6 +752,7 @@ _STEPS: Mapping[str, Callable[[xr.Dataset, Any, str], xr.Dataset]] = {
     "drop_duplicates": _drop_duplicates,
     "wrap_longitude": _wrap_longitude,
     "decode_packed": _decode_packed,
+    "set_dtype": _set_dtype,
     "set_attributes": _set_attributes,
     "set_crs": _set_crs,
     "set_time": _set_time,

@@ -109,6 +109,8 @@ class NormaliseStep(_Step):
     """180 gives longitudes from -180 to 180, and 360 from 0 to 360. Columns are sorted."""
     decode_packed: Names | Literal[True] | None = None
     """Variables to store unpacked, without ``scale_factor`` and ``add_offset``."""
+    set_dtype: dict[Name, Literal["float32", "float64"]] | None = None
+    """The precision of variables with floating-point numbers. Each value is rounded to the nearest one that it has."""
     set_attributes: dict[Name, dict[Name, str | int | float | list[float] | tuple[float, ...] | None]] | None = None
     """Attributes to set, by variable, or by ``global`` for the file; ``null`` removes an attribute."""
     set_crs: str | None = None

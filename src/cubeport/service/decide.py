@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from cubeport.cubes.repairs import after
 from cubeport.cubes.update import OnOverlap
 from cubeport.errors import (
+    CubeportError,
     DatasetExists,
     ExtentChanged,
     NotFound,
@@ -177,16 +179,36 @@ def as_before(ingestion: Ingestion, wanted: Wanted, head: VersionState | None) -
     if head is None or not updates(ingestion, wanted):
         return wanted
     given = ingestion.request.template.model_fields_set if ingestion.request.template else ()
-    again = {name: steps for name, steps in head.steps.items() if name not in given}
+    again = repeated(ingestion, wanted, head)
     layout = {} if head.chunks is None or "layout" in given else {"layout": {"chunks": head.chunks}}
     if not again and not layout:
         return wanted
-    fields = TemplateFields.model_validate(wanted.fields.model_dump(exclude_unset=True) | again | layout)
+    fields = TemplateFields.model_validate(wanted.fields.model_dump(exclude_unset=True) | dict(again) | layout)
     if not again:
         return replace(wanted, fields=fields)
     told = ", ".join(key for steps in again.values() for each in steps for key in each)
     warning = ("repaired", f"the files went through the steps that made the dataset: {told}; without them: --as-is")
     return replace(wanted, fields=fields, warnings=(*wanted.warnings, warning))
+
+
+def repeated(ingestion: Ingestion, wanted: Wanted, head: VersionState | None) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+    """Return the steps of the dataset that its files go through because the request gives none of their kind."""
+    if head is None or not updates(ingestion, wanted):
+        return {}
+    given = ingestion.request.template.model_fields_set if ingestion.request.template else ()
+    return {name: steps for name, steps in head.steps.items() if name not in given}
+
+
+def add_repeated(refusal: CubeportError, again: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    """Put the steps that were repeated before those that a refusal advises: a request that gives steps repeats none of their
+    kind.
+    """
+    for name, option in (("normalise", "--normalise"), ("transforms", "--transform")):
+        if refusal.next_step is not None:
+            refusal.next_step = after(refusal.next_step, option, again.get(name, ()))
+    if "repair" in refusal.members:
+        steps = [dict(step) for step in again.get("normalise", ())]
+        refusal.members = {**refusal.members, "repair": [*steps, *refusal.members["repair"]]}
 
 
 def builds(ingestion: Ingestion, wanted: Wanted, plan: IngestionPlan) -> bool:

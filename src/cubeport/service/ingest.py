@@ -18,10 +18,10 @@ from cubeport.catalog.disk.failpoints import step
 from cubeport.catalog.forms.canonical import dumps
 from cubeport.cubes.sources import Period, PeriodSource
 from cubeport.cubes.write_request import Choose
-from cubeport.errors import DatasetExists, Problem, SourceRejected, TagExists
+from cubeport.errors import CubeportError, DatasetExists, Problem, SourceRejected, TagExists
 from cubeport.service.copies import wanted_copies
 from cubeport.service.datasets import Dataset, Datasets
-from cubeport.service.decide import as_before, choose, decide, overlap, period_type_of
+from cubeport.service.decide import add_repeated, as_before, choose, decide, overlap, period_type_of, repeated
 from cubeport.service.engines import Engines
 from cubeport.service.fetching import take
 from cubeport.service.follow import Follower, source_of
@@ -114,11 +114,13 @@ class Ingester:
         with self._lock(wanted.dataset_id, waits=partial(progress, "waiting", 0, 0)), step("lock"):
             progress("planning", 0, 0)
             dataset, head = self._held(wanted.dataset_id)
+            again = repeated(ingestion, wanted, head)
             wanted = _warned(with_grid_file(ingestion, as_before(ingestion, wanted, head), self._sources), dataset)
             if wanted_copies(ingestion.request, wanted, head):
                 self._maker.copies.check(wanted)
             if wanted.is_fetched_by_period:
-                return self._attempt_periods(ingestion, wanted, dataset, head, progress, complete)
+                with _advising(again):
+                    return self._attempt_periods(ingestion, wanted, dataset, head, progress, complete)
             if dataset is not None and head is not None and _is_same_derivation(wanted, head) and not ingestion.request.overwrite:
                 reason = "the same recipe, parameters and inputs"
                 same = IngestionPlan(action="reuse", reason=reason, base_version_id=head.version_id)
@@ -130,6 +132,7 @@ class Ingester:
                     assert head is not None
                     return self._maker.reuse(ingestion, wanted, dataset, head, plan, complete)
             with (
+                _advising(again),
                 fetched_grid_file(ingestion, wanted, self._sources, progress) as wanted,
                 self._read_whole(ingestion, wanted, dataset, head, progress) as wanted,
             ):
@@ -323,6 +326,16 @@ class Ingester:
         return [
             Problem(("sources", each.name), "not-virtual", f"{each.name} {words}") for each in self._sources.outside(wanted.files)
         ]
+
+
+@contextmanager
+def _advising(again: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[None]:
+    """Let refusals advise steps that a request can have after those that it repeats."""
+    try:
+        yield
+    except CubeportError as refusal:
+        add_repeated(refusal, again)
+        raise
 
 
 def _warned(wanted: Wanted, dataset: Dataset | None) -> Wanted:

@@ -31,7 +31,7 @@ from cubeport.cubes import keys, update
 from cubeport.cubes.describe import value_range
 from cubeport.cubes.groups import find
 from cubeport.cubes.keys import METADATA
-from cubeport.cubes.normalise import PACKING, dropped, scalar_time
+from cubeport.cubes.normalise import PACKING, PRECISIONS, dropped, in_precision, scalar_time
 from cubeport.cubes.presence import Presence
 from cubeport.cubes.raw import dataset, expanded
 from cubeport.cubes.readers import reader
@@ -273,10 +273,12 @@ def merge(
     tolerance: float,
     *,
     is_compared: bool = False,
+    untransformed: xr.Dataset | None = None,
 ) -> tuple[OpenedSource, StepsChange]:
     """Return the parent merged with the steps of *new* in order, and the change. Attributes and static variables are the parent's.
 
     With *is_compared*, an earlier call found that the steps that both have are equal, so nothing is compared again.
+    *untransformed* is *new* before ``transforms``, to which a step of ``normalise`` applies that a refusal names.
 
     Raises
     ------
@@ -298,7 +300,7 @@ def merge(
     if along in new.raw.variables and new.raw.variables[along].ndim == 0:
         new = _one_step(parent, new, along)
     _same_names(parent, new)
-    new = _same_form(parent, new, along)
+    new = _same_form(parent, new, along, new.raw if untransformed is None else untransformed)
     series.check_alike(parent, new, along, tolerance)
     new = series.at_reference(parent, new)
     label = axis.name if axis is not None and axis.dimension == along else along
@@ -427,19 +429,24 @@ def _same_names(parent: OpenedSource, new: OpenedSource) -> None:
         raise VariablesMismatch(f"{new.name} has other variables than the existing data: {', '.join(told[:10])}", next_step=step)
 
 
-def _same_form(parent: OpenedSource, new: OpenedSource, along: str) -> OpenedSource:
+def _same_form(parent: OpenedSource, new: OpenedSource, along: str, untransformed: xr.Dataset) -> OpenedSource:
     """Return *new* with the packing attributes of the existing data, after checking that the types and the packing are equal.
 
     An update never changes types and never packs values again.
     """
     changed: dict[str, xr.Variable] = {}
+    unlike: list[str] = []
     for key, held in parent.raw.variables.items():
         name = str(key)
         coming = new.raw.variables[name].copy(deep=False)
         if along not in held.dims or held.dtype == TEXT:
             continue
         if native(held.dtype) != native(coming.dtype):
-            coming = _cast(name, coming, native(held.dtype), new.name)
+            cast = _cast(name, coming, native(held.dtype), new.name)
+            if cast is None:
+                unlike.append(name)
+                continue
+            coming = cast
         ours, theirs = (attributes.encode(each.attrs, native(held.dtype), name, []) for each in (held, coming))
         odd = [each for each in PACKING if ours.get(each) != theirs.get(each)]
         if odd:
@@ -451,19 +458,56 @@ def _same_form(parent: OpenedSource, new: OpenedSource, along: str) -> OpenedSou
         kept = {each: value for each, value in coming.attrs.items() if each not in PACKING}
         coming.attrs = {**kept, **{each: held.attrs[each] for each in PACKING if each in held.attrs}}
         changed[name] = coming
+    if unlike:
+        raise _other_types(parent.raw, new, unlike, untransformed)
     return replace(new, raw=dataset({**{str(k): v for k, v in new.raw.variables.items()}, **changed}, new.raw.attrs))
 
 
-def _cast(name: str, variable: xr.Variable, kind: np.dtype[Any], source: str) -> xr.Variable:
-    """Return labels in the type of the parent's labels if the conversion is exact. Whole days, for example, are equal as int64 and
-    double.
+def _other_types(parent: xr.Dataset, new: OpenedSource, unlike: Sequence[str], untransformed: xr.Dataset) -> DtypeMismatch:
+    """Return the refusal of variables of other types, with the step that cures it if there is one for all of them."""
+    first = unlike[0]
+    words = f"{new.name}: variable {first!r} is {new.raw.variables[first].dtype}, and {native(parent.variables[first].dtype)}"
+    more = "" if len(unlike) == 1 else f" (so are {', '.join(map(repr, unlike[1:10]))})"
+    if not all(_is_other_precision(name, parent, new.raw, untransformed) for name in unlike):
+        step = "write the file with the types of the existing data, or replace the dataset as a whole (--replace)"
+        return DtypeMismatch(f"{words} in the existing data{more}", next_step=step)
+    cure = {"set_dtype": {name: native(parent.variables[name].dtype).name for name in unlike}}
+    is_rounded = "float32" in cure["set_dtype"].values()
+    does = "round to the precision of the existing data" if is_rounded else "store it in the precision of the existing data"
+    return DtypeMismatch(f"{words} in the existing data{more}", next_step=f"{does}: repeat with {flag(cure)}", repair=[cure])
+
+
+def _is_other_precision(name: str, parent: xr.Dataset, new: xr.Dataset, untransformed: xr.Dataset) -> bool:
+    """Return whether the step ``set_dtype`` makes the form of a variable that of the existing data."""
+    held, coming = parent.variables[name], new.variables[name]
+    kind = native(held.dtype)
+    is_number = name in untransformed.variables and untransformed.variables[name].dtype.name == coming.dtype.name
+    if not is_number or {kind.name, coming.dtype.name} != set(PRECISIONS) or _is_packed(untransformed.variables[name]):
+        return False
+    cast = in_precision(name, coming, kind)
+    ours, theirs = (attributes.encode(each.attrs, kind, name, []) for each in (held, cast))
+    return not series.is_label(parent, name) and all(ours.get(each) == theirs.get(each) for each in PACKING)
+
+
+def _is_packed(variable: xr.Variable) -> bool:
+    return not {"scale_factor", "add_offset"}.isdisjoint(variable.attrs)
+
+
+def _cast(name: str, variable: xr.Variable, kind: np.dtype[Any], source: str) -> xr.Variable | None:
+    """Return labels in the type of the parent's labels if the conversion is exact, else ``None``. Whole days, for example, are
+    equal as int64 and double.
+
+    Raises
+    ------
+    DtypeMismatch
+        If they must be whole numbers and are not.
     """
     if variable.ndim == 1 or (variable.ndim == 2 and variable.shape[-1] == 2):
         with decoding(name, source):
             values = variable.values
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore", over="ignore"):
             cast = values.astype(kind)
-        same = cast.astype(values.dtype) == values
+        same = (cast.astype(values.dtype) == values) | ((cast != cast) & (values != values))  # NaN is NaN in both
         if bool(same.all()):
             return xr.Variable(variable.dims, cast, variable.attrs, variable.encoding)
         if kind.kind in "iu" and np.isfinite(values).all():
@@ -471,10 +515,7 @@ def _cast(name: str, variable: xr.Variable, kind: np.dtype[Any], source: str) ->
                 f"{source}: {name!r} has {values[~same].flat[0]:.12g}, and only whole numbers ({kind}) in the existing data",
                 next_step="give it such numbers (--normalise with set_time, docs/repair.md), or replace the dataset (--replace)",
             )
-    raise DtypeMismatch(
-        f"{source}: variable {name!r} is {variable.dtype}, and {kind} in the existing data",
-        next_step="write the file with the types of the existing data, or replace the dataset as a whole (--replace)",
-    )
+    return None
 
 
 def _damaged(key: str) -> Corrupt:

@@ -43,8 +43,8 @@ from cubeport.cubes.groups import find
 from cubeport.cubes.mending import counted_in_days, mend
 from cubeport.cubes.normalise import Unfit, dropped, dropped_by, from_elsewhere, normalise, placed, tolerance
 from cubeport.cubes.raw import dataset
-from cubeport.cubes.repairs import repairable
-from cubeport.cubes.steps import Positions
+from cubeport.cubes.repairs import flag, repairable
+from cubeport.cubes.steps import Deaccumulate, Positions
 from cubeport.cubes.transforms import transform, unknown_starts
 from cubeport.cubes.update import StepsChange
 from cubeport.cubes.variables import is_latitude, is_longitude, kind_of, roles_of, text_dims
@@ -114,7 +114,15 @@ def write(request: Mapping[str, Any], context: child.Context) -> dict[str, Any]:
                 new = without_single_values(existing, new)
             steps = tolerance(request.get("normalise", ()))
             # The values of steps that exist already were compared when the boxes were planned.
-            updated, change = merge(existing, new, request["append_dim"], base["on_overlap"], steps, is_compared=boxes is not None)
+            updated, change = merge(
+                existing,
+                new,
+                request["append_dim"],
+                base["on_overlap"],
+                steps,
+                is_compared=boxes is not None,
+                untransformed=whole.raw,
+            )
             writer.warnings += updated.warnings
             grids = held.grids()
             pointing.plan(updated.raw, grids, change.dimension)
@@ -330,13 +338,27 @@ def _check_sums(parent: OpenedSource, new: Prepared, request: Mapping[str, Any],
         first, whole = (labels_of(replace(new.whole, raw=raw), dimension)[0] for raw in (new.raw, new.uncut))
         if first != whole or first < held[0] or (on_overlap == "skip" and first in held):
             continue
-        says = f"if the sum begins with this file: --transform 'deaccumulate: {{{name}: {{first: sum}}}}'"
+        says = f"if the sum begins with this file: {_begun(request['transforms'], name)}"
         raise SourceRejected(
             f"{new.whole.name}: {name!r} is a sum since a start before {first}, the first step, and the step before is not here",
             reason="bad-time",
             source=new.whole.name,
             next_step=f"bring the file before too, with --on-overlap skip; or, {says}",
         )
+
+
+def _begun(steps: Sequence[Mapping[str, Any]], name: str) -> str:
+    """Return the flags of all *steps*, in which the sum of a variable begins with the source."""
+    usual = Deaccumulate().model_dump()
+    found = []
+    for step in steps:
+        if name in (sums := step.get("deaccumulate", {})):
+            rules = {**sums, name: {**sums[name], "first": "sum"}}
+            shown = {key: {part: value for part, value in rule.items() if value != usual[part]} for key, rule in rules.items()}
+            found.append({"deaccumulate": shown})
+        else:
+            found.append(dict(step))
+    return " ".join(flag(step, "--transform") for step in found)
 
 
 @dataclass

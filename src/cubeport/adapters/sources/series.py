@@ -286,6 +286,11 @@ def _labels(raw: xr.Dataset) -> frozenset[str]:
     return frozenset((*map(str, raw.sizes), *bounds))
 
 
+def is_label(raw: xr.Dataset, name: str) -> bool:
+    """Return whether a variable is a coordinate along one dimension, or its bounds."""
+    return name in _labels(raw)
+
+
 def _is_widened(pair: Sequence[xr.Variable], *, is_label: bool) -> bool:
     """Return whether numbers of both types are taken without losing a value.
 
