@@ -397,14 +397,26 @@ def test_a_fill_value_that_single_precision_does_not_have_becomes_nan() -> None:
     ("values", "attributes", "words"),
     [
         ([0.0, -1e39], {}, r"'t' has the value -1e\+39, and the largest number of float32 is 3.40282e\+38"),
-        ([0.0, 0.1 + 1e-12], {"_FillValue": np.float64(0.1)}, "cannot tell from the value that marks missing ones"),
+        ([0.0, 0.1 + 1e-12], {"_FillValue": np.float64(0.1)}, "cannot tell from the one that marks missing values"),
     ],
 )
 def test_a_value_that_single_precision_would_lose_is_refused_when_it_is_read(values: Any, attributes: Any, words: str) -> None:
     found = done(in_type("f8", values, **attributes), SINGLE)
     with pytest.raises(InvalidRequest, match=words) as caught:
         found["t"].load()
-    assert caught.value.next_step == "leave 't' out of set_dtype"
+    assert str(caught.value.next_step).startswith("correct the value in the file; or leave 't' out of set_dtype")
+
+
+@pytest.mark.parametrize(
+    ("single", "double"),
+    [(1e20, 1e20), (-9999, -9999.0), (-999.9, -999.9), (9.969209968386869e36, 9.969209968386869e36), (np.nan, np.nan)],
+)
+def test_the_mark_of_missing_values_is_the_one_that_double_precision_would_have(single: float, double: float) -> None:
+    found = done(in_type("f4", [1.25, single], _FillValue=np.float32(single)), DOUBLE)["t"]
+    np.testing.assert_array_equal(found.attrs["_FillValue"], double)
+    np.testing.assert_array_equal(found.values[0, 0], [1.25, double] * 2)
+    back = done(dataset({"t": found.variable}, {}), SINGLE)["t"]
+    np.testing.assert_array_equal(back.values[0, 0], np.array([1.25, single] * 2, "f4"))
 
 
 @pytest.mark.parametrize(

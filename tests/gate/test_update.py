@@ -354,10 +354,11 @@ def in_type(kind: str, days: list[int], **attributes: Any) -> xr.Dataset:
     return made
 
 
+@pytest.mark.parametrize("fill", [-9, 1e20])
 @pytest.mark.parametrize(("held_kind", "kind"), [("float32", "float64"), ("float64", "float32")])
-def test_the_step_of_the_refusal_converts_the_precision(tmp_path: Path, held_kind: str, kind: str) -> None:
-    held = Held.make(tmp_path / "v1", save(tmp_path / "v1.nc", in_type(held_kind, [0, 1, 2])))
-    new = save(tmp_path / "new.nc", in_type(kind, [3, 4, 5]))
+def test_the_step_of_the_refusal_converts_the_precision(tmp_path: Path, held_kind: str, kind: str, fill: float) -> None:
+    held = Held.make(tmp_path / "v1", save(tmp_path / "v1.nc", in_type(held_kind, [0, 1, 2], _FillValue=fill)))
+    new = save(tmp_path / "new.nc", in_type(kind, [3, 4, 5], _FillValue=fill))
     with pytest.raises(DtypeMismatch, match=rf"'t' is {kind}, and {held_kind} in the existing data") as refusal:
         held.update(tmp_path / "refused", new)
     [step] = refusal.value.members["repair"]
@@ -372,7 +373,7 @@ def test_the_step_of_the_refusal_converts_the_precision(tmp_path: Path, held_kin
         parts = in_type(held_kind, [0, 1, 2])[name].values, in_type(kind, [3, 4, 5])[name].values.astype(held_kind)
         np.testing.assert_array_equal(found[name].values, np.concatenate(parts))
         assert found[name].dtype == np.dtype(held_kind)
-    again = save(tmp_path / "again.nc", in_type(kind, [4]))  # equal steps change nothing, in either precision
+    again = save(tmp_path / "again.nc", in_type(kind, [4], _FillValue=fill))  # equal steps change nothing, in either precision
     assert updated.update(tmp_path / "v3", again, normalise=[step])[2]["replaced"] == 0
 
 

@@ -262,7 +262,7 @@ def unpacked(name: str, variable: xr.Variable) -> xr.Variable:
     return computed(opened, lambda values: values, kind, {**attributes, "_FillValue": kind.type(np.nan)})
 
 
-def _set_dtype(raw: xr.Dataset, wanted: Mapping[str, str], _: str) -> xr.Dataset:
+def _set_dtype(raw: xr.Dataset, wanted: Mapping[str, str], file: str) -> xr.Dataset:
     need(raw, wanted)
     held = variables(raw)
     edges = {str(each.attrs[key]) for each in held.values() for key in ("bounds", "climatology") if key in each.attrs}
@@ -275,11 +275,11 @@ def _set_dtype(raw: xr.Dataset, wanted: Mapping[str, str], _: str) -> xr.Dataset
             raise Unfit(f"{name!r} is packed, so its numbers are not its values", f"unpack it first: {cure}")
         if variable.dtype.name not in PRECISIONS:
             raise Unfit(f"{name!r} is {variable.dtype.name}, and the step only converts between {' and '.join(PRECISIONS)}")
-        held[name] = in_precision(name, variable, np.dtype(kind))
+        held[name] = in_precision(name, variable, np.dtype(kind), file)
     return dataset(held, raw.attrs)
 
 
-def in_precision(name: str, variable: xr.Variable, kind: np.dtype[Any]) -> xr.Variable:
+def in_precision(name: str, variable: xr.Variable, kind: np.dtype[Any], file: str = "") -> xr.Variable:
     """Return floating-point numbers lazily in another precision, rounded to the nearest. What was missing is missing, and else
     nothing is.
 
@@ -289,7 +289,7 @@ def in_precision(name: str, variable: xr.Variable, kind: np.dtype[Any]) -> xr.Va
     if own == kind:
         return variable
     attributes = dict(variable.attrs)
-    missing: list[Any] = []
+    marks: dict[float, Any] = {}
     for key in ("_FillValue", "missing_value", *_CHANGED_RANGES):
         given = np.asarray(attributes.get(key))
         if given.dtype.kind not in "iuf":
@@ -297,35 +297,59 @@ def in_precision(name: str, variable: xr.Variable, kind: np.dtype[Any]) -> xr.Va
         with np.errstate(over="ignore"):
             numbers = given.astype(own)
             cast = numbers.astype(kind)
-        is_beyond = np.isinf(cast) & np.isfinite(numbers)
         if key in _CHANGED_RANGES:
-            cast = np.where(is_beyond, np.copysign(np.finfo(kind).max, cast), cast).astype(kind)
+            is_beyond = np.isinf(cast) & np.isfinite(numbers)
+            cast = np.where(is_beyond, np.copysign(np.finfo(kind).max, cast), cast)
         else:
-            missing += np.ravel(numbers).tolist()
-            cast = np.where(is_beyond, np.nan, cast).astype(kind)  # the values that it marks become NaN
-        attributes[key] = cast[()]
-    marks = np.unique(np.array(missing, own))
-    with np.errstate(over="ignore"):
-        taken = marks.astype(kind)
+            pairs = [(each, _mark(each, kind)) for each in np.ravel(numbers)]
+            marks |= {float(old): new for old, new in pairs if not np.isnan(old)}
+            cast = np.array([new for _, new in pairs], kind).reshape(numbers.shape)
+        attributes[key] = cast.astype(kind)[()]
+    words = f"{file}: {name!r}" if file else repr(name)
 
     def converted(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-            found = values.astype(kind)
-        if kind.itemsize > own.itemsize:
-            return found
-        is_missing = np.isin(values, marks)
-        is_beyond = np.isinf(found) & np.isfinite(values)
-        if (lost := is_beyond & ~is_missing).any():
-            raise _unheld(name, f"{values[lost][0]:.6g}, and the largest number of {kind} is {np.finfo(kind).max:.6g}")
-        if (lost := np.isin(found, taken) & ~is_missing & np.isfinite(values)).any():
-            raise _unheld(name, f"{float(values[lost][0])!r}, which {kind} cannot tell from the value that marks missing ones")
-        return np.where(is_beyond, kind.type(np.nan), found) if is_beyond.any() else found
+            found = np.asarray(values.astype(kind))
+        is_missing = np.zeros(values.shape, bool)
+        for old, new in marks.items():
+            is_missing |= (is_old := values == own.type(old))
+            found[is_old] = new
+        if (lost := np.isinf(found) & np.isfinite(values)).any():
+            raise _unheld(
+                name, f"{words} has the value {values[lost][0]:.6g}, and the largest number of {kind} is {np.finfo(kind).max:.6g}"
+            )
+        if (lost := np.isin(found, [*marks.values()]) & ~is_missing).any():
+            value = float(values[lost][0])
+            raise _unheld(name, f"{words} has the value {value!r}, which {kind} cannot tell from the one that marks missing values")
+        return found
 
     return computed(variable, converted, kind, attributes)
 
 
+def _mark(number: Any, kind: np.dtype[Any]) -> Any:
+    """Return what marks missing values in another precision: the nearest number, or NaN if that is infinite.
+
+    In double precision, it is the decimal number that a short text in single precision means: 1e20 and not 1.00000002004e+20. No
+    number that single precision has is equal to it.
+    """
+    with np.errstate(over="ignore"):
+        cast = kind.type(number)
+    if np.isinf(cast) and np.isfinite(number):
+        return kind.type(np.nan)
+    text = np.format_float_scientific(number, unique=True, trim="-")
+    digits = sum(each.isdigit() for each in text.partition("e")[0])
+    return kind.type(text) if kind.itemsize > number.itemsize and digits <= _DIGITS else cast
+
+
+_DIGITS = 5
+"""A number with more digits, such as the default fill value of NetCDF, is meant as the type has it, in both precisions."""
+
+
 def _unheld(name: str, words: str) -> InvalidRequest:
-    return InvalidRequest(f"normalise (set_dtype): {name!r} has the value {words}", next_step=f"leave {name!r} out of set_dtype")
+    step = (
+        f"correct the value in the file; or leave {name!r} out of set_dtype, and make the dataset in double precision (--replace)"
+    )
+    return InvalidRequest(f"normalise (set_dtype): {words}", next_step=step)
 
 
 def _set_attributes(raw: xr.Dataset, wanted: Mapping[str, Mapping[str, Any]], _: str) -> xr.Dataset:
