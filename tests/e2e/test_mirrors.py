@@ -295,7 +295,10 @@ def test_push_goes_on_after_the_receiver_was_killed(two: Two, tmp_path: Path) ->
         service.push("mine", two.line.url, key=two.key)
     two.process.send_signal(signal.SIGKILL)
     two.process.communicate()
+    before = two.url
     two.process, two.url = start(two.there)
+    settings = two.here / "config/service.yaml"
+    settings.write_text(settings.read_text().replace(before, two.url))
     two.line.port_there, two.line.left = int(two.url.rpartition(":")[2]), -1
     assert httpx.get(f"{two.url}/datasets/mine", trust_env=False).status_code == 404
     stranger = cli("push", "mine", "--to", two.line.url, "--instance", two.here)
