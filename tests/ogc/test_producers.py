@@ -66,6 +66,7 @@ def at_stations(*heights: float) -> xr.Dataset:
     )
 
 
+@pytest.mark.usefixtures("no_zones")
 @pytest.mark.parametrize("heights", [(500.0, 1800.0, 900.0), (300.0, 400.0, 900.0)], ids=["any-order", "ascending"])
 def test_the_height_of_a_station_is_no_axis(client: httpx.Client, keep: Any, heights: tuple[float, ...]) -> None:
     """Heights in no order were refused, with the advice to sort the stations, and others became levels."""

@@ -124,9 +124,9 @@ def steps_named(
     return inside
 
 
-def _in_utc(instant: Instant, calendar: str, stamps: Array, *, ends: bool = False) -> Instant:
+def _in_utc(instant: Instant, calendar: str, stamps: Array, *, bounds: bool = False) -> Instant:
     """Return the instant in UTC, as precise as the labels: those of days in double precision are rounded to the millisecond, and
-    other programs read more digits from the same numbers. An instant that *ends* a period just before a second stays before it.
+    other programs read more digits from the same numbers. One that *bounds* a period a microsecond beside a second stays there.
 
     Raises
     ------
@@ -134,21 +134,21 @@ def _in_utc(instant: Instant, calendar: str, stamps: Array, *, ends: bool = Fals
         If the calendar has no such day.
     """
     moment = in_utc(instant, calendar)
-    if len(moment.fields) < 7 or (ends and moment.fields[6] >= _LAST) or (stamps % 1000).any():
+    if len(moment.fields) < 7 or (bounds and moment.fields[6] in _BESIDE) or (stamps % 1000).any():
         return moment
     return to_milliseconds(moment, calendar)
 
 
-_LAST = 999_500
-"""The microseconds from which the nearest millisecond is in the next second."""
+_BESIDE = (1, 999_999)
+"""Microseconds with which periods are written that begin after a second, or end before one."""
 
 
 def _ends_of(time: Instant | Period, calendar: str, stamps: Array) -> tuple[Instant | None, Instant | None]:
     """Return the start and the end of what is asked for, as :func:`_in_utc` does."""
     if isinstance(time, Instant):
         return (_in_utc(time, calendar, stamps),) * 2
-    start = None if time.start is None else _in_utc(time.start, calendar, stamps)
-    return start, None if time.end is None else _in_utc(time.end, calendar, stamps, ends=True)
+    start = None if time.start is None else _in_utc(time.start, calendar, stamps, bounds=True)
+    return start, None if time.end is None else _in_utc(time.end, calendar, stamps, bounds=True)
 
 
 def _date_of(instant: Instant) -> str:

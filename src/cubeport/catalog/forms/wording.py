@@ -6,9 +6,10 @@ import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import UnionType
-from typing import Annotated, Any, TypeAliasType, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, TypeAliasType, TypeGuard, Union, get_args, get_origin
 
-from pydantic import BaseModel
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 _SHOULD = re.compile(r"^(?:Input|String|List|Dictionary|Value|URL) should (be|have|match|not)\b")
 _FEW = 24
@@ -52,7 +53,9 @@ def _names(model: type[BaseModel]) -> list[str]:
     return [field.alias or name for name, field in model.model_fields.items()]
 
 
-def _is_model(annotation: Any) -> bool:
+def _is_model(annotation: Any) -> TypeGuard[type[BaseModel]]:
+    from pydantic import BaseModel  # commands whose words these are start without it
+
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
