@@ -31,7 +31,7 @@ from cubeport.errors import (
     Unavailable,
 )
 from cubeport.service import jobs as module
-from cubeport.service.ingestions import Ingestion, IngestionPlan, IngestionRequest, TableJob
+from cubeport.service.ingestions import Ingestion, IngestionPlan, IngestionRequest, TableJob, job_of
 from cubeport.service.jobs import Jobs
 from cubeport.service.maker import Outcome
 from cubeport.service.servers import SERVER, Servers
@@ -39,6 +39,18 @@ from cubeport.service.state import JOB
 from cubeport.service.tablejobs import TableJobs
 from cubeport.service.upkeep import VersionKeeper
 from cubeport.service.workers import Workers
+
+
+def test_a_job_of_an_earlier_release_is_read_by_the_rules_of_its_time() -> None:
+    """A climatology did not say of what. One such row would have hidden all jobs from lists and workers."""
+    asked = {"dataset_id": "x", "template": {"period_type": "climatology"}}
+    with pytest.raises(ValidationError, match="needs climatology"):
+        IngestionRequest.model_validate(asked)
+    stored = Ingestion(dataset_id="x", request=IngestionRequest(dataset_id="x")).model_dump(mode="json") | {"request": asked}
+    read = job_of(stored)
+    assert isinstance(read, Ingestion)
+    assert read.request.template is not None
+    assert read.request.template.period_type == "climatology"
 
 
 class Failing(MemoryBackend):

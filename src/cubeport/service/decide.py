@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -178,9 +178,8 @@ def as_before(ingestion: Ingestion, wanted: Wanted, head: VersionState | None) -
     """
     if head is None or not updates(ingestion, wanted):
         return wanted
-    given = ingestion.request.template.model_fields_set if ingestion.request.template else ()
     again = repeated(ingestion, wanted, head)
-    layout = {} if head.chunks is None or "layout" in given else {"layout": {"chunks": head.chunks}}
+    layout = {} if head.chunks is None or "layout" in _said(ingestion) else {"layout": {"chunks": head.chunks}}
     if not again and not layout:
         return wanted
     fields = TemplateFields.model_validate(wanted.fields.model_dump(exclude_unset=True) | dict(again) | layout)
@@ -195,8 +194,12 @@ def repeated(ingestion: Ingestion, wanted: Wanted, head: VersionState | None) ->
     """Return the steps of the dataset that its files go through because the request gives none of their kind."""
     if head is None or not updates(ingestion, wanted):
         return {}
-    given = ingestion.request.template.model_fields_set if ingestion.request.template else ()
-    return {name: steps for name, steps in head.steps.items() if name not in given}
+    return {name: steps for name, steps in head.steps.items() if name not in _said(ingestion)}
+
+
+def _said(ingestion: Ingestion) -> Collection[str]:
+    """Return the names of the template's fields that the request gives."""
+    return ingestion.request.template.model_fields_set if ingestion.request.template else ()
 
 
 def add_repeated(refusal: CubeportError, again: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
