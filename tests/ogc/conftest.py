@@ -263,6 +263,20 @@ def stored(shelf: Shelf) -> Callable[..., Stored]:
     return shelf.put
 
 
+@pytest.fixture(scope="module")
+def keep(stored: Callable[..., Stored], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, xr.Dataset], str]:
+    """Store a dataset of the test's own under a name, once for each module; returns its id."""
+    folder = tmp_path_factory.mktemp("kept")
+
+    def write(name: str, data: xr.Dataset) -> str:
+        path = folder / f"{name}.nc"
+        if not path.exists():
+            data.to_netcdf(path, engine="netcdf4")
+        return stored(str(path)).dataset_id
+
+    return write
+
+
 @pytest.fixture
 def no_zones(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the zone sets of other tests, whose zones are places of every coverage."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -18,19 +16,6 @@ LON = {"units": "degrees_east", "standard_name": "longitude"}
 LAT = {"units": "degrees_north", "standard_name": "latitude"}
 DAYS = {"units": "days since 2020-01-01", "standard_name": "time"}
 DEPTH = {"units": "m", "standard_name": "depth", "positive": "down", "axis": "Z"}
-
-
-@pytest.fixture(scope="module")
-def keep(stored: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, xr.Dataset], str]:
-    folder = tmp_path_factory.mktemp("odd")
-
-    def write(name: str, data: xr.Dataset) -> str:
-        path: Path = folder / f"odd-{name}.nc"
-        if not path.exists():
-            data.to_netcdf(path, engine="netcdf4")
-        return str(stored(str(path)).dataset_id)
-
-    return write
 
 
 def grid(values: Any, **attributes: Any) -> xr.Dataset:

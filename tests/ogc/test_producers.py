@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +18,6 @@ from zarr.storage import ZipStore
 LON = {"units": "degrees_east", "standard_name": "longitude"}
 LAT = {"units": "degrees_north", "standard_name": "latitude"}
 DAYS = {"units": "days since 2020-01-01", "standard_name": "time"}
-
-
-@pytest.fixture(scope="module")
-def keep(stored: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, xr.Dataset], str]:
-    folder = tmp_path_factory.mktemp("producers")
-
-    def write(name: str, data: xr.Dataset) -> str:
-        path: Path = folder / f"{name}.nc"
-        if not path.exists():
-            data.to_netcdf(path, engine="netcdf4")
-        return str(stored(str(path)).dataset_id)
-
-    return write
 
 
 def pixels(content: bytes) -> np.ndarray:
