@@ -485,6 +485,24 @@ def test_a_map_of_a_pole_is_refused_where_there_are_no_data(url: str) -> None:
 
 
 @pytest.mark.browser
+def test_the_data_in_view_are_those_of_the_map(page: Callable[..., Page], url: str, tmp_path: Path) -> None:
+    """One member and one level, and across 180 degrees what is east of it too."""
+    link = "document.querySelector('[data-link=data]').href"
+    opened = page("/datasets/members?f=html&v=t&z=500.0&subset=member(3)&at=20,40&bbox=5,35,25,55")
+    _until(opened, "!document.querySelector('[data-in-view]').hidden")
+    assert "kB" in opened.evaluate("document.querySelector('[data-size]').textContent")
+    (tmp_path / "t.nc").write_bytes(httpx.get(opened.evaluate(link)).content)
+    with xr.open_dataset(tmp_path / "t.nc") as seen:
+        assert (seen.t.size, float(seen.level), float(seen.member)) == (2 * 2, 500.0, 3.0)
+        assert seen.t.squeeze().values.tolist() == (np.arange(240.0).reshape(2, 3, 4, 2, 5)[1, 1, 2, :, 1:3]).tolist()
+    opened = page("/datasets/regular?f=html&bbox=170,-40,200,-10")
+    _until(opened, f"new URL({link}).searchParams.has('bbox')")
+    assert opened.evaluate(f"new URL({link}).searchParams.get('bbox')").startswith("170,")
+    box = [float(each) for each in opened.evaluate(f"new URL({link}).searchParams.get('bbox')").split(",")]
+    assert (box[0], box[2]) == (170, -160)
+
+
+@pytest.mark.browser
 def test_the_coast_is_finer_when_the_map_is_near(page: Callable[..., Page]) -> None:
     opened = page("/datasets/regular?f=html")
     lines = "[...document.querySelectorAll('path.coast')].map(each => each.getAttribute('d').length)"

@@ -246,7 +246,7 @@ def _seen(parts: Parts, shown: PublishedView, view: View) -> Mapping[str, Any] |
         "plot": f"{_base(parts)}/datasets/{name}/plot",
         "plotted": f"{_base(parts)}/datasets/{name}/plot?{urlencode(plotted)}",
         "position": f"{collection}/position",
-        "download": f"{_base(parts)}/datasets/{name}/download",
+        "coverage": f"{collection}/coverage",
         "values": [(title, f"{collection}/position?{urlencode([*position, ('f', form)])}") for title, form in _FORMS],
         "here": f"{collection}/position?{urlencode([*position, *(p for p in pairs if p[0] == 'datetime'), ('f', 'html')])}",
         "query": query,

@@ -69,13 +69,13 @@ function start(root, url) {
     value();
   }
   async function inView() {
-    const item = page("[data-in-view]"), asked = new URLSearchParams();
-    const [west, south, east, north] = polar ? polar.within(box) : [Math.max(box[0], -180), Math.max(-90, -box[1] - box[3]), Math.min(box[0] + box[2], 180), Math.min(90, -box[1])];
-    if (!polar && east <= west) return;
-    asked.set("bbox", [west, south, east, north].map((each) => +each.toFixed(4)).join(","));
-    if (form.t) asked.set("datetime", form.t.value);
-    asked.set("variables", field());
-    const link = `${url.download}?${asked}`;
+    const item = page("[data-in-view]"), asked = query(), turn = (lon) => +(((lon + 540) % 360 + 360) % 360 - 180).toFixed(4);
+    for (const name of [...asked.keys()]) if (!["properties", "datetime", "subset", "bbox"].includes(name)) asked.delete(name);
+    // West of east also where the map shows 180 degrees, and all around where it shows more than the world.
+    const [west, south, east, north] = polar ? polar.within(box) : box[2] >= 360 ? [-180, -90, 180, 90] : [turn(box[0]), Math.max(-90, -box[1] - box[3]), turn(box[0] + box[2]), Math.min(90, -box[1])];
+    asked.set("bbox", [west, south, east === -180 ? 180 : east, north].map((each) => +each.toFixed(4)).join(","));
+    asked.set("f", "netcdf");
+    const link = `${url.coverage}?${asked}`;
     const answer = await fetch(`${link}&estimate=true`);
     item.hidden = !answer.ok;
     if (!answer.ok) return;
