@@ -11,6 +11,7 @@ import xarray as xr
 import cubeport
 from cubeport.errors import NotFound
 from cubeport.main import prepare
+from cubeport.service import publish
 from cubeport.service.ingestions import FileOptions, IngestionRequest
 
 
@@ -98,3 +99,22 @@ def test_a_dataset_is_found_by_what_its_variables_are(tmp_path: Path) -> None:
         service.describe("one", description="Of a model")
         assert (found("model temperature"), found("temperature")) == (["one"], ["one"])
         assert service.shown("one").texts.description == "Of a model"  # no face shows what is there for searches
+
+        # A dataset of an earlier release has no words of its variables; a refresh finds them, without a version.
+        held = service.dataset("one")
+        with service.catalog.unit_of_work("describe") as work:
+            work.update_record(publish.with_state(held.record, held.state.model_copy(update={"quantities": ""})))
+        assert found("temperature") == []
+        assert service.refresh("one").version > held.record.version
+        assert found("temperature") == ["one"]
+        known = service.dataset("one").record.version
+        assert (service.refresh("one").version, service.dataset("one").state.head) == (known, held.state.head)
+
+        # A version that nobody sees yet brings no words and takes none away.
+        xr.Dataset({"salt": (("lat", "lon"), np.ones((2, 2), "f4"))}, axes).to_netcdf(tmp_path / "y.nc", engine="h5netcdf")
+        request = IngestionRequest(dataset_id="one", mode="replace", publish=False)
+        assert service.ingest_here(request, FileOptions(files=(str(tmp_path / "y.nc"),))).status == "completed"
+        assert (found("temperature"), found("salt")) == (["one"], [])
+        assert [len(service.datasets(variable=name).items) for name in ("t2m", "salt")] == [1, 0]
+        service.publish("one")
+        assert (found("temperature"), found("salt")) == ([], ["one"])

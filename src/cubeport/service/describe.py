@@ -18,7 +18,7 @@ from cubeport.documents.texts import Provider, Texts
 from cubeport.errors import InvalidRequest, PreconditionFailed
 from cubeport.service.changes import announce
 from cubeport.service.datasets import Dataset, Datasets
-from cubeport.service.publish import with_state
+from cubeport.service.publish import quantities, with_state
 from cubeport.service.state import DatasetState
 from cubeport.service.templates import Configuration, Extent, SourceBlock, TemplateFields
 
@@ -183,20 +183,23 @@ def describe(
     base = _base(dataset, datasets, configuration).model_dump(mode="json")
     described = {name: value for name, value in {**dataset.state.described, **values}.items() if value is not None}
     said = {name: base[name] if value is None else value for name, value in values.items()}
-    return _commit(catalog, dataset, texts(dataset.state.texts, said), described)
+    return _commit(catalog, datasets, dataset, texts(dataset.state.texts, said), described)
 
 
 def refresh(catalog: Catalog, datasets: Datasets, configuration: Configuration, dataset_id: str) -> CatalogRecord:
-    """Update the dataset's texts from its current template and extent. Texts that users set are kept. Raises NotFound."""
+    """Update the dataset's texts from its template and extent, and the words for searches. Texts of users stay. Raises NotFound."""
     dataset = datasets.get(dataset_id)
-    if dataset.state.source_dataset_id not in configuration.templates():
-        return dataset.record  # the texts come only from the data and from users, and neither has changed
-    base = _base(dataset, datasets, configuration)
-    return _commit(catalog, dataset, texts(base, dataset.state.described), dataset.state.described)
+    current = dataset.state.texts
+    if dataset.state.source_dataset_id in configuration.templates():
+        current = texts(_base(dataset, datasets, configuration), dataset.state.described)
+    return _commit(catalog, datasets, dataset, current, dataset.state.described)
 
 
-def _commit(catalog: Catalog, dataset: Dataset, texts: Texts, described: Mapping[str, Any]) -> CatalogRecord:
-    state = dataset.state.model_copy(update={"texts": texts, "described": dict(described)})
+def _commit(catalog: Catalog, datasets: Datasets, dataset: Dataset, texts: Texts, described: Mapping[str, Any]) -> CatalogRecord:
+    known = dataset.state.quantities
+    if dataset.state.latest:
+        known = quantities(datasets.cube(dataset.state.latest).description)  # a version of an earlier release has none
+    state = dataset.state.model_copy(update={"texts": texts, "described": dict(described), "quantities": known})
     if state == dataset.state:
         return dataset.record
     with catalog.unit_of_work(operation_type="describe", inputs=(dataset.record.id,)) as work:

@@ -121,8 +121,7 @@ class Making:
         if self.updates and old is not None:
             # Only steps are added; texts, template and area of the dataset do not change, but a second step can tell the periods.
             texts = old.texts.model_copy(update={"period_type": old.texts.period_type and period_type})
-            held = {"texts": texts, "variables": description.all_fields, "grids": len(description.grids)}
-            state = old.model_copy(update={"head": version.version_id, "tags": tags, **held})
+            state = old.model_copy(update={"head": version.version_id, "tags": tags, "texts": texts})
             return self._pointing(state, version, description)
         texts, described = texts_of(wanted, old, description, period_type)
         state = DatasetState(
@@ -137,8 +136,9 @@ class Making:
             extent_id=wanted.extent.extent_id if wanted.extent else None,
             extent_digest=wanted.extent.digest() if wanted.extent else None,
             template_digest=wanted.template_digest,
-            variables=description.all_fields,
-            grids=len(description.grids),
+            variables=old.variables if old else (),
+            quantities=old.quantities if old else "",
+            grids=old.grids if old else 0,
             shown_since=old.shown_since if old else None,
             left=old.left if old else {},
         )
