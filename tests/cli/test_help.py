@@ -33,11 +33,27 @@ ROOT = build(wiring())
 LEAVES = dict(commands(ROOT))
 
 
-def test_cubeport_alone_says_the_three_things_that_most_people_want(shell: Shell) -> None:
+def test_cubeport_alone_says_the_three_things_that_most_people_want(
+    tmp_path_factory: pytest.TempPathFactory, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path_factory.mktemp("nothing"))
     said = shell.ok()
     assert len(said.out.splitlines()) <= 15
     for command in ("cubeport demo", "cubeport init", "cubeport ingest", "cubeport serve"):
         assert command in said.out
+
+
+def test_cubeport_alone_below_an_instance_says_what_to_do_in_it(
+    tmp_path: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shell.ok("init", tmp_path / "i")
+    monkeypatch.chdir(tmp_path / "i" / "config")
+    said = shell.ok().out
+    assert f"use the instance {tmp_path / 'i'}." in said
+    assert "init" not in said
+    assert "cubeport datasets" in said
+    shell.ok("datasets")  # as it is written there
+    assert "cubeport init" in shell.ok("--instance", tmp_path / "other").out
 
 
 def test_help_groups_every_command_and_publishing_comes_first(shell: Shell) -> None:

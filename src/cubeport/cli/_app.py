@@ -18,7 +18,7 @@ import typer
 import typer.core
 
 from cubeport.cli import _advice, _help, _output
-from cubeport.cli._session import Session, Wiring
+from cubeport.cli._session import Session, Wiring, instance_around
 from cubeport.errors import Usage
 
 CORE = ("records", "looks", "batch", "keeping", "selecting")
@@ -141,7 +141,9 @@ def _cubeport(
 ) -> None:
     """Publish NetCDF and Zarr data as STAC, Zarr and OGC API, all from one record."""
     if ctx.invoked_subcommand is None:
-        sys.stdout.write(_help.FIRST)
+        elsewhere = ctx.obj.options.instance or ctx.obj.options.url
+        around = None if elsewhere else instance_around(Path.cwd())
+        sys.stdout.write(_help.FIRST if around is None else _help.INSIDE.format(instance=around))
     else:
         from cubeport.catalog.disk.locks import doing
 

@@ -25,6 +25,23 @@ To list all commands, run cubeport --help. For help and examples, run for instan
 """
 """Printed by ``cubeport`` alone: the three most common tasks."""
 
+INSIDE = """\
+cubeport publishes NetCDF and Zarr data as STAC, Zarr over HTTP and OGC API.
+Commands here use the instance {instance}.
+
+  Publish your own files:
+    cubeport ingest FILES... --id tas      (--each: one dataset for each file)
+
+  See what is published:
+    cubeport datasets
+
+  Serve your datasets:
+    cubeport serve
+
+To list all commands, run cubeport --help. For help and examples, run for instance cubeport ingest -h.
+"""
+"""Printed instead in the folder of an instance and below it."""
+
 GROUPS: Mapping[str, Sequence[str]] = {
     "Publish data": (
         "demo", "init", "ingest", "update", "sync", "refresh", "describe", "publish", "unpublish",

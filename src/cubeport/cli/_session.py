@@ -106,6 +106,11 @@ class Wiring:
     """The default values of the flags."""
 
 
+def instance_around(folder: Path) -> Path | None:
+    """Return *folder*, or the nearest folder above it, that has a catalog."""
+    return next((each for each in (folder, *folder.parents) if (each / MARK).is_dir()), None)
+
+
 @dataclass(slots=True)
 class Session:
     """The value of ``ctx.obj`` in a command."""
@@ -137,9 +142,8 @@ class Session:
         if self.options.instance is not None:
             return folder_of(self.options.instance).absolute()
         here = Path.cwd()
-        for folder in (here, *here.parents):
-            if (folder / MARK).is_dir():
-                return folder
+        if (found := instance_around(here)) is not None:
+            return found
         words = f"Neither {here} nor a folder above it contains a catalog"
         if not (names := _advice.below(here, MARK)[:5]):
             raise NotACatalog(f"{words}.", next_step="cubeport init")

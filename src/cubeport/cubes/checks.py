@@ -222,13 +222,6 @@ def droppable(raw: xr.Dataset, refusal: SourceRejected) -> dict[str, str]:
     return parts if kept else {}
 
 
-def check_names(what: str, names: Iterable[str]) -> None:
-    """Refuse names that some stores cannot use as keys: malformed names, reserved names, and names that differ only in case."""
-    seen: dict[str, str] = {}
-    for name in names:
-        _check_name(what, name, seen)
-
-
 def _check_names(raw: xr.Dataset, problems: _Problems) -> None:
     seen: dict[str, str] = {}
     for name in map(str, raw.variables):
