@@ -128,3 +128,68 @@ def test_a_source_says_that_its_sums_begin_with_it(place: Place, tmp_path: Path,
     assert bring(place, hours(tmp_path, 0), template=template).status == "completed"
     assert bring(place, hours(tmp_path, 6, since=6), mode="update").action == "append"
     assert values(place) == [1.0] * 12
+
+
+def marked(folder: Path, first: int, *, low: float | None = None) -> Path:
+    """Write hours in which a value may be far below its valid range."""
+    path = hours(folder, first, name="t")
+    with xr.open_dataset(path, decode_cf=False) as opened:
+        raw = opened.load()
+    raw.t.attrs = {"units": "K", "valid_min": np.float32(0)}
+    if low is not None:
+        raw.t[1, 0, 0] = low
+    raw.to_netcdf(path)
+    return path
+
+
+def test_the_advice_of_a_warning_makes_the_dataset_again(tmp_path: Path) -> None:
+    """It named its own step only, which replaced those of the dataset, and a dataset that exists was refused."""
+    root, bad, good = tmp_path / "instance", marked(tmp_path, 0, low=-999), marked(tmp_path, 6)
+    steps = ["--normalise", "rename: {t: tas}", "--transform", "mask: {tas: {equal: 3}}"]
+    assert cli("init", root, "-q").returncode == 0
+    once = cli("-i", root, "ingest", bad, "--id", "once", *steps)
+    for dataset, files, own in (("once", [bad], steps), ("twice", [good, bad], [])):
+        said = once
+        if dataset == "twice":
+            assert cli("-i", root, "ingest", good, "--id", dataset, *steps).returncode == 0
+            said = cli("-i", root, "update", dataset, bad)
+        words = "repeat with " if dataset == "once" else "ingest all files of twice again with "
+        advice = shlex.split(said.stderr.partition(f"To make them missing, {words}")[2].splitlines()[0])
+        assert "--replace" in advice
+        done = cli("-i", root, "ingest", *files, "--id", dataset, *own, *advice)
+        assert done.returncode == 0, done.stderr
+        assert "To make them missing" not in done.stderr
+        with cubeport.connect(root) as service:
+            shown = service.shown(dataset)
+            store: Any = VersionStore(service.engines, dataset, shown.version.version_id)
+            with xr.open_zarr(store, consolidated=True, chunks=None) as opened:
+                found = opened["tas"].values[:, 0, 0].tolist()
+        np.testing.assert_array_equal(found, [n if n not in (2, 3) else np.nan for n in range(1, 6 * len(files) + 1)])
+
+
+def test_the_advice_of_a_template_works_when_it_is_written_into_its_file(tmp_path: Path) -> None:
+    """Its own steps are in the list that it prints: the line of the file becomes that line."""
+    root, second = tmp_path / "instance", hours(tmp_path, 6)
+    hours(tmp_path, 0)
+    with xr.open_dataset(second, decode_cf=False) as opened:
+        raw = opened.load()
+    raw.isel(lat=[1, 0]).to_netcdf(second)
+    assert cli("init", root, "--allow-root", tmp_path, "-q").returncode == 0
+    block = f"id: sst\ntitle: S\nperiod_type: hourly\nsource: {{kind: files, paths: '{tmp_path}/rain_*.nc'}}\n"
+    file = root / "config/datasets/sst.yaml"
+    file.write_text(f"{block}normalise: [{{rename: {{rain: pr}}}}]\n")
+    second.rename(later := tmp_path / "later.nc")
+    assert cli("-i", root, "ingest", "sst", "--start", "2020-01-01T00").returncode == 0
+    later.rename(second)
+    refused = cli("-i", root, "ingest", "sst")
+    found = re.search(r"next: .*: (normalise: \[.*\]) \(in the template sst\)$", refused.stderr, re.MULTILINE)
+    assert found is not None, refused.stderr
+    file.write_text(f"{block}{found[1]}\n")
+    done = cli("-i", root, "ingest", "sst", "--overwrite", "--start", "2020-01-01T00")
+    assert done.returncode == 0, done.stderr
+    with cubeport.connect(root) as service:
+        shown = service.shown("sst")
+        store: Any = VersionStore(service.engines, "sst", shown.version.version_id)
+        with xr.open_zarr(store, consolidated=True, chunks=None) as opened:
+            assert opened["pr"].values.tolist() == [[[n, n]] * 2 for n in range(1, 13)]
+            assert opened["lat"].values.tolist() == [1.0, 2.0]

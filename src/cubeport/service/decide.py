@@ -16,6 +16,7 @@ from cubeport.errors import (
     TagExists,
     TemplateChanged,
 )
+from cubeport.service.advice import OPTIONS
 from cubeport.service.datasets import Dataset
 from cubeport.service.ingestions import Action as PlannedAction
 from cubeport.service.ingestions import Ingestion, IngestionPlan, IngestionRequest, Scope
@@ -206,7 +207,7 @@ def add_repeated(refusal: CubeportError, again: Mapping[str, Sequence[Mapping[st
     """Put the steps that were repeated before those that a refusal advises: a request that gives steps repeats none of their
     kind.
     """
-    for name, option in (("normalise", "--normalise"), ("transforms", "--transform")):
+    for name, option in OPTIONS.items():
         if refusal.next_step is not None:
             refusal.next_step = after(refusal.next_step, option, again.get(name, ()))
     if "repair" in refusal.members:

@@ -19,6 +19,7 @@ from cubeport.catalog.forms.canonical import dumps
 from cubeport.cubes.sources import Period, PeriodSource
 from cubeport.cubes.write_request import Choose
 from cubeport.errors import CubeportError, DatasetExists, Problem, SourceRejected, TagExists
+from cubeport.service.advice import of_template
 from cubeport.service.copies import wanted_copies
 from cubeport.service.datasets import Dataset, Datasets
 from cubeport.service.decide import add_repeated, as_before, choose, decide, overlap, period_type_of, repeated
@@ -32,7 +33,7 @@ from cubeport.service.making import Making, release_of
 from cubeport.service.ports import Gate, Progress, ReadRequest, SourceFile, Sources, StoreObject
 from cubeport.service.scope import spans
 from cubeport.service.state import VersionState
-from cubeport.service.templates import SourceBlock
+from cubeport.service.templates import DatasetTemplate, SourceBlock
 from cubeport.service.wanted import Names, Wanted, allow_gaps
 
 
@@ -111,7 +112,8 @@ class Ingester:
             If the attempt fails. Nothing of it remains.
         """
         wanted = self._names.resolve(ingestion)
-        with self._lock(wanted.dataset_id, waits=partial(progress, "waiting", 0, 0)), step("lock"):
+        waits = partial(progress, "waiting", 0, 0)
+        with _in_words_of(wanted.template), self._lock(wanted.dataset_id, waits=waits), step("lock"):
             progress("planning", 0, 0)
             dataset, head = self._held(wanted.dataset_id)
             again = repeated(ingestion, wanted, head)
@@ -335,6 +337,17 @@ def _advising(again: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[None
         yield
     except CubeportError as refusal:
         add_repeated(refusal, again)
+        raise
+
+
+@contextmanager
+def _in_words_of(template: DatasetTemplate | None) -> Iterator[None]:
+    """Let refusals of a template advise what its file has to say."""
+    try:
+        yield
+    except CubeportError as refusal:
+        if template is not None and refusal.next_step is not None:
+            refusal.next_step = of_template(refusal.next_step, template.id, template.steps())
         raise
 
 

@@ -43,7 +43,6 @@ from cubeport.errors import (
     StoreUnavailable,
     Unavailable,
 )
-from cubeport.service.advice import worded
 from cubeport.service.ingest import Ingester
 from cubeport.service.ingestions import UNFINISHED, WAITING, Ingestion, Phase, Status, TableJob, Work, job_of, no_ingestion
 from cubeport.service.maker import Outcome
@@ -598,7 +597,7 @@ class Jobs:
         except CubeportError as exc:
             if isinstance(exc, _MAY_PASS) and not job.waited_for and job.attempt < self._max_attempts:
                 return _ended(_retrying(exc))
-            return _ended(_failed(worded(exc, job) if isinstance(job, Ingestion) else exc))
+            return _ended(_failed(exc))
         except Exception as exc:  # noqa: BLE001 - see below
             # Only here, an unexpected exception ends a job instead of a worker. Its traceback is logged once.
             _log.exception("ingestion %s failed unexpectedly", job_id)

@@ -14,7 +14,7 @@ from cubeport.cubes.recipes import Derivation
 from cubeport.documents import native
 from cubeport.documents.texts import Texts
 from cubeport.service import describe
-from cubeport.service.advice import of_template
+from cubeport.service.advice import of_template, of_version
 from cubeport.service.datasets import Dataset
 from cubeport.service.decide import builds, updates
 from cubeport.service.ingestions import Action as PlannedAction
@@ -104,7 +104,16 @@ class Making:
         if self.wanted.fields.period_type is None and not self.updates:
             own.append(uneven_warning(temporal, period_type))
         pairs = dict.fromkeys((*written.warnings, *measured.description.warnings, *(each for each in own if each is not None)))
-        told = pairs if template is None else {(kind, of_template(message, template.id)): None for kind, message in pairs}
+        steps = self.head.steps if self.updates and self.head is not None else None
+        told = dict.fromkeys(
+            (
+                kind,
+                of_version(words, self.wanted.dataset_id, steps)
+                if template is None
+                else of_template(words, template.id, template.steps()),
+            )
+            for kind, words in pairs
+        )
         return tuple({"kind": kind, "message": message} for kind, message in told)
 
     def all_validators(self) -> dict[str, str]:
