@@ -8,6 +8,7 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cubeport.catalog.query import parse_interval
 from cubeport.cubes.calendars import (
     DAY_US,
     Stamp,
@@ -24,7 +25,8 @@ from cubeport.cubes.calendars import (
     stamp_of,
 )
 from cubeport.cubes.describe import describe
-from cubeport.errors import InvalidPeriod
+from cubeport.cubes.selection import Instant, in_utc, parse_datetime
+from cubeport.errors import InvalidFilter, InvalidPeriod
 
 CALENDARS = ("standard", "proleptic_gregorian", "noleap", "all_leap", "360_day", "julian")
 calendars = st.sampled_from(CALENDARS)
@@ -96,6 +98,28 @@ def test_offsets_are_taken_to_utc() -> None:
     assert parse_stamp("2024-03-01T00:30:00+02:00", "standard") == Stamp(2024, 2, 29, 22, 30)
     assert parse_stamp("2095-02-30T23:30:00-01:00", "360_day") == Stamp(2095, 3, 1, 0, 30)
     assert str(parse_stamp("2024-03-01T00:00:00.250Z", "standard")) == "2024-03-01T00:00:00.25Z"
+
+
+@pytest.mark.parametrize(
+    "text", ["2016-12-31T23:59:60Z", "2016-12-31t23:59:60.5z", "2017-01-01T05:29:60+05:30", "2016-12-31T18:59:60-05:00"]
+)
+def test_a_leap_second_is_the_end_of_its_minute(text: str) -> None:
+    """RFC 3339 has it (5.7)."""
+    assert parse_stamp(text, "standard") == Stamp(2016, 12, 31, 23, 59, 59, 999999)
+    instant = parse_datetime(text)
+    assert isinstance(instant, Instant)
+    assert in_utc(instant, "standard").fields == (2016, 12, 31, 23, 59, 59, 999999)
+    assert parse_interval(text.upper()).start == "2016-12-31T23:59:59.999999Z"
+
+
+@pytest.mark.parametrize("text", ["2016-12-31T23:58:60Z", "2016-12-31T23:59:61Z", "2016-12-31T23:59:60+01:00"])
+def test_other_minutes_have_no_leap_second(text: str) -> None:
+    with pytest.raises(InvalidPeriod):
+        parse_stamp(text, "standard")
+    with pytest.raises(ValueError, match="exists in no calendar"):
+        parse_datetime(text)
+    with pytest.raises(InvalidFilter):
+        parse_interval(text)
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from typing import Any, Literal, Protocol, TypedDict, get_args
 
 from cubeport.catalog.disk.durable import make_folders, open_file
 from cubeport.catalog.forms.canonical import dumps, json_value, new_id, now, timestamp
+from cubeport.catalog.forms.leap import without_leap
 from cubeport.catalog.forms.redaction import redact
 from cubeport.errors import InvalidRange, InvalidRequest
 
@@ -304,7 +305,7 @@ def instant_of(value: str | datetime | None, *, ends: bool) -> datetime | None:
     try:
         if len(value) == len("2026-04-01"):
             return datetime.combine(date.fromisoformat(value), time.max if ends else time.min, UTC)
-        instant = datetime.fromisoformat(value)
+        instant = datetime.fromisoformat(without_leap(value))
     except ValueError:
         raise InvalidRequest(
             f"{value!r} is neither a date (2026-04-01), a timestamp nor an age (7d, 2h).", next_step="cubeport logs --since 7d"

@@ -22,6 +22,7 @@ from cubeport.catalog.audience import Audience
 from cubeport.catalog.forms import cursors
 from cubeport.catalog.forms.boxes import Box, checked_box, meet
 from cubeport.catalog.forms.canonical import dumps, timestamp
+from cubeport.catalog.forms.leap import without_leap
 from cubeport.catalog.forms.patterns import Wildcard, is_like
 from cubeport.catalog.models import CatalogRecord, TimeSpan
 from cubeport.catalog.terms import Op, Scalar, Term, canonical_field, join_step, parse_term
@@ -81,7 +82,7 @@ def _moment(text: str, whole: str) -> tuple[str, str]:
             return timestamp(first), timestamp(last)
         if not re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d", text):
             raise ValueError(text)
-        instant = datetime.fromisoformat(text)
+        instant = datetime.fromisoformat(without_leap(text))
         exact = timestamp(instant if instant.tzinfo else instant.replace(tzinfo=UTC))
     except (ValueError, OverflowError):
         if _DATE.fullmatch(text) or re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d.*", text, re.ASCII):

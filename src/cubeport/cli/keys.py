@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from cubeport.catalog.forms.leap import without_leap
 from cubeport.cli import _output
 from cubeport.cli._session import Session, current
 from cubeport.errors import AmbiguousId, Usage
@@ -91,7 +92,7 @@ def _instant(text: str | None) -> datetime | None:
     try:
         if _DATE.fullmatch(text):
             return datetime.combine(date.fromisoformat(text), time(), UTC) + timedelta(days=1)
-        instant = datetime.fromisoformat(text)
+        instant = datetime.fromisoformat(without_leap(text))
     except (ValueError, OverflowError) as exc:
         raise Usage(wrong) from exc
     if instant.tzinfo is None:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
+from cubeport.catalog.forms.leap import without_leap
 from cubeport.errors import InvalidPeriod
 
 type CalendarName = Literal["standard", "proleptic_gregorian", "noleap", "all_leap", "360_day", "julian"]
@@ -193,7 +194,7 @@ def parse_stamp(text: str, calendar: CalendarName) -> Stamp:
     InvalidPeriod
         If the text is not a date and time, or the calendar has no such day.
     """
-    found = _STAMP.fullmatch(text)
+    found = _STAMP.fullmatch(without_leap(text))
     if found is None:
         raise InvalidPeriod("not an RFC 3339 date and time, such as 2024-01-31T18:00:00Z")
     year, month, day, hour, minute, second = (int(part) for part in found.groups()[:6])

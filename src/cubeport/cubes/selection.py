@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from cubeport.catalog.forms.leap import without_leap
 from cubeport.cubes.calendars import Stamp, canonical, exists, ordinal, stamp_of
 from cubeport.errors import InvalidRequest, Problem, not_among
 
@@ -361,7 +362,7 @@ def _datetime(text: str) -> Instant | Period:
 
 
 def _instant(text: str) -> Instant:
-    match = _TIME.fullmatch(text) if len(text) <= 40 else None
+    match = _TIME.fullmatch(without_leap(text)) if len(text) <= 40 else None
     if match is None:
         raise _Malformed("must be times of RFC 3339 or a shorter form, such as 2006, 2006-04 or 2006-04-01T12:00:00Z")
     fields = [int(part) for part in match.groups()[:6] if part is not None]

@@ -15,6 +15,7 @@ from datetime import UTC, date, datetime
 from functools import cached_property, partial
 from typing import Any
 
+from cubeport.catalog.forms.leap import without_leap
 from cubeport.catalog.forms.patterns import Wildcard, is_like
 from cubeport.documents.geojson import box_geometry
 from cubeport.errors import InvalidRequest, Problem
@@ -243,7 +244,7 @@ def _instant(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        found = datetime.fromisoformat(value)
+        found = datetime.fromisoformat(without_leap(value))
     except ValueError:
         return None
     return found if found.tzinfo else found.replace(tzinfo=UTC)

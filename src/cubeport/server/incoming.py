@@ -19,6 +19,7 @@ from starlette.requests import Request
 from starlette.types import Receive
 
 from cubeport.catalog.forms import strictjson, wording
+from cubeport.catalog.forms.leap import without_leap
 from cubeport.errors import InvalidRequest, Problem, TooLarge, UnsupportedMediaType, UriTooLong
 from cubeport.server.threads import run_in
 
@@ -55,7 +56,7 @@ def check_moment(text: object) -> object:
     if not isinstance(text, str):
         return text
     try:
-        found = datetime.fromisoformat(text)
+        found = datetime.fromisoformat(without_leap(text))
     except ValueError as exc:
         raise ValueError(_NO_MOMENT) from exc
     if found.tzinfo is None and len(text) == _DAY:

@@ -19,6 +19,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer, ValidationInfo
 
 from cubeport.catalog.forms.clock import now as now
+from cubeport.catalog.forms.leap import without_leap
 from cubeport.errors import InvalidRequest, Problem
 
 type Json = bool | int | float | str | list[Json] | dict[str, Json] | None
@@ -177,7 +178,7 @@ def _check_id(text: str) -> str:
 
 def _instant(value: object) -> object:
     if isinstance(value, str):
-        value = datetime.fromisoformat(value)
+        value = datetime.fromisoformat(without_leap(value))
     if isinstance(value, datetime):
         if value.tzinfo is None:
             raise ValueError("must name its offset from UTC, for example a final Z")
