@@ -133,6 +133,8 @@ class Shelf:
         self.zones: dict[str, ZoneSet] = {}
         self.queues: list[Jobs] = []
         self._kept: dict[Any, Stored] = {}
+        self.damaged: set[str] = set()
+        """The ids of datasets that cannot be read."""
 
     def put(self, name: str, *, chunks: dict[str, int] | None = None, fields: list[str] | None = None) -> Stored:
         """Store a real file, once for each name and chunking; its id is made of the name."""
@@ -221,7 +223,8 @@ class Shelf:
         back, place = (cursor or "").startswith("~"), int((cursor or "0").removeprefix("~"))
         start, stop = (max(0, place - limit), place) if back else (place, min(len(found), place + limit))
         following, before = str(stop) if stop < len(found) else None, f"~{start}" if start else None
-        return SimpleNamespace(items=tuple(found[start:stop]), next=following, matched=len(found), before=before)
+        read = tuple(each for each in found[start:stop] if each.texts.dataset_id not in self.damaged)
+        return SimpleNamespace(items=read, next=following, matched=len(found), before=before)
 
 
 def app_of(shelf: Shelf, queries: Queries, url: str, *, table_limits: TableLimits | None = None) -> ASGIApp:

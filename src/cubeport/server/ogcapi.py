@@ -44,7 +44,7 @@ from cubeport.service.plans import CubeQuery, QueryPlan
 from cubeport.service.queries import Queries
 
 if TYPE_CHECKING:
-    from cubeport.server.parts import Service
+    from cubeport.server.parts import Counted, Service
 
 _INSTANCES = 100
 """How many versions a collection lists as instances."""
@@ -375,7 +375,7 @@ class OgcFace:
             return taken, before, page.next
         at = found[limit][0]
         shown = sum(number == at for number, _ in found[:limit]) + (done if at == 0 else 0)
-        resumed = start if at == 0 else self._service.datasets(limit=at, cursor=start, **given).next
+        resumed = start if at == 0 else self._first(at, start, given).next
         return taken, before, f"{shown}~{page.items[at].texts.dataset_id}~{resumed or ''}"
 
     def _coverages_before(
@@ -400,9 +400,19 @@ class OgcFace:
         at, number, _ = taken[0]
         begin = end
         if page is not None and at < len(page.items):
-            begin = self._service.datasets(limit=len(page.items) - at, cursor=end, **given).before
+            begin = self._first(len(page.items) - at, end, given).before
         before = f"-{number}~{items[at].texts.dataset_id}~{begin or ''}" if number else begin
         return [each for _, _, each in taken], before, following
+
+    def _first(self, count: int, cursor: str | None, given: Mapping[str, Any]) -> Counted[PublishedView]:
+        """Return the page of the first *count* datasets. A page has unreadable ones too, but not in its items."""
+        limit = count
+        while True:
+            page = self._service.datasets(limit=limit, cursor=cursor, **given)
+            missing = count - len(page.items)
+            if not missing:
+                return page
+            limit += missing
 
     def _matched(self, generation: int, given: Mapping[str, Any]) -> int | None:
         """Return the total number of coverages; ``None`` if too many datasets have several coverages to count them.
