@@ -160,8 +160,8 @@ class WebMaps:
             )
             place = next((str(each.loc[-1]) for each in error.errors), None)
             code = {"crs": "InvalidCRS", "datetime": "InvalidDimensionValue", "subset": "InvalidDimensionValue"}.get(place or "")
-            if isinstance(error, NotFound) and error.members.get("what") == "data":  # a time or a run without data
-                code = "InvalidDimensionValue"
+            if isinstance(error, NotFound) and error.members.get("what") == "data" and error.message != _NO_MAP:
+                code = "InvalidDimensionValue"  # a time or a run without data
             return Response(refuse(code, place, words), problems.status_of(type(error)), media_type=webmaps.XML)
 
     def _page(self, request: Request, shown: PublishedView, name: str) -> Response:
