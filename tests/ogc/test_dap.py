@@ -129,6 +129,7 @@ def test_whole_numbers_that_no_type_holds_are_left_out(stored: tuple[Shelf, Path
     assert "2^53" in door.get("large.info").text
     with netCDF4.Dataset(f"{door.url}/dap/large") as read:
         assert list(read.variables) == ["n"]
+        assert read.not_in_dap2 == "large: it has whole numbers beyond 2^53, and no type of DAP2 holds them"
         assert read["n"][:].tolist() == [0.0, 1.0]
 
 

@@ -320,9 +320,14 @@ def das(dataset: Dataset, lengths: Mapping[str, int] | None = None) -> str:
         longest = (lengths or {}).get(variable.name, 0)
         said = [f"        Int32 DODS.strlen {longest};"] if longest > TEXT and "DODS.strlen" not in variable.attributes else []
         lines += [f"    {escaped(variable.name)} {{", *said, *_attributes(variable.attributes, variable), "    }"]
-    lines += ["    NC_GLOBAL {", *_attributes(dataset.attributes, None), "    }", "}", ""]
+    without = [f"{name}: {why}" for name, why in dataset.left_out.items()]
+    stated = {**dataset.attributes, **({LEFT_OUT: without} if without else {})}
+    lines += ["    NC_GLOBAL {", *_attributes(stated, None), "    }", "}", ""]
     return "\n".join(lines)
 
+
+LEFT_OUT = "not_in_dap2"
+"""The global attribute that names the variables which DAP2 cannot express, with the reasons."""
 
 _OF_THE_TYPE = frozenset({"_FillValue", "missing_value", "valid_min", "valid_max", "valid_range", "flag_values", "flag_masks"})
 """Attributes that have the type of their variable (CF, 2.5.1, 3.5)."""
