@@ -88,6 +88,19 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ).to_netcdf(folder / "members.nc", engine="h5netcdf")
         request = IngestionRequest(dataset_id="members")
         assert service.ingest_here(request, FileOptions(files=(str(folder / "members.nc"),))).status == "completed"
+        bins = {each: ("bin", [1, 2, 3], {"long_name": "count"}) for each in ("a", "b")}
+        xr.Dataset(bins, {"bin": ("bin", [0.5, 1.5, 4.0])}).to_netcdf(folder / "bins.nc", engine="h5netcdf")
+        sampled = {"lat": [0.0, 40.0], "lon": [0.0, 100.0]}
+        axes = {
+            name: (name, values, {"units": f"degrees_{way}", "bounds": f"{name}_bnds"})
+            for (name, values), way in zip(sampled.items(), ("north", "east"), strict=True)
+        }
+        bounds = {f"{name}_bnds": ((name, "bnds"), [[each - 1, each + 1] for each in values]) for name, values in sampled.items()}
+        data = {"t": (("lat", "lon"), [[0.0, 1], [2, 3]], {"units": "K"})}
+        xr.Dataset({**data, **bounds}, axes).to_netcdf(folder / "sample.nc", engine="h5netcdf")
+        for name in ("bins", "sample"):
+            request = IngestionRequest(dataset_id=name)
+            assert service.ingest_here(request, FileOptions(files=(str(folder / f"{name}.nc"),))).status == "completed"
         (folder / "bad.nc").write_bytes(b"nothing")
         assert (
             service.ingest_here(IngestionRequest(dataset_id="bad"), FileOptions(files=(str(folder / "bad.nc"),))).status == "failed"
@@ -302,6 +315,30 @@ def test_a_shared_view_has_its_part_of_the_map_and_wrong_ones_are_refused(url: s
     for wrong in ("1,2,3", "a,b,c,d", "0,50,10,40", "0,0,10,91", "1e3,0,10,10", "nan,0,10,10"):
         answer = httpx.get(f"{url}/datasets/regular?f=html&bbox={wrong}")
         assert (answer.status_code, "west,south,east,north" in answer.text) == (400, True), wrong
+
+
+def test_the_form_of_a_part_has_each_axis_and_variables_that_can_be_told_apart(url: str) -> None:
+    text = unescape(httpx.get(f"{url}/datasets/members?f=html").text)
+    form = text[text.index('<form class="choose part"') :]
+    chosen = [re.findall(r'<option value="([^"]+)">', each) for each in re.findall(r'<select id="only.*?</select>', form)]
+    assert chosen == [["level(850.0)", "level(500.0)", "level(200.0)"], [f"member({each})" for each in (1, 2, 3, 4)]]
+    address = httpx.get(
+        f"{url}/ogcapi/collections/members/coverage?f=html&form=csv&bbox=&properties=t&subset=level(500.0)&subset=member(3)"
+    ).text
+    assert "20 values" in address
+    # A dataset without a place or a series is taken from its page too; names tell its variables apart.
+    text = unescape(httpx.get(f"{url}/datasets/bins?f=html").text)
+    assert '<a href="/datasets/bins/download">All of it (NetCDF)' in text
+    assert re.findall(r'value="\w+"> ([^<]*)</label>', text) == ["count (a)", "count (b)"]
+
+
+@pytest.mark.browser
+def test_the_place_of_a_page_is_in_a_cell(page: Callable[..., Page]) -> None:
+    """A sample of a grid, whose bounds leave gaps between its cells, also in the middle of them."""
+    opened = page("/datasets/sample?f=html")
+    _until(opened, "document.querySelector('[data-value]').textContent")
+    assert opened.evaluate("document.querySelector('[data-value]').textContent") == "0"
+    assert opened.told == []
 
 
 def test_a_member_is_chosen_on_the_page_and_shown_everywhere(url: str) -> None:

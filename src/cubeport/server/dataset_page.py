@@ -6,6 +6,7 @@ faster. Everything that the page loads has a URL without a host name, so it work
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -54,7 +55,7 @@ def page(parts: Parts, detail: documents.DatasetDetail, shown: PublishedView, vi
         ranges=_ranges(shown),
         version=next((each for each in detail.versions if each.version_id == shown.version.version_id), None),
         checked=_checked(shown, detail),
-        part=_part(parts, shown),
+        part=_part(parts, shown, seen),
         snippets=list(_snippets(parts.public_url, detail, shown)) if detail.publication.status == "published" else [],
         citation=cite(detail, shown, parts.title, f"{parts.public_url}/datasets/{pinned}"),
         ld=_linked_data(detail, links),
@@ -294,8 +295,10 @@ def _position(at: str, field: str, level: Any, fixed: str) -> list[tuple[str, st
 
 
 def _fields(shown: PublishedView) -> list[tuple[str, str]]:
+    """Return the names of the fields and their titles. Fields that share a title have their names in it."""
     variables = [shown.description.variable(name) for name in shown.description.fields]
-    return [(each.name, each.title) for each in variables]
+    times = Counter(each.title for each in variables)
+    return [(each.name, each.title if times[each.title] == 1 else f"{each.title} ({each.name})") for each in variables]
 
 
 def _middle(bbox: BoundingBox, known: tuple[float, float] | None) -> str:
@@ -459,27 +462,34 @@ def _snippets(url: str, detail: documents.DatasetDetail, shown: PublishedView) -
     }
 
 
-def _part(parts: Parts, shown: PublishedView) -> Mapping[str, Any] | None:
+def _part(parts: Parts, shown: PublishedView, seen: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
     """Return the choices of the form that makes the address of a part; ``None`` where nothing is published."""
     description = shown.description
     if not shown.published or not description.fields:
         return None
-    level = description.axis_of("z")
-    labels = level.values if level is not None and level.values is not None and len(level.values) <= _MOST_LEVELS else ()
+    if seen is not None and not seen["damaged"]:
+        drawn = [each for each in (seen["level"], *(axis for axis, _ in seen["others"])) if each is not None]
+        axes = [(each.title, each.name, each.labels) for each in drawn]
+    else:
+        listed = [each for each in description.axes if each.values and each.kind not in ("x", "y", "time") and not each.scalar]
+        axes = [(each.name, each.name, [str(label) for label in each.values or ()]) for each in listed]
     time = description.temporal
     return {
         "action": f"{_base(parts)}/ogcapi/collections/{shown.coverage_name}/coverage",
         "fields": _fields(shown),
         "place": description.spatial.family != "none",
         "span": None if time is None else (str(time.start), str(time.end)),
-        "levels": [(f"{level.name}({_quoted(str(each))})", html.whole(str(each))) for each in labels] if level is not None else [],
-        "level": level.name if level is not None else None,
+        "axes": [
+            (title, [(f"{name}({_quoted(each)})", html.whole(each)) for each in labels])
+            for title, name, labels in axes
+            if 1 < len(labels) <= _MOST_CHOICES
+        ],
         "forms": [(form.name, form.title) for form in FORMS],
     }
 
 
-_MOST_LEVELS = 200
-"""Levels that the form of a part lists."""
+_MOST_CHOICES = 200
+"""Labels of an axis that the form of a part lists."""
 
 
 def _linked_data(detail: documents.DatasetDetail, links: Mapping[str, str]) -> Markup:

@@ -268,12 +268,14 @@ class Pictures:
         )
 
     def middle(self, shown: PublishedView) -> tuple[float, float] | None:
-        """Return longitude and latitude of a cell in the middle of data in a projection, or located by positions, because their box
-        can have a middle without data. ``None`` for grids of longitudes and latitudes.
+        """Return longitude and latitude of a cell in the middle of the data, if the middle of their box can be outside every cell:
+        in a projection, with positions, and with bounds, which can leave gaps. ``None`` for other grids in degrees.
         """
         description: CubeDescription = shown.description
         spatial = description.spatial
-        if spatial.family in ("rectilinear", "none") or spatial.bbox is None:
+        if spatial.family == "none" or spatial.bbox is None:
+            return None
+        if spatial.family == "rectilinear" and not any(description.axis(str(each)).bounds for each in (spatial.x, spatial.y)):
             return None
         key = shown.texts.dataset_id, shown.version.version_id, shown.grid
         found = self._middles.get(key)

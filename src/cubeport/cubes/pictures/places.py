@@ -197,12 +197,16 @@ def carried(box: tuple[float, float, float, float], crs: str, to: str) -> tuple[
 
 
 def middle(description: CubeDescription, labels: Labels) -> tuple[float, float]:
-    """Return longitude and latitude of a cell in the middle of data in a projection, or located by positions. The middle of their
-    box can be outside them.
+    """Return longitude and latitude of a cell in the middle of the data. The middle of their box can be outside every cell: of data
+    in a projection, of data located by positions, and where bounds leave gaps.
     """
     import numpy as np
 
     spatial = description.spatial
+    if spatial.family == "rectilinear" and spatial.bbox is not None:
+        west, south, east, north = spatial.bbox
+        at = ((west + (east if east >= west else east + 360)) / 2, (south + north) / 2)
+        return _held(description, labels, str(spatial.x), at[0]), _held(description, labels, str(spatial.y), at[1])
     if spatial.family == "projected":
         onto, factor = native_system(description)
         # A rectangle of angles, such as a disc seen by a satellite, has places of the Earth in its middle.
@@ -214,6 +218,17 @@ def middle(description: CubeDescription, labels: Labels) -> tuple[float, float]:
     places = on_sphere(lon[known], lat[known])
     nearest = known[int(np.argmax(places @ places.mean(axis=0)))]
     return float(lon[nearest]), float(lat[nearest])
+
+
+def _held(description: CubeDescription, labels: Labels, name: str, value: float) -> float:
+    """Return *value* if a cell of an axis holds it, else the label that is nearest."""
+    import numpy as np
+
+    axis = cells(description, description.axis(name), labels)
+    if int(holding_each(axis, np.array([value]))[0]) >= 0:
+        return value
+    apart = np.abs(np.asarray(axis.labels, "float64") - value)
+    return float(axis.labels[int(np.argmin(np.minimum(apart, 360 - apart) if axis.circle else apart))])
 
 
 def _straight(description: CubeDescription, labels: Labels, canvas: Canvas) -> Places:
