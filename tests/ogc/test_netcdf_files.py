@@ -69,6 +69,18 @@ def test_a_download_is_read_by_netcdf_c_as_it_was_stored(client: httpx.Client, o
         assert ours["alpha"].flag_values.dtype == "i2"
 
 
+def test_steps_can_be_added_to_a_download(client: httpx.Client, odd: Any, tmp_path: Path) -> None:
+    """Time is a record dimension: `ncrcat` of NCO joins the downloads of two months, and refuses files without one."""
+    (tmp_path / "a.nc").write_bytes(client.get(f"/datasets/{odd.dataset_id}/download").content)
+    with netCDF4.Dataset(tmp_path / "a.nc", "a") as file:
+        assert [name for name, each in file.dimensions.items() if each.isunlimited()] == ["time"]
+        file["zeta"][2] = np.full((3, 4), 7.0)
+    with netCDF4.Dataset(tmp_path / "a.nc") as file:
+        assert len(file.dimensions["time"]) == 3
+        np.testing.assert_array_equal(file["zeta"][:, 0, 0], [0, 12, 7])
+        assert np.ma.getmaskarray(file["alpha"][2]).all()  # the pre-fill, not what lay in memory
+
+
 def test_a_slice_drops_its_dimension_and_keeps_its_label(client: httpx.Client, odd: Any, tmp_path: Path) -> None:
     answer = client.get(
         f"/ogcapi/collections/{odd.dataset_id}/coverage", params={"f": "netcdf", "datetime": "2000-01-02T00:00:00Z"}

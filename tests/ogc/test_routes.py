@@ -444,13 +444,14 @@ def test_heavy_answers_wait_for_a_place_and_then_503(serve: Any, co2: Any) -> No
             if answer.status_code == 503:
                 assert int(answer.headers["retry-after"]) >= 1
 
-    threads = [threading.Thread(target=ask) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert statuses.count(200) >= 1
-    assert statuses.count(503) >= 1
+    for _ in range(20):  # on a loaded machine, four clients may come one after another
+        threads = [threading.Thread(target=ask) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if 503 in statuses:
+            break
     assert set(statuses) == {200, 503}
 
 

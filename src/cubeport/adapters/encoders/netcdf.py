@@ -31,6 +31,8 @@ type Array = NDArray[Any]
 MIB = 1 << 20
 _STRIP_BYTES = 32 * MIB
 """How many bytes of values are in memory at a time."""
+_CHUNK_BYTES = MIB
+"""How many bytes one chunk of a variable with the record dimension has, or one step if that is more."""
 _VARIABLE_BYTES = 2_600
 """The approximate size of a variable in a NetCDF-4 file without its values, in bytes."""
 _OF_VALUES = ("_FillValue", "missing_value", "valid_min", "valid_max", "valid_range", "flag_values", "flag_masks", "actual_range")
@@ -157,6 +159,8 @@ class _Writer:
         self._mask = part.windows.mask
         self._names = list(part.opened.names()) if part.everything else part.opened.needed(self._fields)
         self._turned = self._turned_names()
+        times = {axis.dimension for axis in part.description.axes if axis.kind == "t" and not axis.scalar}
+        self._records = times - self._dropped
         self._sizes: dict[str, int] = {}
         self._scales: dict[str, h5py.Dataset] = {}
         self._made: list[tuple[h5py.Dataset, tuple[str, ...]]] = []
@@ -170,7 +174,8 @@ class _Writer:
             self._variable(name)
         for number, (dimension, size) in enumerate(self._sizes.items()):
             if dimension not in self._scales:
-                scale = self._file.create_dataset(dimension, shape=(size,), dtype=">f4", track_order=True)
+                space = self._space((dimension,), 4, text=False)
+                scale = self._file.create_dataset(dimension, dtype=">f4", track_order=True, **space)
                 scale.make_scale((_ONLY_A_DIMENSION % size).decode())
                 self._scales[dimension] = scale
             self._scales[dimension].attrs["_Netcdf4Dimid"] = np.int32(number)
@@ -222,16 +227,14 @@ class _Writer:
         if self._hides(name) and fill is None and not text:
             fill = unused(self._description.variable(name), dtype, opened.attributes(name))
         fill_value = None if text or fill is None else np.asarray(fill, dtype=dtype).reshape(-1)[0]
-        shape = tuple(self._sizes[each] for each in dimensions)
-        # Uncompressed, so that the size is known and sending starts immediately. Every value is written, so no pre-fill is needed.
         own = self._own(name, dimensions)
+        # Uncompressed, so that the size is known and sending starts immediately.
         variable = self._file.create_dataset(
             own,
-            shape=shape,
             dtype=h5py.string_dtype() if text else dtype,
             fillvalue=fill_value,
             track_order=True,
-            **({} if text else {"fill_time": "never"}),
+            **self._space(dimensions, 16 if text else dtype.itemsize, text=text),
         )
         if dimensions == (name,):
             variable.make_scale(name)
@@ -254,6 +257,20 @@ class _Writer:
             return
         for place, strip in self._strips(name, fill_value):
             variable[place] = np.asarray(strip, dtype=object) if text else strip
+
+    def _space(self, dimensions: tuple[str, ...], itemsize: int, *, text: bool) -> dict[str, Any]:
+        """Return the shape of a variable, and how its values lie. What has the record dimension can grow, so it lies in chunks."""
+        shape = tuple(self._sizes[each] for each in dimensions)
+        if not self._records & set(dimensions) or not all(shape):
+            # Every value is written, so no pre-fill is needed.
+            return {"shape": shape} if text else {"shape": shape, "fill_time": "never"}
+        row = math.prod(shape[1:]) * itemsize
+        parts = math.ceil(shape[0] / max(1, _CHUNK_BYTES // row))  # of equal length, so that the last one has little to spare
+        return {
+            "shape": shape,
+            "maxshape": tuple(None if each in self._records else size for each, size in zip(dimensions, shape, strict=True)),
+            "chunks": (math.ceil(shape[0] / parts), *shape[1:]),
+        }
 
     def _own(self, name: str, dimensions: tuple[str, ...]) -> str:
         """Return the name of a variable in the file. One that has the name of a dimension that is not its own has another."""
