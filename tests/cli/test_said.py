@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.cli.conftest import Shell
 from tests.e2e.test_update import save
 
 import cubeport
@@ -47,6 +48,25 @@ def test_usage_names_the_published_version(root: Path) -> None:
     with cubeport.connect(root) as service:
         states = {used.dataset_id: [each.state for each in used.versions] for used in service.usage().datasets}
     assert states == {"x": ["latest", "retained", "retained"], "y": ["retained"]}
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("datasets", "There are no datasets: make one with cubeport ingest FILES... --id NAME."),
+        ("datasets --q rain", "No dataset matches."),
+        ("jobs", "There are no ingestions."),
+        ("jobs --dataset x", "No ingestion matches."),
+        ("changes", "There are no changes that readers could see."),
+        ("extents", "There are no named areas: put one in extents/."),
+        ("list", "There are no datasets and no other records."),
+        ("derive --list", "There are no derived datasets: make one with cubeport derive."),
+    ],
+)
+def test_an_empty_list_says_so(shell: Shell, words: str, told: str) -> None:
+    """A newcomer who sees nothing does not know whether it worked. What a program reads stays empty."""
+    assert shell(*words.split()) == (0, "", told + "\n")
+    assert shell(*words.split(), "--quiet") == (0, "", "")
 
 
 def test_a_difference_in_one_step_is_told_as_one(root: Path) -> None:

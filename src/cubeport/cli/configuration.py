@@ -31,6 +31,8 @@ def extents(ctx: typer.Context) -> None:
     """List the named areas."""
     session = current(ctx)
     listing = session.verbs.extents()
+    if not listing["items"]:
+        session.note("There are no named areas: put one in extents/.")
     rows = [(e["extent_id"], ", ".join(f"{v:g}" for v in e["bbox"]), e["name"]) for e in listing["items"]]
     session.result(listing, lambda: _output.table(rows, ("extent", "bbox", "name")))
 

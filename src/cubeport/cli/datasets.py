@@ -98,6 +98,11 @@ def datasets(
     given = {name: value for name, value in query.items() if value is not None}
     listing = session.verbs.datasets(**given, limit=limit)
     session.warn(f"dataset {each} cannot be read and is skipped; next: cubeport fsck" for each in listing.get("damaged", ()))
+    if not listing["items"]:
+        narrowed = given.keys() - {"sort"}
+        session.note(
+            "No dataset matches." if narrowed else "There are no datasets: make one with cubeport ingest FILES... --id NAME."
+        )
     rows = [
         (
             each["dataset_id"],
@@ -337,6 +342,8 @@ def changes(
     """List the changes that readers could see, oldest first."""
     session = current(ctx)
     page = session.verbs.changes(cursor=cursor, dataset_id=dataset_id, limit=limit)
+    if not page["items"]:
+        session.note(f"There are no {'further ' if cursor else ''}changes that readers could see.")
     rows = [
         (_output.moment(each["time"]), each["dataset_id"], each["reason"], each["type"], each["version_id"])
         for each in page["items"]

@@ -40,6 +40,8 @@ def derive(
         if recipe is not None or dataset_id is not None or param or title is not None or no_publish:
             raise Usage("--list takes nothing else.")
         listing = session.verbs.derived()
+        if not listing["items"]:
+            session.note("There are no derived datasets: make one with cubeport derive.")
         rows = [
             (each["dataset_id"], each["state"], each["recipe"], ", ".join(told["ref"] for told in each["inputs"].values()))
             for each in listing["items"]

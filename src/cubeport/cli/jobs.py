@@ -51,6 +51,8 @@ def jobs(
 
         given: dict[str, Any] = {"dataset_id": dataset, "status": status, "kind": kind, "since": instant_of(since, ends=False)}
         listing = verbs.ingestions(limit=limit, **{name: value for name, value in given.items() if value is not None})
+        if not listing["items"]:
+            session.note("No ingestion matches." if any(given.values()) else "There are no ingestions.")
         rows = [
             (i["ingestion_id"][:8], i["dataset_id"], i["status"], i["action"], _output.moment(i["created_at"]), _error(i["error"]))
             for i in listing["items"]

@@ -68,6 +68,8 @@ def list_(
     session.result(document, lambda: _table(rows))
     if not rows and (terms or kind):
         raise NoMatch("Nothing matches.", next_step="cubeport list")
+    if not rows:
+        session.note("There are no datasets and no other records.")
     if delete and dry_run:
         session.note("Nothing was deleted. Repeat it without --dry-run.")
     if failed:

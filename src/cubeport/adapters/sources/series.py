@@ -513,8 +513,10 @@ def _ordered(
         if on_overlap != "error" or not told:  # files whose steps alternate, such as one for each hour of the day, have none twice
             return parts, told
     one, other = (each.source.name for each in clash)
+    low, high = max(each.first for each in clash), min(each.last for each in clash)
+    where = f"at {low}" if low == high else f"from {low} to {high}"
     raise SourceRejected(
-        f"{one} and {other} overlap along {along!r}",
+        f"{one} and {other} overlap along {along!r}, {where}",
         reason="bad-time" if axis.kind == "t" else "bad-coordinates",
         source=other,
         next_step="leave one of them out; or take the steps of the file that begins last (--on-overlap replace)"
