@@ -55,14 +55,23 @@ GRIDS = {
 PLACES = [-180.0, -179.9, -177.0, 176.0, 179.9, 180.0, -0.1, 0.0, 0.1, 4.0, -4.0, 90.0]
 
 
-def plate_carree() -> xr.Dataset:
-    """Return the cells of the first grid in metres of an equidistant projection (EPSG:4087)."""
-    data = GRIDS["both-180"]
+METRES = {
+    "equidistant": (4087, "both-180"),
+    "equidistant-two-more": (4087, "two-more"),
+    "mercator-westwards": (3395, "westwards"),
+    "equal-area-0-360": (6933, "both-0-360"),
+}
+"""Grids in metres of cylindrical projections, with the cells of others."""
+
+
+def in_metres(epsg: int, name: str) -> xr.Dataset:
+    data, onto = GRIDS[name], pyproj.Transformer.from_crs("OGC:CRS84", epsg, always_xy=True)
     found = xr.Dataset({"v": (("y", "x"), data.v.values, {"units": "1", "grid_mapping": "crs"})})
-    found["crs"] = xr.DataArray(0, attrs=pyproj.CRS.from_epsg(4087).to_cf())
+    found["crs"] = xr.DataArray(0, attrs=pyproj.CRS.from_epsg(epsg).to_cf())
+    _, y = onto.transform(np.zeros(data.lat.size), data.lat.values)
     return found.assign_coords(
-        x=("x", data.lon.values / 180 * HALF, {"standard_name": "projection_x_coordinate", "units": "m"}),
-        y=("y", data.lat.values / 180 * HALF, {"standard_name": "projection_y_coordinate", "units": "m"}),
+        x=("x", data.lon.values * onto.transform(1, 0)[0], {"standard_name": "projection_x_coordinate", "units": "m"}),
+        y=("y", np.round(y, 6), {"standard_name": "projection_y_coordinate", "units": "m"}),
     )
 
 
@@ -72,7 +81,7 @@ def kept(shelf: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str]
 
     def put(name: str) -> str:
         if name not in done:
-            (plate_carree() if name == "metres" else GRIDS[name]).to_netcdf(folder / f"{name}.nc")
+            (in_metres(*METRES[name]) if name in METRES else GRIDS[name]).to_netcdf(folder / f"{name}.nc")
             done[name] = shelf.keep(f"repeated-{name}", folder / f"{name}.nc")
         return str(done[name].dataset_id)
 
@@ -81,7 +90,7 @@ def kept(shelf: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str]
 
 def wanted(name: str, lon: float, lat: float) -> float:
     """Return the value of the first column, as stored, whose centre is nearest to the place."""
-    data = GRIDS["both-180" if name == "metres" else name]
+    data = GRIDS[METRES[name][1] if name in METRES else name]
     far = np.round(np.abs((data.lon.values.astype("f8") - lon + 180) % 360 - 180), 3)
     return float(data.v.isel(lon=int(far.argmin())).sel(lat=lat, method="nearest"))
 
@@ -96,7 +105,7 @@ def metres(lon: float, lat: float) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize("lon", PLACES)
-@pytest.mark.parametrize("name", [*GRIDS, "metres"])
+@pytest.mark.parametrize("name", [*GRIDS, *METRES])
 def test_each_door_has_the_first_column_of_a_place(client: httpx.Client, kept: Any, name: str, lon: float) -> None:
     lat = 1.0
     base, value = f"/ogcapi/collections/{kept(name)}", wanted(name, lon, lat)
@@ -144,6 +153,28 @@ def test_a_box_over_the_seam_has_each_place_once(
     line = numbers(client.get(f"{base}/trajectory", params={"coords": f"LINESTRING({ends[0]} 1,{ends[1]} 1)"}))
     assert len(line) == len({*line})
     assert {*line} == {wanted(name, lon, 1.0) for lon in x}
+
+
+@pytest.mark.parametrize("box", [(175.0, 0.0, -175.0, 8.0), (150.0, 0.0, -100.0, 40.0), (-20.0, 0.0, 20.0, 8.0)])
+@pytest.mark.parametrize("name", METRES)
+def test_in_metres_a_box_over_the_seam_has_each_place_once(
+    client: httpx.Client, kept: Any, name: str, box: tuple[float, float, float, float]
+) -> None:
+    base, (west, south, east, north) = f"/ogcapi/collections/{kept(name)}", box
+    around = {"bbox": ",".join(map(str, box))}
+    width, lats = (east - west) % 360, [lat for lat in LAT if lat - 7.3 < north and lat + 7.3 > south]
+    lons = [lon for lon in np.arange(-180, 180, 10) if (lon + 5 - west - 1e-6) % 360 < width + 10 - 2e-6]
+    places = sorted(wanted(name, lon, lat) for lon in lons for lat in lats)
+    for path in ("coverage", "cube"):
+        assert sorted(numbers(client.get(f"{base}/{path}", params=around))) == places, path
+    left, right = west - 0.01, west + width + 0.01  # a centre that was in metres is not exactly on an edge
+    ring = f"POLYGON(({left} {south},{right} {south},{right} {north},{left} {north},{left} {south}))"
+    centred = sorted(
+        wanted(name, lon, lat) for lon in lons for lat in lats if (lon - west) % 360 <= width and south <= lat <= north
+    )
+    assert sorted(numbers(client.get(f"{base}/area", params={"coords": ring}))) == centred
+    line = numbers(client.get(f"{base}/trajectory", params={"coords": f"LINESTRING({west + 0.01} 1,{west + width - 0.01} 1)"}))
+    assert sorted(line) == sorted(wanted(name, lon, 1.0) for lon in lons)
 
 
 @pytest.mark.parametrize("clip", ["touch", "centre"])

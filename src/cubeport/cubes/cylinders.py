@@ -22,6 +22,8 @@ class Cylinder:
     west: float
     east: float
     """The outer edges of the grid, in the units of the projection."""
+    falls: bool = False
+    """Whether x is stored from east to west."""
 
     @property
     def target_crs(self) -> Any:
@@ -34,8 +36,9 @@ class Cylinder:
         east, north = self.onto.transform(x, y, direction=direction)
         if direction == "INVERSE":
             return east, north
-        # Of a column that comes round again it is the first, the western one (cubeport.cubes.cells.Once).
-        first = min(self.west, (self.west + self.east - self.world) / 2)
+        # Of a column that comes round again it is the first as stored (cubeport.cubes.cells.Once).
+        middle = (self.west + self.east - self.world) / 2
+        first = max(self.east - self.world, middle) if self.falls else min(self.west, middle)
         with np.errstate(invalid="ignore"):  # a pole is infinitely far away
             placed = np.where(np.isfinite(east), first + np.remainder(np.subtract(east, first), self.world), east)
         return (placed if placed.ndim else float(placed)), north
@@ -81,9 +84,9 @@ def longitudes(onto: Any, columns: Cells, factor: float) -> Cells | None:
     return with_once(Cells(labels, lower, upper, circle=True, grain=columns.grain))
 
 
-def around_seam(onto: Any, native: BoundingBox, factor: float) -> Any:
+def around_seam(onto: Any, native: BoundingBox, factor: float, *, falls: bool = False) -> Any:
     """Return the transformer as a :class:`Cylinder` if a grid with these outer edges, as stored, goes past the seam of a
-    cylindrical projection, else unchanged.
+    cylindrical projection, else unchanged. *falls* says that its x are stored from east to west.
     """
     import numpy as np
 
@@ -94,4 +97,4 @@ def around_seam(onto: Any, native: BoundingBox, factor: float) -> Any:
     middle = float(onto.transform(0.0, 0.0)[1])
     inner = np.array([west, east]) + np.array([1e-6, -1e-6]) * (east - west)
     again, _ = onto.transform(*onto.transform(inner, np.full(2, middle), direction="INVERSE"))
-    return Cylinder(onto, world, west, east) if bool((np.abs(again - inner) > world / 2).any()) else onto
+    return Cylinder(onto, world, west, east, falls) if bool((np.abs(again - inner) > world / 2).any()) else onto

@@ -267,7 +267,10 @@ def native_system(description: CubeDescription) -> tuple[Any, float]:
     native = CRS.from_wkt(crs.wkt2) if crs is not None and crs.wkt2 else CRS.from_json_dict((crs and crs.projjson) or {})
     onto, factor = Transformer.from_crs("OGC:CRS84", native, always_xy=True), description.spatial.axis_factor
     box = description.spatial.native_bbox
-    return (onto if box is None or native.is_geographic else around_seam(onto, box, factor)), factor
+    if box is None or native.is_geographic:
+        return onto, factor
+    x = description.axis_of("x")
+    return around_seam(onto, box, factor, falls=x is not None and x.ascending is False), factor
 
 
 def turned_labels(values: Array, window: Window) -> Array:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cubeport.cubes import boxes
+from cubeport.cubes.cells import Cells
+from cubeport.cubes.cylinders import longitudes
 from cubeport.cubes.description import Axis, CubeDescription
 from cubeport.cubes.outside import no_data
 from cubeport.cubes.resolve import resolve
@@ -116,6 +118,23 @@ def containing_each(
     asked = Points(dimensions, index, inside, x, y, name)
     mask = _stacked(asked, [None if each is None else each.mask for each in found])
     return replace(one, along={key: each for key, each in one.along.items() if key not in dimensions}, mask=mask, points=asked)
+
+
+def onto_columns(description: CubeDescription, columns: Cells) -> tuple[Cells, Callable[[Array], Array]]:
+    """Return the columns of a projected grid for lines, and the function that puts points of a line, ``(n, 2 or more)``, on them.
+
+    If the projection is cylindrical, they are cells of longitude, so that a line goes on over the seam of the projection.
+    """
+    import numpy as np
+
+    onto, factor = native_system(description)
+    around = None if columns.circle else longitudes(onto, columns, factor)
+
+    def carried(points: Array) -> Array:
+        east, north = (np.asarray(each) / factor for each in onto.transform(points[:, 0], points[:, 1]))
+        return np.column_stack([east if around is None else points[:, 0], north, *points.T[2:]])
+
+    return around or columns, carried
 
 
 def _native(description: CubeDescription, points: Sequence[tuple[float, float]]) -> tuple[Array, Array]:

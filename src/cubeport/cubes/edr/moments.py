@@ -13,11 +13,11 @@ from cubeport.cubes.calendars import CalendarName, Stamp
 from cubeport.cubes.cells import Cells, exact
 from cubeport.cubes.cells import cells as cells_of
 from cubeport.cubes.description import Axis, CubeDescription
-from cubeport.cubes.edr.cells import horizontal, in_order, these, with_levels, without_fields
+from cubeport.cubes.edr.cells import horizontal, in_order, onto_columns, these, with_levels, without_fields
 from cubeport.cubes.edr.geometry import dense, vertices
 from cubeport.cubes.resolve import cells
 from cubeport.cubes.selection import Selection, order, stamp_at
-from cubeport.cubes.windows import Labels, Window, Windows, native_system, runs_of, time_axis
+from cubeport.cubes.windows import Labels, Window, Windows, runs_of, time_axis
 from cubeport.errors import InvalidRequest, NotFound, Problem
 
 if TYPE_CHECKING:
@@ -163,14 +163,12 @@ def _cells_of(
         x, y = (description.axis(str(name)) for name in (spatial.x, spatial.y))
         if x.scalar or y.scalar:
             raise _wrong("no-axis", "these data are at one place or on one line: ask for a position or a cube")
+        columns, rows = cells(description, x, labels), cells(description, y, labels)
         if spatial.family == "projected":
-            onto, factor = native_system(description)
-            part = dense(part, _STEP)
-            east, north = onto.transform(part[:, 0], part[:, 1])
-            part = np.column_stack([np.asarray(east) / factor, np.asarray(north) / factor, part[:, 2:]])
+            columns, carried = onto_columns(description, columns)
+            part = carried(dense(part, _STEP))
             if not np.isfinite(part[:, :2]).all():
                 raise NotFound("A part of the line cannot be projected as the data are.", what="data")
-        columns, rows = cells(description, x, labels), cells(description, y, labels)
         middle = pieces(part, [*edges, (0, columns), (1, rows)])
         placed = [boxes.holding_each(rows, middle[:, 1]), boxes.holding_each(columns, middle[:, 0])]
     index = [clock.indices(middle[:, 3])]

@@ -14,14 +14,14 @@ from cubeport.cubes import boxes
 from cubeport.cubes.cells import Cells, exact
 from cubeport.cubes.cells import cells as cells_of
 from cubeport.cubes.description import CubeDescription
-from cubeport.cubes.edr.cells import horizontal, in_order, these, with_levels
+from cubeport.cubes.edr.cells import horizontal, in_order, onto_columns, these, with_levels
 from cubeport.cubes.edr.geometry import LINES, canonical, read
 from cubeport.cubes.edr.moments import passed, pieces
 from cubeport.cubes.edr.query import EdrQuery, Parameter, Place
 from cubeport.cubes.outside import no_data
 from cubeport.cubes.resolve import cells, resolve
 from cubeport.cubes.selection import Selection
-from cubeport.cubes.windows import Labels, Windows, native_system
+from cubeport.cubes.windows import Labels, Windows
 from cubeport.errors import InvalidRequest, NotFound, Problem
 
 if TYPE_CHECKING:
@@ -96,21 +96,13 @@ def _of_axes(description: CubeDescription, labels: Labels, line: Any) -> _Cells:
         where, instead = ("at one place", "a position") if x.scalar and y.scalar else ("on one line already", "a cube")
         raise InvalidRequest(f"These data are {where}.", errors=[Problem(("query", "coords"), "no-axis", f"ask for {instead}")])
     columns, rows = cells(description, x, labels), cells(description, y, labels)
-    once = columns.once
-    columns = columns if once is None else once.cells
     if description.spatial.family == "projected":
-        onto, factor = native_system(description)
-        dense = shapely.segmentize(line, _STEP)
-
-        def carried(points: Array) -> Array:
-            import numpy as np
-
-            east, north = onto.transform(points[:, 0], points[:, 1])
-            return np.column_stack([np.asarray(east) / factor, np.asarray(north) / factor, *points.T[2:]])
-
-        line = shapely.transform(dense, carried, include_z=line.has_z)
+        columns, carried = onto_columns(description, columns)
+        line = shapely.transform(shapely.segmentize(line, _STEP), carried, include_z=line.has_z)
         if not all(map(math.isfinite, line.bounds)):
             raise NotFound("A part of the line cannot be projected as the data are.", what="data")
+    once = columns.once
+    columns = columns if once is None else once.cells
     turns = (-360.0, 0.0, 360.0) if columns.circle else (0.0,)
     found: _Cells = {}
     for turn in turns:
