@@ -63,6 +63,26 @@ def test_r_reads_the_values(served: str, tmp_path: Path) -> None:
     assert done.stdout.splitlines() == ["[1]   0 100 200", "[1]   0 100 200"]
 
 
+def test_octave_reads_the_values(served: str, tmp_path: Path) -> None:
+    program = shutil.which("octave-cli")
+    if program is None or subprocess.run([program, "--eval", "pkg load netcdf"], capture_output=True).returncode != 0:
+        pytest.skip("no Octave with netcdf")
+    (tmp_path / "read.m").write_text(titled("reference/clients.md", "read.m").replace("http://127.0.0.1:8000", served))
+    done = subprocess.run([program, "read.m"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["series", "=", "0", "100", "200"]
+
+
+def test_cdo_and_nco_read_and_join_the_values(served: str, tmp_path: Path) -> None:
+    if not all(map(shutil.which, ("cdo", "ncrcat", "ncks"))):
+        pytest.skip("no CDO and NCO")
+    command = titled("reference/clients.md", "operators").replace("http://127.0.0.1:8000", served)
+    done = subprocess.run(["bash", "-ec", command], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    days = [part for day in range(3) for part in (f"2024-01-0{day + 1}", f"{100 * day + 11}")]
+    assert done.stdout.split() == ["#", "date", "value", *days, "11", "111", "211"]
+
+
 def test_gdal_of_the_system_reads_the_values(served: str) -> None:
     if shutil.which("gdallocationinfo") is None:
         pytest.skip("no GDAL on this machine")
