@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from cubeport.catalog.forms.canonical import now
+from cubeport.catalog.forms.canonical import TRUSTED, now
 from cubeport.catalog.models import CatalogRecord
 from cubeport.documents.texts import Texts
 from cubeport.errors import CoverageIncomplete, DatasetExists, ExtentChanged, NotFound, TagExists, TemplateChanged
 from cubeport.service.datasets import Dataset
-from cubeport.service.decide import decide
+from cubeport.service.decide import as_before, decide
 from cubeport.service.ingestions import Ingestion, IngestionRequest, Scope
 from cubeport.service.state import KIND, DatasetState, VersionState
 from cubeport.service.templates import DatasetTemplate, Extent, SourceBlock, TemplateFields, VariableChoice
@@ -235,3 +235,12 @@ def test_files_that_were_added_can_replace_all() -> None:
     assert ask(direct, have, digest="old", source="a.nc", mode="replace")[0] == "replace"
     assert ask(direct, have, digest="old", source="a.nc", mode="update")[0] == "reuse"
     assert ask(direct, have, digest="old", source="a.nc", overwrite=True)[0] == "reuse", "its own steps are there"
+
+
+def test_a_waiting_request_of_an_earlier_release_repeats_the_steps_of_its_dataset() -> None:
+    """A climatology did not say of what."""
+    fields = TemplateFields.model_validate({"period_type": "climatology"}, context=TRUSTED)
+    asked = IngestionRequest(dataset_id="sst", mode="update").model_copy(update={"template": fields})
+    head = held()["head"].model_copy(update={"steps": {"normalise": [{"rename": {"t": "tas"}}]}})
+    told = as_before(Ingestion(dataset_id="sst", request=asked), Wanted("sst", fields, (Path("/a.nc"),), Scope()), head)
+    assert (told.fields.period_type, told.fields.steps()) == ("climatology", head.steps)

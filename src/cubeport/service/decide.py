@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from cubeport.catalog.forms.canonical import TRUSTED
 from cubeport.cubes.repairs import after
 from cubeport.cubes.update import OnOverlap
 from cubeport.errors import (
@@ -183,7 +184,8 @@ def as_before(ingestion: Ingestion, wanted: Wanted, head: VersionState | None) -
     layout = {} if head.chunks is None or "layout" in _said(ingestion) else {"layout": {"chunks": head.chunks}}
     if not again and not layout:
         return wanted
-    fields = TemplateFields.model_validate(wanted.fields.model_dump(exclude_unset=True) | dict(again) | layout)
+    # The request can be a stored one, which was accepted by the rules of its time (`job_of`).
+    fields = TemplateFields.model_validate(wanted.fields.model_dump(exclude_unset=True) | dict(again) | layout, context=TRUSTED)
     if not again:
         return replace(wanted, fields=fields)
     told = ", ".join(key for steps in again.values() for each in steps for key in each)
