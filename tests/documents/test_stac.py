@@ -18,7 +18,7 @@ import xarray as xr
 from cubeport.cubes.checks import check
 from cubeport.cubes.describe import describe
 from cubeport.cubes.pictures.looks import look_of
-from cubeport.documents import stac, stac_sealing
+from cubeport.documents import native, ogc, stac, stac_sealing
 from cubeport.documents.texts import Provider, PublishedView, Texts, VersionRef
 from cubeport.errors import SourceRejected
 
@@ -330,6 +330,32 @@ def test_one_label_is_a_datetime_and_no_time_is_the_day_it_was_made(schemas: Pat
     assert problems(document, schemas) == []
     assert document["properties"]["datetime"] == document["properties"]["created"] == "2026-11-02T00:00:00.000000Z"
     assert stac.collection(shown, SITE)["extent"]["temporal"]["interval"] == [[None, None]]
+
+
+@pytest.mark.parametrize(("last", "years"), [("2021-01-01", "1991 to 2020"), ("2020-12-01", "1991 to 2020")])
+def test_a_climatology_is_of_its_years_and_its_steps_have_none(schemas: Path, last: str, years: str) -> None:
+    """It looked like a series of one year: monthly, from January to December 1991."""
+    raw = grid(np.arange(0.0, 4), np.arange(0.0, 3), times=12)
+    starts = np.array([f"1991-{month:02d}-01" for month in range(1, 13)], "M8[D]")
+    ends = np.array([f"2020-{month:02d}-01" for month in range(2, 13)] + [last], "M8[D]")
+    days = [(each - starts[0]).astype(int) for each in (starts, ends)]
+    labels = xr.Variable("time", days[0] + 14, {"units": "days since 1991-01-01", "climatology": "years"})
+    raw = raw.assign_coords(time=labels).assign(years=(("time", "two"), np.stack(days, axis=1)))
+    shown = shown_of(raw)
+    made = stac.collection(shown, site=SITE)
+    assert problems(made, schemas) == []
+    assert made["extent"]["temporal"]["interval"] == [["1991-01-01T00:00:00Z", f"{last}T00:00:00Z"]]
+    assert made["cube:dimensions"]["time"]["description"].endswith(
+        f"each step is a statistic of several years within {years} (CF 7.4)"
+    )
+    assert made["cube:dimensions"]["time"]["extent"] == ["1991-01-15T00:00:00Z", "1991-12-15T00:00:00Z"]
+    assert ogc.collection(shown, public_url="")["description"].endswith(f"several years within {years} (CF 7.4).")
+    summary = native.summary(shown, "")
+    assert summary.extent.temporal == native.Periods(start=years[:4], end=years[-4:])
+    assert summary.period_type == "climatology"
+    months = [str(each)[:19] + "Z" for each in (starts + np.timedelta64(14, "D")).astype("M8[s]")]
+    assert native.period_labels(months, "climatology") == [f"{month:02d}" for month in range(1, 13)]
+    assert native.period_labels(["1991-01-15T00:00:00Z", "1991-01-16T00:00:00Z"], "climatology") == ["01-15", "01-16"]
 
 
 def test_a_day_that_gregorian_lacks_is_the_last_of_its_month(schemas: Path) -> None:

@@ -91,9 +91,8 @@ def describe(
     along = _along(raw, found, temporal)
     if presence is None and along is not None:
         presence = Presence(along, int(raw.sizes[along]))
-    if temporal is not None and raw.variables[temporal.axis].attrs.get("climatology") in raw.variables:
-        years = f"{temporal.index_start[:4]} to {temporal.index_end[:4]}"
-        words = f"{temporal.axis!r} is that of a climatology: each step is a statistic of several years within {years} (CF 7.4)"
+    if temporal is not None and temporal.statistic is not None:
+        words = f"{temporal.axis!r} is that of a climatology: {temporal.statistic}"
         notes.append(("climatology", f"{words}, and the year in its label is only one of them"))
     variables = tuple(_variable(raw, name, found, chunks or {}, ranges or {}, notes, presence) for name in map(str, raw.variables))
     if temporal is not None and presence is not None and presence.dimension == along:
@@ -532,7 +531,7 @@ def _moments(raw: xr.Dataset, axis: FoundAxis, stamps: tuple[CalendarName, Stamp
     """Return the moments that decide the period of each step, also in a period type that the labels do not tell."""
     calendar, labelled = stamps
     kind = temporal.period_type or "irregular"
-    if kind == "irregular":
+    if kind in ("irregular", "climatology"):
         return periods.within(labelled, calendar, temporal.time_label)
     return periods.moments(labelled, kind, calendar, _bounds_of(raw, axis, stamps)[1], temporal.time_label)
 
@@ -550,14 +549,22 @@ def _temporal(
         return None
     (starts, ends), whole = _bounds_of(raw, axis, stamps[axis.name])
     step = times.step_of(labelled, calendar, whole[0] if whole is not None else None)
-    kind = periods.infer(labelled, calendar, whole, frequency=_text(raw.attrs, "frequency"))
-    moments = periods.moments(labelled, kind, calendar, whole, time_label)
-    numbers = periods.numbers_of(moments, kind, calendar)
+    if raw.variables[axis.name].attrs.get("climatology") in raw.variables:
+        kind = "climatology"  # its labels look like periods of one year
+    else:
+        kind = periods.infer(labelled, calendar, whole, frequency=_text(raw.attrs, "frequency"))
+    said: dict[str, Any] = {}
+    if kind != "climatology":
+        numbers = periods.numbers_of(periods.moments(labelled, kind, calendar, whole, time_label), kind, calendar)
 
-    def native(number: int) -> str:
-        return periods.format_period(number, kind, calendar)
+        def native(number: int) -> str:
+            return periods.format_period(number, kind, calendar)
 
-    holes = periods.gaps(numbers) if kind != "irregular" else ()
+        holes = periods.gaps(numbers) if kind != "irregular" else ()
+        said = {"first_period": native(numbers[0]), "last_period": native(numbers[-1])}
+        said["gaps"] = tuple(
+            (native(first), native(last), last - first + 1) for first, last in itertools.islice(holes, _LISTED_TIMES)
+        )
     return Temporal(
         axis=axis.name,
         calendar=calendar,
@@ -570,9 +577,7 @@ def _temporal(
         index_end=str(gregorian(ends.latest)),
         time_label=time_label,
         period_type=kind,
-        first_period=native(numbers[0]),
-        last_period=native(numbers[-1]),
-        gaps=tuple((native(first), native(last), last - first + 1) for first, last in itertools.islice(holes, _LISTED_TIMES)),
+        **said,
     )
 
 

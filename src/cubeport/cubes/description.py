@@ -147,7 +147,7 @@ class Temporal(Value):
     """Which moment of its period each label is, as the template says. It decides the period of steps without bounds."""
     period_type: str | None = None
     """The period type (:mod:`cubeport.cubes.periods`) by bounds, spacing or the ``frequency`` attribute, otherwise
-    ``irregular``."""
+    ``irregular``. It is ``climatology`` by the bounds of CF 7.4."""
     first_period: str | None = None
     last_period: str | None = None
     """The periods of the first and last step (by the start of their bounds), as native strings of this type."""
@@ -161,6 +161,21 @@ class Temporal(Value):
     index_start: str = ""
     index_end: str = ""
     """The outer bounds of the cells as Gregorian instants. Searches use them."""
+
+    @property
+    def years(self) -> str | None:
+        """The years of which each step of a climatology is a statistic, both included; ``None`` of other times."""
+        if self.period_type != "climatology" or not self.index_start:
+            return None
+        first, last = int(self.index_start[:4]), int(self.index_end[:4])
+        last -= self.index_end[4:] == "-01-01T00:00:00Z"  # where a year ends, the next one begins
+        return f"{first:04d} to {last:04d}" if last > first else f"{first:04d}"
+
+    @property
+    def statistic(self) -> str | None:
+        """What the steps of a climatology are, in words; ``None`` of other times."""
+        years = self.years
+        return None if years is None else f"each step is a statistic of several years within {years} (CF 7.4)"
 
     @property
     def counted_step(self) -> str | None:

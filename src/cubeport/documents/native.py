@@ -592,10 +592,16 @@ def written_period(named: str | None, temporal: Temporal | None) -> str | None:
 
 
 def period_labels(labels: Sequence[str], period: str | None) -> Sequence[str]:
-    """Return times as a person reads them: a month as its month, a day without its hour, an hour without its seconds.
+    """Return times as a person reads them: a month as its month, a day without its hour, an hour without its seconds, and the
+    months or days of a climatology without a year.
 
     Two steps never look the same, and all look alike.
     """
+    if period == "climatology":
+        # The year of a label is only one of those that its step is of.
+        for part in (slice(5, 7), slice(5, 10)):
+            if len({label[part] for label in labels}) == len(labels):
+                return [label[part] for label in labels]
     short = [label[: _SHOWN_LETTERS.get(period or "", len(label))] for label in labels]
     named = short if len(set(short)) == len(short) else labels
     for idle in ("T00:00:00Z", ":00Z"):
@@ -628,5 +634,8 @@ def span(temporal: Temporal, kind: str) -> tuple[str, str]:
 def _periods(temporal: Temporal | None, kind: str) -> Periods | None:
     if temporal is None:
         return None
+    if temporal.years is not None:
+        first, _, last = temporal.years.partition(" to ")
+        return Periods(start=first, end=last or first)
     first, last = span(temporal, kind)
     return Periods(start=first, end=last)

@@ -109,7 +109,7 @@ def collection(shown: PublishedView, *, public_url: str) -> CoverageCollectionJS
     document: CoverageCollectionJSON = {
         "id": name,
         "title": texts.title,
-        "description": texts.description,
+        "description": _described(texts.description, shown.description.temporal),
         "itemType": "feature",
         "extent": kept["extent"],
         "crs": list(dict.fromkeys([*([own, CRS84] if kept["storageCrs"] is None else kept["crs"]), *_carried(shown)])),
@@ -125,6 +125,12 @@ def collection(shown: PublishedView, *, public_url: str) -> CoverageCollectionJS
     if texts.attribution:
         document["attribution"] = texts.attribution
     return document
+
+
+def _described(text: str, temporal: Temporal | None) -> str:
+    """Return the description with what the steps of a climatology are: the interval of the extent is that of their labels."""
+    statistic = None if temporal is None else temporal.statistic
+    return text if statistic is None else f"{text.rstrip().rstrip('.')}. Climatology: {statistic}."
 
 
 def collections(

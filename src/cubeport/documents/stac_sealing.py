@@ -82,8 +82,11 @@ WORLD = (-180.0, -90.0, 180.0, 90.0)
 
 
 def interval(cube: CubeDescription) -> tuple[str | None, str | None]:
-    """Return the first and the last label of all grids as Gregorian instants; both ``None`` without time."""
-    both = [_ends(each) for each in cube.clocks]
+    """Return the first and the last label of all grids as Gregorian instants; both ``None`` without time.
+
+    Of a climatology, they are the begin and the end of its years, as in searches.
+    """
+    both = [_ends(each) if each.years is None else (each.index_start, each.index_end) for each in cube.clocks]
     return (min(start for start, _ in both), max(end for _, end in both)) if both else (None, None)
 
 
@@ -208,7 +211,8 @@ def _dimension(cube: CubeDescription, raw: xr.Dataset, axis: Axis) -> dict[str, 
 def _about(cube: CubeDescription, axis: Axis) -> str | None:
     if axis.dimension in cube.cell_dimensions:
         return f"cells at the positions {cube.spatial.x} and {cube.spatial.y}"
-    said = [axis.long_name or axis.standard_name, f"positive {axis.positive}" if axis.positive else None]
+    statistic = cube.temporal.statistic if cube.temporal is not None and cube.temporal.axis == axis.name else None
+    said = [axis.long_name or axis.standard_name, statistic, f"positive {axis.positive}" if axis.positive else None]
     return ", ".join(each for each in said if each) or None
 
 
