@@ -107,7 +107,7 @@ def test_space_is_made_as_written(climate: Path, tmp_path: Path) -> None:
 
 def test_an_upgrade_goes_as_written(climate: Path) -> None:
     steps = re.findall(r"^    ```sh\n(.*?)^    ```$", (DOCS / "operations" / "upgrade.md").read_text(), re.MULTILINE | re.DOTALL)
-    assert [each.split()[1] for each in steps] == ["check-config", "migrate", "doctor"]
+    assert [each.split()[1] for each in steps] == ["check-config", "migrate", "doctor", "refresh"]
     operator = Follower(climate)
     for each in steps:
         done = subprocess.run(["bash", "-eu", "-c", each], cwd=climate, env=operator.environment, capture_output=True, text=True)

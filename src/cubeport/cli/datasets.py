@@ -256,7 +256,7 @@ def refresh(
     ] = None,
     overviews: Annotated[bool, typer.Option("--overviews", help="Also make missing overviews of published versions.")] = False,
 ) -> None:
-    """Update texts from the templates. Texts set by `describe` are kept. Versions stay as they are."""
+    """Update texts from the templates, and what searches know. Texts set by `describe` are kept. Versions stay as they are."""
     session = current(ctx)
     if overviews and session.options.url:
         raise Usage(
@@ -266,7 +266,7 @@ def refresh(
     names = [dataset_id] if dataset_id is not None else _every(session.verbs)
     changed = [name for name in names if session.verbs.refresh(name)]
     made = {name: versions for name in (names if overviews else ()) if (versions := session.service.make_overviews(name))}
-    lines = [f"{name}: texts changed" for name in changed]
+    lines = [f"{name}: changed" for name in changed]
     lines += [f"{name}: overviews of {', '.join(versions)}" for name, versions in made.items()]
     session.result({"refreshed": changed, "overviews": made}, "\n".join(lines) or "Nothing changed.")
 
