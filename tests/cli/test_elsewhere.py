@@ -191,7 +191,8 @@ def test_records_of_a_service_are_found_shown_and_read(
         added = cli("add", *source, "--key", f"r{year}", *about, "--instance", root)
         assert added.returncode == 0, added.stderr
     assert cli("edit", "r2018", "--title", "The report of 2018", "--instance", root).returncode == 0
-    for more in ((tmp_path / "report.txt",), ("--key", "untitled")):
+    preview = (tmp_path / "report.txt", "--role", "preview", "--key")
+    for more in ((tmp_path / "report.txt",), ("--key", "untitled"), (*preview, "10.5281/zenodo.1"), (*preview, "d" * 32)):
         assert cli("add", *more, "--kind", "note", "--visibility", "public", "--instance", root).returncode == 0
     process, url = start(root)
     try:
@@ -205,6 +206,11 @@ def test_records_of_a_service_are_found_shown_and_read(
             ("search", "--kind", "report", "--limit", "0", "--format", "csv", "--order", "year"),
             ("history", "r2018"),
             ("cat", "r2018"),
+            ("search", "--text", "report 2018", "--fields", "key,artifact.original_name,artifact.size_bytes"),
+            ("search", "--limit", "-1"),
+            ("history", "10.5281/zenodo.1"),
+            ("cat", "10.5281/zenodo.1"),
+            ("cat", "d" * 32),
         ):
             here, there = (_printed(capsys, place, command) for place in (("-i", root), ("--url", url)))
             assert there == here, command
@@ -228,6 +234,8 @@ def test_records_of_a_service_are_found_shown_and_read(
         assert (code, "already exists" in err) == (4, True)
         code, _, err = _printed(capsys, ("--url", url), ("cat", "r2017"))
         assert (code != 0, "no artifact" in err) == (True, True)
+        code, _, err = _printed(capsys, ("--url", url), ("show", "r2018@1"))
+        assert (code, "cubeport history r2018" in err) == (2, True)
     finally:
         stop(process)
 

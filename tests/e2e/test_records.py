@@ -224,6 +224,48 @@ def test_the_document_says_where_bytes_are_read_and_not_where_they_lie(shared: S
     assert shared.get(f"/records/{shared.ids['open']}/artifacts/00000000").json()["kind"] == "artifact-missing"
 
 
+def test_no_search_and_no_history_tells_where_files_lie_or_what_others_made(shared: Shared) -> None:
+    for asked in ({"facets": "artifact.locator.path"}, {"where": "artifact.locator.path~*"}, {"sort": "artifacts.locator.path"}):
+        for by in ("", "guest", "boss"):
+            answer = shared.get("/records", by, **asked)
+            assert (answer.status_code, answer.json()["kind"]) == (400, "invalid-filter"), (asked, by)
+    with cubeport.Catalog.open(shared.root) as catalog:
+        made = catalog.add(title="Made of a secret", key="made", visibility="public", lineage=[("derived_from", "secret")]).record
+        catalog.add_artifact(record="made", locator=shared.root.parent / "files" / "reference.txt")
+    try:
+        for by, status in (("", 400), ("guest", 400), ("boss", 200)):
+            for asked in (
+                {"facets": "lineage.target"},
+                {"where": f"lineage.target={shared.ids['secret']}"},
+                {"sort": "-lineage.target"},
+                {"not": "dataset.derived.inputs:secret"},
+                {"where": 'metadata."dataset".derived.inputs?'},
+            ):
+                assert shared.get("/records", by, **asked).status_code == status, (by, asked)
+        history = shared.get("/records/made/history")
+        assert history.json()["items"][0]["changes"][0]["after"][0]["original_name"] == "reference.txt"
+        assert str(shared.root.parent) not in history.text
+    finally:
+        with cubeport.Catalog.open(shared.root) as catalog:
+            catalog.delete(made.id)
+
+
+def test_a_record_has_one_name_for_all_and_each_sees_only_its_own_candidates(shared: Shared) -> None:
+    with cubeport.Catalog.open(shared.root) as catalog:
+        names = {"a": "public", "b": "private", "c": "public"}
+        ids = [catalog.add(id=f"eeee{n:028x}", key=f"p{n}", visibility=who).record.id for n, who in enumerate(names.values())]
+        ids.append(catalog.add(key="f" * 32, title="Named as an id is", visibility="public").record.id)
+    try:
+        several = shared.get("/records/eeee")
+        assert (several.status_code, several.json()["kind"]) == (400, "ambiguous-id")
+        assert [each in several.text for each in ids[:3]] == [True, False, True]
+        assert shared.get(f"/records/{'f' * 32}").json()["title"] == "Named as an id is"
+    finally:
+        with cubeport.Catalog.open(shared.root) as catalog:
+            for each in ids:
+                catalog.delete(each)
+
+
 def test_a_reference_whose_file_changed_is_an_error_and_not_other_bytes(shared: Shared) -> None:
     reference = shared.get(f"/records/{shared.ids['open']}").json()["artifacts"][1]["href"].removeprefix(shared.url)
     before = shared.get(reference)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cubeport.errors import TargetExists, Usage
+from cubeport.errors import NotFound, TargetExists, Usage
 
 if TYPE_CHECKING:
     from cubeport.catalog.history import Edit
@@ -50,6 +50,19 @@ def _status(statuses: Sequence[str] | set[str] | None) -> str:
     if len(statuses) != 1:
         raise Usage("A service takes one --status, or any.")
     return next(iter(statuses))
+
+
+def get(records: RecordsAfar, name: str) -> dict[str, Any]:
+    """Return the document of a record. Raises Usage for ``NAME@VERSION`` if there is only NAME."""
+    try:
+        return dict(records.get(name))
+    except NotFound:
+        plain, at, version = name.rpartition("@")
+        if not (at and version.isdigit()):
+            raise
+        records.get(plain)
+        text = f"{name}: a service shows records only as they are now."
+        raise Usage(text, next_step=f"cubeport history {plain}") from None
 
 
 def history_of(records: RecordsAfar, name: str) -> list[Edit]:

@@ -143,14 +143,14 @@ def seconds_of(text: str) -> float:
 
 
 def column(record: Any, field: str) -> Any:
-    """Return the value of a field of *record*, named as in a search. A list for lists in the path, ``None`` if there is no
-    value.
+    """Return the value of a field of *record* or of its document, named as in a search. A list for lists in the path, ``None``
+    if there is no value.
     """
     from cubeport.catalog.terms import resolve, split_field
 
     steps: tuple[str, ...] = resolve(split_field(field))
-    document = record.to_mapping()
-    found = [document | {"artifact": document["artifacts"]}]
+    document: Mapping[str, Any] = record if isinstance(record, Mapping) else record.to_mapping()
+    found: list[Any] = [{**document, "artifact": document["artifacts"]}]
     spread = False
     for step in steps:
         inner = [each[step] for each in found if isinstance(each, Mapping) and each.get(step) is not None]

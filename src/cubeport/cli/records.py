@@ -222,6 +222,8 @@ def search(
     )
     if order:
         asked["order"] = [part for each in order for part in each.split(",")]
+    if limit < 0:
+        raise Usage("--limit is 0 (all) or more.")
     where = _values.terms_of(terms, not_)
     if (afar := session.records) is not None:
         found = _afar.page_of(afar, terms or (), not_ or (), asked, limit=1 if first or count else limit, cursor=cursor)
@@ -257,7 +259,9 @@ def _print_afar(session: Session, found: dict[str, Any], *, count: bool, first: 
         for each in found["items"]
     }
     records = [_afar.record_of(each) for each in found["items"]]
-    session.result(found, lambda: _listed(session, records, paths=False, called=lambda record: names[record.id], **how))
+    documents = {each["id"]: each for each in found["items"]}
+    how |= {"called": lambda record: names[record.id], "document": lambda record: documents[record.id]}
+    session.result(found, lambda: _listed(session, records, paths=False, **how))
     if found["next"] is not None and not first and not session.options.json:
         session.note(f"more: --cursor {found['next']}")
 
@@ -265,8 +269,6 @@ def _print_afar(session: Session, found: dict[str, Any], *, count: bool, first: 
 def _page(catalog: Any, where: list[Any], request: dict[str, Any], *, limit: int, cursor: str | None, count: bool) -> Any:
     from cubeport.catalog.query import Page
 
-    if limit < 0:
-        raise Usage("--limit is 0 (all) or more.")
     if limit:
         return catalog.search(*where, **request, limit=limit, cursor=cursor, count=count)
     items = tuple(catalog.iterate(*where, **request, cursor=cursor))
@@ -305,13 +307,14 @@ def _listed(
     fields: str | None,
     format: str,
     called: Callable[[CatalogRecord], str] = _called,
+    document: Callable[[CatalogRecord], Any] = lambda record: record,
 ) -> str:
     if ids:
         return "\n".join(record.id for record in records)
     if paths:
         return "\n".join(_local_paths(session, records))
     header = ["id", "kind", "title", "tags", "created_at"] if fields is None else [name for name in fields.split(",") if name]
-    rows = ([_values.column(record, name) for name in header] for record in records)
+    rows = ([_values.column(document(record), name) for name in header] for record in records)
     match format:
         case "table" if fields is None:
             short = ([r.id[:8], r.kind, called(r), f"{r.created_at:%Y-%m-%d %H:%M}", list(r.tags)] for r in records)
@@ -347,7 +350,7 @@ def show(
     if (afar := session.records) is not None:
         if history:
             raise Usage("--history is for the folder of an instance.", next_step=f"cubeport history {id}")
-        found = dict(afar.get(id))
+        found = _afar.get(afar, id)
         session.result(found, lambda: _output.tree(found))
         return
     catalog = session.catalog(read_only=True)

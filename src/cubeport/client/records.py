@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
 from cubeport.client._http import Session, next_cursor
-from cubeport.errors import ArtifactMissing
+from cubeport.errors import AmbiguousId, ArtifactMissing, InvalidRequest, RecordNotFound
 
 type Record = Mapping[str, Any]
 """The document of a record: the fields that it has in the catalog, ``artifacts`` and ``links``."""
@@ -96,13 +97,13 @@ class Records:
 
         With *count*, the service also counts what matches, which for each page of a long list would be work for nothing.
         """
-        query = _query(where, without, text=text, bbox=box, datetime=time, kind=kind, status=status, sort=order)
+        query = _query(where, without, q=text, bbox=box, datetime=time, kind=kind, status=status, sort=order)
         page = self._session.json("/records", **query, count="true" if count else None, cursor=cursor, limit=limit)
         return dict(page) | {"next": next_cursor(page)}
 
     def count(self, *where: str, without: Sequence[str] = (), text: str | None = None, kind: str | None = None) -> Count:
         """Return how many records match; see :meth:`search`. A service counts up to 10,000."""
-        page = self._session.json("/records", **_query(where, without, text=text, kind=kind), count="true", limit=1)
+        page = self._session.json("/records", **_query(where, without, q=text, kind=kind), count="true", limit=1)
         return Count(page["number_matched"], exact=page.get("counts") != "at least")
 
     def __iter__(self) -> Iterator[Record]:
@@ -113,14 +114,23 @@ class Records:
         return self.get(name)
 
     def get(self, name: str) -> Record:
-        """Return the record with this id or key, or whose id begins with it. Raises NotFound."""
-        found: Record = self._session.json(f"/records/{name}")
+        """Return the record with this id or key, or whose id begins with it. Raises NotFound, AmbiguousId."""
+        found: Record = self._session.json(self._path(name))
         return found
 
     def history(self, name: str) -> Sequence[Mapping[str, Any]]:
         """Return the versions of a record, newest first, each with what changed."""
-        found: Sequence[Mapping[str, Any]] = self._session.json(f"/records/{name}/history")["items"]
+        found: Sequence[Mapping[str, Any]] = self._session.json(f"{self._path(name)}/history")["items"]
         return found
+
+    def _path(self, name: str) -> str:
+        if "/" not in name:
+            return f"/records/{name}"
+        # A key such as a DOI is no part of a path, so it is searched.
+        found = self._session.json("/records", where=f"key={json.dumps(name)}", limit=1)["items"]
+        if not found:
+            raise RecordNotFound(f"There is no record {name[:80]!r}.", what="record")
+        return f"/records/{found[0]['id']}"
 
     def read(self, name: str, artifact: str | None = None) -> bytes:
         """Return the bytes of an artifact of a record.
@@ -128,30 +138,47 @@ class Records:
         Parameters
         ----------
         artifact
-            Its id, role or original name. Default: the first with the role ``primary``.
+            Its id or the beginning of it, role or original name. Default: the first with the role ``primary``, or the first.
 
         Raises
         ------
         ArtifactMissing
             If the record has no such artifact, or the service does not have its bytes.
+        AmbiguousId
+            If several have the role or the name.
+        InvalidRequest
+            If it is a folder.
         """
         return self.fetch(name, artifact)[1]
 
     def fetch(self, name: str, artifact: str | None = None) -> tuple[Mapping[str, Any], bytes]:
         """Return an artifact and its bytes; see :meth:`read`."""
         record = self[name]
-        wanted = artifact or "primary"
-        names = ("artifact_id", "role", "original_name")
-        found = [each for each in record["artifacts"] if wanted in (each[key] for key in names)]
-        if not found:
-            raise ArtifactMissing(f"Record {record['id']} has no artifact {wanted!r}.")
-        chosen = found[0]
+        chosen = _chosen(record, artifact)
+        if chosen["target_kind"] == "directory":
+            raise InvalidRequest(f"Artifact {chosen['artifact_id']} is a folder, which a service does not send.")
         if chosen["status"] == "external" or chosen["href"] is None:
             raise ArtifactMissing(
                 f"The service does not have the bytes of artifact {chosen['artifact_id']}; it is {chosen['status']}.",
                 next_step=f"read {chosen['href']}" if chosen["href"] else None,
             )
         return chosen, self._session.get(f"/records/{record['id']}/artifacts/{chosen['artifact_id']}", {})
+
+
+def _chosen(record: Record, name: str | None) -> Mapping[str, Any]:
+    """Return the artifact that a catalog would choose for *name*."""
+    able: Sequence[Mapping[str, Any]] = record["artifacts"]
+    if name is None:
+        found = sorted(able, key=lambda each: each["role"] != "primary")[:1]
+    else:
+        by_id = [each for each in able if each["artifact_id"].startswith(name)]
+        found = by_id or next((some for of in ("role", "original_name") if (some := [it for it in able if it[of] == name])), [])
+    if not found:
+        raise ArtifactMissing(f"Record {record['id']} has no artifact{'' if name is None else f' {name}'}.")
+    if len(found) > 1:
+        lines = "".join(f"\n  {each['artifact_id']}  {each['role']}  {each['original_name'] or ''}".rstrip() for each in found)
+        raise AmbiguousId(f"{name} matches several artifacts:{lines}", next_step="name one by its id")
+    return found[0]
 
 
 def _query(where: Sequence[str], without: Sequence[str], **more: Any) -> Mapping[str, Any]:

@@ -5,6 +5,7 @@ A document says where bytes can be read, never where they are on the server.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -137,4 +138,14 @@ def address(it: CatalogRecord, public_url: str) -> str:
 
 def edit(it: Edit) -> EditDocument:
     """Return the document of one version of a record."""
-    return EditDocument.model_validate(it.to_mapping())
+    document = it.to_mapping()
+    for change in document["changes"]:
+        if change["field"] == "artifacts":
+            change |= {side: change[side] and [_without_place(each) for each in change[side]] for side in ("before", "after")}
+    return EditDocument.model_validate(document)
+
+
+def _without_place(artifact: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return an earlier state of an artifact as :func:`artifact` does, but for the address of its bytes: they may be gone."""
+    told = {name: value for name, value in artifact.items() if name in ArtifactDocument.model_fields}
+    return told | {"href": artifact["locator"].get("uri")}

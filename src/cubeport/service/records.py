@@ -6,7 +6,7 @@ A record without ``visibility`` counts as ``project`` here: nobody has said that
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from stat import S_ISREG
 from typing import Any, BinaryIO
@@ -20,8 +20,8 @@ from cubeport.catalog.keeping import integrity
 from cubeport.catalog.lineage import LineageGraph
 from cubeport.catalog.models import Artifact, CatalogRecord
 from cubeport.catalog.query import Page, Query
-from cubeport.catalog.terms import Scalar
-from cubeport.errors import Corrupt, Gone, RecordNotFound, SourceChanged
+from cubeport.catalog.terms import Scalar, Term, canonical_field
+from cubeport.errors import AmbiguousId, Corrupt, Gone, InvalidFilter, RecordNotFound, SourceChanged
 from cubeport.service import viewing
 from cubeport.service.state import KIND
 
@@ -61,7 +61,11 @@ class Records:
         return self._backend.search(self._seen(query))
 
     def facets(self, query: Query, fields: tuple[str, ...]) -> Facets:
-        """Return the most frequent values of each field, with the number of matching records that the viewer sees."""
+        """Return the most frequent values of each field, with the number of matching records that the viewer sees.
+
+        Raises InvalidFilter.
+        """
+        _check_fields(fields)
         seen = replace(self._seen(query), cursor=None, order=(), limit=1, count=True)
         whole = not self._backend.search(seen).at_least
         return Facets({field: self._backend.field_values(field, seen, FACET_VALUES) for field in fields}, whole)
@@ -77,11 +81,14 @@ class Records:
         Raises
         ------
         RecordNotFound
+        AmbiguousId
+            If several visible ids begin with it.
         Gone
             If it was deleted.
         """
-        record = self._backend.get_record(name) if is_id(name) else self._backend.get_by_key(name) or self._by_prefix(name)
-        if record is None or not self._sees(record):
+        record = self._seen_or_none(self._backend.get_record(name) if is_id(name) else None)
+        record = record or self._seen_or_none(self._backend.get_by_key(name)) or self._by_prefix(name)
+        if record is None:
             raise RecordNotFound(f"There is no record {name[:80]!r}.", what="record")
         if record.status == "deleted" and not deleted:
             raise Gone(f"Record {name[:80]} was deleted.", what="record")
@@ -92,7 +99,13 @@ class Records:
             return None
         found = [self._backend.get_record(each) for each in self._backend.match_prefix(name, _LISTED)]
         seen = [each for each in found if each is not None and self._sees(each)]
-        return seen[0] if len(seen) == 1 else None
+        if len(seen) > 1:
+            ids = "".join(f"\n  {each.id}  {each.kind}  {each.title or ''}".rstrip() for each in seen[:10])
+            raise AmbiguousId(f"{name} is the beginning of several ids:{ids}", next_step="give more of the id")
+        return seen[0] if seen else None
+
+    def _seen_or_none(self, record: CatalogRecord | None) -> CatalogRecord | None:
+        return record if record is not None and self._sees(record) else None
 
     def told(self, record: CatalogRecord) -> CatalogRecord:
         """Return a record without what names records that the viewer does not see: those that it was derived from.
@@ -166,6 +179,9 @@ class Records:
         return OpenedArtifact(file, size, digest)
 
     def _seen(self, query: Query) -> Query:
+        _check_fields(
+            (*(each.field for each in query.where if isinstance(each, Term)), *(each.removeprefix("-") for each in query.order))
+        )
         return replace(query, audience=_audience())
 
     @staticmethod
@@ -175,6 +191,22 @@ class Records:
 
 
 _OF_PARENTS = ("lineage", "metadata.dataset.derived")
+_OF_PLACES = ("artifact.locator",)
+
+
+def _check_fields(fields: Iterable[str]) -> None:
+    """Raise InvalidFilter for a field that no document gives the viewer as it is: its values could be guessed and counted."""
+    for field in fields:
+        name = canonical_field(field)
+        if _is_below(name, _OF_PLACES):
+            raise InvalidFilter(f"{field} cannot be used here: a service does not say where its files are.")
+        if _audience() is not None and _is_below(name, _OF_PARENTS):
+            text = f"{field} cannot be used here, because it also names records that only others may see."
+            raise InvalidFilter(text, next_step="read the lineage of one record: /records/ID/lineage")
+
+
+def _is_below(field: str, names: Iterable[str]) -> bool:
+    return any(field == each or field.startswith(f"{each}.") for each in names)
 
 
 @dataclass(frozen=True, slots=True)
