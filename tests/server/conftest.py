@@ -416,7 +416,7 @@ class FakeService:
     def put_replica(self, digest: str, sha256: str, pieces: Iterable[bytes]) -> None:
         raise NotFound("No such version is on its way.", what="version")
 
-    def arrive(self, replica: Replica, *, publish: bool = True) -> Arrived:
+    def arrive(self, replica: Replica, *, publish: bool = True, ref: str | None = None) -> Arrived:
         raise NotFound("No such version is on its way.", what="version")
 
     def visible(self, dataset_id: str, *, if_none: bool = True) -> bool:

@@ -68,11 +68,11 @@ class Line:
         self._passes()
         self.other.put_replica(digest, sha256, [data])
 
-    def finish(self, digest: str, replica: Mapping[str, Any], *, publish: bool) -> dict[str, Any]:
+    def finish(self, digest: str, replica: Mapping[str, Any], *, publish: bool, ref: str | None) -> dict[str, Any]:
         self._passes()
         read = read_replica(replica)
         assert read.digest == digest
-        return self.other.arrive(read, publish=publish).to_mapping()
+        return self.other.arrive(read, publish=publish, ref=ref).to_mapping()
 
 
 class Two(RuleBasedStateMachine):
@@ -287,6 +287,7 @@ class Two(RuleBasedStateMachine):
     def copied(self, ref: str, cut: int | None, by: str, publish: bool, replace: bool) -> None:
         before, mine = self.held["here"], self.here._datasets.find(self.name)
         foreign = mine is not None and mine.state.head is not None and mine.state.mirror_of is None
+        shown = self.here.shown(self.name).version.created_at if before is not None else None
         line = Line(self.there if by == "pull" else self.here, cut)
         asks = self.here if by == "pull" else self.there
         asks._elsewhere = lambda url, key: line
@@ -314,7 +315,17 @@ class Two(RuleBasedStateMachine):
         assert source is not None
         self.keep("here")
         assert self.versions["here"][source] == self.read("there", source)
-        if publish:
+        assert "@" not in ref or self.here.shown(self.name + ref, unpublished=True).version.version_id == source
+        leads_back = (
+            ref != ""
+            and not foreign
+            and shown is not None
+            and shown > self.there.shown(f"{self.name}@{source}", unpublished=True).version.created_at
+        )
+        if publish and leads_back:
+            assert self.held["here"] == before, "a version that was named does not lead back"
+            assert self.here.shown(f"{self.name}@{source}").version.version_id == source
+        elif publish:
             assert self.held["here"] == self.read("there", source)
         else:
             assert self.held["here"] == before
@@ -399,3 +410,30 @@ def test_a_mirror_that_was_deleted_is_restored_and_not_copied_twice(mirrored: Tw
     mirrored.here.restore(deleted)
     mirrored.here.pull(mirrored.name, mirrored.there.public_url)
     assert mirrored.now("here") == mirrored.held["there"]
+
+
+@pytest.mark.parametrize("by", ["pull", "push"])
+def test_a_version_that_is_named_comes_beside_the_newer_one_with_its_tag(instances: None, by: str) -> None:
+    """It became the published one, and its tag stayed where it was."""
+    two = Two()
+    two.make()
+    old = two.there.shown(two.name).version.version_id
+    two.there.tag(two.name, "paper", version=old)
+    two.ingested("there", 3, 2, 1, "update")
+    two.copied("", None, "pull", publish=True, replace=False)
+    newest = two.here.shown(two.name).version.version_id
+    line = Line(two.there if by == "pull" else two.here, None)
+    asks = two.here if by == "pull" else two.there
+    asks._elsewhere = lambda url, key: line
+    for n, ref in enumerate(("@paper", f"@{old}", "@paper", "@latest")):
+        done = asks.pull(two.name + ref, line.url) if by == "pull" else asks.push(two.name + ref, line.url)
+        assert (done.added, done.changed) == (n == 0, () if ref == "@latest" else ("not published",))
+        assert two.here.shown(two.name).version.version_id == newest
+        assert two.here.dataset(two.name).state.head == newest
+        assert (
+            two.here.shown(f"{two.name}@paper").version.version_id == two.here.shown(f"{two.name}@{old}").version.version_id == old
+        )
+    two.ingested("there", 5, 2, 1, "update")
+    two.there.tag(two.name, "paper", force=True)
+    done = asks.pull(f"{two.name}@paper", line.url) if by == "pull" else asks.push(f"{two.name}@paper", line.url)
+    assert two.here.shown(two.name).version.version_id == done.version_id == two.here.shown(f"{two.name}@paper").version.version_id

@@ -57,9 +57,10 @@ class OtherInstance:
         assert hashlib.sha256(data).hexdigest() == sha256
         self._ask("PUT", f"/replicas/{digest}/objects/{sha256}", data)
 
-    def finish(self, digest: str, replica: Mapping[str, Any], *, publish: bool) -> dict[str, Any]:
+    def finish(self, digest: str, replica: Mapping[str, Any], *, publish: bool, ref: str | None) -> dict[str, Any]:
         """Make the version from the objects that were sent."""
-        body = json.dumps({"replica": dict(replica), "publish": publish}).encode()
+        chosen = {} if ref is None else {"ref": ref}  # earlier releases do not know it
+        body = json.dumps({"replica": dict(replica), "publish": publish, **chosen}).encode()
         headers = {"Content-Type": "application/json"}
         found: dict[str, Any] = _json(self._ask("POST", f"/replicas/{digest}", body, headers, most=_DOCUMENT), self.url)
         return found

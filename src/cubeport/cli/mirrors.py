@@ -102,8 +102,8 @@ def _key(name: str) -> str | None:
 
 
 def _changed(names: Sequence[str]) -> str:
-    """Return the words for what changed besides, after «was there»."""
-    pointers = [each for each in names if each in ("published", "head")]
+    """Return the words for what changed besides, after «was there» or «added»."""
+    pointers = [each for each in names if each in ("published", "head", "not published")]
     others = [each for each in names if each not in pointers]
     return "".join(f"; {each}" for each in (*pointers[:1], *([f"new {', '.join(others)}"] if others else [])))
 
@@ -113,7 +113,7 @@ def _table(items: Sequence[dict[str, Any]]) -> str:
         (
             each["dataset_id"],
             each["version_id"],
-            "added" if each["added"] else f"was there{_changed(each['changed'])}",
+            f"{'added' if each['added'] else 'was there'}{_changed(each['changed'])}",
             each["sent_objects"],
             each["sent_bytes"],
         )

@@ -67,6 +67,13 @@ class ReplicaRequest(incoming.Model):
 
     replica: Replica
     publish: bool = True
+    ref: Annotated[
+        str | None,
+        Field(
+            pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$",
+            description="The version id or tag that was asked for; null is the published version. A tag is set here too",
+        ),
+    ] = None
 
 
 class MissingObjects(documents.NativeDocument):

@@ -115,7 +115,7 @@ class _Replicas:
         await asyncio.to_thread(self._service.check_visible, asked.replica.dataset_id)
         if asked.replica.digest != request.path_params["digest"]:
             raise InvalidRequest("The replica has another digest than the address")
-        done = await asyncio.to_thread(lambda: self._service.arrive(asked.replica, publish=asked.publish))
+        done = await asyncio.to_thread(lambda: self._service.arrive(asked.replica, publish=asked.publish, ref=asked.ref))
         return replies.fresh(replies.dumps(done.to_mapping()))
 
 

@@ -90,7 +90,8 @@ class Arrived:
     sent_bytes: int = 0
     changed: tuple[str, ...] = ()
     """What changed where it existed already, for users: ``published`` if it is the published version now, ``head`` if the next
-    update builds on it, ``visibility``, and the names of texts."""
+    update builds on it, ``visibility``, the names of texts, and ``tag paper``. It has ``not published`` if a newer version stays
+    the published one."""
 
     def to_mapping(self) -> dict[str, Any]:
         """Return the outcome as shown over HTTP and on the command line."""
@@ -154,7 +155,7 @@ class Elsewhere(Protocol):
 
     def put(self, digest: str, sha256: str, data: bytes) -> None: ...
 
-    def finish(self, digest: str, replica: Mapping[str, Any], *, publish: bool) -> dict[str, Any]: ...
+    def finish(self, digest: str, replica: Mapping[str, Any], *, publish: bool, ref: str | None) -> dict[str, Any]: ...
 
 
 class Stored(Protocol):
@@ -238,9 +239,17 @@ class Replicator:
             origin=self._url,
         )
 
-    def push(self, shown: PublishedView, there: Elsewhere, *, publish: bool = True, progress: Listened | None = None) -> Arrived:
+    def push(
+        self,
+        shown: PublishedView,
+        there: Elsewhere,
+        *,
+        publish: bool = True,
+        ref: str | None = None,
+        progress: Listened | None = None,
+    ) -> Arrived:
         """Send a version to another instance: the objects that the dataset does not have there. Of a version that was cut off the
-        rest is sent, and nothing of one that is there.
+        rest is sent, and nothing of one that is there. See :meth:`arrive` for *ref*.
 
         Raises
         ------
@@ -261,7 +270,7 @@ class Replicator:
                 sent, size = sent + 1, size + len(data)
                 if progress is not None:
                     progress("sending", sent, total)
-        done = there.finish(replica.digest, replica.model_dump(mode="json"), publish=publish)
+        done = there.finish(replica.digest, replica.model_dump(mode="json"), publish=publish, ref=ref)
         changed = tuple(map(str, done.get("changed", ())))  # earlier releases do not say it
         return Arrived(replica.dataset_id, replica.version_id, bool(done["added"]), sent, size, changed)
 
@@ -310,11 +319,25 @@ class Replicator:
                 sent, size = sent + 1, size + len(data)
                 if progress is not None:
                     progress("fetching", sent, len(missing))
-        done = self.arrive(replica, publish=publish, replace=replace, progress=progress)
+        done = self.arrive(replica, publish=publish, replace=replace, ref=pinned_by(ref), progress=progress)
         return Arrived(done.dataset_id, done.version_id, done.added, sent, size, done.changed)
 
-    def arrive(self, replica: Replica, *, publish: bool = True, replace: bool = False, progress: Listened | None = None) -> Arrived:
+    def arrive(
+        self,
+        replica: Replica,
+        *,
+        publish: bool = True,
+        replace: bool = False,
+        ref: str | None = None,
+        progress: Listened | None = None,
+    ) -> Arrived:
         """Make a version from the received objects and register it, in one unit of work and one commit.
+
+        Parameters
+        ----------
+        ref
+            What chose it, if it was not the version that its source shows: its id, or a tag, which it has here too then. A mirror
+            that shows a newer version goes on to show that one, and can be read at this one beside it.
 
         Raises
         ------
@@ -327,11 +350,13 @@ class Replicator:
             row = self._held(held, replica)
             if row is not None:
                 assert held is not None
-                changed = self._point(held, replica, changes.values(), row, publish=publish)
+                changed = self._point(held, replica, changes.values(), row, publish=publish, ref=ref)
             else:
                 if self._catalog.rows.get(VERSION, replica.version_id) is not None:
                     self._stored.drop(replica.dataset_id, replica.version_id)  # what is left of it makes place for what came
-                self._make(replica, changes.values(), held, publish=publish, progress=progress or _silent)
+                self._make(replica, changes.values(), held, publish=publish, ref=ref, progress=progress or _silent)
+                if publish and self._leads_back(held, replica, ref, publish=publish):
+                    changed = ("not published",)
         self.arriving.drop(replica.digest)
         return Arrived(replica.dataset_id, replica.version_id, added=row is None, changed=changed)
 
@@ -426,22 +451,32 @@ class Replicator:
         row = self._catalog.rows.get(VERSION, held.state.head) if held.state.head else None
         return row.id if row is not None and row.state not in GONE and row.document["engine"] == self._stored.writer.name else None
 
-    def _point(self, held: Dataset, replica: Replica, texts: Mapping[str, Any], row: Row, *, publish: bool) -> tuple[str, ...]:
+    def _leads_back(self, held: Dataset | None, replica: Replica, ref: str | None, *, publish: bool) -> bool:
+        """Return whether a mirror has a newer version than the one that *ref* chose, which it does not go back to."""
+        if ref is None or held is None or held.state.mirror_of != replica.origin or (publish and not held.state.published):
+            return False
+        row = self._catalog.rows.get(VERSION, (held.state.latest if held.state.published else held.state.head) or "")
+        return row is not None and VersionState.of(row.document).created_at > replica.created_at
+
+    def _point(
+        self, held: Dataset, replica: Replica, texts: Mapping[str, Any], row: Row, *, publish: bool, ref: str | None
+    ) -> tuple[str, ...]:
         """Publish an existing version, and update the texts from its source. Return what changed; without a change, no commit."""
         version = VersionState.of(row.document)
-        record, state = _mirrored(held.record, held.state, replica), _follows(held.state, replica, texts, head=row.id)
-        shows = publish and not (held.state.published and held.state.latest == row.id)
-        if not shows and state == held.state and record == held.record:
-            return ()
+        back = self._leads_back(held, replica, ref, publish=publish)
+        head = held.state.head if back and held.state.head is not None else row.id
+        record, state = _mirrored(held.record, held.state, replica), _follows(held.state, replica, texts, head=head)
+        state = _tagged(state, replica, ref)
+        shows = publish and not back and not (held.state.published and held.state.latest == row.id)
+        becomes_readable = publish and version.shown_at is None
+        if not shows and not becomes_readable and state == held.state and record == held.record:
+            return ("not published",) if back and publish else ()
         cube = self._datasets.cube(row.id)
         with self._catalog.unit_of_work("replicate", inputs=(held.record.id,), parameters={"origin": replica.origin}) as work:
-            if shows:
-                after = with_shown(record, pointed(state, row.id), cube.description)
-                if version.shown_at is None:
-                    shown = version.model_copy(update={"shown_at": now()}).row(row.owner, state=row.state, revision=row.revision)
-                    work.join(lambda: self._catalog.rows.put(shown))
-            else:
-                after = with_state(record, state)
+            after = with_shown(record, pointed(state, row.id), cube.description) if shows else with_state(record, state)
+            if becomes_readable:
+                shown = version.model_copy(update={"shown_at": now()}).row(row.owner, state=row.state, revision=row.revision)
+                work.join(lambda: self._catalog.rows.put(shown))
             work.update_record(after)
             reason: Reason = "metadata" if not shows else "version" if held.state.published else "published"
             announce(work, self._catalog.backend, held.record, after, reason)
@@ -450,11 +485,22 @@ class Replicator:
         return (
             *(["published"] if shows else []),
             *(["head"] if state.head != held.state.head else []),
+            *(["not published"] if back and publish else []),
             *(["visibility"] if record.visibility != held.record.visibility else []),
             *(name for name in describe.TEXTS if getattr(before, name) != getattr(told, name)),
+            *([f"tag {ref}"] if state.tags != held.state.tags else []),
         )
 
-    def _make(self, replica: Replica, texts: Mapping[str, Any], held: Dataset | None, *, publish: bool, progress: Listened) -> None:
+    def _make(
+        self,
+        replica: Replica,
+        texts: Mapping[str, Any],
+        held: Dataset | None,
+        *,
+        publish: bool,
+        ref: str | None,
+        progress: Listened,
+    ) -> None:
         parent = self._parent(held) if held is not None else None
         with self._catalog.unit_of_work(
             "replicate", inputs=(replica.origin,), parameters={"dataset_id": replica.dataset_id, "version_id": replica.version_id}
@@ -501,7 +547,7 @@ class Replicator:
             with step("publish"):
                 reference = self._stored.writer.publish(staging)
             work.afterwards(*clearing(undo), *map(Action.from_mapping, self._stored.writer.afterwards(staging, reference)))
-            self._commit(work, replica, texts, held, parent, measured, reference, publish=publish)
+            self._commit(work, replica, texts, held, parent, measured, reference, publish=publish, ref=ref)
 
     def _commit(
         self,
@@ -514,6 +560,7 @@ class Replicator:
         reference: str,
         *,
         publish: bool,
+        ref: str | None,
     ) -> None:
         description = measured.description
         period_type = native.period_type(replica.period_type, description.temporal)
@@ -547,8 +594,11 @@ class Replicator:
         )
         record = held.record if held else CatalogRecord(key=replica.dataset_id, kind=KIND)
         old = held.state if held else DatasetState(texts=Texts(dataset_id=replica.dataset_id, title="", description=""))
-        record, state = _mirrored(record, old, replica), _follows(old, replica, texts, head=version.version_id)
-        if publish:
+        back = self._leads_back(held, replica, ref, publish=publish)
+        head = old.head if back and old.head is not None else version.version_id
+        record, state = _mirrored(record, old, replica), _tagged(_follows(old, replica, texts, head=head), replica, ref)
+        shows = publish and not back
+        if shows:
             after = with_shown(record, pointed(state, version.version_id), description)
         else:
             after = with_state(record, state) if state.latest else with_shown(record, state, description)
@@ -560,7 +610,7 @@ class Replicator:
                 dataclasses.replace(each, revision=0 if was is None else was.revision)
                 for each, was in zip(rows, known, strict=True)
             ]
-        join_version(work, self._catalog.backend, held.record if held else None, after, rows, seen=publish)
+        join_version(work, self._catalog.backend, held.record if held else None, after, rows, seen=shows)
         work.commit()
 
 
@@ -581,6 +631,19 @@ def _follows(state: DatasetState, replica: Replica, texts: Mapping[str, Any], *,
             "derived": None,
         }
     )
+
+
+def pinned_by(ref: str) -> str | None:
+    """Return what chooses the version in ``id@ref``; ``None`` if it is the published one."""
+    said = ref.partition("@")[2]
+    return None if said in ("", "latest") else said
+
+
+def _tagged(state: DatasetState, replica: Replica, ref: str | None) -> DatasetState:
+    """Return the state with the tag by which a version was chosen, which is that of the source."""
+    if ref is None or replica.version_id.startswith(ref):
+        return state
+    return state.model_copy(update={"tags": {**state.tags, ref: replica.version_id}})
 
 
 def _mirrored(record: CatalogRecord, state: DatasetState, replica: Replica) -> CatalogRecord:

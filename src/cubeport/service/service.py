@@ -41,7 +41,7 @@ from cubeport.service.jobs import Jobs, Listener
 from cubeport.service.overview_making import OverviewMaking
 from cubeport.service.ports import ExportTarget, Receiving, Uploads, ZoneStore
 from cubeport.service.records import Records
-from cubeport.service.replicate import Arrived, Elsewhere, Replica, Replicator
+from cubeport.service.replicate import Arrived, Elsewhere, Replica, Replicator, pinned_by
 from cubeport.service.retain import DiskUsage, Retention, Retired
 from cubeport.service.schedules import Schedules
 from cubeport.service.state import VersionState
@@ -891,7 +891,8 @@ class Service:
             If the other instance refuses it.
         """
         shown = self._datasets.shown(ref, unpublished=True)
-        return self._replicator.push(shown, self._elsewhere(url, key), publish=publish, progress=progress)
+        there = self._elsewhere(url, key)
+        return self._replicator.push(shown, there, publish=publish, ref=pinned_by(ref), progress=progress)
 
     def pull(
         self,
@@ -935,10 +936,10 @@ class Service:
         self._writable()
         self._replicator.arriving.put(digest, sha256, pieces)
 
-    def arrive(self, replica: Replica, *, publish: bool = True) -> Arrived:
-        """Make and register the version whose objects have arrived."""
+    def arrive(self, replica: Replica, *, publish: bool = True, ref: str | None = None) -> Arrived:
+        """Make and register the version whose objects have arrived; see :meth:`Replicator.arrive`."""
         self._writable()
-        return self._replicator.arrive(replica, publish=publish)
+        return self._replicator.arrive(replica, publish=publish, ref=ref)
 
     # --- retention ---
 
