@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -67,6 +68,17 @@ def test_an_empty_list_says_so(shell: Shell, words: str, told: str) -> None:
     """A newcomer who sees nothing does not know whether it worked. What a program reads stays empty."""
     assert shell(*words.split()) == (0, "", told + "\n")
     assert shell(*words.split(), "--quiet") == (0, "", "")
+
+
+def test_what_to_do_about_zones_can_be_pasted(shell: Shell) -> None:
+    """A shapefile was told about byte 0xba, and the property of the ids in the words of HTTP."""
+    said = shell("zones", "add", shell.file("my zones.shp", "\x00\x00"), "--id", "d")
+    assert f"ogr2ogr -t_srs EPSG:4326 -lco RFC7946=YES zones.geojson '{shell.root / 'my zones.shp'}'" in said.err
+    ring = [[0, 0], [1, 0], [1, 1], [0, 0]]
+    geometry = {"type": "Polygon", "coordinates": [ring]}
+    zone = {"type": "Feature", "properties": {"code": "A"}, "geometry": geometry}
+    said = shell("zones", "add", shell.file("d.geojson", json.dumps({"type": "FeatureCollection", "features": [zone]})))
+    assert "--id-property code" in said.err
 
 
 def test_a_difference_in_one_step_is_told_as_one(root: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import shapely
 from shapely.geometry import mapping
@@ -41,6 +43,22 @@ def test_a_property_identifies_zones_when_it_is_named() -> None:
     found = read_zone_set("d", wild, id_property="code")
     assert [(each.id, each.name) for each in found.zones] == [("A1", "Ann"), ("A2", "Bea")]
     assert read_zone_set("d", wild | {"id_property": "code", "name_property": "code"}).zones[0].name == "A1"
+
+
+@pytest.mark.parametrize(
+    ("features", "step"),
+    [
+        ([(BOX, {"id": "x", "code": "A"}), (BOX, {"id": "x", "code": "B"})], "id_property=code"),
+        ([(BOX, {})], "an id of its own"),
+        ([("metres", {"id": "x"})], "ogr2ogr -t_srs EPSG:4326"),
+        ([("bow tie", {"id": "x"})], "ogr2ogr -makevalid"),
+    ],
+)
+def test_each_refusal_of_zones_says_what_to_do(features: list[tuple[Any, dict[str, Any]]], step: str) -> None:
+    shapes = {"metres": mapping(shapely.box(5e5, 5e6, 6e5, 6e6)), "bow tie": BOWTIE}
+    with pytest.raises(InvalidRequest) as refused:
+        read_zone_set("d", collection(*(feature(shapes.get(str(shape), shape), **given) for shape, given in features)))
+    assert step in (refused.value.next_step or "")
 
 
 def test_the_document_of_a_set_reads_as_the_same_set() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -34,7 +35,7 @@ def add(
 ) -> None:
     """Store the polygons of a GeoJSON file as a zone set. Replaces one with the same id."""
     from cubeport.catalog.forms.strictjson import strict_json
-    from cubeport.cubes.zones import ZONE_SET_ID
+    from cubeport.cubes.zones import CONVERTED, ZONE_SET_ID
 
     session = current(ctx)
     zone_set_id = id or file.stem.lower().replace(" ", "-").replace(".", "-")
@@ -45,9 +46,14 @@ def add(
     except FileNotFoundError:
         raise Usage(f"There is no file {file}.") from None
     except (ValueError, RecursionError) as error:
-        raise InvalidRequest(f"{file} is not JSON: {error}"[:300]) from error
+        step = f"if GDAL reads it, convert it first: {CONVERTED}".replace("INPUT", shlex.quote(str(file)))
+        raise InvalidRequest(f"{file} is not GeoJSON: {error}"[:300], next_step=step) from error
     verbs = session.verbs
-    kept = verbs.put_zone_set(zone_set_id, document, id_property=id_property, name_property=name_property)
+    try:
+        kept = verbs.put_zone_set(zone_set_id, document, id_property=id_property, name_property=name_property)
+    except InvalidRequest as error:
+        step = (error.next_step or "").replace("id_property=", "--id-property ").replace("INPUT", shlex.quote(str(file)))
+        raise InvalidRequest(error.message, errors=error.errors, next_step=step or None) from error
 
     def words() -> str:
         first = ", ".join(f"{zone} ({name})" if name != zone else zone for zone, name, *_ in _rows(verbs.zone_set(zone_set_id))[:3])

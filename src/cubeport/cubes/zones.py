@@ -22,6 +22,9 @@ MOST_BYTES = 10 * 1024 * 1024
 """Most bytes of one zone set."""
 MOST_ZONES = 5_000
 """Most zones of one zone set."""
+CONVERTED = "ogr2ogr -t_srs EPSG:4326 -lco RFC7946=YES zones.geojson INPUT"
+"""Makes longitudes and latitudes of any file of areas that GDAL reads, such as a shapefile, a GeoPackage or KML."""
+_BEYOND, _INVALID = "must be within longitudes of ±540 and latitudes of ±90 degrees", "is not a valid polygon"
 _MOST_PROBLEMS = 20
 _MOST_ID = 200
 _NAMES = ("name", "NAME", "Name", "title", "ADMIN", "shapeName", "NAME_2", "NAME_1", "ADM2_EN", "ADM1_EN", "label")
@@ -149,7 +152,7 @@ def read_zone_set(
         raise InvalidRequest(
             "The coordinates of zones are longitudes and latitudes (RFC 7946); the member crs says something else.",
             errors=[Problem(("crs",), "not-a-choice", "must be CRS84, or left out")],
-            next_step="Convert the file first: ogr2ogr -t_srs EPSG:4326 -lco RFC7946=YES zones.geojson INPUT",
+            next_step=f"Convert the file first: {CONVERTED}",
         )
     id_property = id_property or _text(document.get("id_property"))
     name_property = name_property or _text(document.get("name_property"))
@@ -243,11 +246,16 @@ def _named(feature: Any, id_property: str | None, place: int) -> str | int:
 
 
 def _advice(problems: Iterable[Problem], features: Sequence[Any]) -> str | None:
-    if not any("has no id" in each.message for each in problems):
+    told = " ".join(each.message for each in problems)
+    if _BEYOND in told:
+        return f"If they are in another reference system, convert the file first: {CONVERTED}"
+    if _INVALID in told:
+        return "Repair the file first: ogr2ogr -makevalid zones.geojson INPUT"
+    if "has no id" not in told and "is there twice" not in told:
         return None
     candidates = unique_properties(features)
     if not candidates:
-        return "Give each feature an id."
+        return "Give each feature an id of its own."
     return f"Name the property that identifies each zone, for example id_property={candidates[0]}."
 
 
@@ -275,11 +283,11 @@ def _shape(geometry: Any) -> Any:
         raise ValueError("has an empty geometry")
     west, south, east, north = found.bounds
     if not (-540 <= west <= east <= 540 and -90 <= south <= north <= 90):  # NaN is refused as well
-        raise ValueError("must be within longitudes of ±540 and latitudes of ±90 degrees")
+        raise ValueError(_BEYOND)
     if east - west > 360 + 1e-9:
         raise ValueError("is wider than 360 degrees of longitude")
     if not found.is_valid:
-        raise ValueError(f"is not a valid polygon: {shapely.is_valid_reason(found)}")
+        raise ValueError(f"{_INVALID}: {shapely.is_valid_reason(found)}")
     return found
 
 
