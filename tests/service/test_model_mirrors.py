@@ -437,3 +437,22 @@ def test_a_version_that_is_named_comes_beside_the_newer_one_with_its_tag(instanc
     two.there.tag(two.name, "paper", force=True)
     done = asks.pull(f"{two.name}@paper", line.url) if by == "pull" else asks.push(f"{two.name}@paper", line.url)
     assert two.here.shown(two.name).version.version_id == done.version_id == two.here.shown(f"{two.name}@paper").version.version_id
+
+
+def test_gc_leaves_a_version_that_was_pulled_again_while_it_looked(mirrored: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It had listed the bytes of the purged dataset, and removed those that had come in their place."""
+    from cubeport.catalog.keeping import gc as module
+
+    mirrored.here.catalog.purge(mirrored.here.delete(mirrored.name).id)
+    listed = module.garbage
+
+    def pulled(*arguments: Any) -> Any:
+        found = listed(*arguments)
+        assert "the dataset of this version was purged" in {each.reason for each in found}
+        mirrored.here.pull(mirrored.name, mirrored.there.public_url)
+        return found
+
+    mirrored.here._elsewhere = lambda url, key: Line(mirrored.there, None)
+    monkeypatch.setattr(module, "garbage", pulled)
+    assert [each.removed for each in mirrored.here.catalog.gc(older_than_s=0) if each.kind == "orphan-version"] == [False]
+    assert mirrored.now("here") == mirrored.held["there"]

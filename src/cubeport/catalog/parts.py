@@ -34,7 +34,7 @@ class Garbage:
     kind: str = "orphan-file"
     """The kind of finding in ``fsck``; always ``unknown-file`` for files that are not ours."""
     is_file: bool = True
-    """Whether it is a file or folder of the profile. Its keeper removes anything else."""
+    """Whether it is a file or folder of the profile."""
 
 
 class Keeper(Protocol):
@@ -53,7 +53,7 @@ class Keeper(Protocol):
         """Move the broken parts in *findings* to the folder *quarantine*, unpublish them, and return what was done."""
 
     def remove(self, each: Garbage) -> bool:
-        """Remove garbage that is not a file, and return whether it was there."""
+        """Remove a version if it is garbage still, and return whether it was."""
 
     def collect(self, *, dry_run: bool) -> Iterator[Garbage]:
         """Free what is only known to be unused while nobody writes, and yield what was freed, or with *dry_run* would be."""

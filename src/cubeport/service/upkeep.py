@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -46,11 +46,15 @@ class VersionKeeper:
     """The workers that run jobs."""
     lock: Callable[[str], AbstractContextManager[object]] = nullcontext
     """``lock(dataset_id)`` waits for nobody. Raises Locked."""
+    _stored: dict[tuple[str, str], tuple[Lister, str, Listed]] = field(default_factory=dict)
+    """The versions that :meth:`garbage` has seen, with their datasets, by profile and path."""
 
     def garbage(self) -> list[Garbage]:
         """Return staging folders and versions that belong to no running operation and no row."""
         staged = {each.path: (lister, each) for lister in self.listers.values() for each in lister.staged()}
-        stored = [(lister, each) for lister in self.listers.values() for _, each in lister.versions()]
+        held = [(lister, *each) for lister in self.listers.values() for each in lister.versions()]
+        self._stored.update({(lister.profile or self.profile, each.path): (lister, owner, each) for lister, owner, each in held})
+        stored = [(lister, each) for lister, _, each in held]
         in_work = set(self.journal.open_ids())
         making = {each["path"] for op in in_work for line in self.journal.read(op) for each in line.data.get("compensations", ())}
         found = [
@@ -78,19 +82,20 @@ class VersionKeeper:
     def _garbage(self, lister: Lister, each: Listed, kind: str, reason: str) -> Garbage:
         at = timestamp(datetime.fromtimestamp(each.modified_s, UTC))
         elsewhere = lister.profile if kind == "orphan-version" else None
-        size = lister.size(each.path)
-        return Garbage(
-            elsewhere or self.profile, each.path, size, at, reason, reason != STRANGE, kind=kind, is_file=elsewhere is None
-        )
+        size, ours = lister.size(each.path), reason != STRANGE
+        return Garbage(elsewhere or self.profile, each.path, size, at, reason, ours, kind=kind, is_file=elsewhere is None)
 
     def remove(self, each: Garbage) -> bool:
-        """Remove a version from an object store, and return whether it was there."""
-        for lister in self.listers.values():
-            if lister.profile == each.profile:
-                for dataset_id, stored in lister.versions():
-                    if stored.path == each.path:
-                        lister.drop(dataset_id, stored.name)
-                        return True
+        """Remove a version under the lock of its dataset, if it still is what no row names. It can have come again from the service
+        that it mirrors, in the same place.
+        """
+        if (each.profile, each.path) not in self._stored:
+            return False
+        lister, dataset_id, stored = self._stored[each.profile, each.path]
+        with suppress(Locked), self.lock(dataset_id):
+            if self._of_version(stored, self.backend.rows.get(VERSION, stored.name)) is not None:
+                lister.drop(dataset_id, stored.name)
+                return True
         return False
 
     def collect(self, *, dry_run: bool) -> Iterator[Garbage]:

@@ -38,7 +38,8 @@ def gc(ports: Ports, parts: CatalogParts, *, older_than_s: float, dry_run: bool)
         removable = each.ours and profile.writable and age >= older_than_s
         if removable and not dry_run:
             with store_errors("remove the bytes"), step("gc"):
-                removed = _removed(profile, each) if each.is_file else any(keeper.remove(each) for keeper in keepers)
+                is_kept = each.kind == "orphan-version"
+                removed = any(keeper.remove(each) for keeper in keepers) if is_kept else _removed(profile, each)
             found.append(replace(each, removed=removed))
         elif removable or not each.ours:
             found.append(each)
