@@ -24,7 +24,7 @@ from cubeport.catalog.forms.canonical import new_id
 from cubeport.documents import stac
 from cubeport.main import service as main
 from cubeport.main.catalog import Catalog
-from cubeport.server import records
+from cubeport.server import crawlers, records
 from cubeport.server.app import create_app
 from cubeport.service import collections, datasets, items
 from cubeport.service.ingestions import FileOptions, IngestionRequest
@@ -190,6 +190,7 @@ def test_no_address_costs_more_where_more_is_published(tmp_path: Path, monkeypat
     monkeypatch.setattr(search, "LISTED", 50)
     monkeypatch.setattr(places, "LISTED", 50)
     monkeypatch.setattr(stac, "CHILDREN", 50)
+    monkeypatch.setattr(crawlers, "LISTED", 50)
     monkeypatch.setattr(records, "MOST_READ", 50)
     monkeypatch.setattr(records, "MOST_COUNTED", 50)
     monkeypatch.setattr(datasets, "MOST_READ", 50)

@@ -33,6 +33,7 @@ from cubeport.errors import CubeportError, MethodNotAllowed, NotFound, Problem, 
 from cubeport.server import (
     about,
     browsing,
+    crawlers,
     datasets,
     html,
     incoming,
@@ -466,6 +467,7 @@ def _routers(parts: Parts, framework: FastAPI, traffic: Traffic, probe: about.Pr
     yield zones.routes(parts)
     yield stac.routes(parts)
     yield pages.routes(parts, framework)
+    yield crawlers.routes(parts)
     if parts.queries is not None:
         yield parts.queries.routes()
     if parts.pictures is not None:

@@ -45,6 +45,8 @@ RULES: Mapping[tuple[str, str], Scope] = {
     ("GET", "/openapi.json"): "read",
     ("GET", "/assets/{name}"): "read",
     ("GET", "/coast.svg"): "read",
+    ("GET", "/robots.txt"): "read",
+    ("GET", "/sitemap.xml"): "read",
     ("GET", "/problems/{kind}"): "read",
     ("POST", "/ingestions"): "ingest",
     ("GET", "/ingestions"): "ingest",

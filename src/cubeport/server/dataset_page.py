@@ -20,6 +20,7 @@ from cubeport.cubes.selection import parse
 from cubeport.cubes.view import POLAR, View, Window, colours, known_field, maps, pin, polar_frame, window
 from cubeport.cubes.windows import time_axis
 from cubeport.documents import native as documents
+from cubeport.documents import schemaorg
 from cubeport.documents.licences import in_words
 from cubeport.documents.texts import PublishedView
 from cubeport.errors import Corrupt, InvalidRequest, NotFound, Problem, StoreUnavailable
@@ -58,7 +59,7 @@ def page(parts: Parts, detail: documents.DatasetDetail, shown: PublishedView, vi
         part=_part(parts, shown, seen),
         snippets=list(_snippets(parts.public_url, detail, shown)) if detail.publication.status == "published" else [],
         citation=cite(detail, shown, parts.title, f"{parts.public_url}/datasets/{pinned}"),
-        ld=_linked_data(detail, links),
+        ld=_linked_data(detail, shown, (parts.title, f"{parts.public_url}/")),
     )
 
 
@@ -492,21 +493,8 @@ _MOST_CHOICES = 200
 """Labels of an axis that the form of a part lists."""
 
 
-def _linked_data(detail: documents.DatasetDetail, links: Mapping[str, str]) -> Markup:
-    document: dict[str, Any] = {
-        "@context": "https://schema.org/",
-        "@type": "Dataset",
-        "name": detail.dataset_name,
-        "description": detail.description,
-        "identifier": detail.doi or detail.dataset_id,
-        "url": links["self"],
-        "keywords": list(detail.keywords),
-        "version": detail.latest_version,
-        "variableMeasured": [v.standard_name or v.name for v in detail.variables],
-    }
-    if detail.license_url:
-        document["license"] = detail.license_url
-    if detail.extent.temporal:
-        document["temporalCoverage"] = f"{detail.extent.temporal.start}/{detail.extent.temporal.end}"
+def _linked_data(detail: documents.DatasetDetail, shown: PublishedView, catalog: tuple[str, str]) -> Markup:
+    version = shown.version.version_id
+    document = schemaorg.dataset(detail, bbox=shown.description.spatial.bbox, version=version, catalog=catalog)
     # A text can contain </script>, so < is escaped as in JSON.
     return Markup(replies.dumps(document).decode().replace("<", "\\u003c").replace("&", "\\u0026"))  # noqa: S704
