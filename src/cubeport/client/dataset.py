@@ -451,13 +451,15 @@ class Selection:
         TooLarge
             If the part is over a limit of the service and *way* is ``server``; the error lists smaller alternatives.
         InvalidRequest
-            If *way* is ``zarr`` and the part is not a box: an area hides cells of its box.
+            If *way* is ``zarr`` and the part is no range of each dimension: an area hides cells of its box, and a box those of a
+            curvilinear or rotated grid that are outside.
         ExtraMissing
             If the extra ``client`` is not installed.
         """
         xarray = _xarray()
         if way == "cheaper":
-            way = "server" if self.price()["allowed"] else "zarr"
+            price = self.price()
+            way = "server" if price["allowed"] or price.get("hides") else "zarr"
         if way == "zarr":
             return self._through_zarr(xarray)
         content = self._session.get(self._path, {**self._query, self._form: "netcdf"})
@@ -471,7 +473,13 @@ class Selection:
             raise InvalidRequest(
                 "Only the server can read an area or a line: it is not a whole box.", next_step="load(way='server')"
             )
-        windows: Mapping[str, Sequence[Sequence[float]]] = self.price()["windows"]
+        price = self.price()
+        if price.get("hides"):
+            raise InvalidRequest(
+                "Only the server can read a box of this grid: it hides the cells outside, which no rows and columns tell apart.",
+                next_step="load(way='server'), or open() for all of it",
+            )
+        windows: Mapping[str, Sequence[Sequence[float]]] = price["windows"]
         whole = self._data.open()
         names = self._query.get("variables") or self._query.get("properties") or self._query.get("parameter-name")
         cut = whole[names.split(",")] if names else whole
@@ -481,12 +489,15 @@ class Selection:
             parts = []
             for start, stop, shift in runs:
                 part = cut.isel({dimension: slice(int(start), int(stop))})
-                if shift and dimension in part.coords:
-                    moved = part[dimension] + shift
-                    part = part.assign_coords({dimension: moved.assign_attrs(part[dimension].attrs)})
+                if any(each[2] for each in runs) and dimension in part.coords:
+                    for name in (dimension, part[dimension].attrs.get("bounds")):
+                        if name in part.variables:
+                            moved = part[name].astype("float64") + shift
+                            part[name] = moved.assign_attrs(part[name].attrs)
                 parts.append(part)
             cut = parts[0] if len(parts) == 1 else xarray.concat(parts, dimension, data_vars="minimal", coords="minimal")
-        loaded: xr.Dataset = cut.load()
+        gone = [each for each in price.get("dropped", ()) if each in cut.dims]
+        loaded: xr.Dataset = cut.isel(dict.fromkeys(gone, 0)).load()
         return loaded
 
     def to_dataframe(self) -> Any:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from cubeport.cubes.cut import Cut
 from cubeport.cubes.description import CubeDescription
-from cubeport.cubes.windows import Cost, Labels, Mask, Window, Windows
+from cubeport.cubes.windows import Cost, IndexRange, Labels, Mask, Window, Windows
 
 if TYPE_CHECKING:
     import numpy as np
@@ -114,3 +114,15 @@ class Part:
     @property
     def description(self) -> CubeDescription:
         return self.opened.description
+
+    @property
+    def dropped(self) -> frozenset[str]:
+        """The dimensions that the answer does not have. Only coverages drop sliced ones; a download keeps those of the store."""
+        return frozenset() if self.as_stored else frozenset(name for name, each in self.windows.along.items() if each.sliced)
+
+    def runs(self, window: Window) -> tuple[IndexRange, ...]:
+        """Return the ranges of a window with the shifts of their labels. A download keeps the labels of the store and shifts only
+        those after the seam.
+        """
+        first = window.runs[0].shift if self.as_stored else 0.0
+        return tuple(IndexRange(run.start, run.stop, run.shift - first) for run in window.runs) if first else window.runs

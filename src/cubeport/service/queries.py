@@ -132,10 +132,12 @@ class Queries:
             "limit": None if over is None else {"setting": over.setting, "limit": over.limit},
             "alternatives": plans.alternatives(plan, self._encoders, self.limits) if over is not None else [],
             "windows": {
-                name: [[run.start, run.stop, run.shift] for run in window.runs]
+                name: [[run.start, run.stop, run.shift] for run in plan.part.runs(window)]
                 for name, window in plan.part.windows.along.items()
                 if len(window.runs) <= _MOST_RUNS
             },
+            "dropped": sorted(plan.part.dropped),
+            "hides": plan.part.windows.mask is not None,  # some of the cells in these windows
         }
 
     def size(self, plan: QueryPlan) -> int:

@@ -151,11 +151,10 @@ class _Writer:
         self._opened = part.opened
         self._deadline = deadline
         self._description = part.description
-        self._as_stored = part.as_stored
         self._fields = part.windows.fields
         self._windows = part.windows.along
-        # Only coverages drop sliced dimensions. A download keeps the dimensions of the store.
-        self._dropped = set() if self._as_stored else {name for name, window in self._windows.items() if window.sliced}
+        self._runs = part.runs
+        self._dropped = part.dropped
         self._mask = part.windows.mask
         self._names = list(part.opened.names()) if part.everything else part.opened.needed(self._fields)
         self._turned = self._turned_names()
@@ -189,18 +188,11 @@ class _Writer:
         found: dict[str, str] = {}
         for axis in self._description.axes:
             window = self._windows.get(axis.dimension)
-            if axis.kind == "x" and not axis.scalar and window is not None and any(run.shift for run in self._shifts(window)):
+            if axis.kind == "x" and not axis.scalar and window is not None and any(run.shift for run in self._runs(window)):
                 found[axis.name] = axis.dimension
                 if axis.bounds is not None:
                     found[axis.bounds] = axis.dimension
         return found
-
-    def _shifts(self, window: Window) -> tuple[IndexRange, ...]:
-        """Return the ranges with their shifts. A download keeps the labels of the store and shifts only those after the seam."""
-        if not self._as_stored:
-            return window.runs
-        first = window.runs[0].shift
-        return tuple(IndexRange(run.start, run.stop, run.shift - first) for run in window.runs)
 
     def _variable(self, name: str) -> None:
         opened = self._opened
@@ -210,7 +202,7 @@ class _Writer:
         if name in self._turned:
             window = self._windows[self._turned[name]]
             decoded = opened.decode(name, opened.raw(name, {}))
-            values = turned_labels(decoded, Window(window.dimension, self._shifts(window))).astype("float64")
+            values = turned_labels(decoded, Window(window.dimension, self._runs(window))).astype("float64")
             values = values.reshape(
                 [size for size, each in zip(values.shape, opened.dimensions(name), strict=True) if each not in self._dropped]
             )

@@ -20,7 +20,7 @@ from cubeport.cubes.fills import number_type, unused
 from cubeport.cubes.forms import Encoder, Room
 from cubeport.cubes.keys import METADATA
 from cubeport.cubes.part import Deadline, Part
-from cubeport.cubes.windows import IndexRange, Window, turned_labels
+from cubeport.cubes.windows import Window, turned_labels
 
 type Array = NDArray[Any]
 
@@ -110,9 +110,7 @@ def _turned(part: Part, name: str) -> Window | None:
         window = part.windows.along.get(axis.dimension)
         if axis.kind != "x" or axis.scalar or window is None or name not in (axis.name, axis.bounds):
             continue
-        # A download keeps the labels of the store and shifts only those after the seam.
-        first = window.runs[0].shift if part.as_stored else 0.0
-        runs = tuple(IndexRange(run.start, run.stop, run.shift - first) for run in window.runs)
+        runs = part.runs(window)
         if any(run.shift for run in runs):
             return Window(window.dimension, runs)
     return None
