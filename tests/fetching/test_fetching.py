@@ -225,9 +225,38 @@ def test_nothing_is_taken_from_the_environment(server: Server, monkeypatch: pyte
 def test_no_redirect_is_followed(server: Server, fetcher: OriginFetcher, status: int) -> None:
     server.answers["/x"] = response(b"", f"Location: {server.url}/y", status=f"{status} Elsewhere")
     server.answers["/y"] = response(b"bytes")
-    assert reason(fails(fetcher, f"{server.url}/x")) == "not-allowed"
+    refused = fails(fetcher, f"{server.url}/x")
+    assert reason(refused) == "not-allowed"
+    assert f"a redirect to {server.url}, which" in str(refused)
     assert fetcher.size(f"{server.url}/x") is None
     assert server.accepted == 2
+
+
+@pytest.mark.parametrize(
+    ("location", "told"),
+    [
+        ("https://user:secret@elsewhere.example:8443/a?token=secret", " to https://elsewhere.example:8443,"),
+        ("//[2001:db8::1]/a", " to http://[2001:db8::1],"),
+        ("ftp://elsewhere.example/a", ","),
+        ("http://[bad", ","),
+        ("http://elsewhere.example:port/", ","),
+    ],
+)
+def test_a_redirect_says_to_which_origin_and_not_more(server: Server, fetcher: OriginFetcher, location: str, told: str) -> None:
+    server.answers["/x"] = response(b"", f"Location: {location}", status="302 Found")
+    refused = fails(fetcher, f"{server.url}/x")
+    assert f"answers with a redirect{told} which" in str(refused)
+    assert "secret" not in f"{refused} {refused.next_step}"
+    assert "curl -sI" in str(refused.next_step)
+
+
+@pytest.mark.parametrize("answer", [response(b"x", "Content-Encoding: gzip"), response(b"until the end", length=None)])
+def test_an_answer_that_is_the_same_next_time_is_not_advised_to_be_tried_again(
+    server: Server, fetcher: OriginFetcher, answer: bytes
+) -> None:
+    server.answers["/x"] = answer
+    refused = fails(fetcher, f"{server.url}/x")
+    assert "fetch the file yourself" in str(refused.next_step)
 
 
 @pytest.mark.parametrize(

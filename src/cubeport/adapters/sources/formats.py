@@ -156,7 +156,10 @@ def _refusal(name: str, head: bytes) -> Exception:
         return rejected(name, "only refers to data elsewhere", "not-allowed", "ingest the data to which it refers")
     if _MARKUP.match(head):
         return rejected(
-            name, "is a web page or XML, not data; a server sent this instead of the file", "unreadable", "fetch it again"
+            name,
+            "is a web page or XML, not data; a server sent this instead of the file",
+            "unreadable",
+            "open its address in a browser: it can need a login, or be the page about the file. Then fetch the file itself",
         )
     words = "name a file in one of these formats, or fetch it again if it should be one; for other files: cubeport add FILE"
     return rejected(name, "is neither NetCDF, HDF5, GRIB nor a Zarr folder", "unreadable", words)

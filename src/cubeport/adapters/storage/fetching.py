@@ -18,6 +18,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import Any, BinaryIO, cast
+from urllib.parse import urljoin, urlsplit
 
 import httpcore
 
@@ -202,18 +203,24 @@ class OriginFetcher:
         if status >= 500 or status in _AGAIN:
             raise SourceFailed(f"{origin} answers {status}.", upstream_status=status, next_step="try again later")
         if 300 <= status < 400:
-            next_step = "record the address it redirects to, if that origin may be trusted"
-            raise _refused(origin, "answers with a redirect, which cubeport does not follow", "not-allowed", next_step=next_step)
+            leads = _leads_to(url, response)
+            next_step = "curl -sI ADDRESS shows where it leads: if that may be trusted, give that address, and allow its origin"
+            words = f"answers with a redirect{leads}, which cubeport does not follow"
+            raise _refused(origin, words, "not-allowed", next_step=next_step)
         if status != 200:
             next_step = (
                 "check the address" if status not in _CLOSED else "use an address that needs no login, or fetch the file yourself"
             )
             raise _refused(origin, f"answers {status}", "unreadable", next_step=next_step, upstream_status=status)
         if _encoded(response):
-            raise _refused(origin, "encodes the body, although the request asked for no encoding", "unreadable")
+            next_step = "fetch the file yourself (curl --compressed), and ingest it"
+            words = "encodes the body, although the request asked for no encoding"
+            raise _refused(origin, words, "unreadable", next_step=next_step)
         length = _length(response)
         if whole and length is None and b"chunked" not in _header(response, b"transfer-encoding").lower():
-            raise _refused(origin, "does not say where the body ends, so it is unknown whether the body is complete", "truncated")
+            next_step = "fetch the file yourself, compare its size or checksum with the publisher's, and ingest it"
+            words = "does not say where the body ends, so it is unknown whether the body is complete"
+            raise _refused(origin, words, "truncated", next_step=next_step)
         _hold(origin, length or 0, self._bounds)
 
 
@@ -422,6 +429,18 @@ def _source_errors(origin: Origin) -> Iterator[None]:
 
 def _refused(origin: Origin, text: str, reason: str, **rest: Any) -> SourceRejected:
     return SourceRejected(f"{origin} {text}.", reason=reason, source=str(origin), **rest)
+
+
+def _leads_to(url: WebURL, response: httpcore.Response) -> str:
+    """Return the origin of a redirect in words. Its path and query can be signed for this caller, so they are not told."""
+    try:
+        found = urlsplit(urljoin(str(url.origin), _header(response, b"location").decode("ascii")))
+        host, port = found.hostname, found.port
+    except ValueError:
+        return ""
+    if found.scheme not in ("http", "https") or not host:
+        return ""
+    return f" to {found.scheme}://{f'[{host}]' if ':' in host else host}{'' if port is None else f':{port}'}"
 
 
 def _hold(origin: Origin, size: int, bounds: Bounds) -> None:
