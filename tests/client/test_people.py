@@ -115,6 +115,19 @@ class TestParts:
         assert [by_server.lon.dtype] == [by_zarr.lon.dtype]
         assert by_server.sst.size == part.price()["cells"]
 
+    def test_an_index_is_plotted_without_a_place(self, port: Port, root: Path, tmp_path: Path) -> None:
+        time = ("time", [0, 31, 59], {"units": "days since 2020-01-01"})
+        xr.Dataset({"nino": ("time", [0.1, 0.5, -0.3])}, {"time": time}).to_netcdf(tmp_path / "index.nc", engine="h5netcdf")
+        with cubeport.connect(root) as service:
+            request = IngestionRequest(dataset_id="index")
+            assert service.ingest_here(request, FileOptions(files=(str(tmp_path / "index.nc"),))).status == "completed"
+        assert port["index"].plot().content.startswith(b"<svg")
+        assert port["index"].select(time="2020-01/2020-02").plot().content.startswith(b"<svg")
+        with pytest.raises(InvalidRequest, match="lon,lat"):
+            port["sea"].plot()
+        with cubeport.connect(root) as service:
+            service.delete("index", purge=True)
+
     def test_a_box_that_hides_cells_is_for_the_server(self, port: Port, root: Path, tmp_path: Path) -> None:
         """The chunks of a curvilinear grid had values outside the box, which the server hides: which of the two came depended on
         the size of the part.

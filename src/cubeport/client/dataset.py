@@ -302,7 +302,7 @@ class Dataset:
 
     def plot(
         self,
-        at: Sequence[float],
+        at: Sequence[float] | None = None,
         variable: str | None = None,
         *,
         time: str | None = None,
@@ -314,13 +314,15 @@ class Dataset:
 
         Parameters
         ----------
+        at
+            Leave it out for data without a place, such as an index.
         relative_to
             The years of a normal, such as ``1991/2020``: the plot then shows the departures from it.
         departure
             ``absolute`` (the default), ``percent`` or ``standard``.
         """
         query = {
-            "at": ",".join(repr(float(each)) for each in at),
+            "at": None if at is None else ",".join(repr(float(each)) for each in at),
             "v": variable,
             "t": time,
             "z": level,
@@ -552,13 +554,13 @@ class Selection:
         Raises
         ------
         InvalidRequest
-            If this part is no place.
+            If this part is no place, and its data have places.
         """
         found = re.fullmatch(r"POINT\((\S+) (\S+)\)", self._query.get("coords") or "")
-        if found is None:
+        if found is None and self._data.box is not None:
             raise InvalidRequest("A plot shows one place.", next_step="select(at=(longitude, latitude)).plot()")
         query = {
-            "at": f"{found[1]},{found[2]}",
+            "at": f"{found[1]},{found[2]}" if found is not None else None,
             "v": self._first(),
             "t": self._query.get("datetime"),
             "z": self._query.get("z"),
