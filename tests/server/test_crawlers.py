@@ -10,6 +10,9 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from cubeport.documents.native import DatasetDetail
+from cubeport.documents.schemaorg import summary
+
 from .conftest import PATH, URL, Client, FakeService
 
 NAMES = "{http://www.sitemaps.org/schemas/sitemap/0.9}"
@@ -79,3 +82,10 @@ def test_a_page_describes_its_dataset_to_search_engines(client: Client) -> None:
     there = {each["contentUrl"] for each in found["distribution"]}
     assert f"{URL}/datasets/sea/download" in there
     assert there <= {each["href"] for each in told["links"]}
+
+
+def test_what_nobody_described_is_described_by_what_is_known(client: Client) -> None:
+    told = DatasetDetail.model_validate(client.get("/datasets/sea").json(), strict=False)
+    assert summary(told) == told.description
+    plain = told.model_copy(update={"description": told.dataset_name})
+    assert summary(plain) == "Sea <script>: sea surface temperature; 2020-01-01 to 2020-01-04; 6 × 8 cells"

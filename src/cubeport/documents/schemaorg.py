@@ -39,7 +39,7 @@ def dataset(
         "@type": "Dataset",
         "@id": links["self"].href,
         "name": detail.dataset_name,
-        "description": detail.description,
+        "description": summary(detail),
         "identifier": f"https://doi.org/{detail.doi}" if detail.doi else detail.dataset_id,
         "url": links["self"].href,
         "keywords": list(detail.keywords),
@@ -68,6 +68,24 @@ def dataset(
         # A GeoShape has latitudes first, "lower corner upper corner"; over the antimeridian, the first longitude is the larger one.
         found["spatialCoverage"] = {"@type": "Place", "geo": {"@type": "GeoShape", "box": f"{south:g} {west:g} {north:g} {east:g}"}}
     return _known(found)
+
+
+def summary(detail: DatasetDetail) -> str:
+    """Return the description, or what is known of a dataset that nobody described: its variables, its times and its cells."""
+    if detail.description not in ("", detail.dataset_name, detail.dataset_id):
+        return detail.description
+    names = [each.long_name or (each.standard_name or each.name).replace("_", " ") for each in detail.variables]
+    parts = [", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")]
+    if detail.extent.temporal:
+        first, last = detail.extent.temporal.start, detail.extent.temporal.end
+        parts.append(f"{first}" if first == last else f"{first} to {last}")
+    if detail.grid is not None:
+        parts.append(f"{' × '.join(map(str, detail.grid.shape))} cells")
+    return f"{detail.dataset_name}: {'; '.join(each for each in parts if each)}"
+
+
+_NAMED = 5
+"""Variables that a summary names."""
 
 
 def _people(detail: DatasetDetail, role: str) -> Sequence[Mapping[str, Any]]:

@@ -59,6 +59,7 @@ def page(parts: Parts, detail: documents.DatasetDetail, shown: PublishedView, vi
         part=_part(parts, shown, seen),
         snippets=list(_snippets(parts.public_url, detail, shown)) if detail.publication.status == "published" else [],
         citation=cite(detail, shown, parts.title, f"{parts.public_url}/datasets/{pinned}"),
+        summary=schemaorg.summary(detail),
         ld=_linked_data(detail, shown, (parts.title, f"{parts.public_url}/")),
     )
 
