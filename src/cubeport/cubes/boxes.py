@@ -8,7 +8,7 @@ cell selects that cell. Longitudes are taken modulo 360. A box of 360° or more 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cubeport.cubes.cells import Cells
@@ -17,6 +17,8 @@ from cubeport.cubes.nearest import index_of, is_across
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from cubeport.cubes.quads import Outlines
 
     type Array = NDArray[Any]
 
@@ -152,7 +154,9 @@ _AROUND = 32
 """The first ring of a reduced Gaussian grid has 20 positions, and all of them can be nearer to each other than to the next ring."""
 
 
-def positions_in(lon: Array, lat: Array, box: Box, *, reach: float | None = None) -> Array:
+def positions_in(
+    lon: Array, lat: Array, box: Box, *, reach: float | None = None, outlines: Callable[[], Outlines | None] = lambda: None
+) -> Array:
     """Return which cells a box selects by their positions: those whose position is inside it or on its edge.
 
     A box inside one cell selects that cell, but stations (with a *reach*) are not cells. Raises Outside.
@@ -162,7 +166,7 @@ def positions_in(lon: Array, lat: Array, box: Box, *, reach: float | None = None
         if reach is not None:
             raise Outside
         west, south, east, north = box
-        found[nearest(lon, lat, (west + width_of(west, east) / 2, (south + north) / 2))] = True
+        found[nearest(lon, lat, (west + width_of(west, east) / 2, (south + north) / 2), outlines=outlines())] = True
     return found
 
 
@@ -176,11 +180,15 @@ def inside(lon: Array, lat: Array, box: Box) -> Array:
     return found
 
 
-def nearest(lon: Array, lat: Array, place: tuple[float, float], *, reach: float | None = None) -> tuple[int, ...]:
+def nearest(
+    lon: Array, lat: Array, place: tuple[float, float], *, reach: float | None = None, outlines: Outlines | None = None
+) -> tuple[int, ...]:
     """Return the index of the cell that contains a place, by the positions of the cells. Missing positions are ignored.
 
-    On a grid it is the nearest position, unless the place is more than half a step outside the edge of the grid, and in no cell
-    between midpoints as maps draw them. (These have straight edges, so of wide cells the nearest centre is nearer to the truth.)
+    On a grid it is the cell whose vertices are around the place; without vertices, the one between midpoints to its neighbours, as
+    maps draw them. Where the grid has no such cells, as on a fold, it is the nearest position, unless the place is more than half a
+    step outside the edge of the grid. Of cells at the same place, as where columns of a global grid come round again, it is one
+    that is not at the edge of the grid, and of these the first.
     Scattered positions must not be farther from the place than they are from each other, or than *reach* if it is given.
 
     Parameters
@@ -191,6 +199,8 @@ def nearest(lon: Array, lat: Array, place: tuple[float, float], *, reach: float 
         Longitude and latitude in degrees.
     reach
         For stations: how far from a position its values are valid, in degrees on the sphere.
+    outlines
+        The vertices of the cells of a grid.
 
     Raises
     ------
@@ -198,22 +208,40 @@ def nearest(lon: Array, lat: Array, place: tuple[float, float], *, reach: float 
         If no cell contains the place.
     """
     index = index_of(lon, lat)
-    found = index.nearest(*place)
+    is_grid = lon.ndim == 2 and min(lon.shape) > 1 and reach is None
+    found = index.nearest(*place, _SAME_PLACE if is_grid else 1)
     if not found:
         raise Outside
-    ((at, far),) = found
+    at, far = found[0]
     if reach is not None:
         if far > math.radians(reach):
             raise Outside
         return at
-    is_grid = len(at) == 2 and min(lon.shape) > 1
-    if far <= spacing(lon, lat, at) and not (is_grid and _past_its_edge(lon, lat, at, place)):
+    if not is_grid:
+        if far > spacing(lon, lat, at):
+            raise Outside
         return at
-    # At the border of a sheared grid, the nearest centre can be that of a neighbour of the cell that contains the place.
-    cell = _around_place(lon, lat, at, place) if is_grid else None
-    if cell is None:
+    at = min((cell for cell, angle in found if angle <= far + _SAME), key=lambda cell: (_at_edges(cell, lon.shape), cell))
+    for slack in (0.0, _ROUNDED):
+        if (cell := _around_place(lon, lat, at, place, outlines, slack)) is not None:
+            return cell
+    given = outlines is not None and math.isfinite(outlines.size[at])
+    if given or far > spacing(lon, lat, at) or _past_its_edge(lon, lat, at, place):
         raise Outside
-    return cell
+    return at
+
+
+_SAME_PLACE = 4
+"""The most cells of a grid that have the same place: two columns of it come round again, in a row that is folded."""
+_SAME = 4e-7
+"""Cells whose centres differ by this angle (3 m), the precision of longitudes in single precision, have the same place."""
+_ROUNDED = 1e-3
+"""The part of a cell by which its edges may miss those of its neighbour, because vertices are rounded."""
+
+
+def _at_edges(cell: tuple[int, ...], shape: tuple[int, ...]) -> int:
+    """Return how many edges of a grid a cell is at: 2 in a corner."""
+    return sum(at in (0, size - 1) for at, size in zip(cell, shape, strict=True))
 
 
 _FOLD = 6.0
@@ -221,8 +249,11 @@ _FOLD = 6.0
 _BESIDE = sorted(((down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)), key=lambda each: abs(each[0]) + abs(each[1]))
 
 
-def _around_place(lon: Array, lat: Array, at: tuple[int, ...], place: tuple[float, float]) -> tuple[int, ...] | None:
-    """Return the cell of a curvilinear grid, among that at an index and those beside it, whose edges are around a place.
+def _around_place(
+    lon: Array, lat: Array, at: tuple[int, ...], place: tuple[float, float], outlines: Outlines | None, slack: float
+) -> tuple[int, ...] | None:
+    """Return the cell of a curvilinear grid, among that at an index and those beside it, whose edges are around a place, or miss it
+    by *slack* of the cell.
 
     The edges are those of :func:`cubeport.cubes.quads.quads`, which draws them all; here one cell is tested in a few microseconds.
     """
@@ -248,8 +279,13 @@ def _around_place(lon: Array, lat: Array, at: tuple[int, ...], place: tuple[floa
         row, column = at[0] + down, at[1] + right
         if point is None or not (0 <= row < rows and 0 <= column < columns):
             continue
-        block = [[centre(row + n, column + m) for m in (-1, 0, 1)] for n in (-1, 0, 1)]
-        if _is_around([each for line in block for each in line], point):
+        if outlines is not None and math.isfinite(outlines.size[row, column]):
+            ends = zip(outlines.lon[row, column].tolist(), outlines.lat[row, column].tolist(), strict=True)
+            ring = [corner for each in ends if (corner := _vector(*each)) is not None]
+        else:
+            block = [[centre(row + n, column + m) for m in (-1, 0, 1)] for n in (-1, 0, 1)]
+            ring = _ring([each for line in block for each in line], point)
+        if len(ring) == _CORNERS and _is_in(ring, point, slack):
             return row, column
     return None
 
@@ -269,20 +305,33 @@ def _continued(edge: _Vector | None, inner: _Vector | None) -> _Vector | None:
     return 2 * edge[0] - inner[0], 2 * edge[1] - inner[1], 2 * edge[2] - inner[2]
 
 
-def _is_around(block: Sequence[_Vector | None], point: _Vector) -> bool:
-    """Return whether the cell in the middle of nine centres, row by row, contains a point of the sphere; not beside a fold."""
+_CORNERS = 4
+
+
+def _ring(block: Sequence[_Vector | None], point: _Vector) -> list[_Vector]:
+    """Return the corners of the cell in the middle of nine centres, row by row; nothing if it is beside a fold, or beyond the
+    horizon of a point.
+    """
     nine = [each for each in block if each is not None]
     if len(nine) < 9 or math.sumprod(nine[4], point) <= 0:
-        return False
+        return []
     for before, after in ((1, 7), (3, 5)):
         one, other = math.dist(nine[before], nine[4]), math.dist(nine[after], nine[4])
         if max(one, other) > _FOLD * min(one, other):
-            return False
-    corners = [tuple(nine[a][n] + nine[a + 1][n] + nine[a + 3][n] + nine[a + 4][n] for n in range(3)) for a in (0, 1, 4, 3)]
+            return []
+    sums = (tuple(nine[a][n] + nine[a + 1][n] + nine[a + 3][n] + nine[a + 4][n] for n in range(3)) for a in (0, 1, 4, 3))
+    return [(x / 4, y / 4, z / 4) for x, y, z in sums]
+
+
+def _is_in(ring: Sequence[_Vector], point: _Vector, slack: float) -> bool:
+    """Return whether a point is between great circles from corner to corner, or misses them by *slack* of the cell."""
+    if math.sumprod(ring[0], point) <= 0:
+        return False
+    hair = slack * max(math.dist(ring[0], ring[2]), math.dist(ring[1], ring[3])) ** 2
     sides = []
-    for (ax, ay, az), (bx, by, bz) in zip(corners, corners[1:] + corners[:1], strict=True):
+    for (ax, ay, az), (bx, by, bz) in zip(ring, (*ring[1:], ring[0]), strict=True):
         sides.append(math.sumprod((ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx), point))
-    return all(each >= 0 for each in sides) or all(each <= 0 for each in sides)
+    return all(each >= -hair for each in sides) or all(each <= hair for each in sides)
 
 
 def spacing(lon: Array, lat: Array, at: tuple[int, ...]) -> float:

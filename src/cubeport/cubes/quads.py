@@ -1,7 +1,8 @@
-"""The cells of a curvilinear grid that has only centres: quadrilaterals between the midpoints to the neighbours."""
+"""The cells of a curvilinear grid: by their vertices, or if it has only centres, quadrilaterals between midpoints to neighbours."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -11,6 +12,17 @@ if TYPE_CHECKING:
 
 _WIDE = 6.0
 """A cell of a curvilinear grid that is this many times wider than the median is a fold of the grid."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outlines:
+    """The vertices of the cells of a curvilinear grid."""
+
+    lon: Array
+    lat: Array
+    """Degrees, ``(rows, columns, 4)``, in order around each cell."""
+    size: Array
+    """The longer diagonals in degrees, ``(rows, columns)``; NaN of cells whose vertices are missing or not around their centre."""
 
 
 def quads(lon: Array, lat: Array) -> tuple[Array, Array, Array]:

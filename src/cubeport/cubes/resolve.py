@@ -636,7 +636,7 @@ class _Resolver:
     def _by_centre(self, box: boxes.Box) -> None:
         spatial = self.description.spatial
         lon, lat = self.labels.values[spatial.x or ""], self.labels.values[spatial.y or ""]
-        inside = boxes.positions_in(lon, lat, box, reach=spatial.reach)
+        inside = boxes.positions_in(lon, lat, box, reach=spatial.reach, outlines=self.labels.outlines)
         self.masks.append((self.description.cell_dimensions, inside))
 
 

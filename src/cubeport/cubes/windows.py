@@ -7,7 +7,7 @@ is flipped.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,8 @@ from cubeport.cubes.description import Axis, CubeDescription
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from cubeport.cubes.quads import Outlines
 
     type Array = NDArray[Any]
 
@@ -40,6 +42,8 @@ class Labels:
     bounds: Mapping[str, Array] = field(default_factory=dict)
     cells: dict[str, Cells] = field(default_factory=dict, compare=False, repr=False)
     """Cached cells of axes (:func:`cubeport.cubes.resolve.cells`), because computing them costs more than most queries."""
+    outlines: Callable[[], Outlines | None] = field(default=lambda: None, compare=False, repr=False)
+    """Returns the vertices of the cells of a curvilinear grid if the data have them. The first call reads them."""
 
 
 @dataclass(frozen=True, slots=True)

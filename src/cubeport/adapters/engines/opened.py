@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import os
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from itertools import product
 from typing import Any, Protocol, cast
 
@@ -31,8 +32,10 @@ from cubeport.cubes.cells import exact, in_degrees
 from cubeport.cubes.companions import companions
 from cubeport.cubes.cut import Cut
 from cubeport.cubes.description import CubeDescription
+from cubeport.cubes.outlines import outlines
 from cubeport.cubes.overviews import Method, at_level
 from cubeport.cubes.part import Deadline
+from cubeport.cubes.quads import Outlines
 from cubeport.cubes.readers import reader
 from cubeport.cubes.selection import order
 from cubeport.cubes.times import calendar_of, decode
@@ -240,6 +243,14 @@ class OpenedVersion:
                 held = (*self._labels.values.values(), *self._labels.bounds.values())
                 self._grown(self, sum(each.nbytes for each in held))
             return self._labels
+
+    def outlines(self) -> Outlines | None:
+        """Return the vertices of the cells of a curvilinear grid, ``None`` if the data have none. They are read at each call."""
+        spatial, held = self.description.spatial, self.labels().values
+        found = outlines(self, *(np.asarray(held[str(name)], "float64") for name in (spatial.x, spatial.y)))
+        if found is not None:
+            self._grown(self, found.lon.nbytes + found.lat.nbytes + found.size.nbytes)
+        return found
 
     def read(self, name: str, windows: Windows, *, deadline: Deadline = _endless) -> Array:
         """Return the values of a field in *windows*, decoded exactly as by xarray, C-contiguous and in native byte order.
@@ -544,7 +555,16 @@ class OpenedVersion:
                 for each in (values, bounds):
                     if name is not None and name in each:
                         each[name] = in_degrees(exact(each[name]), spatial.to_crs)
-        return Labels(values, bounds)
+        if spatial.family != "curvilinear":
+            return Labels(values, bounds)
+        return Labels(values, bounds, outlines=cache(partial(_outlines, weakref.ref(self))))
+
+
+def _outlines(opened: weakref.ref[OpenedVersion]) -> Outlines | None:
+    """Return the vertices of the cells of a version. It is open as long as its labels are in use."""
+    own = opened()
+    assert own is not None
+    return own.outlines()
 
 
 @contextmanager

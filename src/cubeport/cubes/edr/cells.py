@@ -53,8 +53,9 @@ def containing(description: CubeDescription, labels: Labels, selection: Selectio
 
 def _nearest(description: CubeDescription, labels: Labels, selection: Selection, lon: float, lat: float) -> Windows:
     spatial = description.spatial
+    positions = labels.values[spatial.x or ""], labels.values[spatial.y or ""]
     try:
-        at = boxes.nearest(labels.values[spatial.x or ""], labels.values[spatial.y or ""], (lon, lat), reach=spatial.reach)
+        at = boxes.nearest(*positions, (lon, lat), reach=spatial.reach, outlines=labels.outlines())
     except boxes.Outside:
         raise no_data(description) from None
     return of_cell(description, labels, selection, at)

@@ -23,6 +23,8 @@ from cubeport.errors import InvalidRequest, NotFound, Problem
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from cubeport.cubes.quads import Outlines
+
     type Array = NDArray[Any]
 
 _STEP = 0.1
@@ -158,7 +160,7 @@ def _cells_of(
         middle = pieces(part, edges)
         if len(middle) > _MOST_SAMPLES:
             raise _too_long()
-        placed = _nearest(labels.values[str(spatial.x)], labels.values[str(spatial.y)], middle, spatial.reach)
+        placed = _nearest(labels.values[str(spatial.x)], labels.values[str(spatial.y)], middle, spatial.reach, labels.outlines())
     else:
         x, y = (description.axis(str(name)) for name in (spatial.x, spatial.y))
         if x.scalar or y.scalar:
@@ -210,13 +212,13 @@ def _crossings(values: Array, lines: Array) -> Array:
     return np.asarray(which + (lines[at] - begin[which]) / (end - begin)[which])
 
 
-def _nearest(lon: Array, lat: Array, places: Array, reach: float | None) -> list[Array]:
+def _nearest(lon: Array, lat: Array, places: Array, reach: float | None, outlines: Outlines | None) -> list[Array]:
     import numpy as np
 
     found = np.full((len(places), lon.ndim), -1)
     for at, (x, y) in enumerate(places[:, :2].tolist()):
         try:
-            found[at] = boxes.nearest(lon, lat, (x, y), reach=reach)
+            found[at] = boxes.nearest(lon, lat, (x, y), reach=reach, outlines=outlines)
         except boxes.Outside:
             continue
     return list(found.T)

@@ -205,9 +205,10 @@ def _of_positions(description: CubeDescription, labels: Labels, line: Any) -> _C
         words = f"coords may have {_MOST_SAMPLES} points on a grid without straight axes"
         raise InvalidRequest(words, errors=[Problem(("query", "coords"), "too-long", words)])
     found: _Cells = {}
+    positions, outlines = (labels.values[str(spatial.x)], labels.values[str(spatial.y)]), labels.outlines()
     for lon, lat, *heights in points.tolist():
         try:
-            at = boxes.nearest(labels.values[str(spatial.x)], labels.values[str(spatial.y)], (lon, lat), reach=spatial.reach)
+            at = boxes.nearest(*positions, (lon, lat), reach=spatial.reach, outlines=outlines)
         except boxes.Outside:
             continue
         cell, height = tuple(int(each) for each in at), heights[0] if heights else 0.0

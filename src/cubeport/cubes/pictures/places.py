@@ -380,12 +380,16 @@ def _finite(pair: tuple[Array, Array]) -> tuple[Array, Array]:
 
 
 def _curvilinear(description: CubeDescription, labels: Labels, canvas: Canvas) -> Places:
-    """Locate pixels on a curvilinear grid. Each cell is a quadrilateral between midpoints to its neighbours."""
+    """Locate pixels on a curvilinear grid. Each cell is a quadrilateral: its vertices, or between midpoints to its neighbours."""
     import numpy as np
 
     spatial = description.spatial
     lon, lat = (np.asarray(labels.values[str(name)], "float64") for name in (spatial.x, spatial.y))
     corners, size, sound = quads(lon, lat)
+    outlines = labels.outlines()
+    own = None if outlines is None else np.isfinite(outlines.size)
+    if outlines is not None and own is not None:
+        size, sound = np.where(own, np.nan_to_num(outlines.size), size), sound | own
     found = np.full(canvas.height * canvas.width, -1, "int32")
     project = transform(CRS84, canvas.crs)
     with np.errstate(invalid="ignore"):
@@ -398,9 +402,16 @@ def _curvilinear(description: CubeDescription, labels: Labels, canvas: Canvas) -
     row, column, x, y = _outlines(corners, near, canvas, project)
     sine2 = corners[..., 2] ** 2
     flat = _cosine(np.maximum(sine2[:-1, :-1], sine2[1:, 1:]))
-    # Border cells are as large as their inner neighbours. They are drawn first, so that inner cells overwrite them.
-    inner = (row > 0) & (column > 0) & (row < lon.shape[0] - 1) & (column < lon.shape[1] - 1)
-    for chosen in (np.flatnonzero(~inner), np.flatnonzero(inner)):
+    if outlines is not None and own is not None:
+        mine = np.flatnonzero(own[row, column])
+        cells = row[mine], column[mine]
+        ring_lon, ring_lat = outlines.lon[cells].T, outlines.lat[cells].T
+        with np.errstate(invalid="ignore"):
+            x[:, mine], y[:, mine] = canvas.pixels(*_finite(project(_turned(ring_lon, canvas), ring_lat)))
+        flat[cells] = np.cos(np.radians(np.abs(ring_lat).max(axis=0)))
+    # Later cells overwrite earlier ones. So of columns that come round again, inner cells are seen, and of these the first.
+    edges = sum(((at == 0) | (at == size - 1)).astype("int8") for at, size in zip((row, column), lon.shape, strict=True))
+    for chosen in (np.flatnonzero(edges == count)[::-1] for count in (2, 1, 0)):
         for start in range(0, chosen.size, _CELLS):
             part = chosen[start : start + _CELLS]
             cell = row[part] * lon.shape[1] + column[part]
@@ -408,6 +419,10 @@ def _curvilinear(description: CubeDescription, labels: Labels, canvas: Canvas) -
             # The corners on the sphere are taken of these cells only: there are few of them, if any.
             r, c = row[part][rest], column[part][rest]
             ring = np.stack([corners[r, c], corners[r, c + 1], corners[r + 1, c + 1], corners[r + 1, c]])
+            if outlines is not None and own is not None:
+                own_rest = np.flatnonzero(own[r, c])
+                cells = r[own_rest], c[own_rest]
+                ring[:, own_rest] = on_sphere(outlines.lon[cells].T, outlines.lat[cells].T)
             _paint(found, ring, cell[rest], canvas, project)
     return _flat(description, found, canvas, lon.shape)
 
@@ -532,6 +547,8 @@ def _sweep(found: Array, x: Array, y: Array, cell: Array, canvas: Canvas) -> Non
             x = np.concatenate([x, *(x.take(which, 1) + by for by, which in again)], axis=1)
             y = np.concatenate([y, *(y.take(which, 1) for _, which in again)], axis=1)
             cell = np.concatenate([cell, *(cell[which] for _, which in again)])
+            order = np.argsort(np.concatenate([np.arange(low.size), *(which for _, which in again)]), kind="stable")
+            x, y, cell = x.take(order, 1), y.take(order, 1), cell[order]
     top = np.maximum(np.ceil(y.min(axis=0) - 0.5), 0).astype("int64")
     bottom = np.minimum(np.floor(y.max(axis=0) - 0.5), canvas.height - 1).astype("int64")
     which, line = _spread(top, bottom)

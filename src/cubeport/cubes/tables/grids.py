@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cubeport.cubes.description import CubeDescription
-from cubeport.cubes.footprint import corners_of
+from cubeport.cubes.outlines import corners, repeated
 from cubeport.cubes.part import Deadline, Opened
 from cubeport.cubes.quads import quads
 from cubeport.cubes.resolve import cells, turns
@@ -29,6 +29,8 @@ _STEP_DEG = 0.1
 _AREA = re.compile(r"(?:^|\s)area:\s*(\S+)")
 """``area: areacella`` of CF's cell_measures (7.2)."""
 
+
+_ROWS_AND_COLUMNS = 2
 
 type Grid = StraightGrid | PolygonGrid
 
@@ -72,7 +74,7 @@ def has_cells(opened: Opened) -> bool:
 
 
 def _declares_corners(opened: Opened) -> bool:
-    """Tell whether the positions have bounds, or are the faces of a mesh (:func:`cubeport.cubes.footprint.corners_of`)."""
+    """Tell whether the positions have bounds, or are the faces of a mesh (:func:`cubeport.cubes.outlines.corners`)."""
     spatial, names = opened.description.spatial, set(opened.names())
     if not {spatial.x, spatial.y} <= names:
         return False
@@ -122,33 +124,20 @@ def _polygons(opened: Opened) -> PolygonGrid | None:
     spatial = opened.description.spatial
     x, y = str(spatial.x), str(spatial.y)
     lon, lat = (np.asarray(opened.labels().values[name], "float64") for name in (x, y))
-    said = _corners(opened, x, y)
+    said = corners(opened)
     if said is not None and said[0].shape[:-1] == lon.shape:
-        return PolygonGrid(said[0].reshape(lon.size, -1), said[1].reshape(lon.size, -1), lon.shape)
+        around_lon, around_lat = said[0].reshape(lon.size, -1), said[1].reshape(lon.size, -1)
+        if lon.ndim == _ROWS_AND_COLUMNS and (again := repeated(lon, lat)).any():
+            around_lon = np.where(again.reshape(-1, 1), np.nan, around_lon)
+        return PolygonGrid(around_lon, around_lat, lon.shape)
     if spatial.family != "curvilinear":
         return None
     points, _, sound = quads(lon, lat)
     around = np.stack([points[:-1, :-1], points[:-1, 1:], points[1:, 1:], points[1:, :-1]], axis=2).reshape(lon.size, 4, 3)
-    around[~sound.reshape(-1)] = np.nan
+    around[~(sound & ~repeated(lon, lat)).reshape(-1)] = np.nan
     return PolygonGrid(
         np.degrees(np.arctan2(around[..., 1], around[..., 0])), np.degrees(np.arcsin(np.clip(around[..., 2], -1, 1))), lon.shape
     )
-
-
-def _corners(opened: Opened, x: str, y: str) -> tuple[Array, Array] | None:
-    """Return longitudes and latitudes of corners in degrees, with one axis more than the positions, if the data have them."""
-    import xarray as xr
-
-    names = opened.names()
-    if not {x, y} <= set(names) or any(opened.dimensions(each) != opened.description.cell_dimensions for each in (x, y)):
-        return None
-    about = {name: opened.attributes(name) for name in names}
-    wanted = {x, y, *(str(about[each].get("bounds")) for each in (x, y))}
-    for name, mesh in about.items():
-        if mesh.get("cf_role") == "mesh_topology":
-            wanted |= {name, *f"{mesh.get('node_coordinates', '')} {mesh.get('face_node_connectivity', '')}".split()}
-    held = {name: (opened.dimensions(name), opened.raw(name, {}), dict(about[name])) for name in names if name in wanted}
-    return corners_of(xr.Dataset({name: xr.Variable(*each) for name, each in held.items()}), x, y)
 
 
 def digest_of(description: CubeDescription, grid: Grid) -> str:
