@@ -125,6 +125,12 @@ def test_a_place_that_holds_something_else_is_refused(root: Path, bucket: str, s
         service.export_zarr("regular", str(tmp_path / "mine"))
         with pytest.raises(TargetExists, match="another version or another dataset"):
             service.export_zarr("packed", str(tmp_path / "mine"))
+        service.export_zarr("regular", f"s3://{bucket}/public/mine")
+        for to in (f"s3://{bucket}/public/mine", str(tmp_path / "mine")):
+            for below in ("", "/t"):
+                with pytest.raises(TargetExists, match=f"is inside the export {to}"):
+                    service.export_zarr("regular", f"{to}{below}/inner")
+            assert service.export_zarr("regular", to).written == 0
         (tmp_path / "mine" / "extra").write_text("x")
         with pytest.raises(TargetExists, match="already contains extra"):
             service.export_zarr("regular", str(tmp_path / "mine"))
@@ -132,7 +138,7 @@ def test_a_place_that_holds_something_else_is_refused(root: Path, bucket: str, s
             with pytest.raises(UnknownProfile) as caught:
                 service.export_zarr("regular", wrong)
             assert "use: [export]" in str(caught.value.next_step)
-    assert seaweed.keys(bucket) == ["public/theirs/note.txt"]
+    assert [each for each in seaweed.keys(bucket) if "/mine" not in each] == ["public/theirs/note.txt"]
 
 
 def test_a_target_that_lost_bytes_and_a_damaged_version_are_noticed(root: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from tests import objectstore
 
 import cubeport
-from cubeport.adapters.storage.s3 import cure, in_words
+from cubeport.adapters.storage.s3 import cure, in_words, reason
 from cubeport.errors import ArtifactMissing, StoreUnavailable
 
 ADD = "import cubeport; cubeport.Catalog.open('.').add_bytes(b'x' * 100, filename='big.bin', profile='bucket')"
@@ -147,11 +147,24 @@ def test_its_secret_is_in_no_file(catalog, root):
         ("invalid peer certificate: certificate expired: verification time 1796112643 (UNIX)", "renew the certificate"),
         ("invalid peer certificate: UnknownIssuer", "install the authority"),
         ("unhandled error (InsufficientStorage)", "make space"),
+        ("Server returned non-2xx status code: 404 Not Found: <Error><Code>NoSuchBucket</Code></Error>", "make the bucket"),
         ("unhandled error (SlowDown): Please reduce your request rate", "wait"),
     ],
 )
 def test_the_advice_helps_against_what_the_store_said(said: str, advice: str) -> None:
     assert advice in cure(said, "wait")
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ("<Code>NoSuchBucket</Code><Message>The bucket does not exist.</Message>", "The bucket does not exist (NoSuchBucket)"),
+        ("", "Server returned non-2xx status code: 404 Not Found"),
+    ],
+)
+def test_an_error_of_a_bucket_has_the_words_of_the_store(said: str, words: str) -> None:
+    start = 'Server returned non-2xx status code: 404 Not Found: <?xml version="1.0" encoding="UTF-8"?>\n'
+    assert reason(OSError(f"{start}<Error>{said}</Error>\nDebug source: …")) == words
 
 
 @pytest.mark.parametrize(

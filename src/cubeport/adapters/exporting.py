@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,8 +18,12 @@ if TYPE_CHECKING:
     from obstore.store import S3Store
 
 
+BESIDE = ".manifest.json"
+"""What follows the name of an export in that of its manifest, which is next to it."""
+
+
 def target_of(address: str, places: Mapping[str, S3Place]) -> tuple[FolderTarget | BucketTarget, str]:
-    """Return where *address* is, and the name of the export there.
+    """Return where *address* is, and the name of the export there; in a bucket it is a prefix of several parts.
 
     Parameters
     ----------
@@ -40,9 +45,7 @@ def target_of(address: str, places: Mapping[str, S3Place]) -> tuple[FolderTarget
     for place in places.values():
         above = place.url + "/"
         if address.startswith(above):
-            prefix, _, name = check_key(address.removeprefix(above).rstrip("/")).rpartition("/")
-            inner = place.below(prefix)
-            return BucketTarget(inner, inner.connect()), name
+            return BucketTarget(place, place.connect()), check_key(address.removeprefix(above).rstrip("/"))
     if not address.startswith("s3://"):
         raise InvalidRequest(f"{address[:200]} is neither a folder nor an address s3://bucket/prefix.")
     raise UnknownProfile(
@@ -61,6 +64,12 @@ class FolderTarget:
     def url(self) -> str:
         """The folder's path."""
         return str(self.root)
+
+    def within(self, name: str) -> str | None:
+        """Return the folder of another export that *name* would lie in."""
+        with store_errors("read the export"):
+            above = (self.root / name).parents
+            return next((str(each) for each in above if Path(f"{each}{BESIDE}").is_file()), None)
 
     def listed(self, name: str) -> Mapping[str, int]:
         """Return the size of each file below *name*, by its path there."""
@@ -118,6 +127,11 @@ class BucketTarget:
     def url(self) -> str:
         """The address of the prefix."""
         return self.place.url
+
+    def within(self, name: str) -> str | None:
+        """Return the address of another export that *name* would lie in."""
+        above = list(accumulate(name.split("/"), "{}/{}".format))[:-1]
+        return next((f"{self.url}/{each}" for each in above if self.read(f"{each}{BESIDE}") is not None), None)
 
     def listed(self, name: str) -> Mapping[str, int]:
         """Return the size of each object below *name*, by its key there."""

@@ -294,6 +294,8 @@ def _there(target: ExportTarget, name: str, url: str, manifest: bytes, keys: fro
         there = target.listed(name)
         if there:
             raise _exists(f"{url} already contains {min(there)}, which no export wrote.")
+        if (other := target.within(name)) is not None:
+            raise _exists(f"{url} is inside the export {other}, which could then not be repeated.")
         if target.create(beside, manifest):
             return {}
         held = target.read(beside)

@@ -462,6 +462,9 @@ class ExportTarget(Protocol):
     def url(self) -> str:
         """The address of the target."""
 
+    def within(self, name: str) -> str | None:
+        """Return the address of another export that *name* would lie in, or ``None``. Raises StoreUnavailable."""
+
     def listed(self, name: str) -> Mapping[str, int]:
         """Return the size in bytes of each object below *name*, by its key there. Raises StoreUnavailable."""
 

@@ -131,8 +131,11 @@ class S3Place:
 
 
 def reason(error: Exception) -> str:
-    """Return the first line of an error of obstore. The rest is for its own developers."""
-    return str(error).partition("\n")[0].rstrip()
+    """Return what the store said and its code, or the first line of an error of obstore. The rest is for its own developers."""
+    text = str(error)
+    if found := re.search(r"<Code>(\w+)</Code>\s*<Message>([^<]+)</Message>", text):
+        return f"{found[2].rstrip('. ')} ({found[1]})"
+    return text.partition("\n")[0].partition(": <?xml")[0].rstrip()
 
 
 def cure(text: str, otherwise: str) -> str:
@@ -150,6 +153,7 @@ _CURES = (
         "the key of the profile does not have the right: let it read, write, list and delete below the profile's root, or set"
         " another key (key_env, secret_env, token_env)",
     ),
+    (("NoSuchBucket",), "make the bucket, or correct the root of the profile in config/profiles.yaml"),
     (("RequestTimeTooSkewed",), "set the clock of this machine, which differs from that of the store"),
     (
         ("AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException", "IncorrectEndpoint"),
