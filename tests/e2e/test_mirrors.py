@@ -26,6 +26,7 @@ from cubeport.errors import CubeportError, DatasetExists, SourceFailed, SourceRe
 from cubeport.main import prepare
 from cubeport.service.ingestions import FileOptions, IngestionRequest
 from cubeport.service.keys import Keys
+from cubeport.service.replicate import same_origin
 from cubeport.service.service import Service
 
 from .conftest import cli, here, start, stop
@@ -351,6 +352,34 @@ def test_what_is_not_what_its_digest_says_never_becomes_a_version(two: Two, tmp_
         assert [each for each in left(tmp_path / "third") if "arriving" not in each] == []
     finally:
         stop(process)
+
+
+@pytest.mark.slow
+def test_services_without_an_address_do_not_replace_each_others_mirrors(two: Two, tmp_path: Path) -> None:
+    versions = {}
+    for number, name in enumerate(("first", "second")):
+        prepare(tmp_path / name)
+        with (tmp_path / name / "config/service.yaml").open("a") as file:
+            file.write(f"mirrors:\n  origins: ['{two.url}']\n")
+        with cubeport.connect(tmp_path / name) as service:
+            versions[name] = ingest(service, source(tmp_path, range(number, number + 3)), "both")
+    with cubeport.connect(two.there) as service:
+        key = Keys(service.catalog.backend).add("both", scope="ingest", datasets=["both"]).text
+    with cubeport.connect(tmp_path / "first") as first, cubeport.connect(tmp_path / "second") as second:
+        assert first.push("both", two.url, key=key).added
+        with pytest.raises(DatasetExists, match=f"is not a mirror of .*catalog {second.catalog.catalog_id[:8]}"):
+            second.push("both", two.url, key=key)
+        assert not first.push("both", two.url, key=key).added
+    assert httpx.get(f"{two.url}/datasets/both", trust_env=False).json()["latest_version"] == versions["first"]
+
+
+def test_a_mirror_of_an_earlier_release_goes_on() -> None:
+    ours = "http://127.0.0.1:8000#d27ca8ece0b39f4c3607e6445c0720cb"
+    same = (ours, ours.replace("8000", "8001"), "http://127.0.0.1:8000", "http://localhost:8001")
+    others = (None, "https://a.example", f"{ours[:-1]}c")
+    assert [same_origin(held, ours) for held in (*same, *others)] == [True] * len(same) + [False] * len(others)
+    assert not same_origin(ours, "http://127.0.0.1:8000")
+    assert not same_origin("http://127.0.0.1:8000", "https://a.example")
 
 
 def test_a_dataset_that_is_no_mirror_is_not_overwritten(two: Two, tmp_path: Path) -> None:

@@ -218,7 +218,7 @@ def service_of(settings: Settings, catalog: Catalog, children: Children, *, publ
         arriving=arrivals,
         gate=gate,
         lock=lock,
-        public_url=url,
+        origin=settings.public_url or f"{url}#{catalog.catalog_id}",
     )
     return Service(
         catalog=catalog,

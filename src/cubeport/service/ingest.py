@@ -32,7 +32,7 @@ from cubeport.service.maker import Complete, Maker, Outcome
 from cubeport.service.making import Making, release_of
 from cubeport.service.ports import Gate, Progress, ReadRequest, SourceFile, Sources, StoreObject
 from cubeport.service.scope import spans
-from cubeport.service.state import VersionState
+from cubeport.service.state import VersionState, shown_origin
 from cubeport.service.templates import DatasetTemplate, SourceBlock
 from cubeport.service.wanted import Names, Wanted, allow_gaps
 
@@ -356,8 +356,8 @@ def _warned(wanted: Wanted, dataset: Dataset | None) -> Wanted:
     if dataset is None or dataset.state.mirror_of is None:
         return wanted
     words = (
-        f"{wanted.dataset_id} is a mirror of {dataset.state.mirror_of}. The next push or pull publishes the version of that service"
-        " in place of this one. Update it there, or ingest under another id here."
+        f"{wanted.dataset_id} is a mirror of {shown_origin(dataset.state.mirror_of)}. The next push or pull publishes the version"
+        " of that service in place of this one. Update it there, or ingest under another id here."
     )
     return replace(wanted, warnings=(*wanted.warnings, ("mirror", words)))
 

@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Literal, Protocol
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -22,6 +23,7 @@ from cubeport.catalog.backend import Row
 from cubeport.catalog.catalog import Catalog
 from cubeport.catalog.disk.durable import store_errors
 from cubeport.catalog.disk.failpoints import passing, step
+from cubeport.catalog.forms.addresses import is_loopback
 from cubeport.catalog.forms.canonical import now
 from cubeport.catalog.models import CatalogRecord, invalid
 from cubeport.catalog.work.undo import Action, Compensation
@@ -39,7 +41,7 @@ from cubeport.service.making import clearing, underived
 from cubeport.service.overviews import with_those_of
 from cubeport.service.ports import Gate, Writer
 from cubeport.service.publish import pointed, with_shown, with_state
-from cubeport.service.state import CUBE, GONE, KIND, VERSION, Cube, DatasetState, Reach, VersionKind, VersionState
+from cubeport.service.state import CUBE, GONE, KIND, VERSION, Cube, DatasetState, Reach, VersionKind, VersionState, shown_origin
 from cubeport.service.templates import PublicId
 from cubeport.service.viewing import strictest
 
@@ -75,7 +77,7 @@ class Replica(BaseModel):
     """Who may see it, if not everybody. Releases that do not know this member refuse a replica that has it, so they never show it
     to everybody."""
     origin: Annotated[str, Field(max_length=2_000)]
-    """The URL of the service from which it comes."""
+    """The URL of the service from which it comes; of a service without ``public_url``, with the id of its catalog as fragment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +184,9 @@ class Replicator:
     ----------
     lock
         ``lock(dataset_id)``, held while a version is received.
+    origin
+        The address that the world uses, by which mirrors know where they come from. Without one it is an address of this machine,
+        which other services have too, and the id of the catalog as its fragment.
     """
 
     def __init__(
@@ -193,7 +198,7 @@ class Replicator:
         arriving: Arriving,
         gate: Gate,
         lock: Callable[[str], AbstractContextManager[object]],
-        public_url: str,
+        origin: str,
     ) -> None:
         self._catalog = catalog
         self._datasets = datasets
@@ -201,7 +206,7 @@ class Replicator:
         self.arriving = arriving
         self._gate = gate
         self._lock = lock
-        self._url = public_url
+        self._origin = origin
 
     def replica(self, shown: PublishedView) -> Replica:
         """Return the description of a version for another instance.
@@ -236,7 +241,7 @@ class Replicator:
             overviews=shown.description.overviews,
             texts={name: value for name, value in said.items() if value not in (None, [], {})},
             visibility=strictest([shown.visibility]),
-            origin=self._url,
+            origin=self._origin,
         )
 
     def push(
@@ -418,10 +423,10 @@ class Replicator:
         held = self._datasets.find(replica.dataset_id)
         if held is None or held.state.head is None or replace:
             return held
-        if held.state.mirror_of != replica.origin:
+        if not same_origin(held.state.mirror_of, replica.origin):
             raise DatasetExists(
-                f"Dataset {replica.dataset_id!r} is here and is not a mirror of {replica.origin}.",
-                next_step="give it another id there, or replace it (--replace)",
+                f"Dataset {replica.dataset_id!r} is here and is not a mirror of {shown_origin(replica.origin)}.",
+                next_step="give it another id there, or pull it with --replace",
             )
         return held
 
@@ -612,6 +617,18 @@ class Replicator:
             ]
         join_version(work, self._catalog.backend, held.record if held else None, after, rows, seen=shows)
         work.commit()
+
+
+def same_origin(mirror_of: str | None, origin: str) -> bool:
+    """Return whether a mirror comes from *origin*. The same catalog can have several addresses on its machine. Earlier releases
+    gave only the address of a service without ``public_url``: the first copy says which catalog that is.
+    """
+    if mirror_of is None or mirror_of == origin:
+        return mirror_of is not None
+    held, named = urlsplit(mirror_of), urlsplit(origin)
+    if held.fragment:
+        return held.fragment == named.fragment
+    return bool(named.fragment) and is_loopback(held.hostname or "")
 
 
 def _follows(state: DatasetState, replica: Replica, texts: Mapping[str, Any], *, head: str) -> DatasetState:

@@ -129,7 +129,8 @@ class DatasetState(_Value):
     derived: SourceBlock | None = None
     """The source block of a derived dataset. A sync derives it again if an input has another version."""
     mirror_of: str | None = None
-    """The service from which its versions come, if it is a mirror."""
+    """The URL of the service from which its versions come, if it is a mirror; if that has no ``public_url``, with the id of its
+    catalog as fragment."""
 
     @model_validator(mode="before")
     @classmethod
@@ -299,3 +300,9 @@ def _stored[M: BaseModel](model: type[M], document: object) -> M:
 def shown_since(state: DatasetState, version: VersionState) -> datetime:
     """Return when the version was published."""
     return state.shown_since or version.created_at
+
+
+def shown_origin(mirror_of: str) -> str:
+    """Return a ``mirror_of`` for people."""
+    url, _, catalog_id = mirror_of.partition("#")
+    return f"{url} (catalog {catalog_id[:8]})" if catalog_id else url
