@@ -201,3 +201,16 @@ def test_a_shell_is_offered_the_states_of_a_dataset(
             service.untag("x", "paper")
     for each in ("x@paper", "x@latest", f"x@{newest}", f"x@{second}"):
         assert each in said
+
+
+def test_a_database_that_does_not_answer_is_said_once(tmp_path: Path) -> None:
+    prepare(tmp_path / "i")
+    settings = tmp_path / "i/.cubeport/catalog.yaml"
+    settings.write_text(re.sub("(?m)^backend: .*", 'backend: "postgresql://127.0.0.1:1/x"', settings.read_text()))
+
+    def said(*more: str) -> str:
+        command = [*CUBEPORT, "datasets", "--instance", str(tmp_path / "i"), *more]
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60).stderr
+
+    assert said().count("does not answer") == 1
+    assert "port 1 failed" in said("--verbose"), "its address is for who looks closer"

@@ -110,6 +110,18 @@ class TestRemote(StorageContract):
         with pytest.raises(StoreUnavailable):
             profile.stat("x")
 
+    def test_a_refusal_of_the_store_says_what_to_do(self, profile, monkeypatch):
+        def info(self, path, **kw):
+            raise PermissionError("Forbidden") from OSError("An error occurred (403) when calling the HeadObject operation")
+
+        monkeypatch.setattr(type(profile.fs), "info", info)
+        with pytest.raises(StoreUnavailable, match=r"inspect the artifact: Forbidden\.") as caught:
+            profile.stat("x")
+        assert "key_env" in str(caught.value.next_step)
+        monkeypatch.setattr(type(profile.fs), "exists", info)
+        [problem] = profile.problems()
+        assert "key_env" in problem
+
     def test_a_driver_that_is_not_installed_is_named(self, scratch):
         profile = RemoteProfile("bucket", "no-such-protocol", "no-such-protocol://x", scratch)
         with pytest.raises(StoreUnavailable):

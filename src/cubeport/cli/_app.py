@@ -6,6 +6,7 @@ code.
 from __future__ import annotations
 
 import inspect
+import logging
 import sys
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from dataclasses import replace
@@ -58,6 +59,8 @@ def run(wiring: Wiring, arguments: Sequence[str] | None = None) -> int:
     # A problem of the command line must be reported in the requested form, even if the flags could not be read yet.
     session = Session(wiring, replace(wiring.environment, json="--json" in arguments, plugins=_plugins(wiring, arguments)))
     session.arguments = tuple(arguments)
+    screen, told_once = logging.lastResort or logging.NullHandler(), _not_raised(session)
+    screen.addFilter(told_once)
     try:
         returned = build(wiring).main(args=arguments, prog_name="cubeport", standalone_mode=False, obj=session)
         return returned if isinstance(returned, int) else 0
@@ -70,6 +73,12 @@ def run(wiring: Wiring, arguments: Sequence[str] | None = None) -> int:
         return session.fail(exc)
     finally:
         session.close()
+        screen.removeFilter(told_once)
+
+
+def _not_raised(session: Session) -> Callable[[logging.LogRecord], bool]:
+    """Return whether a log line is for the screen: with ``--verbose``, or if no error says the same."""
+    return lambda record: session.options.verbose or not getattr(record, "raised", False)
 
 
 _OF_RECORDS = {"--schema", "--meta", "--kind", "--tag", "--key"}

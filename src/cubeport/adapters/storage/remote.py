@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal, Unpack
 
 from cubeport.adapters.storage.local import LocalProfile, LocalTarget
+from cubeport.adapters.storage.s3 import cure
 from cubeport.adapters.storage.settings import ConfiguredProfile, ProfileSettings
 from cubeport.catalog.artifacts.storage import StoragePlan, Stored
 from cubeport.catalog.artifacts.writers import sha256_of
@@ -156,7 +157,7 @@ class RemoteProfile(ConfiguredProfile):
             with self._errors("reach the store"):
                 self.fs.exists(self._root)
         except CubeportError as exc:
-            return [exc.message]
+            return [f"{exc.message.rstrip('.')}: {exc.next_step}." if exc.next_step else exc.message]
         return []
 
     def key(self, path: str) -> str:
@@ -176,7 +177,7 @@ class RemoteProfile(ConfiguredProfile):
     def _errors(self, what: str) -> Iterator[None]:
         """Translate the errors of a driver to ours, because each protocol has its own errors."""
         try:
-            with store_errors(what):
+            with store_errors(what), _refusals(what):
                 yield
         except (CubeportError, FileNotFoundError):
             raise
@@ -186,7 +187,23 @@ class RemoteProfile(ConfiguredProfile):
             install = "pip install 'cubeport[s3]'" if missing == "s3fs" else f"pip install {missing}"
             raise StoreUnavailable(f"Could not {what}: {missing} is not installed.", next_step=install) from exc
         except Exception as exc:
-            raise StoreUnavailable(f"Could not {what}: {type(exc).__name__}.", next_step="cubeport doctor") from exc
+            advice = cure(str(exc), "check the profile in config/profiles.yaml (endpoint_url) and the network")
+            raise StoreUnavailable(f"Could not {what}: {type(exc).__name__}.", next_step=advice) from exc
+
+
+@contextmanager
+def _refusals(what: str) -> Iterator[None]:
+    """Say what to do if the store refuses a request. Drivers raise the error of a file for it, without a number."""
+    try:
+        yield
+    except PermissionError as exc:
+        if exc.errno is not None:
+            raise
+        advice = (
+            "the store refuses the credentials of the profile, or their rights: correct what key_env, secret_env and token_env name"
+        )
+        words = str(exc).rstrip(".")
+        raise StoreUnavailable(f"Could not {what}: {words}.", next_step=cure(f"{exc} {exc.__cause__}", advice)) from exc
 
 
 class RemoteTarget:

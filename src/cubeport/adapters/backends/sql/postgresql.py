@@ -251,7 +251,7 @@ def _unanswered(exc: Exception) -> None:
     words, at = " ".join(str(exc).split()), time.monotonic()
     if at - _last_logged >= _LOGGED_EVERY_S and at - _logged.get(words, -math.inf) >= _REMINDER_S:
         _last_logged = _logged[words] = at
-        _log.error("the catalog's database does not answer: %s", words)
+        _log.error("the catalog's database does not answer: %s", words, extra={"raised": True})
 
 
 def _answered() -> None:
