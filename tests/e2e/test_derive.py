@@ -108,6 +108,30 @@ def test_values_are_those_of_xarray_and_documents_say_how_they_were_made(root: P
             assert service.dataset(name).state.published
 
 
+@pytest.mark.parametrize("said", [None, "daily"])
+@pytest.mark.parametrize("calendar", ["standard", "360_day"])
+def test_a_period_with_holes_is_not_taken_for_whole(root: Path, tmp_path: Path, calendar: str, said: str | None) -> None:
+    """A month with half of its days was published as the sum of the month, since labels with holes are irregular."""
+    length = 30 if calendar == "360_day" else 31
+    numbers = np.setdiff1d(np.arange(4 * length), np.arange(length + 5, length + 20))
+    labels = ("time", numbers, {"units": "days since 2021-01-01", "calendar": calendar, "standard_name": "time"})
+    rain = ("time", np.ones(numbers.size, "f4"), {"units": "mm", "cell_methods": "time: sum"})
+    xr.Dataset({"p": rain}, coords={"time": labels}).to_netcdf(tmp_path / "holes.nc")
+    with cubeport.connect(root) as service:
+        fields = {"dataset_id": "holes", "template": {"period_type": said}, "allow_gaps": True} if said else {"dataset_id": "holes"}
+        request = IngestionRequest.model_validate(fields)
+        assert service.ingest_here(request, FileOptions(files=(str(tmp_path / "holes.nc"),))).status == "completed"
+        derived(service, "resample", ["holes"], dataset_id="sums", params={"period_type": "monthly"})
+        sums = opened(service, "sums")
+        with xr.open_dataset(tmp_path / "holes.nc", decode_times=xr.coders.CFDatetimeCoder(use_cftime=True)) as source:
+            whole = source.p.resample(time="MS").count()
+        expected = [float(n) for label, n in zip(whole.time.values, whole.values, strict=True) if n == label.daysinmonth]
+        assert sums.p.values.tolist() == expected
+        assert 2 not in {int(str(label)[5:7]) for label in sums.time.values}
+        [gap] = service.shown("sums").description.temporal.gaps
+        assert gap == ("2021-02", "2021-02", 1)
+
+
 def test_newer_inputs_with_an_equal_result_are_looked_at_once(root: Path, tmp_path: Path) -> None:
     with cubeport.connect(root) as service:
         first = derived(service, "normal", ["tas"], dataset_id="normal", params={"start": 2019, "end": 2020})

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from cubeport.catalog.parts import CatalogParts
     from cubeport.catalog.plugins import Registration
     from cubeport.client.port import Port
+    from cubeport.cubes.description import CubeDescription
     from cubeport.cubes.recipes import Derivation, Recipe
     from cubeport.documents.texts import PublishedView
     from cubeport.server.parts import Parts as AppParts
@@ -314,10 +315,19 @@ def _computed(
 ) -> Path:
     """Compute a recipe in a confined child, which can read the input versions and write below *into*."""
     folders = {
-        name: (*engines.local(each.texts.dataset_id, each.version.version_id, into / f"input-{number}"), each.description)
+        name: (*engines.local(each.texts.dataset_id, each.version.version_id, into / f"input-{number}"), _with_periods(each))
         for number, (name, each) in enumerate(inputs.items())
     }
     return gate.derive(recipe.name, derivation.params, folders, into, function=recipe.function)
+
+
+def _with_periods(shown: PublishedView) -> CubeDescription:
+    """Return the description of a version with the period type that its dataset was said to have, if its labels tell none."""
+    cube: CubeDescription = shown.description
+    said: str | None = shown.texts.period_type
+    if cube.temporal is None or cube.temporal.period_type != "irregular" or said is None:
+        return cube
+    return cube.model_copy(update={"temporal": cube.temporal.model_copy(update={"period_type": said})})
 
 
 def _elsewhere(settings: Settings) -> Callable[[str, str | None], Elsewhere]:

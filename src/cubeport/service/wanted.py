@@ -309,8 +309,10 @@ def publishes(request: IngestionRequest, wanted: Wanted) -> bool:
 
 
 def allow_gaps(ingestion: Ingestion, wanted: Wanted) -> bool:
-    """Return whether periods may be missing: as in the request, otherwise as in the template."""
-    return ingestion.request.allow_gaps or wanted.fields.ingestion.allow_gaps
+    """Return whether periods may be missing: as in the request, otherwise as in the template. In a derived dataset, those may be of
+    which its inputs have too little.
+    """
+    return ingestion.request.allow_gaps or wanted.fields.ingestion.allow_gaps or wanted.derivation is not None
 
 
 def bound(

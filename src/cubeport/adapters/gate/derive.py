@@ -26,7 +26,7 @@ from cubeport.adapters.sandbox import child
 from cubeport.cubes import periods, recipes
 from cubeport.cubes.calendars import CalendarName, Stamp
 from cubeport.cubes.description import CubeDescription
-from cubeport.cubes.periods import within
+from cubeport.cubes.periods import nearly, within
 from cubeport.cubes.readers import reader
 from cubeport.cubes.recipes import Anomaly, Reference, Resampling
 from cubeport.cubes.reduction import Groups, by_month, by_period, departures, method_of, reduce
@@ -112,6 +112,8 @@ class _Work:
         self._starts: Sequence[Stamp] = decode(numbers, self._units, self._calendar, name=self._axis.name)
         if edges is None:
             self._starts = within(self._starts, self._calendar, temporal.time_label)
+        if self._type == "irregular" and (found := nearly(self._starts, self._calendar)) is not None:
+            self._type = found[0]  # some steps are missing: else the rest of a period would look like all of it
         self._labels = labels
         roles = {each.name: each.role for each in described.variables}
         self._fields = [
