@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 import shapely
@@ -87,3 +88,13 @@ def test_a_browser_reads_a_zone_set_as_a_page(client: Client) -> None:
     assert as_json.headers["content-type"] == "application/geo+json"
     assert client.get("/zones/d", headers={"Accept": "image/png"}).status_code == 406
     assert f'href="{URL}/zones/d"' in client.get("/zones?f=html").text
+
+
+def test_the_page_names_sets_that_have_no_title(client: Client) -> None:
+    """It said "?" of each."""
+    made = client.put("/zones/plain", content=body("a", "b"), headers={**GEOJSON, **LOCAL})
+    assert made.status_code == 200, made.text
+    page = client.get("/zones?f=html").text
+    assert re.search(r'href="[^"]*/zones/plain">plain</a>', page), page
+    assert "2 zones" in page
+    client.delete("/zones/plain", headers=LOCAL)

@@ -306,6 +306,7 @@ _TITLES = (
     "extent_id",
     "version_id",
     "ingestion_id",
+    "zone_set_id",
     "original_name",
     "artifact_id",
     "kind",
@@ -320,13 +321,15 @@ def _entry(value: Any) -> Mapping[str, Any]:
     href = value.get("href") or next((link.get("href") for link in links if link.get("rel") == "self"), None)
     properties = value.get("properties")
     titled = properties if isinstance(properties, Mapping) and "title" in properties else value
-    name = str(next((titled[name] for name in _TITLES if titled.get(name)), "?"))
+    linked = next((link["title"] for link in links if link.get("rel") == "self" and link.get("title")), None)
+    name = str(next((titled[name] for name in _TITLES if titled.get(name)), linked or href or "without a name"))
     made = value.get("created_at")
     facts = (
         value.get("description"),
         f"made {made[:16].replace('T', ' ')} UTC" if isinstance(made, str) and "description" not in value else None,
         value.get("kind") if "version_id" in value else None,
         value.get("state"),
+        f"{value['zones']} zones" if "zone_set_id" in value else None,
         f"{value['type']} ({value['reason']})" if "reason" in value and "cursor" in value else None,
         f"{value['time'][:16].replace('T', ' ')} UTC" if "reason" in value and "cursor" in value else None,
         ", ".join(f"tag {each}" for each in value.get("tags") or ()) if "version_id" in value else None,
