@@ -101,3 +101,11 @@ def test_what_is_said_of_all_files(shell: Shell, inbox: Path) -> None:
     (inbox / "r.ndjson").write_text("")
     for flags in (["--schema", "reading"], ["--pattern", "{a}"], ["--meta", "a=1"], ["--tag", "x"], ["--profile", "default"]):
         assert f"{flags[0]} is for files and manifests" in shell("import", inbox / "r.ndjson", *flags).err
+
+
+def test_a_folder_is_said_to_be_one_record(shell: Shell) -> None:
+    """ "Add many files" added a folder of many as one thing, and did not say so."""
+    shell.file("inbox/a.csv")
+    said = shell.ok("import", shell.root / "inbox", "--dry-run")
+    assert "becomes one record; for a record of each file: cubeport import '" in said.err
+    assert "one record" not in shell.ok("import", shell.root / "inbox" / "*", "--dry-run").err

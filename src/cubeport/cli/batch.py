@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -93,6 +94,11 @@ def import_(
     if on_changed not in (None, "skip", "new_version"):
         raise Usage("--on-changed must be skip or new_version.")
     session.note(f"import: {_WORDS[what]}")
+    for each in sources if what == "files" else ():
+        if Path(each).is_dir() and not (Path(each) / "zarr.json").exists() and not (Path(each) / ".zgroup").exists():
+            session.note(
+                f"{each} is a folder, and becomes one record; for a record of each file: cubeport import {shlex.quote(f'{each}/*')}"
+            )
     batch = session.catalog().ingest(
         *([Path(sources[0])] if what == "manifest" else sources),
         manifest=what == "manifest",
