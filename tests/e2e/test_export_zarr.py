@@ -16,7 +16,7 @@ from tests.seaweedfs import SeaweedFS
 from zarr.storage import ObjectStore
 
 import cubeport
-from cubeport.errors import Corrupt, HashMismatch, StoreUnavailable, TargetExists, UnknownProfile
+from cubeport.errors import Corrupt, HashMismatch, InvalidRequest, StoreUnavailable, TargetExists, UnknownProfile
 from cubeport.service.ingestions import FileOptions, IngestionRequest
 
 from .conftest import cli
@@ -134,6 +134,9 @@ def test_a_place_that_holds_something_else_is_refused(root: Path, bucket: str, s
         (tmp_path / "mine" / "extra").write_text("x")
         with pytest.raises(TargetExists, match="already contains extra"):
             service.export_zarr("regular", str(tmp_path / "mine"))
+        with pytest.raises(InvalidRequest, match="is the root of profile public") as root_given:
+            service.export_zarr("regular", f"s3://{bucket}/public/")
+        assert f"s3://{bucket}/public/NAME" in str(root_given.value.next_step)
         for wrong in (f"s3://{bucket}/private/x", "s3://another/x"):
             with pytest.raises(UnknownProfile) as caught:
                 service.export_zarr("regular", wrong)

@@ -44,6 +44,10 @@ def target_of(address: str, places: Mapping[str, S3Place]) -> tuple[FolderTarget
         return FolderTarget(folder.parent), folder.name
     for place in places.values():
         above = place.url + "/"
+        if address.rstrip("/") == place.url:
+            raise InvalidRequest(
+                f"{address[:200]} is the root of profile {place.profile}.", next_step=f"name an export below it: {above}NAME"
+            )
         if address.startswith(above):
             return BucketTarget(place, place.connect()), check_key(address.removeprefix(above).rstrip("/"))
     if not address.startswith("s3://"):
