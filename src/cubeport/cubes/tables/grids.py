@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cubeport.cubes.cylinders import longitudes
 from cubeport.cubes.description import CubeDescription
 from cubeport.cubes.outlines import corners, repeated
 from cubeport.cubes.part import Deadline, Opened
@@ -106,17 +107,20 @@ def _straight(opened: Opened) -> StraightGrid | None:
         return StraightGrid(along_x, along_y, spherical=True)
     onto, factor = native_system(description)
     degrees = turns(description, x)
+    # In a cylindrical projection a zone goes on over the seam, so its columns are cells of longitude.
+    around = None if degrees else longitudes(onto, along_x, factor)
 
     def project(shape: Any) -> Any:
         import shapely
 
         def moved(points: Array) -> Array:
             east, north = onto.transform(points[:, 0], points[:, 1])
-            return np.column_stack([np.asarray(east), np.asarray(north)]) / factor
+            along = np.asarray(east) / factor if around is None else points[:, 0]
+            return np.column_stack([along, np.asarray(north) / factor])
 
         return shapely.transform(shapely.segmentize(shape, _STEP_DEG), moved)
 
-    return StraightGrid(along_x, along_y, spherical=degrees, project=project)
+    return StraightGrid(around or along_x, along_y, spherical=degrees, project=project)
 
 
 def _polygons(opened: Opened) -> PolygonGrid | None:
