@@ -265,6 +265,15 @@ def test_the_image_is_clean_to_a_linter_that_we_did_not_write() -> None:
     assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
 
 
+def test_a_new_volume_belongs_to_the_user_of_the_image() -> None:
+    """Its owner is that of the folder in the image; a folder that the image does not have would be root's."""
+    page = titled("operations/container.md", "Dockerfile")
+    [user], [volume] = re.findall(r"^USER (\d+)$", page, re.MULTILINE), re.findall(r"^VOLUME (\S+)$", page, re.MULTILINE)
+    made = re.search(rf"^RUN useradd .*\\\n +&& install --directory --owner={user} {volume}$", page, re.MULTILINE)
+    assert made is not None
+    assert made.start() < page.index("USER")
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_steps_of_the_image_make_an_instance_that_serves(request: pytest.FixtureRequest) -> None:
