@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import sysconfig
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import httpx
 import numpy as np
 import pytest
 import xarray as xr
+import zarr
 from tests.sample import sample
 
 import cubeport
@@ -23,7 +25,7 @@ from cubeport.adapters.engines.opened import VersionStore
 from cubeport.adapters.engines.staging import version_place
 from cubeport.adapters.gate.gate import ConfinedGate
 from cubeport.adapters.gate.tasks import confined
-from cubeport.cubes.recipes import key_of
+from cubeport.cubes.recipes import RECIPES, key_of
 from cubeport.errors import Configuration, InvalidRequest, NotFound
 from cubeport.main import prepare
 from cubeport.service.ingestions import FileOptions, IngestionRequest
@@ -178,6 +180,40 @@ def test_equal_keys_are_not_computed_again_and_stale_ones_are_named_and_rebuilt(
     assert both.returncode == 0, both.stderr
     with cubeport.connect(root) as service:
         assert service.dataset("years").record.id in both.stdout
+
+
+def test_a_recipe_that_gives_other_values_makes_its_datasets_stale_and_kept_results_do_not_outlive_a_request(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The key has parameters and inputs only, and the result of an earlier recipe was kept by it for a day, also when the dataset
+    was deleted.
+    """
+    params = {"period_type": "yearly"}
+    with cubeport.connect(root) as service:
+        first = derived(service, "resample", ["tas"], dataset_id="years", params=params)
+        held = service.derived()[0]["key"]
+        revised = replace(RECIPES["resample"], revision=99)
+        monkeypatch.setitem(service._derivations.recipes, "resample", revised)  # type: ignore[index]
+        compute, values = service._derivations._compute, 0.0
+
+        def changed(recipe: Any, derivation: Any, inputs: Any, into: Path) -> Path:
+            made = compute(recipe, derivation, inputs, into)
+            zarr.open_group(made)["p"][...] = values  # type: ignore[index]
+            return made
+
+        monkeypatch.setattr(service._derivations, "_compute", changed)
+        plan = service.sync_plan("years")
+        assert (plan.action, plan.reason, plan.target_version) == ("rematerialize", "inputs_changed", held)
+        assert "recipe 'resample' gives other values" in plan.message
+        assert service.derived()[0]["state"] == "stale"
+        assert service.sync("years").status == "completed"
+        assert (service.derived()[0]["state"], float(opened(service, "years").p.max())) == ("fresh", 0.0)
+        assert derived(service, "resample", ["tas"], dataset_id="years", params=params).reused
+        values = 7.0
+        service.delete("years")
+        again = derived(service, "resample", ["tas"], dataset_id="years", params=params)
+        assert again.version_id != first.version_id
+        assert float(opened(service, "years").p.max()) == 7.0
 
 
 def test_an_input_that_is_one_version_is_never_newer_also_when_it_was_removed(

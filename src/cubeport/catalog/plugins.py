@@ -154,9 +154,12 @@ class PluginRegistry:
         """Register a source for ``kind: plugin``: ``factory(params)`` returns a ``cubeport.cubes.sources.PeriodSource``."""
         self._add("source", name, factory)
 
-    def recipe(self, name: str, fn: Callable[..., Any], *, inputs: Sequence[str] = ("data",)) -> None:
-        """Register a recipe of derived datasets: ``fn(data, …, *, parameter=default)`` returns an ``xarray.Dataset``."""
-        self._add("recipe", name, fn, inputs=tuple(inputs))
+    def recipe(self, name: str, fn: Callable[..., Any], *, inputs: Sequence[str] = ("data",), revision: int = 1) -> None:
+        """Register a recipe of derived datasets: ``fn(data, …, *, parameter=default)`` returns an ``xarray.Dataset``.
+
+        Raise *revision* when the function gives other values: datasets of an earlier one are stale.
+        """
+        self._add("recipe", name, fn, inputs=tuple(inputs), revision=revision)
 
     def transform(self, name: str, fn: Callable[..., Any]) -> None:
         """Register a transform for ``transforms: [{plugin: {name: …}}]``: ``fn(values, *, parameter=default)`` returns the new

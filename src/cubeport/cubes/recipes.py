@@ -1,7 +1,8 @@
 """Recipes of derived datasets: their inputs, their parameters, and the key that identifies a result.
 
 The key is the hash of the datamanifest specification (spec-v5.9): sha256 of the canonical JSON of all bound parameters, including
-defaults, and of the inputs by the digests of their versions. Equal keys mean equal results on every machine.
+defaults, and of the inputs by the digests of their versions. The specification keys a result within its recipe and the recipe's
+version. So equal recipes, revisions and keys mean equal results on every machine.
 """
 
 from __future__ import annotations
@@ -79,6 +80,8 @@ class Recipe:
     """``module:name`` of a plugin's function; ``None`` for the recipes of cubeport."""
     says: str = ""
     """One sentence that describes its result."""
+    revision: int = 1
+    """Counts the changes that give other results of the same parameters and inputs. A result of another revision is stale."""
 
     def bind(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return all parameters, including defaults, as JSON values. Parameters without a value (null) are omitted.
@@ -138,6 +141,12 @@ class Derivation(BaseModel):
     inputs: dict[str, DerivedInput]
     key: str
     """The key of the datamanifest specification; see :func:`key_of`."""
+    revision: int = 1
+    """The revision of the recipe."""
+
+    def is_same(self, other: Derivation | None) -> bool:
+        """Return whether *other* gives the same result: the same recipe and revision, and the same key."""
+        return other is not None and (self.recipe, self.revision, self.key) == (other.recipe, other.revision, other.key)
 
 
 def key_of(bound: Mapping[str, Any], inputs: Mapping[str, tuple[str, str]]) -> str:
@@ -174,7 +183,7 @@ def _check(value: Any) -> None:
         raise ValueError(f"a key has no {type(value).__name__}")
 
 
-def recipe_of(name: str, function: Callable[..., Any], inputs: Sequence[str] = ("data",)) -> Recipe:
+def recipe_of(name: str, function: Callable[..., Any], inputs: Sequence[str] = ("data",), *, revision: int = 1) -> Recipe:
     """Return the recipe for a plugin's function ``f(data, …, *, parameter=default)``, which returns an ``xarray.Dataset``.
 
     Raises
@@ -183,12 +192,17 @@ def recipe_of(name: str, function: Callable[..., Any], inputs: Sequence[str] = (
         If the function has no name of the form ``module:name``, or its arguments do not fit.
     """
     found = function_of(name, function, inputs, kind="recipe")
-    return Recipe(name, found.parameters, tuple(inputs), found.reference, found.says)
+    return Recipe(name, found.parameters, tuple(inputs), found.reference, found.says, revision)
 
 
 RECIPES: Mapping[str, Recipe] = {
     "normal": Recipe("normal", Reference, says="The mean of each month over the years start to end."),
     "anomaly": Recipe("anomaly", Anomaly, says="Each value less the mean of its month over the years start to end."),
-    "resample": Recipe("resample", Resampling, says="One value for each period, by the cell_methods of each variable."),
+    "resample": Recipe(
+        "resample",
+        Resampling,
+        says="One value for each period, by the cell_methods of each variable.",
+        revision=2,  # periods with holes are no longer taken for whole
+    ),
 }
 """The recipes of cubeport, by name."""

@@ -165,7 +165,7 @@ def service_of(settings: Settings, catalog: Catalog, children: Children, *, publ
     datasets = Datasets(catalog, remote=catalog.parts.settings["backend"] == "postgresql")
     configuration = FolderConfiguration(settings.instance, template=DatasetTemplate, extent=Extent, broken=Broken)
     gate = ConfinedGate(children, divided=divided_of(settings, children.limits))
-    of_plugins = _functions(catalog.plugins.given("recipe"), lambda each: recipe_of(each.name, each.value, each.options["inputs"]))
+    of_plugins = _functions(catalog.plugins.given("recipe"), lambda each: recipe_of(each.name, each.value, **each.options))
     recipes = {**RECIPES, **of_plugins}
     derivations = Derivations(datasets, recipes, partial(_computed, gate, engines))
     transforms = _functions(

@@ -1,7 +1,7 @@
 """Derive: make a dataset from versions of others with a recipe, and make it again when these have newer versions.
 
 A derived dataset is made by an ingestion whose source computes the data. Its version records the recipe, the parameters and the
-input versions, with the key of the datamanifest specification. Results with equal keys are never computed twice.
+input versions, with the key of the datamanifest specification. A result of the same recipe, revision and key is not computed again.
 """
 
 from __future__ import annotations
@@ -49,11 +49,9 @@ class DerivedSource:
 
     def fetch_period(self, period: Period | None, area: Area | None, into: Path) -> Fetched:  # noqa: ARG002 - as above
         """Compute the result and write it below *into*."""
-        return Fetched((self.compute(self.recipe, self.derivation, self.inputs, into),), self.derivation.key)
-
-    def validator(self, period: Period | None) -> str | None:  # noqa: ARG002 - as above
-        """Return the key. The same key means the same result."""
-        return self.derivation.key
+        # Without a validator only this job uses the file again. A later request gets a new one: --overwrite, or a
+        # derivation after the dataset was deleted.
+        return Fetched((self.compute(self.recipe, self.derivation, self.inputs, into),))
 
 
 class Derivations:
@@ -116,12 +114,16 @@ class Derivations:
             "current_version": held.key if held is not None else None,
             "target_version": now.key,
         }
-        if held is not None and held.key == now.key:
+        if now.is_same(held):
             message = "It is derived from the newest versions of its inputs."
             return SyncDetail(**common, action="no_op", reason="inputs_unchanged", message=message)
         old = {} if held is None else {name: each.digest for name, each in held.inputs.items()}
         newer = tuple(each.ref for name, each in now.inputs.items() if old.get(name) != each.digest)
-        words = f"Newer versions of {', '.join(newer)}" if newer else "Other parameters"
+        words = "Other parameters"
+        if newer:
+            words = f"Newer versions of {', '.join(newer)}"
+        elif held is not None and held.key == now.key:
+            words = f"The recipe {now.recipe!r} gives other values since the dataset was derived"
         message = f"{words}: the dataset is derived again."
         return SyncDetail(**common, action="rematerialize", reason="inputs_changed", message=message, revised=newer)
 
@@ -142,7 +144,7 @@ class Derivations:
 def _derivation(recipe: Recipe, block: SourceBlock, inputs: dict[str, DerivedInput]) -> Derivation:
     params = recipe.bind(block.params)
     key = key_of(params, {name: (each.dataset_id, each.digest) for name, each in inputs.items()})
-    return Derivation(recipe=recipe.name, params=params, inputs=inputs, key=key)
+    return Derivation(recipe=recipe.name, params=params, inputs=inputs, key=key, revision=recipe.revision)
 
 
 def _is_fixed(ref: str, used: DerivedInput | None) -> bool:

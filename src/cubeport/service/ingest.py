@@ -383,7 +383,7 @@ def _check_checksum(block: SourceBlock | None, identities: Sequence[Mapping[str,
 
 def _is_same_derivation(wanted: Wanted, head: VersionState) -> bool:
     """Return whether the version was derived with the same recipe and parameters from the same versions."""
-    return wanted.derivation is not None and head.derived is not None and wanted.derivation.key == head.derived.key
+    return wanted.derivation is not None and wanted.derivation.is_same(head.derived)
 
 
 _IDENTITY = ("name", "size_bytes", "sha256")
