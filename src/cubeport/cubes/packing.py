@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    import numpy as np
     import xarray as xr
 
 VALID = ("valid_min", "valid_max", "valid_range")
@@ -93,3 +94,14 @@ def missing_number(variable: xr.Variable) -> Any | None:
         values = np.asarray(variable[first : first + rows].values)
         free -= {each for each in free if (values == each).any()}
     return variable.dtype.type(min(free)) if free else None
+
+
+def says_nothing(key: str, value: Any, dtype: np.dtype[Any]) -> bool:
+    """Return whether a packing attribute of floats changes nothing that readers see, as NaN does: it is missing without it."""
+    import numpy as np
+
+    neutral = {"_FillValue": math.nan, "missing_value": math.nan, "scale_factor": 1.0, "add_offset": 0.0}.get(key)
+    given = np.asarray(value)
+    if dtype.kind != "f" or neutral is None or given.dtype.kind not in "iuf" or given.size != 1:
+        return False
+    return bool(np.isnan(given).all()) if math.isnan(neutral) else float(given.item()) == neutral

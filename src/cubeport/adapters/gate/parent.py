@@ -32,6 +32,7 @@ from cubeport.cubes.describe import value_range
 from cubeport.cubes.groups import find
 from cubeport.cubes.keys import METADATA
 from cubeport.cubes.normalise import PACKING, PRECISIONS, dropped, in_precision, scalar_time
+from cubeport.cubes.packing import says_nothing
 from cubeport.cubes.presence import Presence
 from cubeport.cubes.raw import dataset, expanded
 from cubeport.cubes.readers import reader
@@ -447,7 +448,7 @@ def _same_form(parent: OpenedSource, new: OpenedSource, along: str, untransforme
                 unlike.append(name)
                 continue
             coming = cast
-        ours, theirs = (attributes.encode(each.attrs, native(held.dtype), name, []) for each in (held, coming))
+        ours, theirs = (_packing(each, native(held.dtype), name) for each in (held, coming))
         odd = [each for each in PACKING if ours.get(each) != theirs.get(each)]
         if odd:
             raise EncodingMismatch(
@@ -485,8 +486,13 @@ def _is_other_precision(name: str, parent: xr.Dataset, new: xr.Dataset, untransf
     if not is_number or {kind.name, coming.dtype.name} != set(PRECISIONS) or _is_packed(untransformed.variables[name]):
         return False
     cast = in_precision(name, coming, kind)
-    ours, theirs = (attributes.encode(each.attrs, kind, name, []) for each in (held, cast))
-    return not series.is_label(parent, name) and all(ours.get(each) == theirs.get(each) for each in PACKING)
+    return not series.is_label(parent, name) and _packing(held, kind, name) == _packing(cast, kind, name)
+
+
+def _packing(variable: xr.Variable, kind: np.dtype[Any], name: str) -> dict[str, Any]:
+    """Return the packing attributes that change what readers see, as they are stored."""
+    given = {key: value for key, value in variable.attrs.items() if key in PACKING and not says_nothing(key, value, kind)}
+    return attributes.encode(given, kind, name, [])
 
 
 def _is_packed(variable: xr.Variable) -> bool:
