@@ -7,6 +7,7 @@ off changes nothing; one that is not is the source in every value and text, what
 from __future__ import annotations
 
 import contextlib
+import importlib
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -439,9 +440,12 @@ def test_a_version_that_is_named_comes_beside_the_newer_one_with_its_tag(instanc
     assert two.here.shown(two.name).version.version_id == done.version_id == two.here.shown(f"{two.name}@paper").version.version_id
 
 
-def test_gc_leaves_a_version_that_was_pulled_again_while_it_looked(mirrored: Two, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It had listed the bytes of the purged dataset, and removed those that had come in their place."""
-    from cubeport.catalog.keeping import gc as module
+@pytest.mark.parametrize("by", ["gc", "fsck"])
+def test_a_version_that_was_pulled_again_while_garbage_was_looked_for_stays(
+    mirrored: Two, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    """The bytes of the purged dataset were listed, and those that had come in their place were removed, or put in quarantine."""
+    module = importlib.import_module(f"cubeport.catalog.keeping.{by}")
 
     mirrored.here.catalog.purge(mirrored.here.delete(mirrored.name).id)
     listed = module.garbage
@@ -454,5 +458,8 @@ def test_gc_leaves_a_version_that_was_pulled_again_while_it_looked(mirrored: Two
 
     mirrored.here._elsewhere = lambda url, key: Line(mirrored.there, None)
     monkeypatch.setattr(module, "garbage", pulled)
-    assert [each.removed for each in mirrored.here.catalog.gc(older_than_s=0) if each.kind == "orphan-version"] == [False]
+    if by == "gc":
+        assert [each.removed for each in mirrored.here.catalog.gc(older_than_s=0) if each.kind == "orphan-version"] == [False]
+    else:
+        assert not [each for each in mirrored.here.catalog.fsck(repair=True).repaired if "versions" in each]
     assert mirrored.now("here") == mirrored.held["there"]

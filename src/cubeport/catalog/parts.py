@@ -52,8 +52,8 @@ class Keeper(Protocol):
     def repair(self, ports: Ports, findings: Sequence[Finding], quarantine: Path) -> list[str]:
         """Move the broken parts in *findings* to the folder *quarantine*, unpublish them, and return what was done."""
 
-    def remove(self, each: Garbage) -> bool:
-        """Remove a version if it is garbage still, and return whether it was."""
+    def remove(self, each: Garbage, *, instead: Callable[[], object] | None = None) -> bool:
+        """Remove a version if it is garbage still, or do something else with it *instead*, and return whether it was."""
 
     def collect(self, *, dry_run: bool) -> Iterator[Garbage]:
         """Free what is only known to be unused while nobody writes, and yield what was freed, or with *dry_run* would be."""

@@ -85,16 +85,19 @@ class VersionKeeper:
         size, ours = lister.size(each.path), reason != STRANGE
         return Garbage(elsewhere or self.profile, each.path, size, at, reason, ours, kind=kind, is_file=elsewhere is None)
 
-    def remove(self, each: Garbage) -> bool:
-        """Remove a version under the lock of its dataset, if it still is what no row names. It can have come again from the service
-        that it mirrors, in the same place.
+    def remove(self, each: Garbage, *, instead: Callable[[], object] | None = None) -> bool:
+        """Remove a version under the lock of its dataset, or do something else with it *instead*, if it still is what no row names.
+        It can have come again from the service that it mirrors, in the same place.
         """
         if (each.profile, each.path) not in self._stored:
             return False
         lister, dataset_id, stored = self._stored[each.profile, each.path]
         with suppress(Locked), self.lock(dataset_id):
             if self._of_version(stored, self.backend.rows.get(VERSION, stored.name)) is not None:
-                lister.drop(dataset_id, stored.name)
+                if instead is None:
+                    lister.drop(dataset_id, stored.name)
+                else:
+                    instead()
                 return True
         return False
 

@@ -150,7 +150,7 @@ def fsck(
     if record is None:
         progress.findings += ports.backend.check(deep=True)
         progress.findings += _journals(ports)
-        progress.findings += _strangers(ports, parts, repaired if repair else None)
+        progress.findings += _strangers(ports, parts, keepers, repaired if repair else None)
         progress.clear()
     return progress.checked(repaired, complete=True)
 
@@ -220,12 +220,12 @@ def _journals(ports: Ports) -> Iterator[Finding]:
             yield Finding("open-operation", each, "its process is gone", f"cubeport recover {each}")
 
 
-def _strangers(ports: Ports, parts: CatalogParts, repaired: list[str] | None) -> Iterator[Finding]:
+def _strangers(ports: Ports, parts: CatalogParts, keepers: Sequence[Keeper], repaired: list[str] | None) -> Iterator[Finding]:
     """Yield everything in the stores that belongs to no record: orphans if a journal proves that we made them, otherwise unknown
     files.
     """
     try:
-        strangers = garbage(ports, parts)
+        strangers = garbage(ports, parts, keepers)
     except CorruptCatalog as exc:
         # Without the damaged record it is unknown which files are orphans, so none is reported.
         yield Finding("not-checked", "stores", f"did not look for orphans: {exc.message}", exc.next_step, "warn")
@@ -235,5 +235,9 @@ def _strangers(ports: Ports, parts: CatalogParts, repaired: list[str] | None) ->
         yield Finding(kind, f"{found.profile}:{found.path}", found.reason, "cubeport gc" if found.ours else "inspect it")
         if found.ours and found.is_file and repaired is not None and parts.quarantine is not None:
             profile = ports.profiles.get(found.profile)
-            profile.quarantine(found.path, parts.quarantine / f"{new_id()[:8]}-{Path(found.path).name}")
+            move = partial(profile.quarantine, found.path, parts.quarantine / f"{new_id()[:8]}-{Path(found.path).name}")
+            if found.kind != "orphan-version":
+                move()
+            elif not any(keeper.remove(found, instead=move) for keeper in keepers):
+                continue  # it came again, or its dataset is busy
             repaired.append(f"{found.profile}:{found.path}: moved to quarantine")
