@@ -250,6 +250,34 @@ def test_no_search_and_no_history_tells_where_files_lie_or_what_others_made(shar
             catalog.delete(made.id)
 
 
+def test_a_history_begins_where_its_reader_could_first_see_the_record(shared: Shared) -> None:
+    with cubeport.Catalog.open(shared.root) as catalog:
+        made = catalog.add(title="0 public", key="turns", visibility="public", lineage=[("derived_from", "secret")]).record.id
+        for title, visibility in (
+            ("1 private", "private"),
+            ("2 project", "project"),
+            ("3 public", "public"),
+            ("4 public", "public"),
+        ):
+            catalog.update(made, title=title, visibility=visibility)
+        catalog.update(made, unlink=[("derived_from", "secret")])
+    shown = {"": "34", "guest": "234", "boss": "01234"}
+    try:
+        tags = set()
+        for by, numbers in shown.items():
+            answer = shared.get("/records/turns/history", by)
+            assert [
+                f"{n} {word}" in answer.text for n, word in enumerate(("public", "private", "project", "public", "public"))
+            ] == [str(n) in numbers for n in range(5)], by
+            assert answer.json()["items"][-1]["changes"] == []
+            assert (shared.ids["secret"] in answer.text) == (by == "boss"), "a parent that an edit took away"
+            tags.add(answer.headers["etag"])
+        assert len(tags) == 3
+    finally:
+        with cubeport.Catalog.open(shared.root) as catalog:
+            catalog.delete(made)
+
+
 def test_a_record_has_one_name_for_all_and_each_sees_only_its_own_candidates(shared: Shared) -> None:
     with cubeport.Catalog.open(shared.root) as catalog:
         names = {"a": "public", "b": "private", "c": "public"}

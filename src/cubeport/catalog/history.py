@@ -6,7 +6,7 @@ values of the fields that changed, with metadata stored key by key, so that a sm
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,13 +60,23 @@ def forget(rows: Rows, record_id: str) -> None:
 
 def edits(rows: Rows, record: CatalogRecord) -> list[Edit]:
     """Return the versions of *record*, newest first. Versions from before the history began are missing."""
+    return compared(_states(rows, record))
+
+
+def compared(states: Iterable[Mapping[str, Any]]) -> list[Edit]:
+    """Return the versions of a record from their states, newest first. Nothing is said of what came before the last."""
     found = []
-    now = record.to_mapping()
-    for row in _rows(rows, record.id):
-        former = _back(now, row.document)
-        found.append(_edit(now, _differences(former, now)))
+    now: Mapping[str, Any] | None = None
+    for former in states:
+        if now is not None:
+            found.append(_edit(now, _differences(former, now)))
         now = former
-    return [*found, _edit(now, ())]
+    return found if now is None else [*found, _edit(now, ())]
+
+
+def states(rows: Rows, record: CatalogRecord) -> Iterator[CatalogRecord]:
+    """Yield *record* and its earlier states, newest first."""
+    yield from map(CatalogRecord.from_mapping, _states(rows, record))
 
 
 def at_version(rows: Rows, record: CatalogRecord, version: int) -> CatalogRecord:
@@ -75,14 +85,20 @@ def at_version(rows: Rows, record: CatalogRecord, version: int) -> CatalogRecord
     """
     if version == record.version:
         return record
-    now = record.to_mapping()
-    for row in _rows(rows, record.id):
-        now = _back(now, row.document)
-        if now["version"] == version:
-            return CatalogRecord.from_mapping(now)
-        if now["version"] < version:
+    for each in _states(rows, record):
+        if each["version"] == version:
+            return CatalogRecord.from_mapping(each)
+        if each["version"] < version:
             break
     raise RecordNotFound(f"Record {record.id[:8]} has no version {version}.", next_step=f"cubeport history {record.id[:8]}")
+
+
+def _states(rows: Rows, record: CatalogRecord) -> Iterator[dict[str, Any]]:
+    now = record.to_mapping()
+    yield now
+    for row in _rows(rows, record.id):
+        now = _back(now, row.document)
+        yield now
 
 
 def _rows(rows: Rows, record_id: str) -> Iterator[Row]:

@@ -160,7 +160,7 @@ class _Records:
             edits: Sequence[Edit] = self._service.records.edits(it)
             return self._listing(request, "EditList", [documents.edit(each) for each in edits])
 
-        return self._of_record(request, it, build)
+        return self._of_now(request, build)  # callers see different parts of it
 
     def lineage(self, request: Request) -> Response:
         it = self._record(request)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from stat import S_ISREG
 from typing import Any, BinaryIO
 
@@ -134,11 +135,11 @@ class Records:
         )
 
     def edits(self, record: CatalogRecord) -> list[Edit]:
-        """Return the versions of a record, newest first, without changes that name records that the viewer does not see."""
-        found = history.edits(self._backend.rows, record)
-        if self._parents(record).all_seen:
-            return found
-        return [replace(each, changes=tuple(it for it in each.changes if not it.field.startswith(_OF_PARENTS))) for each in found]
+        """Return the versions of a record, newest first, since the viewer has been allowed to see it, each as :meth:`told`."""
+        if _audience() is None:
+            return history.edits(self._backend.rows, record)
+        seen = takewhile(self._sees, history.states(self._backend.rows, record))
+        return history.compared(self.told(each).to_mapping() for each in seen)
 
     def lineage(self, record: CatalogRecord) -> LineageGraph:
         """Return the records that it was derived from and that were derived from it, without those that the viewer does not see."""
