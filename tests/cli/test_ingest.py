@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
+import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -127,6 +130,27 @@ class TestOneOrEach:
         assert f"skipped   {inbox / 'notes.txt'}: unknown format" in said.err
         assert published(shell) == {"all": 3}
 
+    def test_each_file_that_is_left_out_of_a_folder_has_its_reason(self, shell: Shell, inbox: Path) -> None:
+        file = min(inbox.glob("*.nc"))
+        (inbox / "empty.nc").touch()
+        (inbox / "nothing.nc").symlink_to(inbox / "moved.nc")
+        os.mkfifo(inbox / "pipe.nc")
+        (inbox / "z.nc.gz").write_bytes(gzip.compress(file.read_bytes()))
+        shutil.copy(file, inbox / "z.nc.part")
+        shutil.copy(file, inbox / "z.nc~")
+        said = shell.ok("ingest", inbox, "--series", "--id", "all")
+        told = dict(re.findall(rf"skipped   {re.escape(str(inbox))}/(\S+): (.+)", said.err))
+        assert told == {
+            "notes.txt": "unknown format",
+            "empty.nc": "it is empty",
+            "nothing.nc": "it is a link to nothing",
+            "pipe.nc": "it is no file",
+            "z.nc.gz": "it is compressed; unpack it first",
+            "z.nc.part": "its name is that of an unfinished transfer",
+            "z.nc~": "its name is that of a backup",
+        }
+        assert published(shell) == {"all": 3}
+
     @pytest.mark.parametrize(
         ("flags", "words"),
         [
@@ -147,6 +171,20 @@ class TestOneOrEach:
 
 
 class TestEach:
+    def test_two_files_of_one_name_are_told_what_gives_them_different_ids(self, shell: Shell, tmp_path: Path) -> None:
+        for names in (("x/a.nc", "y/a.nc"), ("x/a.nc", "x/a.nc4"), ("x/z/a.nc", "y/z/a.nc")):
+            folder = tmp_path / "-".join(names).replace("/", "")
+            for name in names:
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                write(folder / name)
+            advice = shell("ingest", folder, "--each", "--dry-run").out.partition("already has the id a. Next: ")[2].splitlines()[0]
+            if advice.startswith("cubeport"):
+                shell.ok(*shlex.split(advice.replace(" ID", " b"))[1:])
+            else:
+                option = shlex.split(advice.partition(" gives")[0])
+                said = shell.ok("ingest", folder, "--each", "--dry-run", *option)
+                assert len(set(re.findall(r"would create +(\S+)", said.out))) == 2
+
     def test_a_bad_file_refuses_itself_only_and_a_second_run_goes_on(self, shell: Shell, inbox: Path) -> None:
         (inbox / "bad.nc").write_bytes((inbox / "tas_20200101.nc").read_bytes()[:300])
         write(inbox / "deeper" / "pr_2020.nc", name="pr")

@@ -43,15 +43,16 @@ _ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)
 def check_pattern(pattern: str) -> None:
     """Refuse a pattern of ids that names nothing of the file, or something else. Raises Usage."""
     named = set(re.findall(r"\{([^{}]*)\}", pattern))
-    if not named or named - {"stem", "parent", "variable"}:
+    if not named or named - {"stem", "suffix", "parent", "variable"}:
         raise Usage(
-            f"--id-pattern {pattern!r} needs {{stem}}, {{parent}} or {{variable}}, and takes nothing else in braces.",
+            f"--id-pattern {pattern!r} needs {{stem}}, {{suffix}}, {{parent}} or {{variable}}, and takes nothing else in braces.",
             next_step="--id-pattern '{parent}-{stem}'",
         )
 
 
 def of_file(path: Path, pattern: str, first_variable: Callable[[Path], str]) -> str:
-    """Return the id of the dataset of one file: *pattern* with its ``{stem}``, ``{parent}`` (folder) and ``{variable}``.
+    """Return the id of the dataset of one file: *pattern* with its ``{stem}``, ``{suffix}``, ``{parent}`` (folder) and
+    ``{variable}``.
 
     Raises
     ------
@@ -59,6 +60,7 @@ def of_file(path: Path, pattern: str, first_variable: Callable[[Path], str]) -> 
         If no character is left that an id may have.
     """
     text = pattern.replace("{stem}", path.stem).replace("{parent}", path.absolute().parent.name)
+    text = text.replace("{suffix}", path.suffix.removeprefix("."))
     if "{variable}" in text:
         text = text.replace("{variable}", first_variable(path))
     if (made := of_name(text)) is None:

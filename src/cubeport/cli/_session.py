@@ -73,8 +73,8 @@ class Found(Protocol):
         """Files and Zarr folders, in order, each once."""
 
     @property
-    def skipped(self) -> Sequence[Path]:
-        """Files in the walked folders that have no known format."""
+    def skipped(self) -> Mapping[Path, str]:
+        """What was left out of walked folders, each with the reason in a few words."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,7 +76,8 @@ def ingest(
     series: Annotated[bool, typer.Option("--series", help="Files: make one dataset of all files, named by --id.")] = False,
     each: Annotated[bool, typer.Option("--each", help="Files: make one dataset of each file, named after the file.")] = False,
     id_pattern: Annotated[
-        str | None, typer.Option("--id-pattern", help="With --each: the pattern of the ids, with {stem}, {parent} and {variable}.")
+        str | None,
+        typer.Option("--id-pattern", help="With --each: the pattern of the ids, with {stem}, {suffix}, {parent} and {variable}."),
     ] = None,
     title: Annotated[str | None, typer.Option("--title", help="The title. Default: the title in the data.")] = None,
     license: Annotated[str | None, typer.Option("--license", help="An SPDX identifier, for example CC-BY-4.0.")] = None,
@@ -497,15 +498,20 @@ class _Several:
         try:
             named = _names.of_file(path, self._pattern, lambda path: _first_variable(self._session, path))
             if (other := taken.setdefault(named, path)) is not path:
-                raise InvalidRequest(
-                    f"{other} already has the id {named}.", next_step="--id-pattern '{parent}-{stem}' gives them different ids"
-                )
+                raise InvalidRequest(f"{other} already has the id {named}.", next_step=self._apart(path, other))
         except CubeportError as exc:
             refused: Future[_Each] = Future()
             refused.set_result(_Each(path, named, "refused", error=exc))
             return refused
         self._begun.append(self._pool.submit(self._one, path, named))
         return self._begun[-1]
+
+    def _apart(self, path: Path, other: Path) -> str:
+        """Return what gives two files different ids."""
+        for pattern in ("{parent}-{stem}", "{stem}-{suffix}"):
+            if len({_names.of_file(each, pattern, lambda _: "") for each in (path, other)}) > 1:
+                return f"--id-pattern '{pattern}' gives them different ids"
+        return f"cubeport ingest {shlex.quote(str(path))} --id ID"
 
     def _one(self, path: Path, named: str) -> _Each:
         files = {"files": [str(path.absolute())], **self._of_files}
@@ -545,10 +551,14 @@ def _first_variable(session: Session, path: Path) -> str:
 
 
 def _tell_skipped(session: Session, found: Found) -> None:
-    for path in found.skipped[:10]:
-        session.note(f"skipped   {path}: unknown format")
-    if len(found.skipped) > 10:
-        session.note(f"skipped   {len(found.skipped) - 10} more files of unknown format")
+    for path, reason in list(found.skipped.items())[:_MOST_SKIPPED]:
+        session.note(f"skipped   {path}: {reason}")
+    if (more := Counter(list(found.skipped.values())[_MOST_SKIPPED:])) and (total := more.total()):
+        session.note(f"skipped   {total} more: {', '.join(f'{reason} ({count})' for reason, count in more.most_common())}")
+
+
+_MOST_SKIPPED = 10
+"""Skipped files that have a line each."""
 
 
 # --- what a request says ---------------------------------------------------------------------------------------------

@@ -7,13 +7,14 @@ from __future__ import annotations
 import glob
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from cubeport.adapters.sandbox.child import Input
 from cubeport.errors import SourceRejected
 
+_PACKED = (".7z", ".bz2", ".gz", ".tar", ".tgz", ".xz", ".z", ".zip", ".zst")
 _ZARR = ("zarr.json", ".zgroup", ".zarray", ".zmetadata")
 
 
@@ -23,8 +24,8 @@ class Found:
 
     sources: tuple[Path, ...]
     """Files and Zarr folders, each once, in the order of the names, and sorted by name inside a folder or glob."""
-    skipped: tuple[Path, ...] = ()
-    """Files in searched folders that have no known format."""
+    skipped: Mapping[Path, str]
+    """What was left out of searched folders, each with the reason in a few words."""
 
 
 def find(names: Iterable[str]) -> Found:
@@ -32,7 +33,8 @@ def find(names: Iterable[str]) -> Found:
     ``**``).
 
     A file that is named or matches a glob is accepted whatever it contains; the gate reports what is wrong with it. In searched
-    folders, only files with a known format are accepted, and hidden files are ignored.
+    folders, only files with a known format are accepted whose names are not those of backups or unfinished transfers, and hidden
+    files are ignored.
 
     Raises
     ------
@@ -40,7 +42,7 @@ def find(names: Iterable[str]) -> Found:
         ``empty``, if a name or glob matches nothing, or a folder contains nothing with a known format.
     """
     sources: dict[Path, None] = {}
-    skipped: dict[Path, None] = {}
+    skipped: dict[Path, str] = {}
     for name in names:
         for path in _fitting(name):
             if not path.is_dir() or _is_source(path):
@@ -48,12 +50,15 @@ def find(names: Iterable[str]) -> Found:
                 continue
             before = len(sources)
             for inner in _walked(path):
-                (sources if _is_source(inner) else skipped)[inner] = None
+                if (reason := _temporary(inner) or _not_a_source(inner)) is None:
+                    sources[inner] = None
+                else:
+                    skipped[inner] = reason
             if len(sources) == before:
                 raise SourceRejected(
                     f"The folder {path} contains no file of a known format.", reason="empty", source=str(path)[:200]
                 )
-    return Found(tuple(sources), tuple(skipped))
+    return Found(tuple(sources), skipped)
 
 
 def _fitting(name: str) -> list[Path]:
@@ -78,25 +83,40 @@ def _walked(folder: Path) -> Iterator[Path]:
             yield path
 
 
+def _temporary(path: Path) -> str | None:
+    """Return the words for a name that programs give to what is not whole yet, or no longer current; ``None`` for any other."""
+    if path.suffix.lower() in (".part", ".partial", ".tmp", ".crdownload", ".filepart"):
+        return "its name is that of an unfinished transfer"
+    return "its name is that of a backup" if path.name.endswith("~") or path.suffix.lower() in (".bak", ".orig") else None
+
+
 def _is_source(path: Path) -> bool:
-    """Return whether *path* is a file or folder of a known format, by its content."""
+    return _not_a_source(path) is None
+
+
+def _not_a_source(path: Path) -> str | None:
+    """Return why *path* is no file or folder of a known format, by its content; ``None`` if it is one."""
     try:
         # Without blocking, because opening a pipe would wait for a process that writes to it.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return False
+    except OSError as exc:
+        return "it is a link to nothing" if path.is_symlink() and not path.exists() else f"it cannot be opened: {exc.strerror}"
     try:
-        mode = os.fstat(descriptor).st_mode
-        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-            return False
-        if stat.S_ISDIR(mode):
+        found = os.fstat(descriptor)
+        if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
+            return "it is no file"
+        if stat.S_ISDIR(found.st_mode):
             # The format zarr accepts every folder, to report what is wrong with it. Here, a folder without these files is a folder
             # of sources.
-            return any((path / name).is_file() for name in _ZARR)
+            return None if any((path / name).is_file() for name in _ZARR) else "it is no Zarr store"
         # Only files in folders are looked into, and the formats import xarray, which takes as long as a small ingestion.
         from cubeport.adapters.sources.formats import FORMATS
 
         source = Input(path.name, descriptor, is_folder=False)
-        return any(form.matches(source) for form in FORMATS.values())
+        if any(form.matches(source) for form in FORMATS.values()):
+            return None
+        if not found.st_size:
+            return "it is empty"
+        return "it is compressed; unpack it first" if path.suffix.lower() in _PACKED else "unknown format"
     finally:
         os.close(descriptor)
