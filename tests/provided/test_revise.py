@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -131,6 +132,44 @@ def test_a_file_of_this_machine_that_changed_is_read_again(tmp_path: Path) -> No
         assert (done.status, done.action) == ("completed", "revise"), done.error
         assert held(service, "local") == days(*range(8), d5=5.5, d6=6.5, d7=7.5), "day 4 is older than what is looked at again"
         assert service.sync("local").status == "up_to_date"
+
+
+def test_files_of_this_machine_that_name_other_days_are_not_opened(tmp_path: Path) -> None:
+    """A request for some days was refused because of a file of another day."""
+    drop = tmp_path / "drop"
+    drop.mkdir()
+    prepare(tmp_path / "i", allow_roots=(str(drop),))
+    text = f"id: local\ntitle: Days\nperiod_type: daily\nsource: {{kind: files, paths: ['{drop}/t_{{YYYY}}{{MM}}{{DD}}.nc']}}\n"
+    (tmp_path / "i/config/datasets/local.yaml").write_text(text + RULES.format(end="2024-01-09", revisit=0))
+    for number in (*range(4), *range(5, 8)):
+        (drop / name_of(number)).write_bytes(netcdf(tmp_path, number))
+    for number in (0, 8):
+        (drop / name_of(number)).write_bytes(b"this is not NetCDF")
+    with cubeport.connect(tmp_path / "i") as service:
+
+        def asked(start: str | None, end: str | None, **more: Any) -> Any:
+            request = IngestionRequest(dataset_id="local", start=start, end=end, **more)
+            return service.ingest_here(request, FileOptions())
+
+        done = asked("2024-01-02", "2024-01-03")
+        assert (done.status, held(service, "local")) == ("completed", days(1, 2)), done.error
+        assert asked("2024-01-02", "2024-01-03").reused
+        done = asked("2024-01-06", "2024-01-06")
+        assert (done.status, done.error["kind"]) == ("failed", "gap"), "the 4th and 5th are read as well, and one is not there"
+        (drop / name_of(4)).write_bytes(netcdf(tmp_path, 4))
+        assert asked("2024-01-06", "2024-01-06").status == "completed"
+        assert held(service, "local") == days(*range(1, 6))
+        (drop / name_of(2)).write_bytes(netcdf(tmp_path, 2, add=0.5))
+        (drop / name_of(4)).write_bytes(b"this is not NetCDF")
+        assert asked("2024-01-03", "2024-01-03", overwrite=True).status == "completed"
+        assert held(service, "local") == days(*range(1, 6), d2=2.5)
+        (drop / name_of(4)).write_bytes(netcdf(tmp_path, 4))
+        assert "t_20240109.nc" in str(service.sync("local").ingestion.error), "of a day that is asked for"
+        (drop / name_of(8)).unlink()
+        assert service.sync("local").status == "completed"
+        assert held(service, "local") == days(*range(1, 8), d2=2.5)
+        assert service.sync("local").detail.reason == "no_new_period"
+        assert asked("2024-01-09", "2024-01-09").error["kind"] == "coverage-incomplete"
 
 
 @pytest.mark.parametrize("lists", [True, False], ids=["listed", "read"])

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fnmatch import translate
+from pathlib import PurePath
 
 from cubeport.cubes import periods
-from cubeport.cubes.calendars import day_number
+from cubeport.cubes.calendars import CalendarName, day_number
 from cubeport.cubes.sources import Period
 from cubeport.errors import InvalidRequest
 
@@ -22,6 +24,17 @@ DATES: Mapping[str, str] = {
     "PENTAD": r"\d",
 }
 """The placeholders of dates, with the pattern that each matches in a name."""
+
+_UNITS = (
+    ("hourly", "{YYYY}-{MM}-{DD}T{HH}"),
+    ("daily", "{YYYY}-{MM}-{DD}"),
+    ("pentad", "{YYYY}-{MM}-P{PENTAD}"),
+    ("dekadal", "{YYYY}-{MM}-D{DEKAD}"),
+    ("weekly", "{YYYY}-W{WW}"),
+    ("monthly", "{YYYY}-{MM}"),
+    ("yearly", "{YYYY}"),
+)
+"""How the dates in a name are written as a period, the shortest first."""
 
 _PLACEHOLDER = re.compile(r"\{([A-Za-z][A-Za-z0-9_]*)\}")
 _VALUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,199}")
@@ -99,6 +112,34 @@ class Pattern:
     def before(self) -> str:
         """The text before the first placeholder."""
         return self.text.partition("{")[0]
+
+
+def expression(part: str, *, keep: bool = False) -> str:
+    """Return the regular expression of one part of a path with placeholders and ``*``. With *keep*, each date is a group."""
+    pieces = re.split(r"(\{[A-Z]+\})", part)
+    dates = {name: f"({each})" if keep else each for name, each in DATES.items()}
+    return "".join(dates.get(p[1:-1], re.escape(p)) if p.startswith("{") else translate(p)[4:-3] for p in pieces if p)
+
+
+def period_in(path: PurePath, text: str, calendar: CalendarName) -> Period | None:
+    """Return the period that the name of a file says by the placeholders of the pattern *text*; ``None`` if it says none."""
+    parts = PurePath(text).parts
+    names = [each for each in _PLACEHOLDER.findall(text) if each in DATES]
+    found = re.fullmatch("/".join(expression(each, keep=True) for each in parts), "/".join(path.parts[-len(parts) :]))
+    said = dict(zip(names, found.groups(), strict=True)) if found else {}
+    if found is None or tuple(said[name] for name in names) != found.groups():
+        return None  # a date that is there twice, and not the same
+    try:
+        if "DOY" in said and "YYYY" in said:
+            first = periods.parse(f"{said['YYYY']}-01-01", "daily", calendar)
+            day = Period(first + int(said["DOY"]) - 1, "daily", calendar)
+            return day if day.start.year == int(said["YYYY"]) else None
+        for kind, form in _UNITS:
+            if set(_PLACEHOLDER.findall(form)) <= set(said):
+                return Period.parse(_PLACEHOLDER.sub(lambda each: said[each[1]], form), kind, calendar)
+    except InvalidRequest:
+        pass  # the 31st of February, or weeks in another calendar than ours
+    return None
 
 
 def _day_of_year(period: Period) -> int:

@@ -12,6 +12,7 @@ from cubeport.cubes.sources import Area, Period, PeriodSource
 from cubeport.service.datasets import Dataset
 from cubeport.service.decide import decide, period_type_of
 from cubeport.service.fetching import MOST_PERIODS, RequestedPeriods, Taken, asked, runs, take
+from cubeport.service.filenames import of_periods
 from cubeport.service.gridfiles import with_grid_file
 from cubeport.service.ingestions import Ingestion, IngestionPlan, IngestionRequest, Scope
 from cubeport.service.ports import BringOrder, Sources
@@ -197,7 +198,8 @@ class Follower:
             return False
         held = sorted((str(each["name"]), each["size_bytes"], str(each.get("modified_at"))) for each in head.sources)
         before = timestamp(head.created_at - _SETTLED)
-        there = sorted(self._sources.stamps(wanted.files))
+        begins = (head.coverage.get("temporal") or {}).get("start")
+        there = sorted(self._sources.stamps(of_periods(wanted, Scope(start=begins)).files))
         return bool(held) and there == held and all(at < before for _, _, at in there)
 
 

@@ -18,13 +18,14 @@ from cubeport.catalog.disk.failpoints import step
 from cubeport.catalog.forms.canonical import dumps
 from cubeport.cubes.sources import Period, PeriodSource
 from cubeport.cubes.write_request import Choose
-from cubeport.errors import CubeportError, DatasetExists, Problem, SourceRejected, TagExists
+from cubeport.errors import Conflict, CubeportError, DatasetExists, Problem, SourceRejected, TagExists
 from cubeport.service.advice import of_template
 from cubeport.service.copies import wanted_copies
 from cubeport.service.datasets import Dataset, Datasets
 from cubeport.service.decide import add_repeated, as_before, choose, decide, overlap, period_type_of, repeated
 from cubeport.service.engines import Engines
 from cubeport.service.fetching import take
+from cubeport.service.filenames import of_periods
 from cubeport.service.follow import Follower, source_of
 from cubeport.service.gridfiles import fetched_grid_file, with_files, with_grid_file
 from cubeport.service.ingestions import Ingestion, IngestionPlan
@@ -138,6 +139,7 @@ class Ingester:
                 fetched_grid_file(ingestion, wanted, self._sources, progress) as wanted,
                 self._read_whole(ingestion, wanted, dataset, head, progress) as wanted,
             ):
+                wanted = self._named(ingestion, wanted, dataset, head)
                 with step("fetch"):  # the bytes are hashed in place
                     wanted, identities = self._told(ingestion, wanted, progress)
                     _check_checksum(wanted.block, [each for each in identities if not wanted.is_grid_file(each["name"])])
@@ -199,6 +201,16 @@ class Ingester:
                 periods = take(request, brought.periods, allow_gaps=allow_gaps(ingestion, wanted), follows=False).periods
             shares = wanted.has_dates and _shares_files(wanted.source, [each for each in periods if each is not None])
             yield replace(wanted, files=with_files(wanted, brought.of(periods)), objects=brought.objects, holds_more=shares)
+
+    def _named(self, ingestion: Ingestion, wanted: Wanted, dataset: Dataset | None, head: VersionState | None) -> Wanted:
+        """Return the request without the files of this machine that have other periods by their names."""
+        if wanted.source is not None:
+            return wanted
+        try:
+            _, scope = decide(ingestion, wanted, dataset=dataset, head=head, request_digest="")
+        except Conflict:
+            return wanted  # what it refuses may be equal to what is held, which the files tell
+        return of_periods(wanted, scope)
 
     def _choice(self, ingestion: Ingestion, wanted: Wanted, dataset: Dataset | None, head: VersionState | None) -> Choose | None:
         """Return what says which part of a store is needed; ``None`` if all of it is."""

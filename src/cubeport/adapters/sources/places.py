@@ -9,11 +9,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from fnmatch import translate
 from pathlib import Path
 from typing import Any, Protocol
 
-from cubeport.cubes.placeholders import DATES
+from cubeport.cubes.placeholders import expression
 from cubeport.errors import ExtraMissing, InvalidRequest, SourceRejected
 
 type PluginSource = Callable[[Mapping[str, Any]], Sequence[Path]]
@@ -143,7 +142,7 @@ def _match(root: Path, parts: Sequence[str]) -> list[Path]:
     """Return the paths that match the pattern, sorted by name at each level. Links are skipped."""
     level = [root]
     for depth, part in enumerate(parts, 1):
-        fits = re.compile(_pattern(part)).fullmatch
+        fits = re.compile(expression(part)).fullmatch
         level = [
             Path(e.path)
             for folder in level
@@ -153,11 +152,6 @@ def _match(root: Path, parts: Sequence[str]) -> list[Path]:
         if depth < len(parts):
             level = [folder for folder in level if folder.is_dir()]
     return level
-
-
-def _pattern(part: str) -> str:
-    pieces = re.split(r"(\{[A-Z]+\})", part)
-    return "".join(DATES.get(p[1:-1], re.escape(p)) if p.startswith("{") else translate(p)[4:-3] for p in pieces if p)
 
 
 def iris_sample_data(params: Mapping[str, Any]) -> tuple[Path, ...]:
