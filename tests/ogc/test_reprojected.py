@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import rasterio
 import xarray as xr
-from pyproj import Transformer
+from pyproj import CRS, Transformer
 from tests.families import FAMILIES
 
 URIS = {
@@ -176,3 +176,55 @@ def test_one_row_or_column_has_the_extent_of_its_cells(client: httpx.Client, put
         horizontal = (axes["y"], axes["x"]) if crs == "EPSG:4326" else (axes["x"], axes["y"])
         for axis, low, high in zip(horizontal, (low_x, low_y), (high_x, high_y), strict=True):
             assert low < min(axis["values"]) <= max(axis["values"]) < high
+
+
+def cylinder(epsg: int, lon: np.ndarray, lat: np.ndarray) -> xr.Dataset:
+    """Return a grid in metres whose values are the numbers of its cells."""
+    onto = Transformer.from_crs("OGC:CRS84", epsg, always_xy=True)
+    numbers = np.arange(lat.size * lon.size, dtype="f4").reshape(lat.size, lon.size)
+    data = xr.Dataset({"t": (("y", "x"), numbers, {"units": "1", "grid_mapping": "crs"})})
+    data["crs"] = xr.DataArray(0, attrs=CRS.from_epsg(epsg).to_cf())
+    x, y = lon * onto.transform(1, 0)[0], onto.transform(np.zeros(lat.size), lat)[1]
+    return data.assign_coords(
+        x=("x", x, {"standard_name": "projection_x_coordinate", "units": "m"}),
+        y=("y", y, {"standard_name": "projection_y_coordinate", "units": "m"}),
+    )
+
+
+@pytest.mark.parametrize("box", ["161,-21,-161,22", "-100,-60,40,10", "-5,1,5,2", "12,-60,13,60", None])
+@pytest.mark.parametrize("crs", ["OGC:CRS84", "EPSG:4326"])
+@pytest.mark.parametrize("order", [(1, 1), (-1, 1), (1, -1)])
+def test_rows_and_columns_that_stay_even_keep_every_cell(
+    client: httpx.Client, stored: Any, tmp_path: Any, box: str | None, crs: str, order: tuple[int, int]
+) -> None:
+    lon, lat = np.arange(5.0, 360, 10)[:: order[0]], np.arange(-60.0, 61, 15)[:: order[1]]
+    path = tmp_path / f"cylinder-{lon[0]:.0f}-{lat[0] + 90:.0f}.nc"
+    data = cylinder(4087, lon, lat)
+    data.to_netcdf(path)
+    asked = {} if box is None else {"bbox": box}
+    answer = ask(client, stored(str(path)), crs=crs, **asked).json()
+    axes, values = answer["domain"]["axes"], answer["ranges"]["t"]["values"]
+    native = ask(client, stored(str(path)), **asked).json()["ranges"]["t"]["values"]
+    assert sorted(values) == sorted(native)
+    by_place = {(round(x % 360, 6), round(y, 6)): float(data.t[j, i]) for i, x in enumerate(lon) for j, y in enumerate(lat)}
+    x, y = axes["x"]["values"], axes["y"]["values"]
+    assert values == [by_place[round(one % 360, 6), round(other, 6)] for other in y for one in x]
+    assert x == sorted(x)
+    assert y == sorted(y, reverse=True)
+
+
+def test_a_geotiff_of_a_gaussian_grid_has_even_cells(client: httpx.Client, stored: Any, tmp_path: Any) -> None:
+    lon, lat = np.arange(5.0, 360, 10), np.array([-70.0, -45, -20, 0, 20, 45, 70])
+    data = cylinder(4087, lon, lat).drop_vars("crs").rename(x="lon", y="lat")
+    data = data.assign_coords(lon=("lon", lon, {"units": "degrees_east"}), lat=("lat", lat, {"units": "degrees_north"}))
+    del data.t.attrs["grid_mapping"]
+    data.to_netcdf(tmp_path / "gaussian.nc")
+    cube = stored(str(tmp_path / "gaussian.nc"))
+    refused = client.get(f"/ogcapi/collections/{cube.dataset_id}/coverage", params={"f": "geotiff"})
+    assert refused.status_code == 406
+    assert "add crs=EPSG:4326" in refused.json()["detail"]
+    with rasterio.open(io.BytesIO(ask(client, cube, f="geotiff", crs="EPSG:4326").content)) as found:
+        band = found.read(1)
+        for row, column in np.ndindex(band.shape):
+            x, y = found.xy(row, column)
+            assert band[row, column] == data.t[np.searchsorted((lat[1:] + lat[:-1]) / 2, y), int(round(x, 6) % 360 // 10)]

@@ -1,7 +1,8 @@
 """A version in another reference system: each cell has the value of the stored cell that contains its centre.
 
 No value is computed. The answer has about as many cells as the data in the same place, evenly spaced, with the northern row first.
-Longitudes and latitudes requested as EPSG:4326 keep their own cells; only the order of the axes changes.
+Longitudes and latitudes requested as EPSG:4326 keep their own cells; only the order of the axes changes. So do cells whose rows and
+columns are evenly spaced in the other system too, such as those of an equidistant cylindrical projection.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from cubeport.cubes.description import Axis, BoundingBox, CubeDescription, Spati
 from cubeport.cubes.edr.cells import horizontal
 from cubeport.cubes.fills import missing_in, number_type, unused
 from cubeport.cubes.part import Deadline, Opened
-from cubeport.cubes.pictures.places import Canvas, carried, locate
+from cubeport.cubes.pictures.places import EARTH_M, Canvas, carried, locate
 from cubeport.cubes.resolve import cells, resolve
 from cubeport.cubes.selection import Selection
 from cubeport.cubes.windows import LATITUDE_FIRST, IndexRange, Labels, Mask, Window, Windows, native_system, turned_labels
@@ -35,6 +36,8 @@ OFFERED = (CRS84, LATITUDE_FIRST, MERCATOR)
 """The reference systems of answers, in addition to that of the store."""
 
 _MAPPING = "crs"
+_NOISE = 1e-9
+"""How far from its longitude a projection may put a place, in degrees."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,7 @@ class Grid:
     """The outer edges of the cells, sorted: of x, and of y. One row or column alone has its cell by them."""
 
 
-def view(opened: Opened, windows: Windows, selection: Selection, crs: str) -> tuple[Opened, Windows]:
+def view(opened: Opened, windows: Windows, selection: Selection, crs: str, *, even: bool = False) -> tuple[Opened, Windows]:
     """Return the version in *crs*, one of :data:`OFFERED`, and its windows for the same part as *windows* of the store.
 
     Parameters
@@ -62,6 +65,8 @@ def view(opened: Opened, windows: Windows, selection: Selection, crs: str) -> tu
         Resolved without ``crs`` and without scaling.
     selection
         Its ``bbox`` and scaling are used. The scaling applies to the cells of the answer.
+    even
+        Whether the form needs evenly spaced cells. Otherwise, longitudes and latitudes keep theirs.
 
     Raises
     ------
@@ -75,9 +80,10 @@ def view(opened: Opened, windows: Windows, selection: Selection, crs: str) -> tu
         stays = "their places are in CRS84" if description.spatial.reach is not None else "they have none"
         words = f"crs: these data are not cells of a grid, so {stays}: leave crs out"
         raise InvalidRequest(words, errors=[Problem(("query", "crs"), "not-offered", words)])
-    if description.spatial.family == "rectilinear" and crs != MERCATOR:
-        grid = _same(opened, windows)
-    else:
+    grid = _same(opened, windows) if description.spatial.family == "rectilinear" and crs != MERCATOR else None
+    if grid is None:
+        grid = _straight(opened, windows, selection, crs)
+    if grid is None or (even and None in (_evenly(grid.x[None]), _evenly(grid.y[None]))):
         grid = _even(opened, windows, selection, crs)
     seen = _Reprojected(opened, windows, grid, crs)
     found = resolve(seen.description, seen.labels(), Selection(properties=windows.fields, scale=selection.scale))
@@ -97,6 +103,66 @@ def _same(opened: Opened, windows: Windows) -> Grid:
         apart=True,
         edges=(_edges(description, labels, x, windows), _edges(description, labels, y, windows)),
     )
+
+
+def _straight(opened: Opened, windows: Windows, selection: Selection, crs: str) -> Grid | None:
+    """Return the cells of a projected grid unchanged, or ``None`` if their rows and columns are not evenly spaced rows and columns
+    in *crs* too.
+    """
+    import numpy as np
+
+    description, labels = opened.description, opened.labels()
+    if description.spatial.family != "projected":
+        return None
+    x, y = (description.axis(str(name)) for name in (description.spatial.x, description.spatial.y))
+    onto, factor = native_system(description)
+    west, _, east, _ = _box(description, labels, windows, selection)
+    first = (west + east + (360.0 if east < west else 0.0)) / 2 - 180.0 - _NOISE
+
+    def placed(across: Array, up: Array) -> tuple[Array, Array]:
+        lon, lat = onto.transform(across * factor, up * factor, direction="INVERSE")
+        return _from_degrees((np.asarray(lon) - first) % 360.0 + first, np.asarray(lat), crs)
+
+    columns, rows = windows.along[x.dimension], windows.along[y.dimension]
+    native = turned_labels(labels.values[x.name], columns).astype("f8"), turned_labels(labels.values[y.name], rows).astype("f8")
+    few = [each[[0, each.size // 2, -1]] for each in native]
+    with np.errstate(invalid="ignore"):
+        found_x = _evenly(placed(*np.meshgrid(native[0], few[1]))[0])
+        found_y = _evenly(placed(*np.meshgrid(few[0], native[1]))[1].T)
+    if found_x is None or found_y is None:
+        return None
+    (at_x, order_x), (at_y, order_y) = found_x, found_y
+    sides = [_edges(description, labels, axis, windows) for axis in (x, y)]
+    edges = placed(np.array(sides[0]), few[1][[1, 1]])[0], placed(few[0][[1, 1]], np.array(sides[1]))[1]
+    if any(each.size == 1 and not min(side) < each[0] < max(side) for each, side in zip((at_x, at_y), edges, strict=True)):
+        return None
+    across, up = ((float(min(side)), float(max(side))) for side in edges)
+    index = rows.indices()[order_y][::-1], columns.indices()[order_x]
+    return Grid(at_x, at_y[::-1], (y.dimension, x.dimension), index, apart=True, edges=(across, up))
+
+
+def _from_degrees(lon: Array, lat: Array, crs: str) -> tuple[Array, Array]:
+    import numpy as np
+
+    if crs != MERCATOR:
+        return lon, lat
+    return np.radians(lon) * EARTH_M, np.arctanh(np.sin(np.radians(lat))) * EARTH_M
+
+
+def _evenly(seen: Array) -> tuple[Array, Array] | None:
+    """Return the positions along an axis, ascending, and their order, or ``None`` if they are not evenly spaced or differ between
+    the lines of *seen*.
+    """
+    import numpy as np
+
+    order = np.argsort(seen[0])
+    ascending = seen[:, order]
+    if not np.isfinite(ascending).all():
+        return None
+    positions: Array = ascending[0]
+    step = (positions[-1] - positions[0]) / (positions.size - 1) if positions.size > 1 else 1.0
+    even = np.round(positions[0] + step * np.arange(positions.size), 9)
+    return (even, order) if step > 0 and np.abs(ascending - even).max() <= 1e-4 * step else None
 
 
 def _even(opened: Opened, windows: Windows, selection: Selection, crs: str) -> Grid:

@@ -144,7 +144,7 @@ def plan(
     if crs is not None and warped and (query.place is None or query.place.kind == "cube"):
         windows = resolve(description, labels, replace(query.selection, crs=None, scale=None))
         chunks = count(description, windows).chunks
-        source, windows = reprojected.view(opened, windows, query.selection, crs)
+        source, windows = reprojected.view(opened, windows, query.selection, crs, even=query.form.name == "geotiff")
         description = source.description
     elif query.windows:
         windows = Windows(query.selection.properties or (), {each.dimension: each for each in query.windows})

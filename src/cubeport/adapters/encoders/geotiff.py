@@ -126,7 +126,7 @@ def _spacing(part: Part, axis: Axis) -> tuple[Array, float]:
     if np.abs(labels - (labels[0] + step * np.arange(len(labels)))).max() > _EVEN * abs(step):
         raise NotAcceptable(
             f"GeoTIFF needs evenly spaced cells, and those along {axis.name} are not.",
-            next_step="Request f=netcdf, or add crs and scale-size for even cells.",
+            next_step="Request f=netcdf, or add crs=EPSG:4326 for even cells.",
         )
     return labels, step
 
