@@ -257,6 +257,19 @@ def test_a_coordinate_is_not_left_out_without_its_fields() -> None:
     assert set(droppable(raw, caught.value)) == {"lat", "sst"}
 
 
+@pytest.mark.parametrize("words", ["c", "c: lon lat", "wgs84: lat lon c: lon lat"])
+def test_a_grid_mapping_is_not_left_out_without_its_fields(words: str) -> None:
+    """They would be published without their reference system."""
+    raw = cube(c=((), 0, {"grid_mapping_name": "latitude_longitude"}))
+    raw.sst.attrs["grid_mapping"] = words
+    with pytest.raises(SourceRejected) as caught:
+        check(raw)
+    assert droppable(raw, caught.value) == {}
+    with pytest.raises(SourceRejected) as caught:
+        check(raw.assign(series=raw.sst[:, 0, 0].assign_attrs(grid_mapping="")))
+    assert set(droppable(raw.assign(series=("time", np.zeros(3))), caught.value)) == {"c", "sst"}
+
+
 @pytest.mark.parametrize("lon", [[170.0, 175, -180, -175, -170], [350.0, 355, 0, 5, 10], [5.0, 0, 355, 350, 345]])
 def test_longitudes_that_jump_by_a_turn_are_taken_as_they_are(lon: list[float]) -> None:
     raw = cube(lon=(("lon",), lon, EAST))

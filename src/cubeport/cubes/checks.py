@@ -207,7 +207,8 @@ def droppable(raw: xr.Dataset, refusal: SourceRejected) -> dict[str, str]:
     """Return the variables that *refusal* is about, with the reasons, if the source still has a field without them; otherwise
     nothing.
 
-    A coordinate variable is not droppable on its own, because its fields would lose their coordinates.
+    A coordinate variable is not droppable on its own, because its fields would lose their coordinates. Nor is a grid mapping:
+    they would lose their reference system.
     """
     parts = {str(each.loc[1]): each.message for each in refusal.errors if len(each.loc) > 1 and each.loc[0] == "variables"}
     parts = {name: why for name, why in parts.items() if name in raw.variables}
@@ -216,10 +217,17 @@ def droppable(raw: xr.Dataset, refusal: SourceRejected) -> dict[str, str]:
     for name in list(parts):
         fields = {str(other) for other, each in raw.variables.items() if name in str(each.attrs.get("coordinates", "")).split()}
         parts |= dict.fromkeys(fields - parts.keys(), f"its coordinate {name!r} is bad")
+        placed = {str(other) for other, each in raw.variables.items() if name in _mappings(each)}
+        parts |= dict.fromkeys(placed - parts.keys(), f"its reference system {name!r} is bad")
         if raw.variables[name].dims == (name,):
             parts |= {str(other): f"its dimension {name!r} is bad" for other, each in raw.variables.items() if name in each.dims}
     kept = [name for name, role in roles_of(raw).items() if role == "data" and name not in parts]
     return parts if kept else {}
+
+
+def _mappings(variable: xr.Variable) -> list[str]:
+    """Return the names in ``grid_mapping``, which can have two and their coordinates: ``crs: x y wgs84: lat lon`` (CF 5.6)."""
+    return str(variable.attrs.get("grid_mapping", "")).replace(":", " ").split()
 
 
 def _check_names(raw: xr.Dataset, problems: _Problems) -> None:
