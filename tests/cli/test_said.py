@@ -90,8 +90,12 @@ def test_a_difference_in_one_step_is_told_as_one(root: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "advice"),
     [
-        ("sync x --plan", 0, "x: The dataset was made from files that were named directly: add new files with update."),
-        ("sync x", 0, "x: The dataset was made from files that were named directly: add new files with update."),
+        (
+            "sync x --plan",
+            0,
+            "named directly: add new ones with `cubeport --instance {root} update x FILES`.",
+        ),
+        ("sync x", 0, "named directly: add new ones with `cubeport --instance {root} update x FILES`."),
         ("diff x 1 latest", 3, "cubeport --instance {root} versions x"),
         ("update nope {root}/../first.nc", 3, "cubeport --instance {root} ingest {root}/../first.nc --id nope"),
         ("sync --all --plan", 0, "No dataset has a template that says how to follow its source (sync)."),

@@ -172,6 +172,31 @@ def test_files_of_this_machine_that_name_other_days_are_not_opened(tmp_path: Pat
         assert asked("2024-01-09", "2024-01-09").error["kind"] == "coverage-incomplete"
 
 
+@pytest.mark.slow
+def test_the_command_that_a_sync_names_after_a_change_of_the_template_rebuilds_the_dataset(tmp_path: Path) -> None:
+    """It named an option and no command."""
+    drop, root = tmp_path / "drop", tmp_path / "i"
+    drop.mkdir()
+    (drop / "all.nc").write_bytes(netcdf(tmp_path, *range(6)))
+    prepare(root, allow_roots=(str(drop),))
+    (root / "extents/part.yaml").write_text("extent_id: part\nbbox: [0, 0, 20, 20]\n")
+    template = root / "config/datasets/local.yaml"
+    text = f"id: local\ntitle: Days\nperiod_type: daily\nsource: {{kind: files, paths: ['{drop}/*.nc']}}\n"
+    template.write_text(text + RULES.format(end="2024-01-06", revisit=0))
+
+    def run(*words: str) -> str:
+        found = subprocess.run([*CUBEPORT, "-i", root, *words], capture_output=True, text=True, check=True)
+        return found.stdout + found.stderr
+
+    run("ingest", "local", "--extent", "part", "--start", "2024-01-02", "--end", "2024-01-04")
+    template.write_text(template.read_text() + "transforms: [{scale: {t: {factor: 2}}}]\n")
+    [_, command, _] = run("sync", "--all").split("`")
+    run(*command.split()[1:])
+    assert "up_to_date" in run("sync", "--all")
+    with cubeport.connect(root) as service:
+        assert held(service, "local_part") == {n: 2.0 * n for n in range(1, 6)}
+
+
 @pytest.mark.parametrize("lists", [True, False], ids=["listed", "read"])
 def test_a_new_release_that_does_not_have_every_period_yet_is_waited_for(tmp_path: Path, place: Place, lists: bool) -> None:
     """The plan says it where the source can list its periods; otherwise reading it tells, and the sync says it."""

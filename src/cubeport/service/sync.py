@@ -195,9 +195,9 @@ class SyncDetail(BaseModel):
 
 _MESSAGES: Mapping[Reason, str] = {
     "static_dataset": "The template says that the source does not change.",
-    "no_template": "The dataset was made from files that were named directly: add new files with update.",
+    "no_template": "The dataset was made from files that were named directly: add new ones with `cubeport update {id} FILES`.",
     "template_missing": "The template that it was made from is missing or broken: `cubeport check-config` says which.",
-    "template_changed": "The template changed since the dataset was made: ingest it with --overwrite first.",
+    "template_changed": "The template changed since the dataset was made: `cubeport ingest {id} --overwrite` rebuilds it.",
     "new_periods_available_for_append": "There may be new periods: they will be read and added.",
     "new_periods_available": "There may be new periods: the dataset will be rebuilt with them.",
     "source_changed": "The source changed periods that the dataset has: they will be read again.",
@@ -266,7 +266,8 @@ def plan(
     }
 
     def detail(action: SyncAction, reason: Reason, **more: Any) -> SyncDetail:
-        return SyncDetail(**known, action=action, reason=reason, message=_MESSAGES[reason], **more)
+        message = _MESSAGES[reason].format(id=state.texts.dataset_id)
+        return SyncDetail(**known, action=action, reason=reason, message=message, **more)
 
     kind = template.period_type if template is not None else state.texts.period_type
     if end is not None and kind is not None and kind not in TIMELESS:
