@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from html import unescape
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import httpx
 import numpy as np
@@ -419,6 +420,40 @@ def test_a_shared_view_has_its_colours(url: str) -> None:
     assert httpx.get(f"{url}/datasets/regular?f=html&look=&range=&at=0,0").status_code == 200
     for wrong in ("look=nix", "range=5,1", "range=a,b", "range=nan,1", "range=1"):
         assert httpx.get(f"{url}/datasets/regular?f=html&{wrong}").status_code == 400, wrong
+
+
+def test_a_level_is_drawn_in_the_range_of_its_values(url: str) -> None:
+    """The page, its legend and the preview of its link, unless the view has a range of its own."""
+
+    def seen(query: str) -> tuple[str, list[float], str]:
+        text = httpx.get(f"{url}/datasets/members?f=html&v=t{query}").text
+        places = r'class="data" href="([^"]+)"', r'class="legend" src="([^"]+)"', r'og:image" content="([^"]+)"'
+        found = [re.search(each, text) for each in places]
+        picture, legend, preview = (unescape(each[1]) for each in found if each is not None)
+        return picture, httpx.get(f"{url}{legend}&f=json").json()["range"], unquote(preview)
+
+    picture, level, preview = seen("&z=500.0")
+    assert "range=level" in picture
+    assert "subset=level(500.0)" in preview
+    assert "range=level" in preview
+    assert 40 <= level[0] <= 50  # the values of this level are 40 to 79 and 160 to 199
+    assert 190 <= level[1] <= 200
+    picture, whole, preview = seen("&z=500.0&range=auto")
+    assert "range=level" not in picture + preview
+    assert whole == httpx.get(f"{url}/datasets/members/legend?properties=t&f=json").json()["range"]
+    assert whole != level
+    assert seen("&z=500.0&range=0,5")[1] == [0, 5]
+
+
+@pytest.mark.browser
+def test_the_legend_follows_the_level(page: Callable[..., Page]) -> None:
+    opened = page("/datasets/members?f=html&v=t&z=500.0")
+    source = "new URLSearchParams(document.querySelector('.legend').src.split('?')[1]).get('subset')"
+    assert opened.evaluate(source).startswith("level(500.0)")
+    opened.evaluate("const z = document.querySelector('#z'); z.value = '200.0'; z.onchange()")
+    _until(opened, f"{source}.startsWith('level(200.0)')")
+    opened.settle()
+    assert opened.told == []
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -102,6 +103,43 @@ def test_the_legend_of_a_field_without_values_says_so(client: httpx.Client, kept
     assert client.get(full, params={"f": "json"}).json()["range"] == [-0.5, 0.5]
 
 
+def test_the_range_of_a_level_is_that_of_all_its_times(client: httpx.Client, shelf: Any, tmp_path: Path) -> None:
+    """Values at one level differ little. Steps in time do not change the colours, and the legend has their range."""
+    values = np.array([5000.0, 100.0])[:, None, None] + np.arange(12.0).reshape(3, 4)  # by level
+    values = values + np.arange(4.0)[:, None, None, None] * 10  # and by time
+    height = xr.Dataset(
+        {"g": (("time", "plev", "lat", "lon"), values, {"units": "m"}), "s": (("lat", "lon"), values[0, 0], {"units": "m"})},
+        {"plev": ("plev", [500.0, 1000.0], {"units": "hPa", "positive": "down", "axis": "Z"})}
+        | {"lat": ("lat", [-10.0, 0, 10], LAT), "lon": ("lon", [0.0, 10, 20, 30], LON)}
+        | {"time": ("time", range(4), {"units": "days since 2020-01-01", "standard_name": "time"})},
+    )
+    height.to_netcdf(tmp_path / "height.nc")
+    own = shelf.keep("odd-height", tmp_path / "height.nc").dataset_id
+
+    def legend(query: str) -> list[float]:
+        answer = client.get(f"/datasets/{own}/legend?f=json&{query}")
+        assert answer.status_code == 200, answer.text
+        found: list[float] = answer.json()["range"]
+        return found
+
+    assert legend("properties=g")[1] - legend("properties=g")[0] > 4000
+    first, second = (legend(f"properties=g&range=level&subset=plev({level})") for level in (500, 1000))
+    assert legend("properties=g&range=level") == first
+    for found, least in ((first, 5000), (second, 100)):
+        assert least <= found[0] <= least + 2
+        assert least + 39 <= found[1] <= least + 45
+    assert legend("properties=s&range=level") == legend("properties=s")
+    for day in range(1, 5):
+        base = f"/ogcapi/collections/{own}/map?width=40&properties=g&subset=plev(1000)&datetime=2020-01-0{day}"
+        ours = client.get(f"{base}&range=level")
+        assert ours.content == client.get(f"{base}&range={second[0]},{second[1]}").content
+        assert ours.content != client.get(base).content
+    # The first level at the last time.
+    low, high = first
+    drawn = client.get(f"/ogcapi/collections/{own}/map?width=512&bbox=-5,-15,35,15&properties=g&range={low},{high}")
+    assert client.get(f"/datasets/{own}/thumbnail.png").content == drawn.content
+
+
 @pytest.mark.parametrize("box", ["-360,-90,360,90", "-180,-90,540,90", "-5,-90,715,90"])
 def test_a_box_of_two_turns_shows_the_data_twice(client: httpx.Client, kept: Callable[[str], str], box: str) -> None:
     """The colour of each pixel is that of its place, in whatever turn it is."""
@@ -138,7 +176,7 @@ MAP = {
     "subset": one_of("lat(0)", "lat(-10:10)", "time(*)"),
     "transparent": one_of("true", "false"),
     "bgcolor": one_of("0xff00ff", "#112233", "white"),
-    "range": one_of("0,10", "auto", "view", "5,5"),
+    "range": one_of("0,10", "auto", "view", "level", "5,5"),
     "steps": one_of("2", "16", "254", "255"),
     "beyond": one_of("clamp", "hide"),
     "scale": one_of("linear", "log"),

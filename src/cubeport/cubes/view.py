@@ -39,7 +39,9 @@ class View:
     look: str | None = None
     """A palette. ``None`` is that of the dataset."""
     range: str | None = None
-    """``low,high``: the values of the first and the last colour. ``None`` is the range of the dataset."""
+    """``low,high``: the values of the first and the last colour. ``auto`` is the range of the dataset, and ``None`` that of
+    the level at all times, if the field has levels.
+    """
 
 
 def known_field(description: CubeDescription, field: str | None) -> None:
@@ -126,8 +128,11 @@ def corners(bbox: str, polar: str | None = None) -> tuple[float, float, float, f
     raise InvalidRequest(f"bbox: {why}", errors=[Problem(("query", "bbox"), "malformed", why)])
 
 
-def colours(view: View) -> list[tuple[str, str]]:
+def colours(view: View, *, levels: bool) -> list[tuple[str, str]]:
     """Return the parameters of a map and of its legend that draw a view in its colours.
+
+    With *levels*, the range is that of the level unless the view has another: values at one level differ little compared with those
+    of all.
 
     Raises
     ------
@@ -140,13 +145,15 @@ def colours(view: View) -> list[tuple[str, str]]:
             why = f"name one of {', '.join(palettes())}"
             raise InvalidRequest(f"look: {why}", errors=[Problem(("query", "look"), "unknown-palette", why)])
         pairs.append(("palette", view.look))
-    if view.range is not None:
+    if view.range is None and levels:
+        pairs.append(("range", "level"))
+    elif view.range not in (None, "auto"):
         try:
-            low, high = (float(each) for each in view.range.split(","))
+            low, high = (float(each) for each in str(view.range).split(","))
         except ValueError:
             low = high = math.nan
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
-            why = "must be low,high with low below high"
+            why = "must be low,high with low below high; or auto"
             raise InvalidRequest(f"range: {why}", errors=[Problem(("query", "range"), "malformed", why)])
         pairs.append(("range", f"{low!r},{high!r}"))
     return pairs

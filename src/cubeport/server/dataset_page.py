@@ -76,12 +76,15 @@ def _preview(parts: Parts, shown: PublishedView, view: View) -> str | None:
     if not html.drawn(parts, shown) or not shown.published:
         return None
     name = _name(shown)
-    pairs = [(key, value) for key, value in (("properties", view.v), ("datetime", view.t)) if value]
-    pairs += colours(view)
+    subset = ",".join(filter(None, [_level(shown, view), view.subset]))
+    pairs = [(key, value) for key, value in (("properties", view.v), ("datetime", view.t), ("subset", subset)) if value]
+    pairs += colours(view, levels=False)
     if view.bbox or view.map in POLAR:
         pairs += _box(_window(shown, view)[1], _map(shown, view))
-    if not pairs:
+    if not pairs and view.range is None:
         return f"{parts.public_url}/datasets/{name}/thumbnail.png"
+    if view.range is None:
+        pairs.append(("range", "level"))
     return f"{parts.public_url}/ogcapi/collections/{name}/map?{urlencode([*pairs, ('width', '1024')])}"
 
 
@@ -161,6 +164,12 @@ def _series(parts: Parts, shown: PublishedView, view: View) -> Mapping[str, Any]
     }
 
 
+def _level(shown: PublishedView, view: View) -> str | None:
+    """Return what ``subset`` says of the level of a view."""
+    z = shown.description.axis_of("z")
+    return f"{z.name}({view.z})" if view.z and z is not None else None
+
+
 def _name(shown: PublishedView) -> str:
     return f"{shown.texts.dataset_id}@{shown.version.version_id}" if shown.pinned else shown.texts.dataset_id
 
@@ -177,9 +186,8 @@ def _seen(parts: Parts, shown: PublishedView, view: View) -> Mapping[str, Any] |
         *([("datetime", view.t)] if view.t else []),
         *([("subset", view.subset)] if view.subset else []),
     ]
-    z = shown.description.axis_of("z")
-    if view.z and z is not None:
-        given.append(("subset", f"{z.name}({view.z})"))
+    if at_level := _level(shown, view):
+        given.append(("subset", at_level))
     selection = parse(given, forms=(), allowed=("datetime", "subset", "properties"))
     try:
         choices, middle = parts.pictures.choices(shown, selection), parts.pictures.middle(shown)
@@ -210,7 +218,8 @@ def _seen(parts: Parts, shown: PublishedView, view: View) -> Mapping[str, Any] |
     plotted += [("subset", fixed)] if fixed else []
     position = _position(at, field, level, fixed)
     (home, part), map_ = _window(shown, view), _map(shown, view)
-    look = colours(view)
+    look = colours(view, levels=level is not None)
+    legend = [("properties", field), *look, *([p for p in pairs if p[0] == "subset"] if ("range", "level") in look else [])]
     query = urlencode([*pairs, *look])
     self_ = f"{_base(parts)}/datasets/{name}"
     elsewhere = [(key, value) for key, value in _given(view) if key not in ("bbox", "map")]
@@ -244,7 +253,7 @@ def _seen(parts: Parts, shown: PublishedView, view: View) -> Mapping[str, Any] |
         "shared": f"{_base(parts)}/datasets/{name}?{urlencode([*_given(view), ('f', 'html')])}",
         "map": f"{collection}/map",
         "picture": f"{collection}/map?{query}&{urlencode([*_box(part, map_), *_size(part)])}",
-        "legend": f"{_base(parts)}/datasets/{name}/legend?{urlencode([('properties', field), *look])}",
+        "legend": f"{_base(parts)}/datasets/{name}/legend?{urlencode(legend)}",
         "profile": f"{_base(parts)}/datasets/{name}/plot?{urlencode(_profile(at, field, when, fixed))}" if when and level else None,
         "plot": f"{_base(parts)}/datasets/{name}/plot",
         "plotted": f"{_base(parts)}/datasets/{name}/plot?{urlencode(plotted)}",

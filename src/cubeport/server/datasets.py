@@ -80,7 +80,7 @@ class ViewQuery(FormQuery):
     bbox: Annotated[str | None, Field(max_length=100, description="Of the page: the part of the map, west,south,east,north")] = None
     map: Annotated[Literal["world", "north", "south", ""] | None, Field(description="Of the page: a map around a pole")] = None
     look: Annotated[str | None, Field(max_length=40, description="Of the page: the palette of the map, such as viridis")] = None
-    range: Annotated[str | None, Field(max_length=60, description="Of the page: low,high of the colours")] = None
+    range: Annotated[str | None, Field(max_length=60, description="Of the page: low,high of the colours; or auto")] = None
 
 
 class DiffQuery(incoming.Model):

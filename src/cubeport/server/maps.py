@@ -54,7 +54,11 @@ class LookQuery(incoming.Model):
     properties: Annotated[str | None, Field(max_length=200, description="One field. Default: the first")] = None
     palette: Annotated[str | None, Field(max_length=40, description="For example viridis, thermal, balance, rain")] = None
     range: Annotated[
-        str | None, Field(max_length=60, description="low,high; auto (default); or view: the range of the values in the picture")
+        str | None,
+        Field(
+            max_length=60,
+            description="low,high; auto (default); level: of the level at all times; or view: of the values in the picture",
+        ),
     ] = None
     steps: Annotated[int | None, Field(ge=2, le=254, description="Number of colours")] = None
     beyond: Annotated[Literal["clamp", "hide"] | None, Field(description="What to draw outside the range")] = None
@@ -88,7 +92,8 @@ class LegendQuery(incoming.Model):
 
     properties: Annotated[str | None, Field(max_length=200, description="One field. Default: the first")] = None
     palette: Annotated[str | None, Field(max_length=40, description="That of the map, if it has one")] = None
-    range: Annotated[str | None, Field(max_length=60, description="That of the map, if it has one: low,high or auto")] = None
+    range: Annotated[str | None, Field(max_length=60, description="That of the map, if it has one: low,high, auto or level")] = None
+    subset: Annotated[str | None, Field(max_length=500, description="That of the map, for range=level")] = None
     f: Annotated[Literal["svg", "png", "json"] | None, Field(description="svg (default), png or json")] = None
 
 
@@ -170,7 +175,7 @@ class MapsFace:
         incoming.query(request.scope["query_string"], incoming.NoParameters)
         request.state.generation = self._service.generation()
         shown = self._service.shown(request.path_params["dataset_id"])
-        return await self._drawn(request, shown, lambda: PictureQuery(world(shown.description, _THUMBNAIL)))
+        return await self._drawn(request, shown, lambda: PictureQuery(world(shown.description, _THUMBNAIL), range="level"))
 
     async def _drawn(self, request: Request, shown: PublishedView, query: Callable[[], PictureQuery]) -> Response:
         pinned = shown.pinned and f"@{shown.version.version_id}" in request.scope["path"]
@@ -237,9 +242,10 @@ class MapsFace:
         def build() -> bytes:
             selection = _selection(None, None, asked.properties)
             coverage = shown.having(selection.properties or ())
-            wanted = PictureQuery(Canvas((0, 0, 1, 1), 1, 1), selection, range=_range(asked.range), palette=asked.palette)
+            level = _selection(None, asked.subset, asked.properties)
+            wanted = PictureQuery(Canvas((0, 0, 1, 1), 1, 1), level, range=_range(asked.range), palette=asked.palette)
             if wanted.range == "view":
-                why = "must be low,high or auto: the range of a view depends on its map"
+                why = "must be low,high, auto or level: the range of a view depends on its map"
                 raise InvalidRequest(f"range: {why}", errors=[Problem(("query", "range"), "malformed", why)])
             field, _ = self._pictures.look(coverage, selection)
             look = self._pictures.look_of(coverage, wanted)
@@ -286,7 +292,7 @@ class MapsFace:
             raise NotFound("There is no such tile matrix set.", what="path", next_step=f"{self._url}/ogcapi/tileMatrixSets")
         # What its tiles would refuse is refused here.
         query = self._query(asked, Canvas((0, 0, 1, 1), 1, 1), _style(request))
-        self._pictures.look_of(shown, replace(query, logarithmic=None) if query.range == "view" else query)
+        self._pictures.look_of(shown, replace(query, range=None, logarithmic=None) if query.range in ("view", "level") else query)
         kept = urlencode([(key, value) for key, value in request.query_params.items() if key != "f"])
 
         def build() -> bytes:
@@ -435,14 +441,14 @@ def _carried(box: tuple[float, float, float, float], crs: str, to: str) -> tuple
 def _range(text: str | None) -> tuple[float, float] | str | None:
     if text in (None, "auto"):
         return None
-    if text == "view":
-        return "view"
+    if text in ("view", "level"):
+        return text
     try:
         low, high = (float(each) for each in str(text).split(","))
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
             raise ValueError(text)
     except ValueError as exc:
-        why = "must be low,high with low below high; auto; or view"
+        why = "must be low,high with low below high; auto; level; or view"
         raise InvalidRequest(f"range: {why}", errors=[Problem(("query", "range"), "malformed", why)]) from exc
     return low, high
 

@@ -14,17 +14,18 @@ from cubeport.cubes.bounded import Bounded
 from cubeport.cubes.description import Axis, BoundingBox, CubeDescription
 from cubeport.cubes.outside import no_data
 from cubeport.cubes.overviews import fitting
-from cubeport.cubes.part import Opened
+from cubeport.cubes.part import Opened, OpenedCube
 from cubeport.cubes.pictures.looks import Look, look_of, palettes
 from cubeport.cubes.pictures.places import CRS84, Canvas, Seen, locate, middle
 from cubeport.cubes.pictures.png import png
 from cubeport.cubes.resolve import axis_named, resolve, run_times
 from cubeport.cubes.selection import Selection, Slice, Trim, order
+from cubeport.cubes.spread import ends
 from cubeport.cubes.windows import UNKNOWN, IndexRange, Window, Windows, count, time_axis
 from cubeport.documents.texts import PublishedView
 from cubeport.documents.titles import titled
 from cubeport.documents.webmaps import Dimension
-from cubeport.errors import InvalidRequest, NotFound, Problem, TooLarge
+from cubeport.errors import Corrupt, InvalidRequest, NotFound, Problem, TooLarge
 from cubeport.service.ports import Versions
 from cubeport.service.queries import AnswerDeadline
 
@@ -42,6 +43,8 @@ _PLACES_BYTES = 64 * 1024 * 1024
 _KEPT = 1024
 """How many slices and looks are kept. The next tile of a map has the same."""
 _SECONDS = 30.0
+_LEVEL_SLICES, _LEVEL_CHUNKS, _LEVEL_CELLS = 8, 64, 1 << 22
+"""The largest numbers of slices, chunks and cells that are read for the range of the colours of a level."""
 RUN = "reference_time"
 """The name of the start of forecasts as a dimension of maps, as meteorological services have it (OGC 12-111r1)."""
 
@@ -54,7 +57,9 @@ class PictureQuery:
     selection: Selection = field(default_factory=Selection)
     """``datetime``, ``subsets`` and at most one of ``properties``. Each selects one slice."""
     range: tuple[float, float] | str | None = None
-    """The lowest and highest value of the palette; ``view`` uses those of the visible values."""
+    """The lowest and highest value of the palette. ``view`` uses those of the visible values, ``level`` those of the level at all
+    times.
+    """
     palette: str | None = None
     steps: int | None = None
     hide_beyond: bool | None = None
@@ -109,6 +114,7 @@ class Pictures:
         self._located: Bounded[tuple[str, str, str | None, Canvas, int], Seen] = Bounded(_PLACES_BYTES)
         self._slices: Bounded[tuple[Any, ...], _Slice] = Bounded(_KEPT)
         self._looks: Bounded[tuple[Any, ...], Look] = Bounded(_KEPT)
+        self._levels: Bounded[tuple[Any, ...], Look] = Bounded(_KEPT)
         self._middles: Bounded[tuple[Any, ...], tuple[float, float]] = Bounded(_KEPT)
 
     def draw(self, shown: PublishedView, query: PictureQuery, *, left: threading.Event | None = None) -> Picture:
@@ -150,7 +156,7 @@ class Pictures:
         self._check(query.canvas)
         opened = self._versions.open(shown.texts.dataset_id, shown.version.version_id, shown.description)
         name = self._field(shown, query.selection)
-        self._look(shown, name, query, None)
+        self._look(shown, name, replace(query, range=None) if query.range == "level" else query, None)
         levels = opened.description.overview_levels if _has_overviews(opened.description, name) else 0
         seen = self._seen(shown, opened, query.canvas, levels)
         cut = self._slice(shown, opened, name, seen.dimensions, query.selection)
@@ -376,8 +382,30 @@ class Pictures:
             self._looks.put(key, look)
         return look
 
+    def _level_look(self, shown: PublishedView, field: str, selection: Selection) -> Look:
+        """Return the look of a field at the selected level, the same at all times: its range is that of slices of all of them.
+
+        Of fields without levels, and of levels without values or with slices that are too large to read, it is the field's own.
+        """
+        own, z = self._own_look(shown, field), shown.description.axis_of("z")
+        if z is None or own.flags or own.empty or z.dimension in shown.description.cell_dimensions:
+            return own
+        opened = self._versions.open(shown.texts.dataset_id, shown.version.version_id, shown.description)
+        x, y = shown.description.axis_of("x"), shown.description.axis_of("y")
+        across = shown.description.cell_dimensions or tuple(each.dimension for each in (y, x) if each is not None)
+        chosen = _slices(opened, field, across, selection)
+        if z.dimension not in chosen or opened.shape(field)[opened.dimensions(field).index(z.dimension)] < 2:
+            return own
+        key = shown.texts.dataset_id, shown.version.version_id, shown.record_id, shown.record_version, field, chosen[z.dimension]
+        look = self._levels.get(key)
+        if look is None:
+            found = _range_of_level(opened, field, z.dimension, chosen)
+            look = own if found is None else look_of(shown.description.variable(field), shown.texts.render, within=found)
+            self._levels.put(key, look)
+        return look
+
     def _look(self, shown: PublishedView, field: str, query: PictureQuery, values: Array | None) -> Look:
-        look = self._own_look(shown, field)
+        look = self._level_look(shown, field, query.selection) if query.range == "level" else self._own_look(shown, field)
         changes: dict[str, Any] = {}
         if query.palette is not None:
             if query.palette not in palettes():
@@ -407,6 +435,39 @@ def _windows(opened: Opened, field: str, cells: tuple[str, ...], window: tuple[I
     along = {name: Window(name, (IndexRange(place, place + 1),)) for name, place in cut.chosen.items()}
     along |= {name: Window(name, (part,)) for name, part in zip(cells, window, strict=True)}
     return Windows((field,), {each: along[each] for each in opened.dimensions(field)})
+
+
+def _range_of_level(opened: OpenedCube, field: str, z: str, chosen: Mapping[str, int]) -> tuple[float, float] | None:
+    """Return the range to draw of a level, from some of its slices, evenly spread along all other axes at once.
+
+    A damaged slice is left out, so that the maps of the others can be drawn. ``None`` if nothing can be read.
+    """
+    import numpy as np
+
+    levels = opened.description.overview_levels if _has_overviews(opened.description, field) else 0
+    source: Opened = opened.coarser(levels) if levels else opened
+    names = source.dimensions(field)
+    sizes = dict(zip(names, source.shape(field), strict=True))
+    free = [each for each in chosen if each != z]
+
+    def windows(of: int, at: int) -> Windows:
+        part = {each: (2 * at + 1) * sizes[each] // (2 * of) for each in free} | {z: chosen[z]}
+        along = {each: IndexRange(part[each], part[each] + 1) if each in part else IndexRange(0, sizes[each]) for each in names}
+        return Windows((field,), {each: Window(each, (window,)) for each, window in along.items()})
+
+    cost = count(source.description, windows(1, 0))
+    longest = max((sizes[each] for each in free), default=1)
+    most = min(_LEVEL_SLICES, longest, _LEVEL_CHUNKS // max(1, cost.chunks), _LEVEL_CELLS // max(1, cost.cells))
+    taken, deadline = [], AnswerDeadline(_SECONDS)
+    for at in range(most):
+        try:
+            raw = source.raw(field, windows(most, at).along, deadline=deadline)
+            values = source.decode(field, raw).astype("float64", copy=False)
+        except Corrupt:
+            continue
+        taken.append(values[np.isfinite(values)])
+    low, high, _ = ends(taken)
+    return None if low is None or high is None else (low, high)
 
 
 def _has_overviews(description: CubeDescription, field: str) -> bool:

@@ -163,8 +163,13 @@ def _stored() -> Mapping[str, str]:
     return dict(sorted(stored.items()))
 
 
-def look_of(variable: Variable, render: Sequence[Mapping[str, Any]] = ()) -> Look:
+def look_of(variable: Variable, render: Sequence[Mapping[str, Any]] = (), *, within: tuple[float, float] | None = None) -> Look:
     """Return how a variable is drawn: by the dataset's ``render``, otherwise by its CF attributes and measured range.
+
+    Parameters
+    ----------
+    within
+        The measured range of a part of the values, such as those of one level. The palette remains that of all of them.
 
     Raises
     ------
@@ -182,15 +187,21 @@ def look_of(variable: Variable, render: Sequence[Mapping[str, Any]] = ()) -> Loo
         chosen = name if name in palettes() else "Paired"
         return Look(chosen, min(flags), max(flags), flags=flags, meanings=meanings)
     span = given.get("range")
-    if isinstance(span, list | tuple) and len(span) == 2 and float(span[0]) < float(span[1]):
+    if span is not None and _is_range(span):
         low, high = float(span[0]), float(span[1])
     else:
         low, high = _measured(variable)
     chosen = name if name in palettes() else default_palette(variable, low, high)
+    if within is not None and not _is_range(span):
+        low, high = _rounded(*within)
     if chosen == "balance" and span is None:
         high = max(abs(low), abs(high))
         low = -high
     return Look(chosen, low, high, steps=int(given.get("steps", STEPS)))
+
+
+def _is_range(given: Any) -> bool:
+    return isinstance(given, list | tuple) and len(given) == 2 and float(given[0]) < float(given[1])
 
 
 def default_palette(variable: Variable, low: float, high: float) -> str:
@@ -211,12 +222,17 @@ def _flags(variable: Variable) -> tuple[float, ...]:
 
 
 def _measured(variable: Variable) -> tuple[float, float]:
-    """Return the measured range, rounded outwards to a step of 1, 2, 2.5 or 5 times a power of ten."""
+    """Return the measured range, rounded outwards."""
     low, high = variable.shown_min, variable.shown_max
     if low is None or high is None:
         low, high = variable.valid_min, variable.valid_max  # of versions that were sealed before shown ends were measured
     if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
         raise ValueError(f"{variable.name} has no value to draw")
+    return _rounded(low, high)
+
+
+def _rounded(low: float, high: float) -> tuple[float, float]:
+    """Return a range, rounded outwards to a step of 1, 2, 2.5 or 5 times a power of ten."""
     if high <= low:
         half = max(0.5, abs(low) * 1e-6)  # so that the ends of a range around 1e20 differ
         return low - half, low + half

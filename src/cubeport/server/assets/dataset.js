@@ -59,6 +59,11 @@ function start(root, url) {
       ["x", "y", "width", "height"].forEach((name, i) => data.setAttribute(name, at[i]));
     };
     next.src = href;
+    const legend = page(".legend"), asked = new URLSearchParams(legend.getAttribute("src").split("?")[1]);
+    if (asked.has("subset")) {
+      asked.set("subset", query().get("subset"));
+      legend.src = `${url.self}/legend?${asked}`;
+    }
     shore();
     page("[data-link=picture]").href = href;
     page("[data-link=view]").href = address();
