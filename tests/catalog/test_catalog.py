@@ -661,6 +661,7 @@ def test_doctor_says_what_is_wrong(catalog):
     (catalog.root / "files").rename(catalog.root / "unmounted")
     wrong = [finding for finding in catalog.doctor() if finding.level == "error"]
     assert [(finding.kind, finding.place) for finding in wrong] == [("store-unavailable", "profile default")]
+    assert "mount its disk" in wrong[0].next_step
 
 
 def test_fsck_finds_planted_faults_and_repair_only_moves(catalog):

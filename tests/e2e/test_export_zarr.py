@@ -93,6 +93,20 @@ class Stopping:
         return getattr(self._inner, name)
 
 
+def test_a_profile_is_not_taken_for_a_folder(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    profiles = {"default": {"root": "./files"}, "public": {"protocol": "s3", "root": "s3://cubes/public", "use": ["export"]}}
+    (root / "config" / "profiles.yaml").write_text(json.dumps({"profiles": profiles}))
+    with cubeport.connect(root) as service:
+        with pytest.raises(InvalidRequest, match="names the profile public") as caught:
+            service.export_zarr("regular", "public:sst")
+        assert "--to s3://cubes/public/sst" in str(caught.value.next_step)
+        assert not list(tmp_path.iterdir())
+        service.export_zarr("regular", "./public:sst")
+        service.export_zarr("regular", "nobody:sst")
+    assert (tmp_path / "public:sst" / "zarr.json").is_file()
+
+
 @pytest.mark.parametrize("where", ["bucket", "folder"])
 def test_an_export_that_was_stopped_goes_on_and_is_no_store_until_it_is_whole(
     root: Path, bucket: str, seaweed: SeaweedFS, tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch

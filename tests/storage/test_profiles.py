@@ -120,7 +120,7 @@ class TestRemote(StorageContract):
         assert "key_env" in str(caught.value.next_step)
         monkeypatch.setattr(type(profile.fs), "exists", info)
         [problem] = profile.problems()
-        assert "key_env" in problem
+        assert "key_env" in problem.next_step
 
     def test_a_driver_that_is_not_installed_is_named(self, scratch):
         profile = RemoteProfile("bucket", "no-such-protocol", "no-such-protocol://x", scratch)
@@ -233,9 +233,11 @@ def test_one_wrong_profile_is_one_line_and_stops_only_what_needs_it(tmp_path, te
     with cubeport.Catalog.create(tmp_path, plugins=False) as catalog:
         kept = catalog.add_bytes(b"x", filename="x.txt")
         [problem] = catalog.profiles.get(name).problems()
-        assert place in problem
-        assert "pw" not in problem
-        assert [each.message for each in catalog.doctor() if each.place == f"profile {name}"] == [problem]
+        assert place in problem.message
+        assert "pw" not in problem.message
+        found = [(each.message, each.next_step) for each in catalog.doctor() if each.place == f"profile {name}"]
+        assert found == [(problem.message, problem.next_step)]
+        assert "config/profiles.yaml" in found[0][1]
         assert catalog.count() == 1
         assert catalog.fsck().findings == ()
         with pytest.raises(InvalidConfiguration) as caught:

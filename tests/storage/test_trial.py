@@ -152,7 +152,7 @@ def test_settings_that_would_do_nothing_or_harm_are_refused(tmp_path, written, w
     (tmp_path / "config" / "profiles.yaml").write_text(json.dumps({"profiles": {"cubes": written}}))
     profiles, _ = read_profiles(tmp_path, tmp_path / "scratch", {"X": "{}"})
     [problem] = profiles.get("cubes").problems()
-    assert re.search(words, problem)
+    assert re.search(words, problem.message)
 
 
 @pytest.mark.parametrize(

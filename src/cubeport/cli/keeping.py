@@ -16,7 +16,7 @@ from cubeport.catalog.forms.folders import folder_of
 from cubeport.cli import _output, _values
 from cubeport.cli._session import Session, current
 from cubeport.cli.records import DryRun, Not, Terms, operations_table
-from cubeport.errors import Corrupt, NoSpace, Unavailable, Usage
+from cubeport.errors import Corrupt, CubeportError, NoSpace, Unavailable, Usage
 
 if TYPE_CHECKING:
     from cubeport.catalog.backend import Finding
@@ -114,12 +114,16 @@ def profiles(ctx: typer.Context) -> None:
             "directory": each.directory,
             "filename": each.filename,
             "free_bytes": None if each.problems() else each.free_bytes(),
-            "problems": each.problems(),
+            "problems": [_with_step(problem) for problem in each.problems()],
         }
         for each in session.catalog(read_only=True).profiles
     ]
     rows = ([each["name"], each["writable"], each["hash"], each["free_bytes"], each["problems"]] for each in found)
     session.result(found, lambda: _output.table(rows, ["profile", "writable", "hash", "free bytes", "problems"]))
+
+
+def _with_step(problem: CubeportError) -> str:
+    return f"{problem.message.rstrip('.')}: {problem.next_step}." if problem.next_step else problem.message
 
 
 def logs(

@@ -62,7 +62,7 @@ def _profiles(root: Path) -> Iterator[str]:
         yield from _lines(exc)
         return
     broken = [each for each in profiles if isinstance(each, BrokenProfile)]
-    yield from (line for each in broken for line in each.problems())
+    yield from (problem.message for each in broken for problem in each.problems())
     yield from _caught(lambda: _bucket(root, {each.name for each in broken}))
 
 

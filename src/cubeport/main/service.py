@@ -347,8 +347,14 @@ def _elsewhere(settings: Settings) -> Callable[[str, str | None], Elsewhere]:
 def _export_target(root: Path, address: str) -> tuple[ExportTarget, str]:
     """Return where an export to *address* is written. Profiles are read for each export, so a new one needs no restart."""
     from cubeport.adapters.exporting import target_of
-    from cubeport.adapters.storage.profiles import s3_places
+    from cubeport.adapters.storage.profiles import root_of, s3_places
+    from cubeport.errors import InvalidRequest
 
+    name, colon, path = address.partition(":")
+    if colon and not path.startswith("//") and (found := root_of(root, name)) is not None:
+        words = f"{address[:200]} names the profile {name}; an export is written to a folder or to s3://bucket/prefix."
+        step = f"--to {found.rstrip('/')}/{path.lstrip('/') or 'NAME'}, or --to ./{address} for a folder of that name"
+        raise InvalidRequest(words, next_step=step)
     return target_of(address, s3_places(root, os.environ, "export") if "://" in address else {})
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shlex
 import shutil
 import stat as modes
 import time
@@ -17,7 +18,7 @@ from cubeport.catalog.artifacts.storage import StoragePlan, Stored, part_path, s
 from cubeport.catalog.disk.durable import give_to_group, make_folder, make_folders, open_file, store_errors, sync, sync_folder
 from cubeport.catalog.disk.failpoints import passing
 from cubeport.catalog.models import LocalPathLocator, TargetKind
-from cubeport.errors import ArtifactMissing, PathEscapes, StoreUnavailable, TargetExists
+from cubeport.errors import ArtifactMissing, CubeportError, PathEscapes, StoreUnavailable, TargetExists
 
 _TRIES = 20
 """How often a folder is made again after other processes removed it."""
@@ -146,12 +147,14 @@ class LocalProfile(ConfiguredProfile):
         with store_errors("ask for free space"):
             return shutil.disk_usage(self.root).free
 
-    def problems(self) -> list[str]:
-        """Return the problems of the profile. Nothing is changed."""
+    def problems(self) -> list[CubeportError]:
+        """Return the problems of the profile, each with what to do. Nothing is changed."""
         if not self.root.is_dir():
-            return ["its root is not a folder"]
+            step = f"mount its disk, make the folder, or name another root for {self.name} in config/profiles.yaml"
+            return [StoreUnavailable(f"its root {self.root} is not a folder", next_step=step)]
         if self.writable and not os.access(self.root, os.W_OK | os.X_OK):
-            return ["its root cannot be written"]
+            step = f"give the user of cubeport the right to write there: ls -ld {shlex.quote(str(self.root))}"
+            return [StoreUnavailable(f"its root {self.root} cannot be written", next_step=step)]
         return []
 
     def _reachable(self) -> None:

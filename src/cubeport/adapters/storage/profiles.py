@@ -22,7 +22,7 @@ from cubeport.catalog.forms import strictyaml
 from cubeport.catalog.forms.addresses import is_loopback
 from cubeport.catalog.forms.canonical import check_name
 from cubeport.catalog.forms.redaction import remember, url_secrets
-from cubeport.errors import InvalidConfiguration, InvalidTemplate
+from cubeport.errors import CubeportError, InvalidConfiguration, InvalidTemplate
 
 FILE = "config/profiles.yaml"
 
@@ -118,9 +118,10 @@ class BrokenProfile:
         self.name = name
         self._reason = reason
 
-    def problems(self) -> list[str]:
+    def problems(self) -> list[CubeportError]:
         """Return the problems, each with its place in the file."""
-        return self._reason.message.splitlines()
+        step = self._reason.next_step or f"correct {FILE}"
+        return [InvalidConfiguration(each, next_step=step) for each in self._reason.message.splitlines()]
 
     def _refuse(self, *_: object, **__: object) -> Any:
         raise InvalidConfiguration(self._reason.message, errors=self._reason.errors, next_step="cubeport profiles")
@@ -197,6 +198,12 @@ def s3_places(
         if (use is None or use in (values.get("use") or ())) and values.get("protocol") == "s3":
             found[each] = s3_place(each, _one(document, each, values, environment), environment)
     return found
+
+
+def root_of(instance: Path, name: str) -> str | None:
+    """Return the root that the file gives a profile; ``None`` if it has no such profile."""
+    values = _written(instance)[1].get(name)
+    return str(values.get("root")) if isinstance(values, dict) else None
 
 
 def s3_place(name: str, settings: ProfileSettings, environment: Mapping[str, str]) -> S3Place:

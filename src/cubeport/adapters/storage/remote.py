@@ -151,13 +151,13 @@ class RemoteProfile(ConfiguredProfile):
         """Return ``None``, because the free space is unknown."""
         return None
 
-    def problems(self) -> list[str]:
-        """Return the problems of the profile. Nothing is changed."""
+    def problems(self) -> list[CubeportError]:
+        """Return the problems of the profile, each with what to do. Nothing is changed."""
         try:
             with self._errors("reach the store"):
                 self.fs.exists(self._root)
         except CubeportError as exc:
-            return [f"{exc.message.rstrip('.')}: {exc.next_step}." if exc.next_step else exc.message]
+            return [exc]
         return []
 
     def key(self, path: str) -> str:

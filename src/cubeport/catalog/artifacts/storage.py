@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, Literal, Protocol
 
 from cubeport.catalog.artifacts.naming import split_suffix
 from cubeport.catalog.models import FSSpecLocator, LocalPathLocator, TargetKind
-from cubeport.errors import InvalidConfiguration, UnknownProfile
+from cubeport.errors import CubeportError, InvalidConfiguration, UnknownProfile
 
 WriteMode = Literal["copy", "move", "write", "reference"]
 Collision = Literal["suffix", "error"]
@@ -149,8 +149,8 @@ class Profile(Protocol):
     def free_bytes(self) -> int | None:
         """Return the free space in bytes, or ``None`` if it is unknown."""
 
-    def problems(self) -> list[str]:
-        """Return the problems of the profile as messages. Nothing is changed."""
+    def problems(self) -> list[CubeportError]:
+        """Return the problems of the profile, each with what to do. Nothing is changed."""
 
 
 class Fetcher(Protocol):

@@ -107,7 +107,7 @@ def _profiles(ports: Ports) -> Iterator[Finding]:
     for profile in ports.profiles:
         place = f"profile {profile.name}"
         problems = profile.problems()
-        yield from (Finding("store-unavailable", place, each, "cubeport profiles") for each in problems)
+        yield from (Finding("store-unavailable", place, each.message, each.next_step) for each in problems)
         if problems:
             continue
         free = profile.free_bytes()
