@@ -79,6 +79,12 @@ def test_a_catalog_is_made_once_and_several_share_a_database(backend: SqlBackend
         assert other.catalog_id == "d" * 32
 
 
+def test_the_version_is_that_of_the_server(backend: SqlBackend) -> None:
+    asked = backend.store.server_version()
+    with backend.store.reading() as connection:
+        assert connection.execute("SHOW server_version_num").fetchone()[0].startswith(asked.partition(".")[0])
+
+
 def test_a_writer_that_waits_too_long_is_told(backend: SqlBackend, database: str) -> None:
     with contextlib.closing(SqlBackend.at(database, ID)) as other, other.transaction():
         other.add_record(sample(1))

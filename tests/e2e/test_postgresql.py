@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import shutil
 import signal
@@ -260,6 +261,8 @@ def test_addresses_with_passwords_are_written_nowhere(tmp_path: Path, database: 
     env = {**os.environ, "CUBEPORT_CATALOG_URL": secret}
     assert cli("init", tmp_path / "x", "--catalog", "postgresql", env=env).returncode == 0
     assert cli("add", "-", "--instance", tmp_path / "x", "--json", env=env).returncode in (0, 2)
+    told = json.loads(cli("info", "--instance", tmp_path / "x", "--json", env=env).stdout)
+    assert set(told["versions"]) == {"cubeport", "postgresql"}
     for path in (tmp_path / "x").rglob("*"):
         assert path.is_dir() or b"geheim" not in path.read_bytes(), path
     without = cli("info", "--instance", tmp_path / "x")

@@ -86,6 +86,8 @@ class CatalogParts:
     """The findings of ``doctor`` about the machine."""
     store_facts: Callable[[], Iterable[Finding]] = tuple
     """The findings of ``doctor`` about the store, besides its problems."""
+    store_version: Callable[[], Mapping[str, str]] = dict
+    """The name and the version of the database in use, for ``info``."""
     demand_space: Callable[[], float] = lambda: 0.0
     """Raises NoSpace if the disk of a database on another machine is full. That of a file is the disk of the catalog. Returns how
     long ago there was space, in seconds: a database is not asked each time."""

@@ -298,6 +298,7 @@ def _parts(
         protect=_protect,
         surroundings=partial(_surroundings, root, backend, opened.locks),
         store_facts=opened.facts,
+        store_version=opened.version,
         demand_space=opened.demand_space,
         relations=file.relations,
         retention=Retention(

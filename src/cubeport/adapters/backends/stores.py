@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,8 @@ class Opened:
     """Close what the journal keeps open."""
     facts: Callable[[], Iterable[Finding]] = tuple
     """What ``doctor`` reports about the store."""
+    version: Callable[[], Mapping[str, str]] = dict
+    """The name and the version of the database in use."""
     demand_space: Callable[[], float] = lambda: 0.0
     """Raises NoSpace if the disk of a database is full; returns how long ago it was not, in seconds. The disk of the folder is
     checked by its own free space."""
@@ -132,7 +135,7 @@ def open_parts(inner: Path, file: CatalogFile, *, read_only: bool, database: Dat
         backend.close()
         raise CorruptCatalog("The catalog's store belongs to another catalog.", next_step="restore a backup of the whole folder")
     if kind_of(file.backend) != POSTGRESQL:
-        return Opened(backend, FileJournal(inner / "journal"), FileLocks(inner / "locks"))
+        return Opened(backend, FileJournal(inner / "journal"), FileLocks(inner / "locks"), version=partial(_library, file.backend))
     from cubeport.adapters.backends.sql.sessions import PostgresLocks, TableJournal
 
     journal = TableJournal(backend.store, file.catalog_id)
@@ -142,8 +145,19 @@ def open_parts(inner: Path, file: CatalogFile, *, read_only: bool, database: Dat
         PostgresLocks(backend.store, file.catalog_id),
         journal.end,
         backend.store.facts,
+        lambda: {POSTGRESQL: backend.store.server_version()},
         backend.store.demand_space,
     )
+
+
+def _library(backend: str) -> dict[str, str]:
+    if backend == "tinydb":
+        from importlib.metadata import version
+
+        return {backend: version(backend)}
+    import sqlite3
+
+    return {backend: sqlite3.sqlite_version}
 
 
 def open_backend(inner: Path, file: CatalogFile, *, read_only: bool, database: Database | None = None) -> CatalogBackend:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter
 from datetime import datetime
 from typing import Any
@@ -87,5 +86,5 @@ def info(ports: Ports, parts: CatalogParts) -> dict[str, Any]:
         "profiles": [{"name": p.name, "writable": p.writable} for p in ports.profiles if not p.name.startswith("_")],
         "failed_operations": [{"operation_id": o.operation_id, "type": o.operation_type, "error": o.error} for o in failed[:5]],
         "open_operations": ports.journal.open_ids(),
-        "versions": {"cubeport": version("cubeport"), "sqlite": sqlite3.sqlite_version},
+        "versions": {"cubeport": version("cubeport"), **parts.store_version()},
     }

@@ -567,6 +567,11 @@ class PostgresStore(Store):
         self._space_found = began
         return 0.0
 
+    def server_version(self) -> str:
+        """Return the version of the server."""
+        with self.reading() as connection:
+            return str(connection.execute("SHOW server_version").fetchone()[0]).split()[0]
+
     def facts(self) -> Iterator[Finding]:
         """Yield the name of the server, the guarantees that it does not give, and the holders of locks."""
         asked = ("server_version", "data_checksums", "max_connections", "fsync", "full_page_writes", "ssl")
