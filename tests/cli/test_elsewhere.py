@@ -202,6 +202,7 @@ def test_records_of_a_service_are_found_shown_and_read(
             ("search", "--kind", "note", "--order", "created_at"),
             ("search", "--kind", "note", "--format", "compact", "--order", "created_at"),
             ("search", "--kind", "report", "--count"),
+            ("search", "--kind", "report,note", "--count"),
             ("search", "--kind", "report", "--first", "--ids", "--order", "-year"),
             ("search", "--kind", "report", "--limit", "0", "--format", "csv", "--order", "year"),
             ("history", "r2018"),
@@ -226,6 +227,10 @@ def test_records_of_a_service_are_found_shown_and_read(
         assert (code, len(out.split())) == (0, 1)
         code, out, _ = _printed(capsys, ("--url", url), ("show", "r2018"))
         assert (code, "title: The report of 2018" in out, "URL/records/" in out) == (0, True, True)
+        here, there = (
+            json.loads(_printed(capsys, place, ("show", "r2018", "--json"))[1]) for place in (("-i", root), ("--url", url))
+        )
+        assert there["operation_id"] == here["operation_id"]
         monkeypatch.chdir(tmp_path)
         code, out, _ = _printed(capsys, ("--url", url), ("get", "r2018", "-o", "copied"))
         assert code == 0

@@ -193,7 +193,7 @@ def search(
     text: Annotated[str | None, typer.Option("--text", help="Words in the title, description, tags or key.")] = None,
     time: Annotated[str | None, typer.Option("--time", metavar="A/B", help="Overlaps this time: 2020-03, A/B, ../B.")] = None,
     bbox: Annotated[str | None, typer.Option("--bbox", metavar="W,S,E,N", help="Overlaps this area.")] = None,
-    kind: Annotated[list[str] | None, typer.Option("--kind", help="Repeatable: any of them may match.")] = None,
+    kind: Annotated[list[str] | None, typer.Option("--kind", help="Any of them may match: --kind a,b or repeated.")] = None,
     status: Annotated[list[str] | None, typer.Option("--status", help="Default: active; any for all.")] = None,
     order: Annotated[
         list[str] | None, typer.Option("--order", help="Fields; with - in front, descending. Default: -created_at.")
@@ -214,7 +214,7 @@ def search(
         "text": text,
         "time": time,
         "bbox": _values.bbox_of(bbox),
-        "kinds": kind or None,
+        "kinds": [part for each in kind or () for part in each.split(",") if part] or None,
         "statuses": None if status and "any" in status else status or {"active"},
     }
     filtered = bool(

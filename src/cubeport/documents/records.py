@@ -57,6 +57,8 @@ class RecordDocument(NativeDocument):
     created_by: str | None
     updated_at: Timestamp
     updated_by: str | None
+    operation_id: str | None
+    """The operation that wrote this version."""
     visibility: str | None
     links: tuple[Link, ...]
 
