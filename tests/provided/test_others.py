@@ -268,6 +268,37 @@ def test_pages_of_an_api_are_followed(tmp_path: Path, place: Place) -> None:
     assert (done.status, place.held()) == ("completed", days(0, 1, 2)), done.error
 
 
+def test_items_with_the_same_id_are_of_their_own_days(tmp_path: Path, place: Place) -> None:
+    """Items of several Collections can have the same id: every day got the file of the first."""
+    for number in range(2):
+        place.provider.put(f"{number}.nc", netcdf(tmp_path, number))
+    features = [{**item(number, f"{number}.nc"), "id": "same", "links": None} for number in range(2)]
+    found = {"type": "FeatureCollection", "features": features, "links": None}
+    place.provider.put("found.json", json.dumps(found).encode())
+    place.template(f"{{kind: stac, url: '{place.provider.url}/found.json'}}")
+    done = place.ask("2024-01-01", "2024-01-02")
+    assert (done.status, place.held()) == ("completed", days(0, 1)), done.error
+
+
+@pytest.mark.parametrize(
+    ("document", "words"),
+    [
+        ({"type": "FeatureCollection", "features": [], "links": [{"rel": "next", "href": "odd.json"}]}, "page after itself"),
+        ({"type": "Collection", "links": [{"rel": "item", "href": "http://["}]}, "which is none"),
+        ({"type": "FeatureCollection", "features": None, "links": [{"rel": "next"}]}, "No item of"),
+        (item(1, "1.nc", start_datetime="2024-01-03T00:00:00Z", end_datetime="2024-01-02T00:00:00Z"), "ends before it begins"),
+        ({**item(1, "1.nc"), "assets": {"a": {"href": "a", "roles": 3}, "b": {"href": "b", "roles": None}}}, "there are a, b"),
+    ],
+    ids=["loop", "address", "null", "reversed", "roles"],
+)
+def test_an_odd_document_is_refused_by_name_and_asked_for_once(place: Place, document: dict[str, Any], words: str) -> None:
+    place.provider.put("odd.json", json.dumps(document).encode())
+    refused = ask(place.service, place.id, source={"kind": "stac", "url": f"{place.provider.url}/odd.json"})
+    assert refused.error is not None
+    assert words in refused.error["detail"]
+    assert len(place.provider.requests("GET")) == 1
+
+
 def test_the_collection_of_another_cubeport_is_a_source(tmp_path: Path, place: Place) -> None:
     """Its asset is Zarr by its media type; the copy equals the original in every value."""
     other = instance(tmp_path / "other")

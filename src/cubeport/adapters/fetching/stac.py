@@ -113,10 +113,10 @@ class StacSource:
         return [start.moved(n - start.number) for n in range(start.number, end.number + 1) if n in numbers]
 
     def unit(self, period: Period) -> str:
-        """Return the ids of the items of a period."""
-        return (
-            self._whole.href if self._whole else "\n".join(item.id for item in self._items() if period.number in item.spans(period))
-        )
+        """Return the ids and addresses of the items of a period. Items of several Collections can have the same id."""
+        items = self._items()
+        named = [f"{item.id} {_plain(item.asset.href)}" for item in items if period.number in item.spans(period)]
+        return self._whole.href if self._whole else "\n".join(named)
 
     def validator(self, period: Period | None) -> str | None:
         """Return the current validators of all assets, or ``None`` if an asset has none."""
@@ -187,28 +187,29 @@ class StacSource:
     def _of_collection(self, document: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
         static = _links(document, "item")
         for link in static:
-            uri = urljoin(self._uri, link["href"])
+            uri = _joined(self._uri, link["href"])
             yield uri, self._document(uri)
         if not static and (pages := _links(document, "items")):
-            uri = urljoin(self._uri, pages[0]["href"])
+            uri = _joined(self._uri, pages[0]["href"])
             yield from self._pages(uri, self._document(uri))
 
     def _pages(self, uri: str, page: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        seen = {uri}
         for _ in range(_PAGES):
-            for item in page.get("features", ()):
+            features = page.get("features") or ()
+            for item in features if isinstance(features, list) else ():
                 if isinstance(item, Mapping):
-                    own = [
-                        each.get("href")
-                        for each in item.get("links", ())
-                        if isinstance(each, Mapping) and each.get("rel") == "self"
-                    ]
-                    yield (urljoin(uri, own[0]) if own and isinstance(own[0], str) else uri), item
-            following = [each for each in page.get("links", ()) if isinstance(each, Mapping) and each.get("rel") == "next"]
+                    own = _links(item, "self")
+                    yield (_joined(uri, own[0]["href"]) if own else uri), item
+            following = _links(page, "next")
             if not following:
                 return
             if following[0].get("method", "GET") != "GET":
                 raise _refused(uri, "has pages that are not asked for with GET", "unreadable", "name the items' own address")
-            uri = urljoin(uri, following[0]["href"])
+            uri = _joined(uri, following[0]["href"])
+            if uri in seen:
+                raise _refused(uri, "is the page after itself", "unreadable", "name the Items, or tell its provider")
+            seen.add(uri)
             page = self._document(uri)
         raise _refused(uri, f"has more than {_PAGES} pages", "too-big", "name datetime or filter in the source")
 
@@ -226,6 +227,8 @@ class StacSource:
             first, last = parse_stamp(start, "standard"), parse_stamp(end, "standard")
         except InvalidPeriod as exc:
             raise _refused(uri, "has a datetime that is none", "bad-time", "leave it out with filter") from exc
+        if last < first:
+            raise _refused(uri, "ends before it begins", "bad-time", "leave it out with filter")
         if (self._from is not None and last < self._from) or (self._to is not None and first > self._to):
             return None
         asset = self._asset_of(uri, item, required=True)
@@ -240,7 +243,7 @@ class StacSource:
         chosen = named if self._asset is not None else _with_data(assets) or list(assets)
         if len(chosen) == 1 and isinstance(assets[chosen[0]].get("href"), str):
             found_asset = assets[chosen[0]]
-            return Asset(urljoin(uri, str(found_asset["href"])), "zarr" in str(found_asset.get("type", "")).lower())
+            return Asset(_joined(uri, str(found_asset["href"])), "zarr" in str(found_asset.get("type", "")).lower())
         if not required and (self._asset is None or not chosen):
             return None
         names = ", ".join(sorted(assets)[:20]) or "none"
@@ -284,13 +287,21 @@ def refuse_stac(uri: str, path: Path) -> None:
 
 def _with_data(assets: Mapping[str, Any]) -> list[str]:
     """Return the keys of the assets with the role ``data``."""
-    return [key for key, each in assets.items() if isinstance(each, Mapping) and "data" in (each.get("roles") or ())]
+    roles = {key: each.get("roles") for key, each in assets.items() if isinstance(each, Mapping)}
+    return [key for key, each in roles.items() if "data" in (each if isinstance(each, list) else [each])]
 
 
 def _links(document: Mapping[str, Any], rel: str) -> list[Mapping[str, Any]]:
     links = document.get("links")
     found = links if isinstance(links, list) else []
     return [each for each in found if isinstance(each, Mapping) and each.get("rel") == rel and isinstance(each.get("href"), str)]
+
+
+def _joined(uri: str, href: str) -> str:
+    try:
+        return urljoin(uri, href)
+    except ValueError as exc:  # http://[
+        raise _refused(uri, f"has the address {href[:80]!r}, which is none", "unreadable", "leave it out with filter") from exc
 
 
 def _interval(text: str | None) -> tuple[Stamp | None, Stamp | None]:
