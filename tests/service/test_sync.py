@@ -257,8 +257,35 @@ def test_cron(text: str, at: str, latest: str, following: str) -> None:
 def test_cron_follows_the_clock_of_its_zone() -> None:
     cron = Cron.parse("30 2 * * *")
     assert cron.latest(datetime(2026, 7, 15, 12, tzinfo=UTC), PARIS) == datetime(2026, 7, 15, 0, 30, tzinfo=UTC)
-    # On 29 March 2026 there is no half past two in Paris.
-    assert cron.latest(datetime(2026, 3, 29, 12, tzinfo=UTC), PARIS) == datetime(2026, 3, 28, 1, 30, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "at", "expected"),
+    [
+        # On 29 March 2026 there is no half past two in Paris, and on 25 October there are two.
+        ("30 2 * * 0", "2026-03-28T12:00", ["2026-03-29T01:30", "2026-04-05T00:30"]),
+        ("30 2 * * *", "2026-10-24T12:00", ["2026-10-25T00:30", "2026-10-26T01:30"]),
+        ("30 * * * *", "2026-03-29T00:10", ["2026-03-29T00:30", "2026-03-29T01:30", "2026-03-29T02:30"]),
+        ("*/30 * * * *", "2026-10-25T00:10", ["2026-10-25T00:30", "2026-10-25T01:00", "2026-10-25T01:30", "2026-10-25T02:00"]),
+    ],
+)
+def test_cron_follows_a_change_of_the_clock_as_crontab_does(text: str, at: str, expected: list[str]) -> None:
+    """A week's only run was left out, and every ten minutes was once every 70."""
+    cron, moment, found = Cron.parse(text), datetime.fromisoformat(at).replace(tzinfo=UTC), []
+    for _ in expected:
+        following = cron.following(moment, PARIS)
+        assert following is not None
+        moment = following
+        found.append(f"{moment:%Y-%m-%dT%H:%M}")
+        assert cron.latest(moment, PARIS) == cron.latest(moment + timedelta(minutes=1), PARIS) == moment
+    assert found == expected
+
+
+@pytest.mark.parametrize("text", ["0 0 31 2 *", "0 0 31 4,6 *", "0 0 30-31 2 *"])
+def test_a_schedule_that_never_happens_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="never happens"):
+        Cron.parse(text)
+    assert Cron.parse("0 0 31 2 1").following(datetime(2026, 7, 15, tzinfo=UTC), UTC_ZONE) is not None
 
 
 class Made:
