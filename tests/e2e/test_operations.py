@@ -269,9 +269,59 @@ def test_a_new_volume_belongs_to_the_user_of_the_image() -> None:
     """Its owner is that of the folder in the image; a folder that the image does not have would be root's."""
     page = titled("operations/container.md", "Dockerfile")
     [user], [volume] = re.findall(r"^USER (\d+)$", page, re.MULTILINE), re.findall(r"^VOLUME (\S+)$", page, re.MULTILINE)
-    made = re.search(rf"^RUN useradd .*\\\n +&& install --directory --owner={user} {volume}$", page, re.MULTILINE)
+    made = re.search(
+        rf"useradd .* --gid (\d+) .*\\\n +&& install --directory --owner={user} --group=(\d+) {volume}$", page, re.MULTILINE
+    )
     assert made is not None
+    assert made[1] == made[2]
+    assert f"groupadd --system --gid {made[1]} " in page
     assert made.start() < page.index("USER")
+
+
+def test_nginx_of_the_compose_file_may_read_the_chunks(climate: Path) -> None:
+    """As its user and group, beside files of the image's user; cubeport is not there, so that nothing else can answer."""
+    program = shutil.which("nginx")
+    if program is None or os.geteuid() != 0:
+        pytest.skip("no nginx, or not root: users cannot be changed")
+    owner = re.search(r"--owner=(\d+) --group=(\d+)", titled("operations/container.md", "Dockerfile"))
+    service = yaml.safe_load(titled("operations/container.md", "compose.yaml"))["services"]["nginx"]
+    assert "unprivileged" in service["image"], "the workers of another image would have the groups of their own user"
+    assert owner is not None
+    user, group = service["user"].split(":")
+    config = next(each.text for each in blocks("serving.md") if each.text.startswith("upstream cubeport"))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o711)
+        shutil.copytree(climate, folder / "instance")
+        for each in (folder / "instance", *(folder / "instance").rglob("*")):
+            os.chown(each, *map(int, owner.groups()))
+        (folder / "instance").chmod(0o750)
+        [chunk] = (folder / "instance").glob("data/store/tas/*/cube.zarr/tas/c/0/0/0")
+        assert not chunk.parents[5].stat().st_mode & 0o007, "others may not read it"
+        answers = {}
+        for ids in ((user, group), (user, user)):
+            own = folder / "-".join(ids)
+            own.mkdir()
+            os.chown(own, int(ids[0]), int(ids[1]))
+            port = free_port()
+            text = config.replace("listen 8080", f"listen 127.0.0.1:{port}").replace("127.0.0.1:8000", f"127.0.0.1:{free_port()}")
+            text = text.replace("/srv/instance", f"{folder}/instance")
+            paths = "".join(f"{each}_temp_path {own}/{each};" for each in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+            head = f"daemon off; pid {own}/pid; error_log {own}/error.log;\nevents {{}}\n"
+            (own / "nginx.conf").write_text(f"{head}http {{ access_log off; {paths}\n{text} }}")
+            command = [
+                "setpriv",
+                f"--reuid={ids[0]}",
+                f"--regid={ids[1]}",
+                "--clear-groups",
+                program,
+                "-c",
+                str(own / "nginx.conf"),
+            ]
+            with running([*command, "-e", str(own / "error.log")], port):
+                answers[ids] = httpx.get(f"http://127.0.0.1:{port}/zarr/tas@{chunk.parents[5].name}/tas/c/0/0/0", trust_env=False)
+        assert answers[user, group].content == chunk.read_bytes()
+        assert answers[user, user].status_code == 502, "with its own group, as the test is worth nothing otherwise"
 
 
 @pytest.mark.slow
