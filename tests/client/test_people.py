@@ -325,6 +325,10 @@ class TestAwaited:
             data = await port.get("sea")
             cube = await data.open()
             part, _ = await asyncio.gather(data.select(time="2020-01-01", level=0.0).load(), data.versions())
+            async with cubeport.aconnect(url) as again:
+                assert [each.id async for each in again] == [each.id async for each in port]
+            with cubeport.connect(url) as plain:
+                assert plain["sea"].title == data.title
             return ids, cube, part, data.title
 
         ids, cube, part, title = asyncio.run(work())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from cubeport.client.dataset import Dataset, Selection
 from cubeport.client.records import Record
@@ -107,6 +107,13 @@ class AsyncPort(_Twin):
         """Return the port itself, so that ``await cubeport.aconnect(url)`` works too. No request is made."""
         return self
         yield  # what awaits needs a generator
+
+    async def __aenter__(self) -> Self:
+        """Return itself, for ``async with``. No connection stays open."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Do nothing."""
 
     def search(self, *arguments: Any, **options: Any) -> AsyncIterator[AsyncDataset]:
         """Yield the matching published datasets; see :meth:`cubeport.client.Port.search`."""

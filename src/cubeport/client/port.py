@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from cubeport.client._http import HttpSession, Session, next_cursor
 from cubeport.client.dataset import Dataset
@@ -73,6 +73,13 @@ class Port:
 
     def __repr__(self) -> str:
         return f"<cubeport.Port {self._session.url}>"
+
+    def __enter__(self) -> Self:
+        """Return itself, so that the same ``with`` is right for a folder and for an address. No connection stays open."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Do nothing."""
 
     def search(
         self,
