@@ -438,14 +438,21 @@ def _each(session: Session, found: Found, pattern: str | None, request: Mapping[
     pattern = "{stem}" if pattern is None else pattern
     _names.check_pattern(pattern)
     results: list[_Each] = []
-    with _progress.shown(session) as progress, _Several(session, found.sources, pattern, request, of_files) as several:
-        progress.file(1, len(found.sources), found.sources[0].name)
-        for each in several.results():
-            results.append(each)
-            if not session.options.json:
-                session.write(each.line(session.advice))
-            if len(results) < len(found.sources):
-                progress.file(len(results) + 1, len(found.sources), found.sources[len(results)].name)
+    several = _Several(session, found.sources, pattern, request, of_files)
+    try:
+        with _progress.shown(session) as progress, several:
+            progress.file(1, len(found.sources), found.sources[0].name)
+            for each in several.results():
+                results.append(each)
+                if not session.options.json:
+                    session.write(each.line(session.advice))
+                if len(results) < len(found.sources):
+                    progress.file(len(results) + 1, len(found.sources), found.sources[len(results)].name)
+    except KeyboardInterrupt as exc:
+        exc.add_note(
+            f"Interrupted: {several.done()} of {len(found.sources)} files are datasets. The same command continues with the others."
+        )
+        raise
     counts = Counter(each.outcome for each in results)
     if session.options.json:
         session.result({"kind": "IngestionList", "items": [each.document() for each in results], "counts": dict(counts)})
@@ -480,6 +487,16 @@ class _Several:
                 if not each.cancelled() and (other := each.exception()) is not None and other is not exc:
                     for note in getattr(other, "__notes__", ()):
                         exc.add_note(note)
+
+    def done(self) -> int:
+        """Return of how many files there is a dataset, after the context was left: of those too whose result was not yielded."""
+        from cubeport.service.jobs import TOO_LATE
+
+        ended = [each for each in self._begun if not each.cancelled()]
+        late = [note for each in ended for note in getattr(each.exception(), "__notes__", ()) if note.startswith(TOO_LATE)]
+        return len(late) + sum(
+            each.exception() is None and not each.result().outcome.startswith(("refused", "would ")) for each in ended
+        )
 
     def results(self) -> Iterator[_Each]:
         """Yield the result for each file, in their order."""

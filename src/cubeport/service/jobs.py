@@ -874,7 +874,11 @@ def _ending(ended: Work) -> str:
     return ended.status
 
 
+TOO_LATE = "Interrupted too late"
+"""How the note of an interrupt begins whose ingestion was committed all the same."""
+
+
 def _farewell(ended: Work) -> str:
     if ended.status == "completed":
-        return f"Interrupted too late: ingestion {ended.ingestion_id} of {ended.dataset_id} was already committed."
+        return f"{TOO_LATE}: ingestion {ended.ingestion_id} of {ended.dataset_id} was already committed."
     return f"Interrupted: ingestion {ended.ingestion_id} of {ended.dataset_id} was cancelled. It left nothing behind."
