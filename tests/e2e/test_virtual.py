@@ -523,3 +523,34 @@ def test_recipes_and_overviews_read_what_lies_in_sources(place: Place, service: 
     assert levels[0] == levels[1]
     with pytest.raises(CubeportError, match=r"'t' has other chunks than were asked for"):
         place.ingest(service, "other", path, storage="virtual", template={"layout": {"chunks": {"time": 7}}})
+
+
+@pytest.mark.slow
+def test_queries_have_the_values_of_the_version_or_the_error_also_after_a_restart(tmp_path: Path) -> None:
+    """Values that were decoded before the change may be in memory; nothing is decoded from the file as it is now."""
+    place = Place(tmp_path)
+    path, other = place.sources / "a.nc", days(20, seed=9)
+    with cubeport.connect(place.root) as service:
+        place.ingest(service, "a", filtered(path, days(20)), storage="virtual")
+    process, url = start(place.root)
+    try:
+        server = Server(url, place.root, process)
+        asked = [f"/dap/a.ascii?t[{step}][{row}][5:6]" for step in (0, 7, 19) for row in (3, 30)]
+        before = [server.get(each).text for each in asked[:3]]
+        whole = place.sources / "other.nc"
+        path.write_bytes(filtered(whole, other).read_bytes())
+        for n, each in enumerate(asked):
+            answer = server.get(each)
+            if answer.status_code == 200:
+                step, row = (0, 7, 19)[n // 2], (3, 30)[n % 2]
+                numbers = [float(word) for word in answer.text.split("[0][0]")[1].split("\n")[0].split(",")[1:]]
+                assert np.allclose(numbers, days(20).t.values[step, row, 5:7], rtol=1e-5), each
+            else:
+                assert (answer.status_code, "has changed since" in answer.text) == (503, True), each
+        stop(process)
+        process, url = start(place.root)
+        server = Server(url, place.root, process)
+        assert [server.get(each).status_code for each in asked] == [503] * len(asked)
+        assert len(set(before)) == 3
+    finally:
+        stop(process)
