@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Callable
+from html import unescape
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -498,6 +500,21 @@ class TestForms:
     def test_wide_csv_has_a_column_for_each_period(self, client: httpx.Client, name: str) -> None:
         rows = list(csv.DictReader(io.StringIO(client.get(f"/datasets/{name}/table?zones=odd&period=month&f=csv-wide").text)))
         assert rows[1] == {"zone": "b", "name": "Bee", "2020-01": "15", "2020-02": "45", "2020-03": "75"}
+
+    def test_a_person_gets_a_page_with_the_rows_and_the_files(self, client: httpx.Client, name: str) -> None:
+        address = f"/datasets/{name}/table?zones=odd&period=month"
+        answer = client.get(f"{address}&f=html")
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8"), answer.text
+        rows = list(csv.reader(io.StringIO(client.get(address).text)))
+        shown = re.findall("<tr>(.*?)</tr>", answer.text)
+        assert [[unescape(each) for each in re.findall("<t[hd][^>]*>(.*?)</t[hd]>", row)] for row in shown] == rows
+        files = [unescape(each) for each in re.findall(r'<li><a href="([^"]+)"', answer.text)]
+        assert len(files) == 5
+        assert [client.get(each).status_code for each in files] == [200] * 5
+        assert client.get(f"{address}&f=html", headers={"If-None-Match": answer.headers["etag"]}).status_code == 304
+        assert "cells" in client.get(f"{address}&f=html&estimate=true").text
+        refused = client.get(f"/datasets/{name}/table?zones=nowhere&f=html")
+        assert (refused.status_code, refused.headers["content-type"]) == (404, "text/html; charset=utf-8")
 
     def test_geojson_has_the_zones_with_their_values(self, client: httpx.Client, name: str) -> None:
         answer = client.get(f"/datasets/{name}/table?zones=odd&period=month&f=geojson&statistic=mean,max")

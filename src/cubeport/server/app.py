@@ -246,6 +246,8 @@ class App:
             await browsing.answer_values(self._parts, asked, receive, send, self._routed)
         elif asked["method"] == "GET" and route.path == browsing.PLOT and b"f=html" in asked["query_string"].split(b"&"):
             await browsing.answer_plot(self._parts, asked, receive, send, self._routed)
+        elif asked["method"] == "GET" and route.path == browsing.TABLE and b"f=html" in asked["query_string"].split(b"&"):
+            await browsing.answer_table(self._parts, asked, receive, send, self._routed)
         elif asked["method"] == "GET" and route.path in browsing.BROWSABLE:
             await browsing.answer(self._parts, asked, receive, send, self._routed)
         else:

@@ -105,6 +105,9 @@ _HIDDEN = frozenset({b"accept", b"accept-encoding", b"if-none-match"})
 PLOT = "/datasets/{dataset_id}/plot"
 """The route of plots, which are pages only with ``f=html``: the address of a plot is that of a picture."""
 
+TABLE = "/datasets/{dataset_id}/table"
+"""The route of tables by zones, which are pages only with ``f=html``: the address of a table is that of a file."""
+
 type Answering = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
@@ -210,6 +213,29 @@ async def answer_plot(parts: Parts, scope: Scope, receive: Receive, send: Send, 
         lambda: html.plot(parts, shown, query.decode("latin-1"), rows[: _ROWS + 1], len(rows) - 1),
         media_type=negotiation.HTML,
         tag=replies.etag("plot", values.content, query, parts.version, parts.title, shown.record_version),
+        headers={**replies.versioned(shown), **replies.PAGE_HEADERS},
+    )
+    await page(scope, receive, send)
+
+
+async def answer_table(parts: Parts, scope: Scope, receive: Receive, send: Send, inner: Answering) -> None:
+    """Answer with the page of a table by zones: its first rows, and each form as a file. What cannot be made is raised."""
+    query = asked(scope)[1]["query_string"]
+    if any(part.startswith(b"estimate=") for part in query.split(b"&")):
+        await answer(parts, scope, receive, send, inner)
+        return
+    values = await _taken(scope, b"&".join(filter(None, (query, b"f=csv"))), receive, inner)
+    shown = await asyncio.to_thread(parts.service.shown, scope["path_params"]["dataset_id"])
+
+    def made() -> bytes:
+        rows = list(csv.reader(io.StringIO(values.content.decode())))
+        return html.table(parts, shown, query.decode("latin-1"), rows[: _ROWS + 1], len(rows) - 1)
+
+    page = replies.reply(
+        Request(scope),
+        made,
+        media_type=negotiation.HTML,
+        tag=replies.etag("table", values.content, query, parts.version, parts.title, shown.record_version),
         headers={**replies.versioned(shown), **replies.PAGE_HEADERS},
     )
     await page(scope, receive, send)

@@ -19,6 +19,7 @@ from cubeport.cubes.forms import FORMS
 from cubeport.cubes.zones import ZoneSet
 from cubeport.documents import native as documents
 from cubeport.documents.licences import in_words
+from cubeport.documents.tables.forms import TABLE_FORMS
 from cubeport.documents.texts import PublishedView
 from cubeport.server.parts import Parts
 
@@ -220,6 +221,25 @@ def plot(parts: Parts, shown: PublishedView, query: str, rows: Sequence[Sequence
         csv=f"/datasets/{shown.dataset_name}/plot?{urlencode([*kept, ('f', 'csv')])}",
         view=f"/datasets/{shown.dataset_name}?{urlencode([*view.items(), ('f', 'html')])}",
         height=320 if "t" not in given or "/" in given["t"] else 480,
+        rows=rows,
+        count=count,
+    )
+
+
+def table(parts: Parts, shown: PublishedView, query: str, rows: Sequence[Sequence[str]], count: int) -> bytes:
+    """Return the page of a table by zones; its parameters are those of :func:`plot`."""
+    address, kept = f"/datasets/{shown.dataset_name}/table", parse_qsl(query)
+    return rendered(
+        "table.html",
+        parts,
+        title=shown.texts.title,
+        dataset=shown.dataset_name,
+        zones=dict(kept).get("zones"),
+        files=[
+            {"title": each.title, "href": f"{address}?{urlencode([*kept, ('f', each.name)])}", "type": each.media_type}
+            for each in TABLE_FORMS
+            if each.name != "dhis2" or "data-element" in dict(kept)  # it names the elements, which only the caller knows
+        ],
         rows=rows,
         count=count,
     )

@@ -43,7 +43,7 @@ def _model(name: str, **more: Any) -> type[incoming.Model]:
     fields: dict[str, Any] = {
         each.replace("-", "_"): (str | None, Field(None, alias=each, description=text)) for each, text in PARAMETERS.items()
     }
-    fields["f"] = (Annotated[str | None, Field(description=f"The form: {_F}; default {TABLE_FORMS[0].name}")], None)
+    fields["f"] = (Annotated[str | None, Field(description=f"The form: {_F}; default {TABLE_FORMS[0].name}; html is a page")], None)
     return create_model(name, __base__=incoming.Model, **(fields | more))
 
 
@@ -89,7 +89,7 @@ class TablesFace:
         template = "/datasets/{dataset_id}/table"
         files = {
             "statuses": (*READ, 406, 409, 413, 415, 507),
-            "media_types": tuple(dict.fromkeys(each.media_type for each in TABLE_FORMS)),
+            "media_types": (*dict.fromkeys(each.media_type for each in TABLE_FORMS), "text/html"),
         }
         for method, handler, summary, query, more in (
             ("GET", self.get, "Its values by zone and period, for a zone set of this service", TableQuery, {}),
