@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.provided.places import Place, netcdf
 
-from cubeport.catalog.forms.datamanifest import fill, read
+from cubeport.catalog.forms.datamanifest import fill, read, text_of
 from cubeport.errors import InvalidRequest
 
 LIST = """\
@@ -141,6 +141,18 @@ def test_one_entry_that_fails_does_not_keep_the_others(tmp_path: Path, place: Pl
 def test_a_list_that_cannot_be_read_says_why(text: str, word: str) -> None:
     with pytest.raises(InvalidRequest, match=word):
         read(text)
+
+
+@pytest.mark.parametrize("head", ["\ufeff[_META]\r\nschema = 1\r\n", "\ufeff[a]\r\nuri = 'x'\r\n[_META]\r\nschema = 1\r\n"])
+def test_a_list_of_an_editor_on_windows_stays_as_it_was(head: str) -> None:
+    """The byte order mark was refused, and the ends of all lines were changed."""
+    text = text_of(head.encode() + b"[b]\r\nuri = 'y'")
+    names = [each.name for each in read(text)]
+    filled = fill(text, dict.fromkeys(names, "0" * 64))
+    assert filled.replace(f'sha256 = "{"0" * 64}"\r\n', "") == text
+    assert [each.sha256 for each in read(filled)] == ["0" * 64] * len(names)
+    with pytest.raises(InvalidRequest, match="byte 1 is 0xff"):
+        text_of(b"[\xff")
 
 
 def test_a_table_without_a_header_of_its_own_is_left_alone() -> None:

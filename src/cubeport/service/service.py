@@ -718,7 +718,7 @@ class Service:
             If the list cannot be read, with all problems.
         """
         file = Path(path)
-        text = file.read_text("utf-8")
+        text = datamanifest.text_of(file.read_bytes())
         entries = datamanifest.read(text)
         if not dry_run:
             self._writable()
@@ -750,7 +750,7 @@ class Service:
     def lock_sources(self, path: str | Path) -> dict[str, str]:
         """Add missing checksums to a list of sources, of what was made from their files, without fetching. Return them."""
         file = Path(path)
-        text = file.read_text("utf-8")
+        text = datamanifest.text_of(file.read_bytes())
         found: dict[str, str] = {}
         for entry in datamanifest.read(text):
             request = apply.request_of(entry)

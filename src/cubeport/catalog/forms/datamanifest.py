@@ -36,6 +36,16 @@ class Entry:
     """The table ``_CUBEPORT``, with fields of an ingestion request (``template``, ``mode``, …) and ``dataset_id``."""
 
 
+def text_of(data: bytes) -> str:
+    """Return the text of a list with its own ends of lines. Raises InvalidRequest if it is not UTF-8."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError as exc:
+        raise InvalidRequest(
+            f"The list of sources is not UTF-8: byte {exc.start} is 0x{data[exc.start]:02x}.", next_step="save it as UTF-8"
+        ) from None
+
+
 def read(text: str) -> list[Entry]:
     """Return the datasets of a list, in the order of the file.
 
@@ -45,7 +55,7 @@ def read(text: str) -> list[Entry]:
         With all problems: invalid TOML, another schema, fields of wrong types, an invalid checksum.
     """
     try:
-        document = tomllib.loads(text)
+        document = _loaded(text)
     except tomllib.TOMLDecodeError as exc:
         raise InvalidRequest(f"The list of sources is not TOML: {exc}.") from None
     problems = []
@@ -88,20 +98,26 @@ def fill(text: str, checksums: Mapping[str, str]) -> str:
     out: list[str] = []
     for line in lines:
         out.append(line)
-        header = _HEADER.match(line)
+        header = _HEADER.match(line.removeprefix("\ufeff"))
         name = _plain(header["name"]) if header is not None else None
         if name in wanted:
+            end = "\r\n" if "\r\n" in text else "\n"
             if not line.endswith("\n"):
-                out[-1] += "\n"
-            out.append(f'sha256 = "{wanted.pop(name)}"\n')
+                out[-1] += end
+            out.append(f'sha256 = "{wanted.pop(name)}"{end}')
     filled = "".join(out)
-    if wanted or _without(filled, checksums) != tomllib.loads(text):
+    if wanted or _without(filled, checksums) != _loaded(text):
         names = ", ".join(sorted(wanted or checksums))
         raise InvalidRequest(
             f"The checksum of {names} cannot be added: its table is not written as a header of its own.",
             next_step="write it as [name]",
         )
     return filled
+
+
+def _loaded(text: str) -> dict[str, Any]:
+    """Return the document of a text, which may begin with a byte order mark, as editors on Windows write it."""
+    return tomllib.loads(text.removeprefix("\ufeff").replace("\r\n", "\n"))
 
 
 def _plain(name: str) -> str:
@@ -113,7 +129,7 @@ def _plain(name: str) -> str:
 
 def _without(text: str, checksums: Mapping[str, str]) -> dict[str, Any]:
     """Return the document without the checksums that were added."""
-    document = tomllib.loads(text)
+    document = _loaded(text)
     for name, sha256 in checksums.items():
         if isinstance(document.get(name), dict) and document[name].get("sha256") == sha256:
             del document[name]["sha256"]
