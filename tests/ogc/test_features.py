@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from owslib.ogcapi.features import Features
+from pyproj import Transformer
 from tests.families import FAMILIES, LATITUDE, LONGITUDE, days
 
 from cubeport.cubes.zones import read_zone_set
@@ -196,6 +197,31 @@ def test_gdal_reads_the_features(client: httpx.Client, stations: Any, tmp_path: 
         assert theirs["geometry"]["type"] == own["geometry"]["type"]
         if own["geometry"]["type"] == "Point":
             np.testing.assert_allclose(theirs["geometry"]["coordinates"], own["geometry"]["coordinates"])
+
+
+@pytest.mark.parametrize("crs", ["OGC/1.3/CRS84", "EPSG/0/4326", "EPSG/0/3857"])
+def test_features_are_in_the_reference_system_of_the_request(client: httpx.Client, stations: Any, crs: str) -> None:
+    """GDAL 3.12 asks for the first of a collection, also if it is CRS84: 400 was all that it got."""
+    path, uri = f"/ogcapi/collections/{stations.dataset_id}/items", f"http://www.opengis.net/def/crs/{crs}"
+    answer = client.get(path, params={"crs": uri, "limit": 1})
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-crs"] == f"<{uri}>"
+    own, found = client.get(path).json()["features"][0], answer.json()["features"][0]
+    onto = Transformer.from_crs("OGC:CRS84", ":".join(crs.split("/")[::2]))
+    place = onto.transform(*own["geometry"]["coordinates"])
+    assert found["geometry"]["coordinates"] == pytest.approx(place)
+    assert client.get(f"{path}/{own['id']}", params={"crs": uri}).json()["geometry"] == found["geometry"]
+    far = 1000 if crs.endswith("3857") else 0.01
+    box = ",".join(str(each) for each in (place[0] - far, place[1] - far, place[0] + far, place[1] + far))
+    near = client.get(path, params={"bbox": box, "bbox-crs": uri})
+    assert near.status_code == 200, near.text
+    assert own["id"] in [each["id"] for each in near.json()["features"]]
+    assert near.json()["numberMatched"] < client.get(path).json()["numberMatched"]
+    if crs.endswith("3857"):
+        assert client.get(path, params={"bbox": "9,0,1,2", "bbox-crs": uri}).status_code == 400
+    refused = client.get(path, params={"crs": "http://www.opengis.net/def/crs/EPSG/0/32633"})
+    assert refused.status_code == 400
+    assert "EPSG:3857" in refused.json()["detail"]
 
 
 DISTRICTS = {

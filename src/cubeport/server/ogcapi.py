@@ -23,15 +23,18 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from cubeport.catalog.forms.canonical import timestamp
+from cubeport.cubes import geometries, reprojected
 from cubeport.cubes.bounded import Bounded
 from cubeport.cubes.download import parse_download, period_of
 from cubeport.cubes.edr.queries import QUERIES, parameters_of, parse_query, query_named
 from cubeport.cubes.edr.query import EdrQuery
 from cubeport.cubes.forms import FORMS, PLOT, Form, downloads, form_named
-from cubeport.cubes.selection import COVERAGE_PARAMETERS, Selection, parse
+from cubeport.cubes.selection import COVERAGE_PARAMETERS, Selection, parse, parse_crs
 from cubeport.cubes.view import View, known_field, plot_parameters, point
+from cubeport.cubes.windows import LATITUDE_FIRST, storage_crs
 from cubeport.cubes.write_request import StoredObject
 from cubeport.documents import ogc, places
+from cubeport.documents.coveragejson import crs_uri
 from cubeport.documents.texts import PublishedView
 from cubeport.errors import InvalidRequest, NotAcceptable, NotFound, Problem
 from cubeport.server import incoming, negotiation, replies, waiting
@@ -84,15 +87,20 @@ class FeaturesQuery(incoming.Model):
     )
 
 
-def _as_in_coverages(name: str) -> AfterValidator:
-    """Return the check of a parameter by the grammar of coverages, whose problems are then listed with those of the others."""
+def _as_in_coverages(name: str, *, later: Sequence[str] = ()) -> AfterValidator:
+    """Return the check of a parameter by the grammar of coverages, whose problems are then listed with those of the others.
+
+    Problems of the kinds *later* are not among them: they depend on another parameter.
+    """
 
     def check(text: str) -> str:
         try:
             parse([(name, text)], forms=())
         except InvalidRequest as refused:
-            words = "; ".join(each.message.removeprefix(f"{name} ") for each in refused.errors)
-            raise PydanticCustomError(refused.errors[0].kind, "{words}", {"words": words}) from None
+            errors = [each for each in refused.errors if each.kind not in later]
+            if errors:
+                words = "; ".join(each.message.removeprefix(f"{name} ") for each in errors)
+                raise PydanticCustomError(errors[0].kind, "{words}", {"words": words}) from None
         return text
 
     return AfterValidator(check)
@@ -108,6 +116,9 @@ _Datetime = Annotated[
 ]
 
 
+_Crs = Annotated[str, Field(max_length=300), _as_in_coverages("crs")]
+
+
 class CollectionsQuery(DocumentQuery):
     """The parameters of ``GET /ogcapi/collections``."""
 
@@ -118,12 +129,25 @@ class CollectionsQuery(DocumentQuery):
     q: Annotated[str | None, Field(max_length=500, description="Words to find")] = None
 
 
-class ItemsQuery(FeaturesQuery):
+class ItemQuery(FeaturesQuery):
+    """What a feature takes (OGC API Features 2): GDAL 3.12 asks for the storage CRS of each collection by name."""
+
+    crs: Annotated[
+        _Crs | None,
+        Field(description="The reference system of the answer: CRS84 (default), EPSG:4326, EPSG:3857 or the storage CRS"),
+    ] = None
+
+
+class ItemsQuery(ItemQuery):
     """What ``GET …/items`` takes (OGC API Features 1, 7.15)."""
 
     limit: Annotated[int, Field(ge=1, le=10_000)] = 100
     cursor: Annotated[str | None, Field(pattern="^[0-9]{1,9}$", description="The number of places that came before")] = None
-    bbox: _Box | None = None
+    bbox: Annotated[
+        Annotated[str, Field(max_length=200), _as_in_coverages("bbox", later=("invalid-range", "out-of-range"))] | None,
+        Field(description="west,south,east,north; west > east crosses 180°"),
+    ] = None
+    bbox_crs: Annotated[_Crs | None, Field(alias="bbox-crs", description="That of bbox: one of those of crs")] = None
     datetime: _Datetime | None = None
 
 
@@ -505,31 +529,29 @@ class OgcFace:
         asked = incoming.query(request.scope["query_string"], ItemsQuery)
         _accepts_json(request, ogc.GEOJSON)
         shown = self._coverage_at(request)
-        box = None if asked.bbox is None else parse([("bbox", asked.bbox)], forms=()).bbox
+        crs, box = _system(shown, asked.crs, "crs"), _box(shown, asked)
         start = int(asked.cursor or 0)
-        found, matched = self._places.page(
-            shown, box=None if box is None else _flat(box), datetime=asked.datetime, start=start, limit=asked.limit
-        )
+        found, matched = self._places.page(shown, box=box, datetime=asked.datetime, start=start, limit=asked.limit)
         base = f"{self._url}/ogcapi/collections/{shown.coverage_name}/items"
-        kept = {name: str(value) for name, value in asked.model_dump(exclude_none=True, exclude_unset=True).items() if name != "f"}
+        given = asked.model_dump(by_alias=True, exclude_none=True, exclude_unset=True)
+        kept = {name: str(value) for name, value in given.items() if name != "f"}
         links = [ogc.link(f"{base}?{urlencode(kept)}" if kept else base, "self", "This page", ogc.GEOJSON)]
         if start + len(found) < matched:
             further = urlencode({**kept, "cursor": str(start + len(found))})
             links.append(ogc.link(f"{base}?{further}", "next", "The next page", ogc.GEOJSON))
         stamp = timestamp(shown.updated_at)
         listed = [each.place for each in found]
-        content = replies.dumps(places.items(shown, listed, public_url=self._url, links=links, matched=matched, stamp=stamp))
-        tag = replies.etag(shown.version.version_id, content.decode())
-        return replies.reply(request, content, media_type=ogc.GEOJSON, tag=tag, headers=replies.versioned(shown))
+        document = places.items(shown, listed, public_url=self._url, links=links, matched=matched, stamp=stamp)
+        return _features(request, shown, document, document["features"], crs)
 
     def item(self, request: Request) -> Response:
         """Answer ``…/items/{location_id}``."""
-        incoming.query(request.scope["query_string"], FeaturesQuery)
+        asked = incoming.query(request.scope["query_string"], ItemQuery)
         _accepts_json(request, ogc.GEOJSON)
         shown = self._coverage_at(request)
-        content = replies.dumps(places.item(shown, self._place_at(request, shown).place, public_url=self._url))
-        tag = replies.etag(shown.version.version_id, content.decode())
-        return replies.reply(request, content, media_type=ogc.GEOJSON, tag=tag, headers=replies.versioned(shown))
+        crs = _system(shown, asked.crs, "crs")
+        document = places.item(shown, self._place_at(request, shown).place, public_url=self._url)
+        return _features(request, shown, document, [document], crs)
 
     def _place_at(self, request: Request, shown: PublishedView) -> Found:
         try:
@@ -828,6 +850,45 @@ def _accepts_json(request: Request, media_type: str = negotiation.JSON) -> None:
     asked = incoming.parameters(request.scope["query_string"])[0]
     if "f" not in asked and not negotiation.takes(request, {negotiation.JSON, media_type}):
         raise NotAcceptable("This document is JSON.", next_step=f"Send Accept: {media_type}.")
+
+
+def _system(shown: PublishedView, asked: str | None, name: str) -> str:
+    """Return the reference system of features that was asked for. Raises InvalidRequest if it is not offered."""
+    crs = "OGC:CRS84" if asked is None else parse_crs(asked)
+    offered = list(dict.fromkeys([*reprojected.OFFERED, storage_crs(shown.description)]))
+    if crs == "native" or crs not in offered:
+        words = f"may be {', '.join(each for each in offered if each != 'native')}"
+        raise InvalidRequest(f"{name} {words}", errors=[Problem(("query", name), "not-offered", words)])
+    return crs
+
+
+def _box(shown: PublishedView, asked: ItemsQuery) -> tuple[float, float, float, float] | None:
+    """Return the box of a query in degrees. Its axes have the order of its reference system."""
+    system = _system(shown, asked.bbox_crs, "bbox-crs")
+    given = [("bbox", asked.bbox), ("bbox-crs", asked.bbox_crs)]
+    box = parse([(name, text) for name, text in given if text is not None], forms=()).bbox
+    if box is None:
+        return None
+    if system in ("OGC:CRS84", LATITUDE_FIRST):
+        return _flat(box)
+    half = len(box) // 2
+    try:
+        return geometries.to_degrees((box[0], box[1], box[half], box[half + 1]), system)
+    except ValueError as exc:
+        raise InvalidRequest(f"bbox {exc}", errors=[Problem(("query", "bbox"), "invalid-range", str(exc))]) from exc
+
+
+def _features(
+    request: Request, shown: PublishedView, document: Mapping[str, Any], features: Iterable[dict[str, Any]], crs: str
+) -> Response:
+    """Answer a document after its geometries are put into *crs* (OGC API Features 2)."""
+    if crs != "OGC:CRS84":
+        for each in features:
+            each["geometry"] = geometries.carried(each["geometry"], crs)
+    content = replies.dumps(document)
+    tag = replies.etag(shown.version.version_id, content.decode())
+    headers = {**replies.versioned(shown), "Content-Crs": f"<{crs_uri(crs)}>"}
+    return replies.reply(request, content, media_type=ogc.GEOJSON, tag=tag, headers=headers)
 
 
 def _flat(box: Sequence[float]) -> tuple[float, float, float, float]:
