@@ -350,6 +350,6 @@ def test_a_service_that_needs_a_key_says_so(
         monkeypatch.delenv("CUBEPORT_KEY")
         assert _printed(capsys, ("--url", url), ("datasets",))[0] == 0, "what is published needs none"
         monkeypatch.setenv("CUBEPORT_KEY", key)
-        assert _printed(capsys, ("--url", url), ("jobs",)) == (0, "", "")
+        assert _printed(capsys, ("--url", url), ("jobs",)) == (0, "", "There are no ingestions\n")
     finally:
         stop(process)

@@ -479,7 +479,7 @@ class Selection:
         if price.get("hides"):
             raise InvalidRequest(
                 "Only the server can read a box of this grid: it hides the cells outside, which no rows and columns tell apart.",
-                next_step="load(way='server'), or open() for all of it",
+                next_step="load(way='server'); or, of the dataset, open() for all of it",
             )
         windows: Mapping[str, Sequence[Sequence[float]]] = price["windows"]
         whole = self._data.open()
