@@ -16,7 +16,7 @@ WORLD = (-180.0, -90.0, 180.0, 90.0)
 
 # name, family, bbox, calendar or None, period type, first field
 ACCEPTED = [
-    ("A1B-99999a-river-sep-2070-2099.nc", "none", None, "360_day", "irregular", "temp_dmax_tmean_abs"),
+    ("A1B-99999a-river-sep-2070-2099.nc", "none", None, "360_day", "climatology", "temp_dmax_tmean_abs"),
     ("Arctic20_1to5Feb_2016.nc", "curvilinear", (-11.0, 64.731, 52.513, 82.478), "standard", "daily", "aice"),
     ("CMIP5_rcp8.5_PCP_pctl25_P1Y.nc", "rectilinear", (-150, 40, -45, 90), "noleap", "yearly", "pr"),
     ("NO_TS_MO_FINO1_202209.nc", "none", (6.58333, 54.0, 6.58333, 54.0), "standard", "irregular", "DEPH_QC"),
@@ -113,7 +113,7 @@ ACCEPTED = [
     ("tasmax_day_CanESM2_365day_2095.nc", "rectilinear", (-75.0041, 41.9993, -72.0042, 44.9992), "noleap", "daily", "tasmax"),
     ("tasmax_day_HadGEM2-CC_360day_2095.nc", "rectilinear", (-75.0041, 41.9993, -72.0042, 44.9992), "360_day", "daily", "tasmax"),
     ("test_lcc.nc", "projected", (10.9783, 46.9903, 11.7910, 47.5435), "standard", "monthly", "tas"),
-    ("tmean_1910_1910.nc", "projected", (-13.0195, 47.8195, 3.5551, 61.1325), "standard", "irregular", "tmean"),
+    ("tmean_1910_1910.nc", "projected", (-13.0195, 47.8195, 3.5551, 61.1325), "standard", "climatology", "tmean"),
     ("tmmx_20190121.nc", "rectilinear", (-124.7875, 25.0458, -67.0375, 49.4208), "standard", "irregular", "air_temperature"),
     ("tos_Omon_CNRM-CM6-1_ssp245_201501.nc", "curvilinear", (-180, -79.0079, 180, 89.9417), "standard", "monthly", "tos"),
     ("tos_Omon_IITM-ESM_1pctCO2_193001.nc", "curvilinear", (-180, -82, 180, 89.9838), "julian", "daily", "tos"),

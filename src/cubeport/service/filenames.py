@@ -14,6 +14,12 @@ from cubeport.service.scope import TIMELESS
 from cubeport.service.wanted import Wanted
 
 
+def may_say_periods(wanted: Wanted) -> bool:
+    """Return whether the names of the files may say their periods: those of a template whose steps have periods."""
+    block, kind = wanted.block, wanted.fields.period_type
+    return block is not None and block.kind == "files" and kind is not None and kind not in TIMELESS
+
+
 def of_periods(wanted: Wanted, scope: Scope) -> Wanted:
     """Return the request without the files whose names say that they are of periods outside *scope*.
 
@@ -22,7 +28,7 @@ def of_periods(wanted: Wanted, scope: Scope) -> Wanted:
     """
     fields, block = wanted.fields, wanted.block
     kind = fields.period_type
-    if block is None or block.kind != "files" or kind is None or kind in TIMELESS or (scope.start, scope.end) == (None, None):
+    if not may_say_periods(wanted) or block is None or kind is None or (scope.start, scope.end) == (None, None):
         return wanted
     calendar = canonical(fields.calendar or "") or "standard"
     first = Period.parse(scope.start, kind, calendar).start if scope.start is not None else None

@@ -25,7 +25,7 @@ from cubeport.service.datasets import Dataset, Datasets
 from cubeport.service.decide import add_repeated, as_before, choose, decide, overlap, period_type_of, repeated
 from cubeport.service.engines import Engines
 from cubeport.service.fetching import take
-from cubeport.service.filenames import of_periods
+from cubeport.service.filenames import may_say_periods, of_periods
 from cubeport.service.follow import Follower, source_of
 from cubeport.service.gridfiles import fetched_grid_file, with_files, with_grid_file
 from cubeport.service.ingestions import Ingestion, IngestionPlan
@@ -204,7 +204,7 @@ class Ingester:
 
     def _named(self, ingestion: Ingestion, wanted: Wanted, dataset: Dataset | None, head: VersionState | None) -> Wanted:
         """Return the request without the files of this machine that have other periods by their names."""
-        if wanted.source is not None:
+        if wanted.source is not None or not may_say_periods(wanted):
             return wanted
         try:
             _, scope = decide(ingestion, wanted, dataset=dataset, head=head, request_digest="")
