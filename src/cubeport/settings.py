@@ -295,6 +295,8 @@ class WebhookTarget(BaseModel):
     """Reasons of changes; none is all."""
     secret_env: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")]
     """The environment variable that has the secret."""
+    old_secret_env: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")] | None = None
+    """The variable that has the secret before this one, as long as the receiver may not know the new one."""
     restricted: bool = False
     """Whether it receives the changes of datasets that not everybody may see."""
 

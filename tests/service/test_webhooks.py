@@ -248,6 +248,26 @@ def test_a_webhook_without_a_good_secret_stops_the_start(secret: str | None) -> 
     World().webhooks.check()
 
 
+def test_a_secret_is_changed_without_losing_a_change(tmp_path: Path) -> None:
+    """As Standard Webhooks say: one signature for each secret, with a space between them."""
+    (tmp_path / "config").mkdir()
+    target = "{url: 'https://a.example/x', secret_env: NEW, old_secret_env: OLD}"
+    (tmp_path / "config/service.yaml").write_text(f"webhooks: {{origins: ['https://a.example'], targets: [{target}]}}\n")
+    [named] = settings.load(tmp_path).webhooks.targets
+    world = World(Webhook.of({"NEW": SECRET, "OLD": "o" * 32}, **dict(named)))
+    world.webhooks.check()
+    world.change()
+    world.deliver()
+    [(_, headers, document)] = world.post.got
+    body = json.dumps(document, separators=(",", ":"), sort_keys=True, ensure_ascii=False).encode()
+    at = int(headers["webhook-timestamp"])
+    expected = [signature(secret, headers["webhook-id"], at, body) for secret in (SECRET, "o" * 32)]
+    assert headers["webhook-signature"].split(" ") == expected
+    for old in ({}, {"OLD": "short"}):
+        with pytest.raises(InvalidConfiguration, match="OLD"):
+            Webhook.of({"NEW": SECRET} | old, **dict(named)).check()
+
+
 def test_settings_take_only_targets_of_allowed_origins(tmp_path: Path) -> None:
     (tmp_path / "config").mkdir()
     file = tmp_path / "config" / "service.yaml"

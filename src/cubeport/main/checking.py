@@ -34,7 +34,7 @@ def _settings(root: Path) -> Iterator[str]:
         from cubeport.service.webhooks import Webhook
 
         for each in settings.webhooks.targets:
-            hook = Webhook(each.url, os.environ.get(each.secret_env), each.secret_env, each.events, each.restricted)
+            hook = Webhook.of(os.environ, **dict(each))
             yield from (f"{FILE}: webhooks.targets: {line}" for line in _caught(hook.check))
     for folder in settings.sources.roots:
         if not folder.is_dir():

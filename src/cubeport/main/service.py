@@ -201,10 +201,7 @@ def service_of(settings: Settings, catalog: Catalog, children: Children, *, publ
     outages = Outages(logging.getLogger("cubeport.jobs"))
     webhooks = Webhooks(
         catalog.backend,
-        [
-            Webhook(each.url, os.environ.get(each.secret_env), each.secret_env, each.events, each.restricted)
-            for each in settings.webhooks.targets
-        ],
+        [Webhook.of(os.environ, **dict(each)) for each in settings.webhooks.targets],
         post=_poster(settings),
         lock=partial(locks.hold, "webhook"),
         name=settings.id,

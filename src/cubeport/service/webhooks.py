@@ -60,6 +60,24 @@ class Webhook:
     """The reasons of changes to send; empty for all."""
     restricted: bool = False
     """Whether it receives the changes of datasets that not everybody may see."""
+    old_secret: str | None = None
+    """The secret before this one: as long as it is named, requests are signed with both."""
+    old_secret_env: str | None = None
+
+    @classmethod
+    def of(
+        cls,
+        environ: Mapping[str, str],
+        *,
+        url: str,
+        secret_env: str,
+        old_secret_env: str | None,
+        events: tuple[str, ...],
+        restricted: bool,
+    ) -> Webhook:
+        """Return a receiver with the secrets that its variables have in *environ*."""
+        old = environ.get(old_secret_env) if old_secret_env is not None else None
+        return cls(url, environ.get(secret_env), secret_env, events, restricted, old, old_secret_env)
 
     @property
     def id(self) -> str:
@@ -78,12 +96,17 @@ class Webhook:
         return f"{scheme}://{rest.partition('/')[0].partition('?')[0]}"
 
     def check(self) -> None:
-        """Check that it has a secret that is long enough. Raises InvalidConfiguration with the name of the variable."""
-        if self.secret is None or len(_key(self.secret)) < _SHORTEST_SECRET:
+        """Check that each variable has a secret that is long enough. Raises InvalidConfiguration with the name of the variable."""
+        words = f"needs a secret of {_SHORTEST_SECRET} bytes or more in the variable"
+        if not _is_good(self.secret):
             raise InvalidConfiguration(
-                f"The webhook to {self.origin} needs a secret of {_SHORTEST_SECRET} bytes or more in the variable"
-                f" {self.secret_env}.",
+                f"The webhook to {self.origin} {words} {self.secret_env}.",
                 next_step=f"export {self.secret_env}=$(openssl rand -hex 32)",
+            )
+        if self.old_secret_env is not None and not _is_good(self.old_secret):
+            raise InvalidConfiguration(
+                f"The webhook to {self.origin} {words} {self.old_secret_env}.",
+                next_step="set it to the secret that the receiver still knows, or remove old_secret_env when it knows the new one",
             )
 
 
@@ -115,6 +138,10 @@ def signature(secret: str, message_id: str, at: int, body: bytes) -> str:
     """Return the value of ``webhook-signature``: HMAC-SHA256 of ``{id}.{timestamp}.{body}``, base64 (Standard Webhooks 1.0)."""
     signed = b".".join((message_id.encode(), str(at).encode(), body))
     return "v1," + base64.b64encode(hmac.new(_key(secret), signed, hashlib.sha256).digest()).decode()
+
+
+def _is_good(secret: str | None) -> bool:
+    return secret is not None and len(_key(secret)) >= _SHORTEST_SECRET
 
 
 def _key(secret: str) -> bytes:
@@ -260,12 +287,13 @@ class Webhooks:
         """Return the status and, unless the body was accepted (2xx), the problem."""
         if hook.secret is None:
             return None, f"{hook.secret_env} is not set"
+        secrets = (hook.secret,) if hook.old_secret is None else (hook.secret, hook.old_secret)
         at = int(now().timestamp())
         headers = {
             "Content-Type": "application/json",
             "webhook-id": message_id,
             "webhook-timestamp": str(at),
-            "webhook-signature": signature(hook.secret, message_id, at, body),
+            "webhook-signature": " ".join(signature(secret, message_id, at, body) for secret in secrets),
         }
         try:
             status = self._post(hook.url, body, headers)
