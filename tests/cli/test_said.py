@@ -32,6 +32,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
             first = service.ingest_here(IngestionRequest(dataset_id=dataset_id), save(folder / "first.nc", [0, 1, 2]))
             assert first.status == "completed", first.error
         service.delete("y")
+        ring = [[0, 0], [1, 0], [1, 1], [0, 0]]
+        zone = {"type": "Feature", "id": "a", "properties": {}, "geometry": {"type": "Polygon", "coordinates": [ring]}}
+        service.put_zone_set("districts", {"type": "FeatureCollection", "features": [zone]})
         fixed = IngestionRequest(dataset_id="x", mode="update", on_overlap="replace")
         assert service.ingest_here(fixed, save(folder / "fixed.nc", [1], add=0.5)).status == "completed"
         assert service.ingest_here(fixed, save(folder / "more.nc", [3])).status == "completed"
@@ -170,10 +173,14 @@ def test_a_list_whose_entries_were_not_made_is_not_said_to_be_complete(root: Pat
         ("cubeport -i {} publish q", []),
         ("cubeport -i {} diff q@", []),
         ("cubeport -i {} diff x@l", ["x@latest"]),
+        ("cubeport -i {} show ", ["x"]),
+        ("cubeport -i {} restore ", ["y"]),
+        ("cubeport -i {} zones show d", ["districts"]),
         ("cubeport -i {}/nowhere publish ", []),
+        ("cubeport -i {}/nowhere zones show ", []),
         ("cubeport --url http://127.0.0.1:9 publish ", []),
     ],
-    ids=["all", "other", "other-state", "state", "no-instance", "service"],
+    ids=["all", "other", "other-state", "state", "record", "deleted", "zones", "no-instance", "no-zones", "service"],
 )
 def test_a_shell_is_offered_the_ids_of_datasets_that_are_there(
     root: Path, words: str, offered: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]

@@ -10,7 +10,9 @@ from cubeport.cli._session import Session
 from cubeport.errors import CubeportError
 
 if TYPE_CHECKING:
-    from cubeport.catalog.models import CatalogRecord
+    from collections.abc import Collection
+
+    from cubeport.catalog.models import CatalogRecord, RecordStatus
 
 _MOST = 1000
 
@@ -24,8 +26,40 @@ def dataset_ids(ctx: typer.Context, incomplete: str) -> list[str]:
     There are none for ``--url``, because a shell should not wait for a network. Nothing is printed if the instance cannot be read,
     because it would be in the middle of the line that somebody writes.
     """
+    return _keys(ctx, incomplete, kinds=("dataset",))
+
+
+def record_ids(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the ids of datasets, and the keys of other records, as :func:`dataset_ids` does."""
+    return _keys(ctx, incomplete)
+
+
+def deleted_ids(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the ids of deleted datasets, and the keys of other deleted records, as :func:`dataset_ids` does."""
+    return _keys(ctx, incomplete, status="deleted")
+
+
+def zone_set_ids(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the ids of the zone sets of the instance at hand that begin with *incomplete*."""
+    session = _here(ctx)
+    try:
+        found = session.verbs.zone_sets()["items"] if session is not None else ()
+    except (CubeportError, OSError):
+        return []
+    return [each["zone_set_id"] for each in found if each["zone_set_id"].startswith(incomplete)]
+
+
+def _here(ctx: typer.Context) -> Session | None:
+    """Return the session, if it is one of a folder."""
     session = ctx.find_root().obj
-    if not isinstance(session, Session) or session.options.url is not None:
+    return session if isinstance(session, Session) and session.options.url is None else None
+
+
+def _keys(
+    ctx: typer.Context, incomplete: str, *, kinds: Collection[str] | None = None, status: RecordStatus = "active"
+) -> list[str]:
+    session = _here(ctx)
+    if session is None:
         return []
     from cubeport.catalog.terms import Term
 
@@ -34,7 +68,7 @@ def dataset_ids(ctx: typer.Context, incomplete: str) -> list[str]:
     where = (Term("key", "=", dataset_id),) if at else (Term("key", ">=", incomplete), Term("key", "<", f"{incomplete}~"))
     try:
         with session.wiring.open_catalog(session.root, read_only=True, user_id=None, plugins=False, command="") as catalog:
-            found = catalog.search(*where, kinds=("dataset",), order=("key",), limit=_MOST)
+            found = catalog.search(*where, kinds=kinds, statuses=(status,), order=("key",), limit=_MOST)
     except (CubeportError, OSError):
         return []
     offered = (text for each in found if each.key is not None for text in (_states(each) if at else (each.key,)))

@@ -11,7 +11,7 @@ import typer
 from cubeport.catalog.forms.strictjson import strict_json
 from cubeport.cli import _output, records
 from cubeport.cli._app import group
-from cubeport.cli._completion import dataset_ids
+from cubeport.cli._completion import dataset_ids, deleted_ids, record_ids
 from cubeport.cli._progress import size
 from cubeport.cli._session import Session, current
 from cubeport.cli._verbs import whole_ref, whole_version
@@ -138,7 +138,10 @@ def diff(
             metavar="ID@OLD", help="The older version: id@version or id@tag; or the id alone.", autocompletion=dataset_ids
         ),
     ],
-    new: Annotated[str | None, typer.Argument(metavar="ID@NEW", help="The newer version. Default: the published one.")] = None,
+    new: Annotated[
+        str | None,
+        typer.Argument(metavar="ID@NEW", help="The newer version. Default: the published one.", autocompletion=dataset_ids),
+    ] = None,
     newer: Annotated[str | None, typer.Argument(metavar="", hidden=True)] = None,
 ) -> None:
     """Show what changed from one version to another: coordinates, steps, values, attributes."""
@@ -353,7 +356,7 @@ def changes(
 
 def delete(
     ctx: typer.Context,
-    ids: Annotated[list[str], typer.Argument(metavar="ID", help="Datasets or records.", autocompletion=dataset_ids)],
+    ids: Annotated[list[str], typer.Argument(metavar="ID", help="Datasets or records.", autocompletion=record_ids)],
     yes: records.Yes = False,
     purge: Annotated[
         bool, typer.Option("--purge", help="For datasets: remove all versions for good, and their bytes after retention.grace_min.")
@@ -381,7 +384,7 @@ def delete(
 
 def restore(
     ctx: typer.Context,
-    ids: Annotated[list[str], typer.Argument(metavar="ID", help="Deleted datasets or records.")],
+    ids: Annotated[list[str], typer.Argument(metavar="ID", help="Deleted datasets or records.", autocompletion=deleted_ids)],
     dry_run: records.DryRun = False,
 ) -> None:
     """Restore deleted datasets or records. Datasets are restored unpublished."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from cubeport.cli import _output, _progress
+from cubeport.cli._completion import dataset_ids
 from cubeport.cli._session import current
 from cubeport.cli._verbs import whole_ingestion
 from cubeport.errors import CubeportError, Usage
@@ -30,7 +31,7 @@ def jobs(
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Show its progress until it ends. Exits with 1 if it fails.")
     ] = False,
-    dataset: Annotated[str | None, typer.Option(help="Only ingestions of this dataset.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Only ingestions of this dataset.", autocompletion=dataset_ids)] = None,
     status: Annotated[
         Literal["accepted", "running", "retrying", "completed", "failed", "cancelled"] | None,
         typer.Option(help="Only ingestions with this status."),

@@ -14,6 +14,7 @@ import typer
 
 from cubeport.catalog.forms.folders import folder_of
 from cubeport.cli import _output, _values
+from cubeport.cli._completion import record_ids
 from cubeport.cli._session import Session, current
 from cubeport.cli.records import DryRun, Not, Terms, operations_table
 from cubeport.errors import Corrupt, CubeportError, NoSpace, Unavailable, Usage
@@ -293,7 +294,7 @@ def recover(
 
 def fsck(
     ctx: typer.Context,
-    id: Annotated[str | None, typer.Argument(metavar="ID", help="Only this record.")] = None,
+    id: Annotated[str | None, typer.Argument(metavar="ID", help="Only this record.", autocompletion=record_ids)] = None,
     data: Annotated[bool, typer.Option("--data", help="Read every byte.")] = False,
     time_limit: Annotated[str | None, typer.Option("--time-limit", metavar="T", help="90s, 30m, 2h.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue where the last check stopped.")] = False,

@@ -10,11 +10,15 @@ import typer
 
 from cubeport.catalog.forms.folders import folder_of
 from cubeport.cli import _output, _values
+from cubeport.cli._completion import record_ids
 from cubeport.cli._session import current
 from cubeport.cli.records import DryRun, Id, Not, Terms
 from cubeport.errors import NoMatch, Usage
 
-SomeIds = Annotated[list[str] | None, typer.Argument(metavar="ID", help="Ids, keys, or the first characters of an id.")]
+SomeIds = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="ID", help="Ids, keys, or the first characters of an id.", autocompletion=record_ids),
+]
 All = Annotated[bool, typer.Option("--all", help="Every record.")]
 
 
@@ -245,7 +249,9 @@ def _json(document: Any) -> str:
 
 def extract_metadata(
     ctx: typer.Context,
-    ids: Annotated[list[str], typer.Argument(metavar="ID|PATH", help="Records to read again, or paths to inspect.")],
+    ids: Annotated[
+        list[str], typer.Argument(metavar="ID|PATH", help="Records to read again, or paths to inspect.", autocompletion=record_ids)
+    ],
     only: Annotated[list[str] | None, typer.Option("--only", metavar="NAME", help="Only this extractor. Repeatable.")] = None,
     require_metadata: Annotated[bool, typer.Option("--require-metadata", help="Fail if an extractor fails.")] = False,
     dry_run: DryRun = False,

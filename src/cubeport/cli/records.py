@@ -11,14 +11,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cubeport.cli import _afar, _output, _values
+from cubeport.cli._completion import record_ids
 from cubeport.cli._session import Session, current
 from cubeport.errors import ArtifactMissing, NoMatch, RecordNotFound, Usage
 
 if TYPE_CHECKING:
     from cubeport.catalog.models import CatalogRecord
 
-Ids = Annotated[list[str], typer.Argument(metavar="ID", help="Ids, keys, or the first characters of an id (4 or more).")]
-Id = Annotated[str, typer.Argument(metavar="ID", help="An id, a key, or the first characters of an id (4 or more).")]
+Ids = Annotated[
+    list[str],
+    typer.Argument(metavar="ID", help="Ids, keys, or the first characters of an id (4 or more).", autocompletion=record_ids),
+]
+Id = Annotated[
+    str,
+    typer.Argument(metavar="ID", help="An id, a key, or the first characters of an id (4 or more).", autocompletion=record_ids),
+]
 Terms = Annotated[list[str] | None, typer.Argument(metavar="TERM", help='"FIELD OP VALUE" (= != < <= > >= : ~) or "FIELD?".')]
 Not = Annotated[list[str] | None, typer.Option("--not", metavar="TERM", help="A term that must not match.")]
 Metas = Annotated[list[str] | None, typer.Option("--meta", metavar="FIELD=VALUE", help="Metadata. Repeatable.")]

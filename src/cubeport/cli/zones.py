@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from cubeport.cli import _output
+from cubeport.cli._completion import zone_set_ids
 from cubeport.cli._session import current
 from cubeport.errors import InvalidRequest, Usage
 
@@ -74,7 +75,8 @@ def list_(ctx: typer.Context) -> None:
 
 
 def show(
-    ctx: typer.Context, zone_set_id: Annotated[str, typer.Argument(metavar="ID", help="The id of a zone set or extent.")]
+    ctx: typer.Context,
+    zone_set_id: Annotated[str, typer.Argument(metavar="ID", help="The id of a zone set or extent.", autocompletion=zone_set_ids)],
 ) -> None:
     """List the zones of a set; with --json, print it as GeoJSON."""
     session = current(ctx)
@@ -86,7 +88,10 @@ def _rows(zone_set: Mapping[str, Any]) -> list[tuple[Any, ...]]:
     return [(each["id"], *(each["properties"].get(name) for name in ("name", "level", "parent"))) for each in zone_set["features"]]
 
 
-def remove(ctx: typer.Context, zone_set_id: Annotated[str, typer.Argument(metavar="ID", help="The id of a zone set.")]) -> None:
+def remove(
+    ctx: typer.Context,
+    zone_set_id: Annotated[str, typer.Argument(metavar="ID", help="The id of a zone set.", autocompletion=zone_set_ids)],
+) -> None:
     """Remove a zone set."""
     session = current(ctx)
     session.verbs.remove_zone_set(zone_set_id)
