@@ -56,6 +56,10 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = folder / "instance"
     assert here("init", root).returncode == 0
     (root / "extents").mkdir(exist_ok=True)
+    (root / "zones").mkdir(exist_ok=True)
+    ring = [[-10, -10], [10, -10], [10, 10], [-10, 10], [-10, -10]]
+    zone = {"type": "Feature", "id": "a", "properties": {"name": "A box"}, "geometry": {"type": "Polygon", "coordinates": [ring]}}
+    (root / "zones" / "box.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": [zone]}))
     (root / "extents" / "there.yaml").write_text("extent_id: there\nname: There\nbbox: [-10, -10, 10, 10]\n")
     index = xr.Dataset(
         {"nino": ("time", [0.1, 0.5, -0.3], {"units": "K"})}, {"time": ("time", [0, 31, 59], {"units": "days since 2020-01-01"})}
@@ -160,6 +164,7 @@ PAGES = {
     "datasets": "/datasets?f=html",
     "versions": "/datasets/regular/versions?f=html",
     "zones": "/zones?f=html",
+    "table": "/datasets/regular/table?zones=box&f=html",
     "changes": "/changes?f=html",
     "wms": "/wms/regular?f=html",
     "wmts": "/wmts/regular?f=html",
@@ -272,6 +277,13 @@ def test_a_collection_says_what_it_is_before_its_document(url: str) -> None:
             assert "<dt>extent</dt>" in rest, (name, face)
             assert f'href="{url}/zarr/{name}"' in first or face == "ogcapi"
     assert '<details class="whole">' not in httpx.get(f"{url}/info?f=html").text
+
+
+def test_a_table_by_areas_is_a_page_that_has_its_files(url: str) -> None:
+    (href,) = re.findall(r'href="([^"]*/table\?[^"]*zones=box[^"]*)"', httpx.get(f"{url}/datasets/regular?f=html").text)
+    text = httpx.get(f"{url}{unescape(href)}").text
+    assert "A box" in text
+    assert "f=csv" in text
 
 
 def test_a_page_of_values_offers_the_forms_that_can_have_them(url: str) -> None:

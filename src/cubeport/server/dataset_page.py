@@ -369,9 +369,10 @@ def _ways(
     if parts.tables is not None and seen is not None and not seen["damaged"] and parts.tables.offered(shown, seen["field"]):
         subsets = [text for key, text in seen["pairs"] if key == "subset"]
         for name, zones in list(parts.service.zone_sets().items())[:_MOST_ZONE_SETS]:
-            pairs = [("zones", name), ("variables", seen["field"]), *(("subset", text) for text in subsets), ("f", "csv")]
-            query = urlencode(pairs)
-            title = f"A table by areas: {zones.title or name} (CSV)"
+            query = urlencode(
+                [("zones", name), ("variables", seen["field"]), *(("subset", text) for text in subsets), ("f", "html")]
+            )
+            title = f"A table by areas: {zones.title or name}"
             ways.append(
                 {
                     "href": f"{_base(parts)}/datasets/{_name(shown)}/table?{query}",
