@@ -250,22 +250,38 @@ def test_packed_values_stay_packed_alike(tmp_path: Path) -> None:
         updated.update(tmp_path / "refused", save(tmp_path / "other.nc", other))
 
 
-@pytest.mark.parametrize(("first", "then"), [(np.float32("nan"), None), (None, np.float32("nan"))])
-def test_nan_as_fill_value_and_none_are_the_same_in_floats(tmp_path: Path, first: Any, then: Any) -> None:
+_NAN = np.float32("nan")
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        ({"_FillValue": _NAN}, {"_FillValue": None, "scale_factor": np.float32(1)}),
+        ({"_FillValue": None, "scale_factor": np.float32(1)}, {"_FillValue": _NAN}),
+        ({"_FillValue": np.float32(61.11), "missing_value": 61.11}, {"_FillValue": np.float32(61.11)}),
+        ({"_FillValue": None, "missing_value": np.float32(61.11)}, {"_FillValue": np.float32(61.11), "missing_value": _NAN}),
+    ],
+    ids=["nan-none", "none-nan", "both-one", "other-both"],
+)
+def test_attributes_that_say_the_same_of_missing_values_are_the_same(tmp_path: Path, first: Any, then: Any) -> None:
     """An update was refused, and a series was decoded."""
 
-    def saved(name: str, days: list[int], fill: Any, **more: Any) -> Path:
+    def saved(name: str, days: list[int], attributes: Any) -> Path:
         made = cube(days)
-        made["t"].attrs |= {"_FillValue": fill, **more}
+        made["t"].values[:, 1, 1] = 61.11
+        made["t"].attrs |= attributes
         return save(tmp_path / name, made)
 
-    old, new = saved("v1.nc", list(range(6)), first), saved("new.nc", [6, 7], then, scale_factor=np.float32(1))
+    old, new = saved("v1.nc", list(range(6)), first), saved("new.nc", [6, 7], then)
+    expected = cube(list(range(8))).t.values
+    expected[:, 1, 1] = np.nan if "missing_value" in first else np.float32(61.11)
     updated, _, _ = Held.make(tmp_path / "v1", old).update(tmp_path / "v2", new)
-    np.testing.assert_array_equal(ours_of(updated.folder).t.values, cube(list(range(8))).t.values)
+    np.testing.assert_array_equal(ours_of(updated.folder).t.values, expected)
     said = written(tmp_path / "series", old, new)
     assert not [kind for kind, _ in said["warnings"] if kind == "unpacked"]
+    np.testing.assert_array_equal(ours_of(tmp_path / "series").t.values, expected)
     with pytest.raises(EncodingMismatch, match="_FillValue"):
-        updated.update(tmp_path / "refused", saved("other.nc", [8], np.float32(-9)))
+        updated.update(tmp_path / "refused", saved("other.nc", [8], {"_FillValue": np.float32(-9)}))
 
 
 def _other(change: str) -> xr.Dataset:

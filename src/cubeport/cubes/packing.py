@@ -6,10 +6,14 @@ import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
     import xarray as xr
 
 VALID = ("valid_min", "valid_max", "valid_range")
+MISSING = ("_FillValue", "missing_value")
+"""The attributes that name missing values."""
 
 
 class Packing(NamedTuple):
@@ -82,7 +86,7 @@ def missing_number(variable: xr.Variable) -> Any | None:
     """
     import numpy as np
 
-    for key in ("_FillValue", "missing_value"):
+    for key in MISSING:
         if key in variable.attrs:
             return np.asarray(variable.attrs[key], variable.dtype).ravel()[0]
     if variable.dtype.kind == "f":
@@ -96,12 +100,34 @@ def missing_number(variable: xr.Variable) -> Any | None:
     return variable.dtype.type(min(free)) if free else None
 
 
-def says_nothing(key: str, value: Any, dtype: np.dtype[Any]) -> bool:
-    """Return whether a packing attribute of floats changes nothing that readers see, as NaN does: it is missing without it."""
+def missing_numbers(attributes: Mapping[Any, Any], dtype: np.dtype[Any]) -> frozenset[Any]:
+    """Return the stored values that are missing, whichever attributes name them: CF allows ``_FillValue``, ``missing_value`` or both.
+
+    Floats are in the precision of *dtype*, where NaN is always missing, so it is not among them. A ``_FillValue`` of signed numbers
+    may be given as an unsigned one (``_Unsigned``).
+    """
     import numpy as np
 
-    neutral = {"_FillValue": math.nan, "missing_value": math.nan, "scale_factor": 1.0, "add_offset": 0.0}.get(key)
+    found = set()
+    for key in MISSING:
+        values = np.ravel(attributes.get(key, ()))
+        if dtype.kind == "f" and values.dtype.kind in "iuf":
+            with np.errstate(over="ignore"):  # no value equals what is too large for the type
+                values = values.astype(dtype)
+        numbers = values.tolist()
+        if dtype.kind == "i" and key == "_FillValue":
+            above = np.iinfo(dtype).max
+            numbers = [each - (2 * above + 2) if isinstance(each, int) and above < each <= 2 * above + 1 else each for each in numbers]
+        found.update(each for each in numbers if each == each)
+    return frozenset(found)
+
+
+def says_nothing(key: str, value: Any, dtype: np.dtype[Any]) -> bool:
+    """Return whether a packing attribute of floats changes nothing that readers see, as a factor of 1."""
+    import numpy as np
+
+    neutral = {"scale_factor": 1.0, "add_offset": 0.0}.get(key)
     given = np.asarray(value)
     if dtype.kind != "f" or neutral is None or given.dtype.kind not in "iuf" or given.size != 1:
         return False
-    return bool(np.isnan(given).all()) if math.isnan(neutral) else float(given.item()) == neutral
+    return float(given.item()) == neutral

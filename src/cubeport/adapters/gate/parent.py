@@ -32,7 +32,7 @@ from cubeport.cubes.describe import value_range
 from cubeport.cubes.groups import find
 from cubeport.cubes.keys import METADATA
 from cubeport.cubes.normalise import PACKING, PRECISIONS, dropped, in_precision, scalar_time
-from cubeport.cubes.packing import says_nothing
+from cubeport.cubes.packing import MISSING, missing_numbers, says_nothing
 from cubeport.cubes.presence import Presence
 from cubeport.cubes.raw import dataset, expanded
 from cubeport.cubes.readers import reader
@@ -449,7 +449,7 @@ def _same_form(parent: OpenedSource, new: OpenedSource, along: str, untransforme
                 continue
             coming = cast
         ours, theirs = (_packing(each, native(held.dtype), name) for each in (held, coming))
-        odd = [each for each in PACKING if ours.get(each) != theirs.get(each)]
+        odd = [each for each in ours if ours[each] != theirs[each]]
         if odd:
             raise EncodingMismatch(
                 f"{new.name}: variable {name!r} has another {odd[0]} than the existing data, "
@@ -490,9 +490,11 @@ def _is_other_precision(name: str, parent: xr.Dataset, new: xr.Dataset, untransf
 
 
 def _packing(variable: xr.Variable, kind: np.dtype[Any], name: str) -> dict[str, Any]:
-    """Return the packing attributes that change what readers see, as they are stored."""
-    given = {key: value for key, value in variable.attrs.items() if key in PACKING and not says_nothing(key, value, kind)}
-    return attributes.encode(given, kind, name, [])
+    """Return what of the packing changes what readers see, as it is stored."""
+    keys = [key for key in PACKING if key not in MISSING]
+    given = {key: variable.attrs[key] for key in keys if key in variable.attrs and not says_nothing(key, variable.attrs[key], kind)}
+    stored = attributes.encode(given, kind, name, [])
+    return {" or ".join(MISSING): missing_numbers(variable.attrs, kind), **{key: stored.get(key) for key in keys}}
 
 
 def _is_packed(variable: xr.Variable) -> bool:

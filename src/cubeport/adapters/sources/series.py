@@ -25,7 +25,7 @@ from cubeport.cubes import calendars, times
 from cubeport.cubes.decoding import decoded
 from cubeport.cubes.groups import find
 from cubeport.cubes.normalise import PACKING, TOLERANCE, dropped, joined_by_scalar, scalar_time
-from cubeport.cubes.packing import says_nothing
+from cubeport.cubes.packing import MISSING, missing_numbers, says_nothing
 from cubeport.cubes.raw import computed, dataset, variables
 from cubeport.cubes.repairs import flag
 from cubeport.cubes.stamps import Stamps
@@ -691,9 +691,10 @@ def _same_packing(sources: Sequence[OpenedSource], along: str) -> tuple[list[Ope
 
 
 def _packing(variable: xr.Variable) -> tuple[Any, ...]:
-    # Compared bit by bit, so that a NaN fill value equals itself and 0.1 as float32 is not 0.1.
-    given = {key: value for key, value in variable.attrs.items() if key in PACKING and not says_nothing(key, value, variable.dtype)}
-    return tuple(np.asarray(given[key]).tobytes() if key in given else None for key in PACKING)
+    # Compared bit by bit, so that 0.1 as float32 is not 0.1.
+    kept = {key: value for key, value in variable.attrs.items() if key in PACKING and not says_nothing(key, value, variable.dtype)}
+    given = [np.asarray(kept[key]).tobytes() if key in kept else None for key in PACKING if key not in MISSING]
+    return missing_numbers(variable.attrs, variable.dtype), *given
 
 
 def _decoded(name: str, variable: xr.Variable) -> xr.Variable:
