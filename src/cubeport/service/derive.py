@@ -70,10 +70,13 @@ class Derivations:
         NotFound
             If an input or the recipe does not exist.
         InvalidRequest
-            If the recipe does not accept the parameters or inputs.
+            If the recipe does not accept the parameters or inputs: of cubeport's own recipes, none takes a climatology.
         """
         recipe = self._recipe(block)
         inputs = {name: self._shown(ref) for name, ref in recipe.named(block.inputs).items()}
+        if recipe.function is None:
+            for name, ref in recipe.named(block.inputs).items():
+                _check_years(recipe, ref, inputs[name])
         told = {name: _input(ref, inputs[name]) for name, ref in recipe.named(block.inputs).items()}
         return DerivedSource(recipe, _derivation(recipe, block, told), inputs, self._compute)
 
@@ -145,6 +148,17 @@ def _derivation(recipe: Recipe, block: SourceBlock, inputs: dict[str, DerivedInp
     params = recipe.bind(block.params)
     key = key_of(params, {name: (each.dataset_id, each.digest) for name, each in inputs.items()})
     return Derivation(recipe=recipe.name, params=params, inputs=inputs, key=key, revision=recipe.revision)
+
+
+def _check_years(recipe: Recipe, ref: str, shown: PublishedView) -> None:
+    """Refuse a climatology. Its steps are labelled with one year and are of many, so they would be taken for those of that year."""
+    temporal = shown.description.temporal
+    if "climatology" in (shown.texts.period_type, None if temporal is None else temporal.period_type):
+        said = (temporal.statistic if temporal is not None else None) or "each step is a statistic of several years"
+        raise InvalidRequest(
+            f"{ref!r} is a climatology: {said}. Recipe {recipe.name!r} needs the steps of the years themselves.",
+            next_step=f"cubeport derive {recipe.name} DATASET, with the dataset that the climatology was made of",
+        )
 
 
 def _is_fixed(ref: str, used: DerivedInput | None) -> bool:
