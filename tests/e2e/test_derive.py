@@ -110,7 +110,7 @@ def test_values_are_those_of_xarray_and_documents_say_how_they_were_made(root: P
             assert service.dataset(name).state.published
         for recipe, params in (("resample", {"period_type": "yearly"}), ("normal", {"start": 2019, "end": 2020})):
             # The twelve steps were taken for the months of 2019, and their mean was published as that of the year.
-            with pytest.raises(InvalidRequest, match="'normal' is a climatology: .* 2019 to 2020"):
+            with pytest.raises(InvalidRequest, match=r"'normal' is a climatology: .* 2019 to 2020"):
                 service.derive(recipe, ["normal"], dataset_id="of-normal", params=params)
 
 

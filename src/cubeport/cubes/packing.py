@@ -101,7 +101,7 @@ def missing_number(variable: xr.Variable) -> Any | None:
 
 
 def missing_numbers(attributes: Mapping[Any, Any], dtype: np.dtype[Any]) -> frozenset[Any]:
-    """Return the stored values that are missing, whichever attributes name them: CF allows ``_FillValue``, ``missing_value`` or both.
+    """Return the stored values that are missing, named by ``_FillValue``, ``missing_value`` or both (CF 2.5.1).
 
     Floats are in the precision of *dtype*, where NaN is always missing, so it is not among them. A ``_FillValue`` of signed numbers
     may be given as an unsigned one (``_Unsigned``).
@@ -116,8 +116,8 @@ def missing_numbers(attributes: Mapping[Any, Any], dtype: np.dtype[Any]) -> froz
                 values = values.astype(dtype)
         numbers = values.tolist()
         if dtype.kind == "i" and key == "_FillValue":
-            above = np.iinfo(dtype).max
-            numbers = [each - (2 * above + 2) if isinstance(each, int) and above < each <= 2 * above + 1 else each for each in numbers]
+            all_of = 2 ** (8 * dtype.itemsize)
+            numbers = [each - all_of if isinstance(each, int) and all_of // 2 <= each < all_of else each for each in numbers]
         found.update(each for each in numbers if each == each)
     return frozenset(found)
 
