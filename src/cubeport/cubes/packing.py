@@ -108,7 +108,7 @@ def missing_numbers(attributes: Mapping[Any, Any], dtype: np.dtype[Any]) -> froz
     """
     import numpy as np
 
-    found = set()
+    found: set[Any] = set()
     for key in MISSING:
         values = np.ravel(attributes.get(key, ()))
         if dtype.kind == "f" and values.dtype.kind in "iuf":
