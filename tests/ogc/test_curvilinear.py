@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable
 from typing import Any
 
@@ -124,6 +125,24 @@ def test_of_columns_that_come_round_again_none_hides_the_values(client: httpx.Cl
     assert at_position(client, known, lon, -5.5) == on_the_map(client, known, lon, -5.5) == value
     line = client.get(f"/ogcapi/collections/{known}/trajectory", params={"coords": f"LINESTRING({lon} -5.5,{lon + 0.01} -5.5)"})
     assert line.json()["ranges"]["v"]["values"] == [value]
+
+
+@pytest.mark.parametrize(
+    ("query", "box"),
+    [
+        ("coverage?bbox=-180,-90,180,90", (-180, 180)),
+        ("coverage?bbox=60,-90,90,90", (60, 90)),
+        ("area?coords=POLYGON((60 -89,90 -89,90 89,60 89,60 -89))", (60, 90)),
+        ("cube?bbox=60,-90,90,90", (60, 90)),
+    ],
+)
+def test_a_place_of_a_box_comes_once(client: httpx.Client, kept: Any, query: str, box: tuple[int, int]) -> None:
+    """The two columns that come round again are the last two, or are not there."""
+    rows = list(csv.DictReader(client.get(f"/ogcapi/collections/{kept('round')}/{query}&f=csv").text.splitlines()))
+    inner = coming_round().isel(i=slice(1, -1))
+    wanted = inner.v.values[(inner.lon.values >= box[0]) & (inner.lon.values <= box[1])]
+    found = [float(each["v"] or "nan") for each in rows]
+    assert np.array_equal(np.sort(found), np.sort(wanted), equal_nan=True)
 
 
 def test_cells_at_one_place_count_once() -> None:

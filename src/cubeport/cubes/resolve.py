@@ -637,7 +637,16 @@ class _Resolver:
         spatial = self.description.spatial
         lon, lat = self.labels.values[spatial.x or ""], self.labels.values[spatial.y or ""]
         inside = boxes.positions_in(lon, lat, box, reach=spatial.reach, outlines=self.labels.outlines)
+        again = None if self._cells_have_times() else self.labels.repeated()
+        if again is not None and (inside & ~again).any():
+            inside = inside & ~again  # a place comes once, as on grids with axes
         self.masks.append((self.description.cell_dimensions, inside))
+
+    def _cells_have_times(self) -> bool:
+        """Return whether two cells at one place can be of two times, as in the swath of a satellite."""
+        temporal, time = self.description.temporal, time_axis(self.description)
+        own = () if temporal is None else temporal.dimensions if time is None else (time.dimension,)
+        return not set(own).isdisjoint(self.description.cell_dimensions)
 
 
 def _runs(indices: Sequence[int], shifts: Sequence[float] | None = None) -> tuple[IndexRange, ...]:

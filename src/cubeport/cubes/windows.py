@@ -44,6 +44,10 @@ class Labels:
     """Cached cells of axes (:func:`cubeport.cubes.resolve.cells`), because computing them costs more than most queries."""
     outlines: Callable[[], Outlines | None] = field(default=lambda: None, compare=False, repr=False)
     """Returns the vertices of the cells of a curvilinear grid if the data have them. The first call reads them."""
+    repeated: Callable[[], Array | None] = field(default=lambda: None, compare=False, repr=False)
+    """Returns which cells of a curvilinear grid are at the place of another (:func:`cubeport.cubes.outlines.repeated`). The first
+    call computes it.
+    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ from cubeport.cubes.cells import exact, in_degrees
 from cubeport.cubes.companions import companions
 from cubeport.cubes.cut import Cut
 from cubeport.cubes.description import CubeDescription
-from cubeport.cubes.outlines import outlines
+from cubeport.cubes.outlines import outlines, repeated
 from cubeport.cubes.overviews import Method, at_level
 from cubeport.cubes.part import Deadline
 from cubeport.cubes.quads import Outlines
@@ -557,7 +557,8 @@ class OpenedVersion:
                         each[name] = in_degrees(exact(each[name]), spatial.to_crs)
         if spatial.family != "curvilinear":
             return Labels(values, bounds)
-        return Labels(values, bounds, outlines=cache(partial(_outlines, weakref.ref(self))))
+        again = cache(partial(repeated, values[str(spatial.x)], values[str(spatial.y)]))
+        return Labels(values, bounds, outlines=cache(partial(_outlines, weakref.ref(self))), repeated=again)
 
 
 def _outlines(opened: weakref.ref[OpenedVersion]) -> Outlines | None:
