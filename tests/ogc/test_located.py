@@ -270,6 +270,7 @@ def test_what_has_no_place_has_no_box(client: httpx.Client, put: Any) -> None:
     for each in ("map", "styles", "map/tiles", *TILESETS, *(f"styles/viridis/{one}" for one in TILESETS)):
         nothing = client.get(f"/ogcapi/collections/{cube.dataset_id}/{each}")
         assert (nothing.status_code, "no horizontal position" in nothing.text) == (404, True), each
+        assert nothing.json()["what"] == "map", each
     for door in ("wms", "wmts"):
         nothing = client.get(f"/{door}/{cube.dataset_id}", params={"REQUEST": "GetCapabilities", "SERVICE": door.upper()})
         assert (nothing.status_code, "no horizontal position" in nothing.text) == (404, True), door

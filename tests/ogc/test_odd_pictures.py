@@ -16,6 +16,8 @@ import xarray as xr
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from .conftest import VERSION
+
 LON = {"units": "degrees_east", "standard_name": "longitude"}
 LAT = {"units": "degrees_north", "standard_name": "latitude"}
 
@@ -134,10 +136,45 @@ def test_the_range_of_a_level_is_that_of_all_its_times(client: httpx.Client, she
         ours = client.get(f"{base}&range=level")
         assert ours.content == client.get(f"{base}&range={second[0]},{second[1]}").content
         assert ours.content != client.get(base).content
+        asked = "REQUEST=GetMap&LAYERS=g&STYLES=&CRS=CRS:84&BBOX=-5,-15,35,15&WIDTH=40&HEIGHT=30&ELEVATION=1000"
+        wms = f"/wms/{own}?{asked}&TIME=2020-01-0{day}&COLORSCALERANGE="
+        assert (
+            client.get(f"{wms}level").content
+            == client.get(f"{wms}{second[0]},{second[1]}").content
+            != client.get(wms[:-17]).content
+        )
+    legends = f"/wms/{own}?REQUEST=GetLegendGraphic&LAYER=g&FORMAT=image/svg%2Bxml"
+    for level, found in ((500, first), (1000, second)):
+        graphic = client.get(f"{legends}&COLORSCALERANGE=level&ELEVATION={level}")
+        assert graphic.content == client.get(f"{legends}&COLORSCALERANGE={found[0]},{found[1]}").content
     # The first level at the last time.
     low, high = first
     drawn = client.get(f"/ogcapi/collections/{own}/map?width=512&bbox=-5,-15,35,15&properties=g&range={low},{high}")
     assert client.get(f"/datasets/{own}/thumbnail.png").content == drawn.content
+
+
+@pytest.mark.parametrize("damage", ["cut", "lost"])
+def test_a_damaged_step_hides_no_other(client: httpx.Client, shelf: Any, tmp_path: Path, damage: str) -> None:
+    """The range of a level is that of the steps that can be read; the map of the damaged one is an error."""
+    values = np.arange(24.0).reshape(3, 2, 2, 2) * [[[[1]]], [[[1]]], [[[100]]]]
+    axes = {"plev": ("plev", [500.0, 1000.0], {"units": "hPa", "positive": "down", "axis": "Z"})}
+    axes |= {"lat": ("lat", [-10.0, 0], LAT), "lon": ("lon", [0.0, 10], LON)}
+    axes |= {"time": ("time", range(3), {"units": "days since 2020-01-01", "standard_name": "time"})}
+    xr.Dataset({"g": (("time", "plev", "lat", "lon"), values, {"units": "m"})}, axes).to_netcdf(tmp_path / "steps.nc")
+    own = shelf.keep(f"odd-{damage}", tmp_path / "steps.nc", chunks={"time": 1})
+    chunk = shelf.engine.path(own.dataset_id, VERSION) / "g" / "c" / "2" / "0" / "0" / "0"
+    if damage == "lost":
+        chunk.unlink()
+    else:
+        chunk.write_bytes(chunk.read_bytes()[:7])
+    legend = client.get(f"/datasets/{own.dataset_id}/legend?f=json&range=level")
+    assert legend.json()["range"] == [0, 11]
+    base = f"/ogcapi/collections/{own.dataset_id}/map?width=10&range="
+    for day in (1, 2):
+        ours, wanted = (client.get(f"{base}{one}&datetime=2020-01-0{day}") for one in ("level", "0,11"))
+        assert (ours.status_code, ours.content) == (200, wanted.content)
+    broken = client.get(f"{base}level&datetime=2020-01-03")
+    assert (broken.status_code, broken.json()["kind"]) == (500, "corrupt")
 
 
 @pytest.mark.parametrize("box", ["-360,-90,360,90", "-180,-90,540,90", "-5,-90,715,90"])

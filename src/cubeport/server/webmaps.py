@@ -30,7 +30,7 @@ from cubeport.errors import CubeportError, InvalidRequest, NotFound, Problem
 from cubeport.server import html, incoming, negotiation, problems, replies
 from cubeport.server.openapi import READ, described
 from cubeport.server.parts import Reads
-from cubeport.service.pictures import MOST_SIDE, RUN, PictureQuery, Pictures, framed, moment
+from cubeport.service.pictures import MOST_SIDE, RUN, PictureQuery, Pictures, framed, moment, no_map
 
 PNG = "image/png"
 _LISTED_LABELS = 2_000
@@ -56,7 +56,9 @@ class MapRequest(incoming.Model):
     BGCOLOR: Annotated[str | None, Field(description="0xRRGGBB")] = None
     TIME: Annotated[str | None, Field(description="A step, or a/b for the first step in it. Default: the newest up to now")] = None
     ELEVATION: Annotated[str | None, Field(description="One level; other axes are DIM_ and their name")] = None
-    COLORSCALERANGE: Annotated[str | None, Field(description="low,high or auto")] = None
+    COLORSCALERANGE: Annotated[
+        str | None, Field(description="low,high; level: of the ELEVATION at all times; or auto: of the values in the map")
+    ] = None
     NUMCOLORBANDS: Annotated[str | None, Field(description="2 to 254")] = None
     LOGSCALE: Annotated[str | None, Field(description="true")] = None
     QUERY_LAYERS: Annotated[str | None, Field(description="Fields whose value is returned")] = None
@@ -160,7 +162,7 @@ class WebMaps:
             )
             place = next((str(each.loc[-1]) for each in error.errors), None)
             code = {"crs": "InvalidCRS", "datetime": "InvalidDimensionValue", "subset": "InvalidDimensionValue"}.get(place or "")
-            if isinstance(error, NotFound) and error.members.get("what") == "data" and error.message != _NO_MAP:
+            if isinstance(error, NotFound) and error.members.get("what") == "data":
                 code = "InvalidDimensionValue"  # a time or a run without data
             return Response(refuse(code, place, words), problems.status_of(type(error)), media_type=webmaps.XML)
 
@@ -170,7 +172,7 @@ class WebMaps:
         query = f"{address}?SERVICE={name.upper()}&REQUEST=GetCapabilities"
         layers = self._layers(shown)
         if not layers:
-            raise NotFound(_NO_MAP, what="data")
+            raise no_map()
 
         def build() -> bytes:
             return html.rendered(
@@ -308,9 +310,13 @@ class WebMaps:
             raise _Refused(f"FORMAT must be {maps.SVG} or {PNG}", "InvalidFormat", "format")
         wanted = _wanted_look(given, given.get("style", ""))
         if wanted["range"] == "view":
-            raise _Refused("COLORSCALERANGE of a legend must be low,high: auto depends on a map", parameter="colorscalerange")
+            raise _Refused(
+                "COLORSCALERANGE of a legend must be low,high or level: auto depends on a map", parameter="colorscalerange"
+            )
         variable = layer.description.variable(field)
-        look = self._pictures.look_of(layer, PictureQuery(Canvas((0, 0, 1, 1), 1, 1), Selection(properties=(field,)), **wanted))
+        slices = self._wishes(layer, field, given) if wanted["range"] == "level" else {}
+        selection = Selection(properties=(field,), **slices)
+        look = self._pictures.look_of(layer, PictureQuery(Canvas((0, 0, 1, 1), 1, 1), selection, **wanted))
 
         def build() -> bytes:
             return (legend_png if kind == PNG else maps.legend_svg)(variable.title, variable.units, look)
@@ -346,7 +352,7 @@ class WebMaps:
         address = f"{self._url}/{kind}/{shown.dataset_name}"
         layers = list(self._layers(shown))
         if not layers:
-            raise NotFound(_NO_MAP, what="data")
+            raise no_map()
         title, text = shown.texts.title, shown.texts.description
         if kind == "wms":
             content = webmaps.wms(title, text, layers, address, most_side=MOST_SIDE, attribution=shown.texts.attribution)
@@ -388,9 +394,6 @@ class WebMaps:
 
 _SERVICES = {"wms": "Web Map Service (WMS) 1.3.0", "wmts": "Web Map Tile Service (WMTS) 1.0.0"}
 _PAGE_FORMS = {webmaps.XML: "xml", "text/html": "html", "application/xhtml+xml": "html"}
-
-
-_NO_MAP = "This dataset has no horizontal position, so there is no map of it."
 
 
 def _is_bare(request: Request) -> bool:
@@ -506,14 +509,16 @@ def _palette(style: str) -> str | None:
 
 
 def _range(text: str | None) -> tuple[float, float] | str | None:
-    if text in (None, "auto"):
-        return "view" if text else None
+    if text is None or text == "level":
+        return text
+    if text == "auto":
+        return "view"
     try:
-        low, high = (float(each) for each in str(text).split(","))
+        low, high = (float(each) for each in text.split(","))
     except ValueError:
         low, high = 0.0, 0.0
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise _Refused("COLORSCALERANGE must be low,high or auto", parameter="colorscalerange")
+        raise _Refused("COLORSCALERANGE must be low,high, level or auto", parameter="colorscalerange")
     return low, high
 
 

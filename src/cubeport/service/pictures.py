@@ -218,7 +218,7 @@ class Pictures:
             When the dataset has no horizontal position.
         """
         if shown.description.spatial.family == "none":
-            raise _nowhere()
+            raise no_map()
         opened = self._versions.open(shown.texts.dataset_id, shown.version.version_id, shown.description)
         description: CubeDescription = shown.description
         across = description.cell_dimensions or tuple(
@@ -306,7 +306,7 @@ class Pictures:
     def _field(self, shown: PublishedView, selection: Selection) -> str:
         description: CubeDescription = shown.description
         if description.spatial.family == "none":
-            raise _nowhere()
+            raise no_map()
         named = selection.properties or description.fields[:1]
         if len(named) != 1 or named[0] not in description.fields:
             why = f"name one of {', '.join(description.fields[:20])}"
@@ -486,7 +486,7 @@ def world(description: CubeDescription, width: int) -> Canvas:
     import math
 
     if description.spatial.bbox is None:
-        raise _nowhere()
+        raise no_map()
     west, south, east, north = framed(description.spatial.bbox)
     east += 360 if east < west else 0
     ratio = (north - south) / ((east - west) * max(0.1, math.cos(math.radians((north + south) / 2))))
@@ -503,8 +503,9 @@ def framed(box: BoundingBox) -> BoundingBox:
     return max(-180.0, west - 0.5), max(-90.0, south - 0.5), min(180.0, east + 0.5), min(90.0, north + 0.5)
 
 
-def _nowhere() -> NotFound:
-    return NotFound("This dataset has no horizontal position, so there is no map of it.", what="data")
+def no_map() -> NotFound:
+    """Return the error for a map of data without a horizontal position."""
+    return NotFound("This dataset has no horizontal position, so there is no map of it.", what="map")
 
 
 def _slices(opened: Opened, field: str, across: Sequence[str], selection: Selection) -> dict[str, int]:
