@@ -65,10 +65,12 @@ def test_usage_names_the_published_version(root: Path) -> None:
         ("extents", "There are no named areas: put one in extents/."),
         ("list", "There are no datasets and no other records."),
         ("derive --list", "There are no derived datasets: make one with cubeport derive."),
+        ("apply", "sources.toml names no dataset: write a table [NAME] for each, with its uri."),
     ],
 )
 def test_an_empty_list_says_so(shell: Shell, words: str, told: str) -> None:
     """A newcomer who sees nothing does not know whether it worked. What a program reads stays empty."""
+    shell.file("sources.toml", "[_META]\nschema = 1\n")
     assert shell(*words.split()) == (0, "", told + "\n")
     assert shell(*words.split(), "--quiet") == (0, "", "")
 

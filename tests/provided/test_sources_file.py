@@ -128,9 +128,32 @@ def test_one_entry_that_fails_does_not_keep_the_others(tmp_path: Path, place: Pl
     assert "add https://elsewhere.example to sources.origins" in applied[2].next_step, "and what helps is told"
 
 
+def test_what_a_list_means_by_uris_and_skip_download(tmp_path: Path, place: Place) -> None:
+    """An entry with uris was skipped as if it had no address, and one that nobody may fetch was fetched."""
+    place.provider.put("x.nc", netcdf(tmp_path, 0))
+    file = tmp_path / "sources.toml"
+    url = place.provider.url
+    file.write_text(
+        f'[_META]\nschema = 1\n[{place.id}-a]\nuris = ["{url}/x.nc", "{url}/y.nc"]\nuri = ""\n'
+        f'[{place.id}-b]\nuri = "{url}/x.nc"\nskip_download = true\n'
+    )
+    place.provider.forget()
+    for dry_run in (True, False):
+        several, external = place.service.apply(file, dry_run=dry_run)
+        assert (several.outcome, external.outcome) == ("failed", "skipped")
+        assert "2 files" in several.detail
+        assert 'mode = "update"' in several.next_step
+        assert "skip_download" in external.detail
+    assert place.service.lock_sources(file) == {}
+    assert place.provider.requests() == []
+
+
 @pytest.mark.parametrize(
     ("text", "word"),
     [
+        ("[_META]\nschema = 1\n[a]\nuris = 'x'\n", "a.uris"),
+        ("[_META]\nschema = 1\n[a]\nuris = ['x', 'y']\nuri = 'z'\n", "both"),
+        ("[_META]\nschema = 1\n[a]\nuri = 'x'\nskip_download = 'yes'\n", "a.skip_download"),
         ("[_META\n", "TOML"),
         ("[a]\nuri = 'x'\n", "schema"),
         ("[_META]\nschema = 2\n", "schema"),

@@ -41,6 +41,8 @@ def apply(
         {"kind": "AppliedList", "items": [each.to_mapping() for each in found]},
         lambda: _output.table(rows, ("entry", "dataset", "outcome", "detail")),
     )
+    if not found:
+        session.note(f"{file} names no dataset: write a table [NAME] for each, with its uri.")
     for each in found:
         if each.next_step is not None:
             session.note(f"{each.name}: next: {each.next_step}")

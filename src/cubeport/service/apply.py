@@ -38,7 +38,15 @@ class Applied:
 
 
 def request_of(entry: Entry) -> IngestionRequest | None:
-    """Return the ingestion request of an entry, or ``None`` if it has no URL. Raises InvalidRequest."""
+    """Return the ingestion request of an entry, or ``None`` if there is nothing to fetch. Raises InvalidRequest."""
+    if entry.is_external:
+        return None
+    if entry.uris:
+        raise InvalidRequest(
+            f"The entry {entry.name!r} has uris, {len(entry.uris)} files of one dataset, and cubeport takes one file in an entry.",
+            next_step="write an entry with a uri for each file, all with the same dataset_id in their tables _CUBEPORT, and"
+            ' mode = "update" there in all but the first',
+        )
     if entry.uri is None:
         return None
     own = dict(entry.own)
@@ -51,6 +59,12 @@ def request_of(entry: Entry) -> IngestionRequest | None:
         return IngestionRequest.model_validate({"dataset_id": dataset_id, "source": source, "template": template, **own})
     except ValidationError as exc:
         raise invalid(f"entry {entry.name!r}", exc, IngestionRequest) from None
+
+
+def skipped(entry: Entry) -> Applied:
+    """Return the outcome of an entry with nothing to fetch."""
+    why = "it says skip_download" if entry.is_external else "it has no uri: its own project makes it"
+    return Applied(entry.name, None, "skipped", why)
 
 
 def shared(entries: Sequence[Entry]) -> dict[str, InvalidRequest]:

@@ -730,7 +730,7 @@ class Service:
                 if entry.name in twice:
                     raise twice[entry.name]
                 if request is None:
-                    found.append(Applied(entry.name, None, "skipped", "it has no uri: its own project makes it"))
+                    found.append(apply.skipped(entry))
                 elif dry_run:
                     planned = self.plan(request)
                     found.append(Applied(entry.name, request.dataset_id, "planned", planned.action))
@@ -753,7 +753,7 @@ class Service:
         text = datamanifest.text_of(file.read_bytes())
         found: dict[str, str] = {}
         for entry in datamanifest.read(text):
-            request = apply.request_of(entry)
+            request = None if entry.uris else apply.request_of(entry)
             dataset = self._datasets.find(request.dataset_id) if request is not None and entry.sha256 is None else None
             head = self._datasets.head(dataset) if dataset is not None else None
             if head is not None and (known := apply.known(entry, head, self._address_of(head))) is not None:

@@ -32,6 +32,10 @@ class Entry:
     sha256: str | None
     format: str | None
     description: str | None
+    uris: tuple[str, ...]
+    """The URLs of a dataset of several files, which has no ``uri``."""
+    is_external: bool
+    """Whether nobody may fetch it (``skip_download``)."""
     own: Mapping[str, Any]
     """The table ``_CUBEPORT``, with fields of an ingestion request (``template``, ``mode``, …) and ``dataset_id``."""
 
@@ -73,6 +77,14 @@ def read(text: str) -> list[Entry]:
         for field, kind in _FIELDS.items():
             if field in table and not isinstance(table[field], kind):
                 problems.append(f"{name}.{field} is not text")
+        uris = table.get("uris", [])
+        if not isinstance(uris, list) or not all(isinstance(each, str) for each in uris):
+            problems.append(f"{name}.uris is not a list of texts")
+            uris = []
+        if uris and table.get("uri"):
+            problems.append(f"{name} has both uri and uris: keep one of them")
+        if not isinstance(table.get("skip_download", False), bool):
+            problems.append(f"{name}.skip_download is neither true nor false")
         own = table.get("_CUBEPORT", {})
         if not isinstance(own, Mapping):
             problems.append(f"{name}._CUBEPORT is not a table")
@@ -80,7 +92,18 @@ def read(text: str) -> list[Entry]:
         sha256 = table.get("sha256")
         if isinstance(sha256, str) and not _SHA256.fullmatch(sha256):
             problems.append(f"{name}.sha256 is not 64 hexadecimal digits in small letters")
-        found.append(Entry(name, table.get("uri"), sha256, table.get("format"), table.get("description"), dict(own)))
+        found.append(
+            Entry(
+                name,
+                table.get("uri") or None,
+                sha256,
+                table.get("format"),
+                table.get("description"),
+                tuple(uris),
+                table.get("skip_download", False) is True,
+                dict(own),
+            )
+        )
     if problems:
         raise InvalidRequest("The list of sources cannot be read: " + "; ".join(problems[:20]) + ".")
     return found
