@@ -12,6 +12,7 @@ import pytest
 import cubeport
 from cubeport.adapters.engines import zarr
 from cubeport.catalog.forms.canonical import new_id, now
+from cubeport.catalog.locks import FileLocks
 from cubeport.documents.texts import Texts
 from cubeport.service.ingestions import Scope
 from cubeport.service.publish import with_state
@@ -210,6 +211,24 @@ def test_repair_takes_a_broken_version_off_and_moves_it_to_quarantine(catalog):
     assert (moved / "cube.zarr" / "sst" / "c" / "1").read_bytes() == b"chunk X"
     assert findings(catalog, data=True) == [], "twice is once"
     assert catalog.fsck(data=True, repair=True).repaired == ()
+
+
+def test_repair_leaves_what_is_in_work_and_what_was_restored(catalog):
+    """A version was taken off while an ingestion built on it, and after somebody had brought its chunk back."""
+    version, folder = keep(catalog)
+    dataset(catalog, version, shown=version)
+    chunk = folder / "cube.zarr" / "sst" / "c" / "1"
+    chunk.write_bytes(b"chunk X")
+    found = catalog.fsck(data=True).findings
+    locks = FileLocks(catalog.root / ".cubeport" / "locks")
+    with locks.hold("dataset", "sst"):
+        assert catalog.fsck(data=True, repair=True).repaired == ()
+    chunk.write_bytes(OBJECTS["sst/c/1"])
+    [keeper] = catalog.parts.keepers()
+    assert keeper.repair(catalog.ports, found, catalog.root / ".cubeport" / "quarantine") == []
+    assert catalog.rows.get(VERSION, version).state == "retained"
+    assert DatasetState.of(catalog.get("sst")).published
+    assert findings(catalog, data=True) == []
 
 
 def test_an_older_broken_version_costs_nothing_that_is_shown(catalog):

@@ -6,7 +6,7 @@ Bytes are listed first, then the journals of running operations, then the rows, 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -121,7 +121,7 @@ class VersionKeeper:
 
     def faults(self, *, data: bool, after: str = "", owner: str | None = None) -> Iterator[tuple[str, Finding | None]]:
         """Yield each object of the versions with a row, with its problem or ``None``. With *data*, every byte is read."""
-        places = {name: {each.name: each.path for _, each in lister.versions()} for name, lister in self.listers.items()}
+        places = self._places()
         begin, begun_key = _place(after)
         for row in self._rows(begin, owner):
             key_after = begun_key if begin is not None and (row.seq, row.id) == begin else ""
@@ -134,6 +134,10 @@ class VersionKeeper:
                         _LAST,
                         Finding("unknown-file", f"{self.profile}:{path}", f"no version of the engine {name} has it", "inspect it"),
                     )
+
+    def _places(self) -> dict[str, dict[str, str]]:
+        """Return the path of each version by its id, by engine."""
+        return {name: {each.name: each.path for _, each in lister.versions()} for name, lister in self.listers.items()}
 
     def _of_row(
         self, row: Row, places: Mapping[str, Mapping[str, str]], *, data: bool, after: str
@@ -174,33 +178,47 @@ class VersionKeeper:
         An object that no manifest lists is moved alone, because the version is complete without it, and so is a damaged NetCDF
         copy: the version then says that it has none. Pointers to a broken version move to the newest complete version. If the
         published version is broken, the dataset is unpublished, and a person must choose what to publish.
+
+        Each version is looked at again under the lock of its dataset, because it can have been restored since it was checked. One
+        whose dataset is busy stays as it is, with its finding.
         """
-        extra, copies, broken = _sorted(findings)
-        places = {each.name: (lister, each.path) for lister in self.listers.values() for _, each in lister.versions()}
-        profile = ports.profiles.get(self.profile)
-        done = []
-        for version_id in broken:
+        places, done = self._places(), list[str]()
+        for version_id, kinds in _kinds(findings).items():
             row = self.backend.rows.get(VERSION, version_id)
-            if row is None or row.state in GONE or (record := self._record(row)) is None:
+            if row is None or (record := self._record(row)) is None:
                 continue
-            moves = version_id in places and places[version_id][0].profile is None
-            done.append(self._mark(ports, record, row, moves=moves))
-            if moves:
-                profile.quarantine(places[version_id][1], quarantine / f"{new_id()[:8]}-{version_id}")
-        for version_id, lies in copies.items():
-            row = None if version_id in broken else self.backend.rows.get(VERSION, version_id)
-            if row is None or row.state in GONE or (record := self._record(row)) is None:
-                continue
-            done.append(self._without_copy(ports, record, row))
-            if lies and version_id in places:
-                lister, path = places[version_id]
-                profile.quarantine(lister.object(path, COPY), quarantine / f"{new_id()[:8]}-{COPY}")
-        for version_id, key in extra:
-            if version_id not in broken and version_id in places and places[version_id][0].profile is None:
-                lister, path = places[version_id]
-                profile.quarantine(lister.object(path, key), quarantine / f"{new_id()[:8]}-{key.rpartition('/')[2]}")
-                done.append(f"{version_id}/{key}: moved to quarantine")
+            with suppress(Locked), self.lock(_dataset(record)):
+                done += self._repaired(ports, version_id, places, quarantine, data="digest-differs" in kinds)
         return done
+
+    def _repaired(
+        self, ports: Ports, version_id: str, places: Mapping[str, Mapping[str, str]], quarantine: Path, *, data: bool
+    ) -> Iterator[str]:
+        """Repair a version, and yield what was done."""
+        row = self.backend.rows.get(VERSION, version_id)
+        record = None if row is None else self._record(row)
+        if row is None or record is None or (lister := self.listers.get(VersionState.of(row.document).engine)) is None:
+            return
+        faults = [finding for _, finding in self._of_row(row, places, data=data, after="") if finding is not None]
+        extra, copy, is_broken = _sorted(faults)
+        path = None if lister.profile is not None else places[VersionState.of(row.document).engine].get(version_id)
+
+        def move(place: str, name: str) -> None:
+            ports.profiles.get(self.profile).quarantine(place, quarantine / f"{new_id()[:8]}-{name}")
+
+        if is_broken:
+            yield self._mark(ports, record, row, moves=path is not None)
+            if path is not None:
+                move(path, version_id)
+            return
+        if copy is not None:
+            yield self._without_copy(ports, record, row)
+            extra += [COPY] if copy else []
+        if path is not None:
+            for key in extra:
+                move(lister.object(path, key), key.rpartition("/")[2])
+                if key != COPY:
+                    yield f"{version_id}/{key}: moved to quarantine"
 
     def _without_copy(self, ports: Ports, record: CatalogRecord, row: Row) -> str:
         """Write in the row of a version that it has no copy. Downloads of all of it are then made from the cube."""
@@ -290,24 +308,31 @@ def _place(text: str) -> tuple[tuple[int, str] | None, str]:
     return (int(seq), row_id), key
 
 
-def _sorted(findings: Sequence[Finding]) -> tuple[list[tuple[str, str]], dict[str, bool], list[str]]:
-    """Return the extra objects as (version, key), the versions with a broken copy and whether it is stored, and those that are
-    broken themselves, from the places ``dataset@version/key``.
-    """
-    extra: list[tuple[str, str]] = []
-    copies: dict[str, bool] = {}
-    broken: dict[str, None] = {}
+def _kinds(findings: Sequence[Finding]) -> dict[str, set[str]]:
+    """Return the kinds of the findings of each version, from the places ``dataset@version/key``."""
+    found: dict[str, set[str]] = {}
     for each in findings:
-        version_id, _, key = each.place.partition("@")[2].partition("/")
-        if not is_id(version_id):
-            continue
+        version_id = each.place.partition("@")[2].partition("/")[0]
+        if is_id(version_id):
+            found.setdefault(version_id, set()).add(each.kind)
+    return found
+
+
+def _sorted(findings: Iterable[Finding]) -> tuple[list[str], bool | None, bool]:
+    """Return the keys of a version's extra objects, whether its NetCDF copy is stored if that is broken, and whether the version is
+    broken itself.
+    """
+    extra: list[str] = []
+    copy, is_broken = None, False
+    for each in findings:
+        key = each.place.partition("/")[2]
         if each.kind == "extra-object":
-            extra.append((version_id, key))
+            extra.append(key)
         elif each.kind in _BROKEN and key == COPY:
-            copies[version_id] = each.kind != "missing-object"
+            copy = each.kind != "missing-object"
         elif each.kind in _BROKEN:
-            broken[version_id] = None
-    return extra, copies, list(broken)
+            is_broken = True
+    return extra, copy, is_broken
 
 
 def _dataset(record: CatalogRecord) -> str:
