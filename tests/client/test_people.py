@@ -108,10 +108,11 @@ class TestParts:
         ],
         ids=["over-180", "level", "place", "all", "beyond-180"],
     )
-    def test_the_server_and_the_chunks_give_the_same_part(self, port: Port, asked: dict[str, Any]) -> None:
+    def test_the_server_and_the_chunks_give_the_same_part(self, port: Port, url: str, asked: dict[str, Any]) -> None:
         part = port["sea"].select(**asked)
         by_server, by_zarr = part.load("server"), part.load("zarr")
         xr.testing.assert_equal(by_server, by_zarr)
+        xr.testing.assert_equal(by_server, cubeport.open_stac(f"{url}/stac")["sea"].select(**asked))
         assert [by_server.lon.dtype] == [by_zarr.lon.dtype]
         assert by_server.sst.size == part.price()["cells"]
 
@@ -128,7 +129,7 @@ class TestParts:
         with cubeport.connect(root) as service:
             service.delete("index", purge=True)
 
-    def test_a_box_that_hides_cells_is_for_the_server(self, port: Port, root: Path, tmp_path: Path) -> None:
+    def test_a_box_that_hides_cells_is_for_the_server(self, port: Port, url: str, root: Path, tmp_path: Path) -> None:
         """The chunks of a curvilinear grid had values outside the box, which the server hides: which of the two came depended on
         the size of the part.
         """
@@ -146,6 +147,9 @@ class TestParts:
         part = port["bent"].select(box=(2, 41, 6, 44))
         assert part.price()["hides"] is True
         assert int(part.load().t.isnull().sum()) > 0
+        other = cubeport.open_stac(f"{url}/stac")["bent"]
+        np.testing.assert_array_equal(part.load().t, other.select(box=(2, 41, 6, 44)).t)
+        np.testing.assert_array_equal(port["bent"].select(at=(4, 43)).load().t, other.select(at=(4, 43)).t)
         with pytest.raises(InvalidRequest, match="hides the cells outside"):
             part.load("zarr")
         with cubeport.connect(root) as service:
@@ -191,9 +195,18 @@ class TestParts:
         assert series.sst.tolist() == whole.sst[:, 0, 3, 1].values.tolist()
         np.testing.assert_array_equal(series.time, whole.time)
 
-    def test_an_area_hides_what_is_outside_and_is_for_the_server(self, port: Port) -> None:
+    def test_an_area_hides_what_is_outside_and_is_for_the_server(self, port: Port, url: str) -> None:
         part = port["sea"].select(area=SQUARE, time="2020-01-01", level=0.0)
         found = part.load()
+        other = cubeport.open_stac(f"{url}/stac")["sea"]
+        np.testing.assert_array_equal(found.sst, other.select(area=SQUARE, time="2020-01-01", level=0.0).sst)
+        with pytest.raises(InvalidRequest, match="no line"):
+            other.select(along=[(0, 0), (1, 1)])
+        for wrong, told in (({"variables": "t"}, InvalidRequest), ({"time": "1800"}, NotFound), ({"size": 3}, InvalidRequest)):
+            with pytest.raises(told) as ours:
+                port["sea"].select(**wrong).load()
+            with pytest.raises(told, match=re.escape(str(ours.value))):
+                other.select(**wrong)
         assert 0 < int(found.sst.notnull().sum()) < found.sst.size or found.sst.size == 4
         with pytest.raises(InvalidRequest, match="area or a line"):
             part.load("zarr")

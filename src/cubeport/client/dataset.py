@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from cubeport.client._http import Session
+from cubeport.client.selecting import asked, taken
 from cubeport.cubes.readers import reader
 from cubeport.errors import ExtraMissing, InvalidRequest, NotFound
 
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from cubeport.client.notebook import Picture
-
-_MEANT = {"variable": "variables='NAME'", "bbox": "box=(west, south, east, north)", "datetime": "time='FROM/TO'"}
-"""Names that addresses have for what ``select`` calls otherwise."""
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 
@@ -160,58 +158,10 @@ class Dataset:
         InvalidRequest
             If more than one of *box*, *at*, *area* and *along* is given, or one of them is not valid.
         """
-        names = (variables,) if isinstance(variables, str) else variables
-        for name, value in axes.items():
-            if name in _MEANT:
-                raise InvalidRequest(f"select has no {name}.", next_step=f"write {_MEANT[name]}")
-            if isinstance(value, slice):
-                raise InvalidRequest(
-                    f"{name} takes one label, not a range.",
-                    next_step="a range of places is box=(west, south, east, north); cut others out of what load gives",
-                )
-        if isinstance(time, slice):
-            if time.step is not None:
-                raise InvalidRequest("A slice of time has no step.", next_step="take each n-th step of what load gives")
-            time = f"{'..' if time.start is None else time.start}/{'..' if time.stop is None else time.stop}"
-        if sum(each is not None for each in (box, at, area, along)) > 1:
-            raise InvalidRequest("select takes one of box, at, area and along.")
-        if box is not None and len(box) != 4:
-            raise InvalidRequest("box takes west, south, east, north in degrees.")
-        if at is not None and len(at) != 2:
-            raise InvalidRequest("at takes longitude and latitude in degrees.")
-        subset = ",".join(f"{name}({_label(value)})" for name, value in axes.items()) or None
-        words = ",".join(names) if names is not None else None
+        kind, query = asked(variables=variables, time=time, box=box, level=level, at=at, area=area, along=along, axes=axes)
         whole = f"{self.id}@{self.version}"
-        placed = at is not None or area is not None or along is not None
-        if not placed and level is None and subset is None:
-            query = {
-                "bbox": ",".join(repr(float(each)) for each in box) if box is not None else None,
-                "datetime": time,
-                "variables": words,
-            }
+        if kind == "download":
             return Selection(self, f"/datasets/{whole}/download", query, form="format")
-        query = {"datetime": time}
-        if not placed:
-            kind = "coverage"
-            levels = f"z({_label(level)})" if level is not None else None
-            query |= {
-                "properties": words,
-                "bbox": ",".join(repr(float(each)) for each in box) if box is not None else None,
-                "subset": ",".join(each for each in (levels, subset) if each) or None,
-            }
-        else:
-            if at is not None:
-                kind, coords = "position", f"POINT({float(at[0])!r} {float(at[1])!r})"
-            elif area is not None:
-                kind, coords = "area", _well_known(area)
-            else:
-                kind, coords = "trajectory", _line(along)
-            query |= {
-                "coords": coords,
-                "parameter-name": words,
-                "z": None if level is None else str(level),
-                "subset": subset,
-            }
         return Selection(self, f"/ogcapi/collections/{whole}/{kind}", query, form="f")
 
     # --- tables and pictures ---
@@ -463,13 +413,13 @@ class Selection:
             price = self.price()
             way = "server" if price["allowed"] or price.get("hides") else "zarr"
         if way == "zarr":
-            return self._through_zarr(xarray)
+            return self._through_zarr()
         content = self._session.get(self._path, {**self._query, self._form: "netcdf"})
         with xarray.open_dataset(io.BytesIO(content), engine=reader("h5netcdf")) as opened:
             loaded: xr.Dataset = opened.load()
         return loaded
 
-    def _through_zarr(self, xarray: Any) -> xr.Dataset:
+    def _through_zarr(self) -> xr.Dataset:
         """Return the part, read from the chunks. The windows of the estimate cut each dimension and shift the longitudes."""
         if self._path.endswith(("/area", "/trajectory")):
             raise InvalidRequest(
@@ -484,20 +434,7 @@ class Selection:
         windows: Mapping[str, Sequence[Sequence[float]]] = price["windows"]
         whole = self._data.open()
         names = self._query.get("variables") or self._query.get("properties") or self._query.get("parameter-name")
-        cut = whole[names.split(",")] if names else whole
-        for dimension, runs in windows.items():
-            if dimension not in cut.dims:
-                continue
-            parts = []
-            for start, stop, shift in runs:
-                part = cut.isel({dimension: slice(int(start), int(stop))})
-                if any(each[2] for each in runs) and dimension in part.coords:
-                    for name in (dimension, part[dimension].attrs.get("bounds")):
-                        if name in part.variables:
-                            moved = part[name].astype("float64") + shift
-                            part[name] = moved.assign_attrs(part[name].attrs)
-                parts.append(part)
-            cut = parts[0] if len(parts) == 1 else xarray.concat(parts, dimension, data_vars="minimal", coords="minimal")
+        cut = taken(whole[names.split(",")] if names else whole, windows)
         gone = [each for each in price.get("dropped", ()) if each in cut.dims]
         loaded: xr.Dataset = cut.isel(dict.fromkeys(gone, 0)).load()
         return loaded
@@ -621,37 +558,5 @@ def _xarray() -> Any:
     return xarray
 
 
-def _label(value: float | str | None) -> str:
-    """Return a label in the syntax of ``subset``: text in quotes."""
-    return f'"{value}"' if isinstance(value, str) else repr(value)
-
-
 def _listed(names: str | Sequence[str] | None) -> str | None:
     return names if names is None or isinstance(names, str) else ",".join(names)
-
-
-def _line(along: Any) -> str:
-    """Return a line as well-known text. Raises InvalidRequest."""
-    if isinstance(along, str):
-        return along
-    shape = along if isinstance(along, Mapping) else getattr(along, "__geo_interface__", None)
-    points = along if shape is None else shape["coordinates"] if shape.get("type") == "LineString" else ()
-    if not isinstance(points, Sequence) or len(points) < 2 or any(len(each) < 2 for each in points):
-        raise InvalidRequest("along takes a line: well-known text, pairs of longitude and latitude, or a GeoJSON LineString.")
-    return f"LINESTRING({','.join(f'{float(x)!r} {float(y)!r}' for x, y, *_ in points)})"
-
-
-def _well_known(area: Any) -> str:
-    """Return a polygon as well-known text. Raises InvalidRequest."""
-    if isinstance(area, str):
-        return area
-    shape = area if isinstance(area, Mapping) else getattr(area, "__geo_interface__", None)
-    if not isinstance(shape, Mapping) or shape.get("type") not in ("Polygon", "MultiPolygon"):
-        raise InvalidRequest("area takes a polygon: well-known text, GeoJSON, or anything with __geo_interface__.")
-
-    def rings(polygon: Any) -> str:
-        return "(" + ",".join("(" + ",".join(f"{float(x)!r} {float(y)!r}" for x, y, *_ in ring) + ")" for ring in polygon) + ")"
-
-    if shape["type"] == "Polygon":
-        return f"POLYGON{rings(shape['coordinates'])}"
-    return "MULTIPOLYGON(" + ",".join(rings(each) for each in shape["coordinates"]) + ")"

@@ -196,6 +196,50 @@ class StacDataset:
         Unavailable
             If its store does not answer.
         """
+        return self._opened(asset)
+
+    def select(
+        self,
+        *,
+        variables: str | Sequence[str] | None = None,
+        time: str | slice | None = None,
+        box: Sequence[float] | None = None,
+        level: float | str | None = None,
+        at: Sequence[float] | None = None,
+        area: Any = None,
+        asset: str | None = None,
+        **axes: float | str,
+    ) -> xr.Dataset:
+        """Return a part of a Zarr asset, lazily. The rules are those of :meth:`cubeport.client.Dataset.select`.
+
+        ::
+
+            catalog["era5"].select(variables="t2m", time="2020-06", box=(-10, 40, 30, 60)).mean("time")
+
+        Parameters
+        ----------
+        variables, time, box, level, at, area, axes
+            As for :meth:`cubeport.client.Dataset.select`. A line (``along``) is not among them.
+        asset
+            As for :meth:`open`.
+
+        Raises
+        ------
+        InvalidRequest, NotFound
+            If a name, a value or a place is not in the data; and as :meth:`open`.
+        SourceRejected
+            If the asset is not a cube: its time or its coordinates cannot be read.
+        """
+        from cubeport.client.selecting import asked, selected
+
+        if "along" in axes:
+            raise InvalidRequest(
+                "select of a STAC catalog takes no line.", next_step="take places, one after the other: at=(lon, lat)"
+            )
+        kind, query = asked(variables=variables, time=time, box=box, level=level, at=at, area=area, axes=axes)
+        return selected(self._opened(asset, decode_cf=False), self._opened(asset), kind, query)
+
+    def _opened(self, asset: str | None, **more: Any) -> xr.Dataset:
         from cubeport.client.dataset import _xarray
 
         xarray = _xarray()
@@ -218,7 +262,7 @@ class StacDataset:
         options.pop("chunks", None)
         address = found["href"]
         try:
-            opened: xr.Dataset = xarray.open_dataset(address, engine=reader("zarr"), chunks=None, **options)
+            opened: xr.Dataset = xarray.open_dataset(address, engine=reader("zarr"), chunks=None, **(options | more))
         except ImportError as exc:
             raise ExtraMissing(f"Opening {address} needs a package: {exc}", what=urlsplit(address).scheme) from exc
         except FileNotFoundError as exc:

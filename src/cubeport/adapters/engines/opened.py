@@ -28,18 +28,16 @@ from cubeport.adapters.engines import inflating
 from cubeport.adapters.readonly import ReadOnlyStore, span_of
 from cubeport.cubes import keys
 from cubeport.cubes.bounded import Bounded
-from cubeport.cubes.cells import exact, in_degrees
 from cubeport.cubes.companions import companions
 from cubeport.cubes.cut import Cut
 from cubeport.cubes.description import CubeDescription
-from cubeport.cubes.outlines import outlines, repeated
+from cubeport.cubes.labels import labels_of
+from cubeport.cubes.outlines import outlines
 from cubeport.cubes.overviews import Method, at_level
 from cubeport.cubes.part import Deadline
 from cubeport.cubes.quads import Outlines
 from cubeport.cubes.readers import reader
-from cubeport.cubes.selection import order
-from cubeport.cubes.times import calendar_of, decode
-from cubeport.cubes.windows import UNKNOWN, IndexRange, Labels, Mask, Window, Windows, time_axis, turned_labels
+from cubeport.cubes.windows import IndexRange, Labels, Mask, Window, Windows, turned_labels
 from cubeport.cubes.write_request import StoredObject
 from cubeport.errors import Corrupt, CubeportError, StoreUnavailable
 
@@ -239,7 +237,7 @@ class OpenedVersion:
         """Return the decoded coordinates. The first call reads them."""
         with self._lock:
             if self._labels is None:
-                self._labels = self._read_labels()
+                self._labels = labels_of(self, outlines=cache(partial(_outlines, weakref.ref(self))))
                 held = (*self._labels.values.values(), *self._labels.bounds.values())
                 self._grown(self, sum(each.nbytes for each in held))
             return self._labels
@@ -321,35 +319,6 @@ class OpenedVersion:
             else:
                 found.append(whole[name][np.ix_(*(windows.along[each].indices() for each in dimensions))])
         return found[0], found[1]
-
-    def _own_times(self, name: str) -> Array:
-        """Return times that are not an axis as numbers of :func:`cubeport.cubes.selection.order`; missing times are ``UNKNOWN``."""
-        attributes = self._variables[name].attrs
-        numbers = self.decode(name, self.raw(name, {}))
-        known = np.isfinite(numbers)
-        stamps = decode(numbers[known], attributes["units"], calendar_of(attributes, name=name), name=name)
-        found = np.full(numbers.shape, UNKNOWN, dtype="int64")
-        found[known] = np.fromiter(map(order, stamps), dtype="int64", count=len(stamps))
-        return found
-
-    def _orders(self, name: str, raw: Array, attributes: Mapping[str, Any]) -> Array:
-        """Return times along an axis, or their bounds, as numbers of :func:`cubeport.cubes.selection.order`. They may be packed."""
-        numbers = self.decode(name, raw)
-        stamps = decode(numbers, attributes["units"], calendar_of(attributes, name=name), name=name)
-        return np.fromiter(map(order, stamps), dtype="int64", count=len(stamps)).reshape(raw.shape)
-
-    def _positions(self, name: str) -> Array:
-        """Return longitudes or latitudes of cells. If they are stored for each step, return the first, because they do not
-        change.
-        """
-        dimensions = self._variables[name].dims
-        along = {
-            str(each): Window(str(each), (IndexRange(0, 1),))
-            for each in dimensions
-            if str(each) not in self.description.cell_dimensions
-        }
-        values = self.decode(name, self.raw(name, along))
-        return values.reshape([size for size, each in zip(values.shape, dimensions, strict=True) if str(each) not in along])
 
     def _in_window(self, name: str, windows: Windows) -> Array:
         indices = [windows.along[dimension].indices() for dimension in self.description.cell_dimensions]
@@ -517,48 +486,6 @@ class OpenedVersion:
             size = found.nbytes if stored is None else whole.nbytes
             self._chunks.put(key, found, size or 1)
         return found
-
-    def _read_labels(self) -> Labels:
-        values: dict[str, Array] = {}
-        bounds: dict[str, Array] = {}
-        clock = time_axis(self.description)
-        for axis in self.description.axes:
-            if axis.name not in self._variables:
-                continue
-            attributes = self._variables[axis.name].attrs
-            raw = self.raw(axis.name, {})
-            is_time = axis is clock
-            values[axis.name] = np.atleast_1d(self._orders(axis.name, raw, attributes) if is_time else self.decode(axis.name, raw))
-            edges = axis.bounds
-            if edges is None or edges not in self._variables or edges == attributes.get("climatology"):
-                continue
-            pairs = self.raw(edges, {})
-            if pairs.shape != (*raw.shape, 2):
-                continue
-            # CF 7.1: bounds without units have the units of their coordinate.
-            units = {**attributes, **self._variables[edges].attrs}
-            cells = self._orders(edges, pairs, units) if is_time else self.decode(edges, pairs)
-            bounds[axis.name] = cells.reshape(-1, 2)
-        spatial = self.description.spatial
-        if spatial.family in ("curvilinear", "unstructured"):
-            for name in (spatial.x, spatial.y):
-                if name is not None and name not in values:
-                    values[name] = self._positions(name)
-        if spatial.z is not None and spatial.z not in values:
-            values[spatial.z] = self.decode(spatial.z, self.raw(spatial.z, {}))
-        temporal = self.description.temporal
-        if temporal is not None and temporal.dimensions:
-            values[temporal.axis] = self._own_times(temporal.axis)
-        if spatial.family != "projected" and spatial.to_crs != 1.0:
-            # All faces accept and return places in degrees, even if the store has radians.
-            for name in (spatial.x, spatial.y):
-                for each in (values, bounds):
-                    if name is not None and name in each:
-                        each[name] = in_degrees(exact(each[name]), spatial.to_crs)
-        if spatial.family != "curvilinear":
-            return Labels(values, bounds)
-        again = cache(partial(repeated, values[str(spatial.x)], values[str(spatial.y)]))
-        return Labels(values, bounds, outlines=cache(partial(_outlines, weakref.ref(self))), repeated=again)
 
 
 def _outlines(opened: weakref.ref[OpenedVersion]) -> Outlines | None:
