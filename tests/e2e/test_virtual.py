@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shlex
@@ -268,6 +269,43 @@ def test_the_same_bytes_under_a_new_identity_are_pointed_at_anew(place: Place, s
     path.touch()
     assert not place.ingest(service, "a", path, storage="virtual", mode="replace").reused
     assert stored(service, "a").t.values.tobytes() == in_file(path)["t"].tobytes()
+
+
+def test_fsck_prints_the_command_that_publishes_all_files_again(
+    place: Place, service: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [filtered(place.sources / f"{n} .nc", days(10, 10 * n, seed=n)) for n in range(4)]
+    place.ingest(service, "x", *files[:2], storage="virtual")
+    place.ingest(service, "x", files[2], mode="update")  # its steps are copied, so nobody knows its folder
+    replace_by_a_copy(files[1])
+    with pytest.raises(SourceChanged, match=r"which has changed since\.") as refused:
+        place.ingest(service, "x", files[3], mode="update")
+    assert "cubeport fsck" in str(refused.value.next_step)
+    old, new = (each.next_step for each in fsck_of(service) if each.kind == "source-changed")
+    assert old == "remove the version with `cubeport fsck --repair`"
+    command = shlex.split(new.split("`")[1])
+    assert command[:2] == ["cubeport", "ingest"]
+    assert here(*command[1:], "--instance", place.root).returncode != 0, "not without the file that is not there"
+    monkeypatch.chdir(place.sources)
+    assert here(*command[1:], "--instance", place.root).returncode == 0
+    assert stored(service, "x").t.values.tobytes() == np.concatenate([in_file(each)["t"] for each in files[:3]]).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [(errno.EACCES, "source-unavailable"), (errno.EIO, "source-unavailable"), (errno.ENOTDIR, "source-missing")],
+)
+def test_a_source_that_cannot_be_read_is_not_one_that_changed(
+    place: Place, service: Any, monkeypatch: pytest.MonkeyPatch, code: int, kind: str
+) -> None:
+    place.ingest(service, "a", filtered(place.sources / "a.nc", days(20)), storage="virtual")
+
+    def fails(root: str, key: str) -> int:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("cubeport.adapters.engines.parts.open_file", fails)
+    assert {each.kind for each in service.catalog.fsck(repair=True).findings} == {kind}
+    assert service.shown("a"), "repair leaves it"
 
 
 def fsck_of(service: Any) -> list[Any]:

@@ -321,6 +321,11 @@ class Lister(Protocol):
         faults name no sources need not have this.
         """
 
+    def sources(self, path: str) -> Mapping[str, str]:
+        """Return the files and objects that the version points into, each as a request names it, with its sha256. An engine whose
+        faults name no sources need not have this.
+        """
+
     def object(self, path: str, key: str) -> str:
         """Return the path of an object of the version at *path*."""
 

@@ -6,11 +6,13 @@ Bytes are listed first, then the journals of running operations, then the rows, 
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from cubeport.catalog.backend import CatalogBackend, Finding, Row
 from cubeport.catalog.forms.canonical import is_id, new_id, now, timestamp
@@ -19,7 +21,9 @@ from cubeport.catalog.models import CatalogRecord
 from cubeport.catalog.parts import Garbage
 from cubeport.catalog.work.journal import Journal
 from cubeport.catalog.work.unit_of_work import Ports, UnitOfWork
+from cubeport.cubes.repairs import flag
 from cubeport.errors import CorruptCatalog, Locked
+from cubeport.service.advice import OPTIONS
 from cubeport.service.changes import announce
 from cubeport.service.ports import Listed, Lister
 from cubeport.service.publish import with_state
@@ -160,10 +164,42 @@ class VersionKeeper:
             yield "", Finding("missing-data", name, "its folder is not in the store", _CURE)
             return
         copy = next(((each["size_bytes"], each["sha256"]) for each in version.copies), None)
+        again: str | None = None
         for kind, key in lister.faults(path, digest=version.digest, data=data, after=after, copy=copy):
             at = lister.source(path, key) or key if kind in _OF_SOURCES else key
-            cure = _CURE_OF_COPY if key == COPY and kind != "extra-object" else _CURE
-            yield key, None if kind is None else Finding(kind, f"{name}/{at}", _WORDS[kind], _OF_SOURCES.get(kind, cure))
+            cure = _OF_SOURCES.get(kind or "", _CURE_OF_COPY if key == COPY and kind != "extra-object" else _CURE)
+            if kind == "source-changed":
+                again = again or self._again(DatasetState.of(record), version, lister.sources(path))
+                cure = cure.format(again=again)
+            yield key, None if kind is None else Finding(kind, f"{name}/{at}", _WORDS[kind], cure)
+
+    def _again(self, state: DatasetState, version: VersionState, pointed: Mapping[str, str]) -> str:
+        """Return what to do about a version whose sources have changed. The newest can be made again from all files of its dataset:
+        *pointed*, by how a request names them, with their sha256, and those that were copied, whose folders nobody recorded.
+        """
+        removed = "remove the version with `cubeport fsck --repair`"
+        dataset_id = state.texts.dataset_id
+        if version.version_id not in (state.latest, state.head):
+            return removed
+        if state.source_dataset_id is not None:
+            return f"publish it again with `cubeport ingest {dataset_id} --overwrite`, or {removed}"
+        copied = [each["name"] for each in self._made_from(version) if each["sha256"] not in pointed.values()]
+        storage = "auto" if copied else "virtual"
+        steps = (flag(each, option) for name, option in OPTIONS.items() for each in version.steps.get(name, ()))
+        files = shlex.join((*pointed, *copied))
+        command = " ".join((f"cubeport ingest {files} --id {dataset_id} --replace --storage {storage}", *steps))
+        return f"publish it again with `{command}`, or {removed}"
+
+    def _made_from(self, version: VersionState) -> list[dict[str, Any]]:
+        """Return the sources of a version and of those that it was updated from, in the order of the updates."""
+        sources = [*version.sources]
+        while version.parent_id is not None and version.kind not in ("created", "replaced", "rematerialized"):
+            row = self.backend.rows.get(VERSION, version.parent_id)
+            if row is None:
+                break
+            version = VersionState.of(row.document)
+            sources = [*version.sources, *sources]
+        return sources
 
     def _record(self, row: Row) -> CatalogRecord | None:
         try:
@@ -281,14 +317,14 @@ _WORDS = {
     "digest-differs": "has different bytes than were written",
     "source-changed": "has changed since the version was published that points into it",
     "source-missing": "is not there, or in no folder of sources.roots and no profile for sources any more",
-    "source-unavailable": "is in a store that cannot be read now, or gives other bytes than it had",
+    "source-unavailable": "cannot be read now, or its store gives other bytes than it had",
 }
 
 
 _OF_SOURCES = {
-    "source-changed": "ingest it again with --replace, or remove the version with --repair",
+    "source-changed": "{again}",
     "source-missing": "bring it back, or name its folder in sources.roots again",
-    "source-unavailable": "try again when the store can be reached",
+    "source-unavailable": "try again when the store can be reached, as a user who may read the file",
 }
 """What to do about a source. It has one finding, whatever the number of chunks in it."""
 

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 from cubeport.cubes import keys
 from cubeport.cubes.write_request import Pointed, SourceFile, StoreObject
+from cubeport.errors import SourceChanged
 
 CUBE = "cube.zarr"
 """The folder of the published Zarr tree."""
@@ -195,6 +196,21 @@ def sources_of(folder: Path) -> dict[Lying, Pointed]:
     except (TypeError, RecursionError) as error:
         raise ValueError("not a list of sources") from error
     return {Lying.of(each): each for each in files}
+
+
+_AGAIN = "ask the operator to run cubeport fsck, which prints the command that publishes the dataset again"
+"""What to do about a source that has changed. That command has the folders of all sources, which readers may not know."""
+
+
+def changed(source: Pointed, why: str, next_step: str = _AGAIN, *, missing: bool = False) -> SourceChanged:
+    """Return the error of a source; *why* ends a sentence about it."""
+    what = "object" if isinstance(source, StoreObject) else "file"
+    return SourceChanged(
+        f"The version points into the {what} {Path(source.path).name}, which {why}.",
+        next_step=next_step,
+        what="source",
+        missing=missing,
+    )
 
 
 def sources_to_bytes(sources: Iterable[Pointed]) -> bytes:

@@ -11,9 +11,10 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from cubeport.adapters.engines.manifest import changed
 from cubeport.adapters.storage.s3 import S3Place
 from cubeport.cubes.write_request import StoreObject
-from cubeport.errors import ArtifactMissing, SourceChanged, StoreUnavailable
+from cubeport.errors import ArtifactMissing, StoreUnavailable
 
 if TYPE_CHECKING:
     from obstore.store import S3Store
@@ -52,11 +53,11 @@ class StoreObjects:
                     answer = store.get(source.key, options={"range": (offset, offset + size), "if_match": source.etag})
                     body = bytes(answer.bytes())
                 except PreconditionError as exc:
-                    raise _changed(source, "has changed since") from exc
+                    raise changed(source, "has changed since") from exc
         except ArtifactMissing as exc:
-            raise _changed(source, "does not exist any more", missing=True) from exc
+            raise changed(source, "does not exist any more", missing=True) from exc
         if answer.meta["e_tag"] != source.etag:
-            raise _changed(source, "has changed since")
+            raise changed(source, "has changed since")
         if len(body) != size or (sha256 and hashlib.sha256(body).hexdigest() != sha256):
             raise StoreUnavailable(
                 f"The store returned other bytes of {source.key} than before.", next_step="try again, then cubeport fsck --data"
@@ -70,9 +71,9 @@ class StoreObjects:
             with place.errors(f"look at {source.key}"):
                 found = store.head(source.key)
         except ArtifactMissing as exc:
-            raise _changed(source, "does not exist any more", missing=True) from exc
+            raise changed(source, "does not exist any more", missing=True) from exc
         if (found["e_tag"], found["size"]) != (source.etag, source.size):
-            raise _changed(source, "has changed since")
+            raise changed(source, "has changed since")
 
     def _store(self, source: StoreObject) -> tuple[S3Place, S3Store]:
         with self._lock:
@@ -82,16 +83,6 @@ class StoreObjects:
                 if place is None:
                     step = f"write `use: [source]` into the profile {source.profile} of config/profiles.yaml again"
                     words = f"is in the profile {source.profile}, from which this server may not read"
-                    raise _changed(source, words, step, missing=True)
+                    raise changed(source, words, step, missing=True)
                 found = self._stores[source.profile] = place, place.connect()
             return found
-
-
-def _changed(source: StoreObject, why: str, next_step: str | None = None, *, missing: bool = False) -> SourceChanged:
-    return SourceChanged(
-        f"The version points into the object {source.key.rpartition('/')[2]}, which {why}.",
-        next_step=next_step
-        or f"ask its owner to ingest it again: cubeport ingest store:{source.profile}/{source.key} --replace --storage virtual",
-        what="source",
-        missing=missing,
-    )

@@ -7,6 +7,7 @@ change. An object of a store is compared by its ETag (:mod:`.objects`).
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 from collections.abc import Buffer, Mapping, Sequence
@@ -14,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cubeport.adapters.engines.disk import open_file
+from cubeport.adapters.engines.manifest import changed
 from cubeport.cubes.write_request import Pointed, SourceFile, StoredObject, StoreObject, marks_of
-from cubeport.errors import Corrupt, SourceChanged, StoreUnavailable
+from cubeport.errors import Corrupt, StoreUnavailable
 
 if TYPE_CHECKING:
     from cubeport.adapters.engines.manifest import Entry, Lying
@@ -62,7 +64,7 @@ def opened(
 
 
 def check_source(source: Pointed, roots: Sequence[Path], objects: StoreObjects | None) -> None:
-    """Compare a source with what was recorded. Raises SourceChanged, StoreUnavailable."""
+    """Compare a source with what was recorded. Raises SourceChanged, which says if it is ``missing``, and StoreUnavailable."""
     if isinstance(source, StoreObject):
         assert objects is not None, "an engine has it"
         objects.check(source)
@@ -71,14 +73,22 @@ def check_source(source: Pointed, roots: Sequence[Path], objects: StoreObjects |
 
 
 def open_source(source: SourceFile, roots: Sequence[Path]) -> int:
-    """Open a source without following links below its root, and compare it. Raises SourceChanged."""
+    """Open a source without following links below its root, and compare it. Raises SourceChanged, StoreUnavailable."""
     root = next((each for each in roots if Path(source.path).is_relative_to(each)), None)
     if root is None:
-        raise _changed(source, "is no longer in a folder that this server may read", "add its folder to sources.roots again")
+        words = "is no longer in a folder that this server may read"
+        raise changed(source, words, "add its folder to sources.roots again", missing=True)
     try:
         descriptor = open_file(str(root).rstrip("/"), Path(source.path).relative_to(root).as_posix())
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise changed(source, "does not exist any more", missing=True) from error
     except OSError as error:
-        raise _changed(source, "cannot be opened") from error
+        if error.errno == errno.ELOOP:
+            raise changed(source, "has become a link since") from error
+        raise StoreUnavailable(  # whether it changed is unknown
+            f"The version points into the file {Path(source.path).name}, which cannot be read now: {error.strerror}.",
+            next_step="give the server the right to read the file, or try again when its disk answers",
+        ) from error
     try:
         check(descriptor, source)
     except BaseException:
@@ -90,15 +100,7 @@ def open_source(source: SourceFile, roots: Sequence[Path]) -> int:
 def check(descriptor: int, source: SourceFile) -> None:
     """Compare an open file with its recorded identity. Raises SourceChanged."""
     if marks_of(os.fstat(descriptor)) != source.marks:
-        raise _changed(source, "has changed since")
-
-
-def _changed(source: SourceFile, why: str, next_step: str | None = None) -> SourceChanged:
-    return SourceChanged(
-        f"The version points into the file {Path(source.path).name}, which {why}.",
-        next_step=next_step or "ask its owner to ingest the file again: cubeport ingest FILE --replace --storage virtual",
-        what="source",
-    )
+        raise changed(source, "has changed since")
 
 
 class Part(io.RawIOBase):

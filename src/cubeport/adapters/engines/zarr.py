@@ -590,16 +590,18 @@ class Lister:
         except StoreUnavailable:
             return "source-unavailable"
         except SourceChanged as error:
-            if isinstance(source, StoreObject):
-                return "source-missing" if error.members.get("missing") else "source-changed"
-            there = any(Path(source.path).is_relative_to(root) for root in self._roots) and os.path.lexists(source.path)
-            return "source-changed" if there else "source-missing"
+            return "source-missing" if error.members.get("missing") else "source-changed"
         return None
 
     def source(self, path: str, key: str) -> str | None:
         """Return the name of the file or object that contains a chunk; ``None`` if it is in the version itself."""
         entry = parse((self._data / path / MANIFEST).read_bytes()).get(key)
         return entry.source.name if entry is not None and entry.source is not None else None
+
+    def sources(self, path: str) -> dict[str, str]:
+        """Return the files and objects that the version points into, each as a request names it, with its sha256."""
+        pointed = sources_of(self._data / path).values()
+        return {f"store:{each.profile}/{each.key}" if isinstance(each, StoreObject) else each.path: each.sha256 for each in pointed}
 
     def object(self, path: str, key: str) -> str:
         """Return the path of an object of the version at *path*."""
