@@ -15,7 +15,7 @@ import pytest
 import xarray as xr
 from owslib.ogcapi.features import Features
 from pyproj import Transformer
-from tests.families import FAMILIES, LATITUDE, LONGITUDE, days
+from tests.families import FAMILIES, LATITUDE, LONGITUDE, ROTATED, days
 
 from cubeport.cubes.zones import read_zone_set
 from cubeport.service.templates import Extent
@@ -222,6 +222,25 @@ def test_features_are_in_the_reference_system_of_the_request(client: httpx.Clien
     refused = client.get(path, params={"crs": "http://www.opengis.net/def/crs/EPSG/0/32633"})
     assert refused.status_code == 400
     assert "EPSG:3857" in refused.json()["detail"]
+
+
+@pytest.mark.usefixtures("areas")
+def test_features_are_in_a_storage_crs_without_a_code(client: httpx.Client, put: Any) -> None:
+    """The collection lists it, so items take it (OGC API Features 2, 6.2): its x is before y, as in the coverage."""
+    own = put("rotated", FAMILIES["rotated-pole"].make())
+    path = f"/ogcapi/collections/{own.dataset_id}"
+    uri = client.get(path).json()["storageCrs"]
+    assert uri.endswith("#storageCrs")
+    assert uri in client.get(path).json()["crs"]
+    plain, found = (client.get(f"{path}/items", params=query) for query in ({}, {"crs": uri}))
+    assert found.headers["content-crs"] == f"<{uri}>"
+    onto = Transformer.from_crs("OGC:CRS84", ROTATED, always_xy=True)
+    [norway], [ours] = plain.json()["features"], found.json()["features"]
+    for place, other in zip(norway["geometry"]["coordinates"][0], ours["geometry"]["coordinates"][0], strict=True):
+        assert other == pytest.approx(onto.transform(*place))
+    for box, count in (("-10,5,0,10", 1), ("0,-10,5,-5", 0)):
+        near = client.get(f"{path}/items", params={"bbox": box, "bbox-crs": uri})
+        assert near.json()["numberMatched"] == count, near.text
 
 
 DISTRICTS = {

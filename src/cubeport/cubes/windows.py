@@ -265,14 +265,21 @@ def storage_crs(description: CubeDescription) -> str:
     return crs.authority or "native"
 
 
+def native_crs(description: CubeDescription) -> Any:
+    """Return the ``pyproj.CRS`` of a projected grid."""
+    from pyproj import CRS
+
+    crs = description.spatial.crs
+    return CRS.from_wkt(crs.wkt2) if crs is not None and crs.wkt2 else CRS.from_json_dict((crs and crs.projjson) or {})
+
+
 def native_system(description: CubeDescription) -> tuple[Any, float]:
     """Return the pyproj transformer from CRS84 to the native system (x before y), and the factor from the labels of a projected
     grid to its units. Its x is where the grid has it, also if the grid goes past the seam of a cylindrical projection.
     """
-    from pyproj import CRS, Transformer
+    from pyproj import Transformer
 
-    crs = description.spatial.crs
-    native = CRS.from_wkt(crs.wkt2) if crs is not None and crs.wkt2 else CRS.from_json_dict((crs and crs.projjson) or {})
+    native = native_crs(description)
     onto, factor = Transformer.from_crs("OGC:CRS84", native, always_xy=True), description.spatial.axis_factor
     box = description.spatial.native_bbox
     if box is None or native.is_geographic:

@@ -479,8 +479,12 @@ def _horizontal(description: CubeDescription) -> dict[str, Any]:
     return {**system, "description": {"en": crs.name}, **({"wkt": crs.wkt2} if crs.wkt2 else {})}
 
 
-def crs_uri(code: str) -> str:
-    """Return the URI of a reference system in the OGC registry."""
+def crs_uri(code: str, collection: str = "") -> str:
+    """Return the URI of a reference system in the OGC registry; of the ``native`` one, which has no code, below the URL of its
+    collection.
+    """
+    if code == "native":
+        return f"{collection}#storageCrs"
     authority, _, number = code.partition(":")
     return CRS84 if code == "OGC:CRS84" else f"http://www.opengis.net/def/crs/{authority}/0/{number}"
 

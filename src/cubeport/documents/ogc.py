@@ -105,7 +105,7 @@ def collection(shown: PublishedView, *, public_url: str) -> CoverageCollectionJS
     base = f"{public_url}/ogcapi/collections/{name}"
     texts = shown.texts
     # A grid whose reference system has no URI gets this one, which bbox-crs also accepts.
-    own = f"{base}#storageCrs"
+    own = crs_uri("native", base)
     document: CoverageCollectionJSON = {
         "id": name,
         "title": texts.title,

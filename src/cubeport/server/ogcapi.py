@@ -532,7 +532,7 @@ class OgcFace:
         crs, box = _system(shown, asked.crs, "crs"), _box(shown, asked)
         start = int(asked.cursor or 0)
         found, matched = self._places.page(shown, box=box, datetime=asked.datetime, start=start, limit=asked.limit)
-        base = f"{self._url}/ogcapi/collections/{shown.coverage_name}/items"
+        base = f"{self._collection(shown)}/items"
         given = asked.model_dump(by_alias=True, exclude_none=True, exclude_unset=True)
         kept = {name: str(value) for name, value in given.items() if name != "f"}
         links = [ogc.link(f"{base}?{urlencode(kept)}" if kept else base, "self", "This page", ogc.GEOJSON)]
@@ -542,7 +542,7 @@ class OgcFace:
         stamp = timestamp(shown.updated_at)
         listed = [each.place for each in found]
         document = places.items(shown, listed, public_url=self._url, links=links, matched=matched, stamp=stamp)
-        return _features(request, shown, document, document["features"], crs)
+        return _features(request, shown, document, document["features"], crs, self._collection(shown))
 
     def item(self, request: Request) -> Response:
         """Answer ``…/items/{location_id}``."""
@@ -551,13 +551,16 @@ class OgcFace:
         shown = self._coverage_at(request)
         crs = _system(shown, asked.crs, "crs")
         document = places.item(shown, self._place_at(request, shown).place, public_url=self._url)
-        return _features(request, shown, document, [document], crs)
+        return _features(request, shown, document, [document], crs, self._collection(shown))
+
+    def _collection(self, shown: PublishedView) -> str:
+        return f"{self._url}/ogcapi/collections/{shown.coverage_name}"
 
     def _place_at(self, request: Request, shown: PublishedView) -> Found:
         try:
             return self._places.named(shown, request.path_params["location_id"])
         except NotFound as absent:
-            near = f"{self._url}/ogcapi/collections/{shown.coverage_name}/locations"
+            near = f"{self._collection(shown)}/locations"
             raise NotFound(absent.message, what="location", next_step=near) from None
 
     def _areas(self) -> Iterable[places.Area]:
@@ -856,8 +859,8 @@ def _system(shown: PublishedView, asked: str | None, name: str) -> str:
     """Return the reference system of features that was asked for. Raises InvalidRequest if it is not offered."""
     crs = "OGC:CRS84" if asked is None else parse_crs(asked)
     offered = list(dict.fromkeys([*reprojected.OFFERED, storage_crs(shown.description)]))
-    if crs == "native" or crs not in offered:
-        words = f"may be {', '.join(each for each in offered if each != 'native')}"
+    if crs not in offered:
+        words = f"may be {', '.join('#storageCrs' if each == 'native' else each for each in offered)}"
         raise InvalidRequest(f"{name} {words}", errors=[Problem(("query", name), "not-offered", words)])
     return crs
 
@@ -873,21 +876,28 @@ def _box(shown: PublishedView, asked: ItemsQuery) -> tuple[float, float, float, 
         return _flat(box)
     half = len(box) // 2
     try:
-        return geometries.to_degrees((box[0], box[1], box[half], box[half + 1]), system)
+        own = geometries.onto_system(shown.description, system)
+        return geometries.to_degrees((box[0], box[1], box[half], box[half + 1]), *own)
     except ValueError as exc:
         raise InvalidRequest(f"bbox {exc}", errors=[Problem(("query", "bbox"), "invalid-range", str(exc))]) from exc
 
 
 def _features(
-    request: Request, shown: PublishedView, document: Mapping[str, Any], features: Iterable[dict[str, Any]], crs: str
+    request: Request,
+    shown: PublishedView,
+    document: Mapping[str, Any],
+    features: Iterable[dict[str, Any]],
+    crs: str,
+    collection: str,
 ) -> Response:
     """Answer a document after its geometries are put into *crs* (OGC API Features 2)."""
     if crs != "OGC:CRS84":
+        own = geometries.onto_system(shown.description, crs)
         for each in features:
-            each["geometry"] = geometries.carried(each["geometry"], crs)
+            each["geometry"] = geometries.carried(each["geometry"], *own)
     content = replies.dumps(document)
     tag = replies.etag(shown.version.version_id, content.decode())
-    headers = {**replies.versioned(shown), "Content-Crs": f"<{crs_uri(crs)}>"}
+    headers = {**replies.versioned(shown), "Content-Crs": f"<{crs_uri(crs, collection)}>"}
     return replies.reply(request, content, media_type=ogc.GEOJSON, tag=tag, headers=headers)
 
 

@@ -14,8 +14,8 @@ def headers(plan: QueryPlan) -> dict[str, str]:
     told: dict[str, str] = {}
     crs = storage_crs(plan.description)
     if plan.description.spatial.family != "none":
-        own = f"{plan.part.public_url}/ogcapi/collections/{plan.shown.coverage_name}#storageCrs"
-        told["Content-Crs"] = f"<{own if crs == 'native' else coveragejson.crs_uri(crs)}>"
+        own = f"{plan.part.public_url}/ogcapi/collections/{plan.shown.coverage_name}"
+        told["Content-Crs"] = f"<{coveragejson.crs_uri(crs, own)}>"
     box = _box(plan)
     if box is not None:
         ordered = (box[1], box[0], box[3], box[2]) if crs == LATITUDE_FIRST else box
