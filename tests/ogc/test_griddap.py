@@ -19,6 +19,7 @@ import httpx
 import numpy as np
 import pandas as pd
 import pytest
+import rasterio
 import xarray as xr
 
 from ..families import FAMILIES
@@ -36,6 +37,10 @@ def door(stored: tuple[Any, Path], tmp_path_factory: pytest.TempPathFactory) -> 
     data["t"][0, 1] = np.nan
     data.to_netcdf(folder / "gaps.nc")
     shelf.put("gaps.nc")
+    FAMILIES["regular"].make().isel(lat=[2], lon=[3]).to_netcdf(folder / "one-cell.nc")
+    FAMILIES["regular"].make().isel(lat=[2]).to_netcdf(folder / "one-row.nc")
+    for name in ("one-cell", "one-row"):
+        shelf.put(f"{name}.nc")
     found = Door(shelf, folder, tmp_path_factory.mktemp("scratch"))
     yield found
     found.stop()
@@ -325,10 +330,13 @@ def test_a_picture_shows_the_cells_of_the_ranges(door: Door) -> None:
 
 
 def test_a_picture_without_a_query_is_all_of_the_newest_map(door: Door) -> None:
-    for name in ("regular", "curvilinear", "unstructured", "projected", "rotated-pole"):
+    for name in ("regular", "curvilinear", "unstructured", "projected", "rotated-pole", "one-cell", "one-row"):
         answer = ask(door, f"{name}.png")
         assert answer.status_code == 200, (name, answer.text)
-        assert answer.content.startswith(b"\x89PNG")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+            with rasterio.MemoryFile(answer.content) as file, file.open() as opened:
+                assert opened.read(1).any(), name
     assert ask(door, "curvilinear.png", "t[0][0:1][]").status_code == 400
 
 

@@ -109,6 +109,10 @@ def _canvas(opened: Opened, across: Sequence[GridAxis], windows: Mapping[str, Wi
         found = cells(description, description.axis(axis.dimension), opened.labels())
         run = slice(None) if window is None else slice(window.runs[0].start, window.runs[0].stop)
         edges.append((float(found.lower[run].min()), float(found.upper[run].max())))
+    if any(low == high for low, high in edges):  # one label without bounds
+        if crs != CRS84:
+            raise _wrong("a row or a column of this grid has no extent, so a picture shows all of it.")
+        edges = [(low - 0.5, high + 0.5) if low == high else (low, high) for low, high in edges]  # as maps of such data
     (south, north), (west, east) = edges
     if pixels is None:
         ratio = (north - south) / (east - west)
