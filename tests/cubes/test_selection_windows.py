@@ -311,6 +311,26 @@ def test_calendars_keep_their_own_days() -> None:
     assert hourly.kinds(datetime="2006-02-30") == ["datetime:invalid-period"]
 
 
+@pytest.mark.parametrize("cells", [True, False])
+@pytest.mark.parametrize(
+    ("calendar", "missing", "last", "first"),
+    [("360_day", "2095-01-31", "01-30", "02-01"), ("noleap", "2096-02-29", "02-28", "03-01")],
+)
+def test_a_period_can_end_at_a_day_that_only_other_calendars_have(
+    calendar: str, missing: str, last: str, first: str, cells: bool
+) -> None:
+    """As the last day of a month, asked of the runs of all models alike."""
+    days = times(*(f"{missing[:4]}-{each}" for each in (last, first)))
+    edges = {"time_bnds": np.stack([days, [days[1], days[1] + 86_400_000_000]], axis=1)} if cells else {}
+    cube = Cube(time=days, calendar=calendar, lat=[0.0, 1], lon=[0.0, 1], **edges)
+    for moment in ("", "T12:00:00Z"):
+        assert cube.along("time", datetime=f"{missing[:7]}-01/{missing}{moment}") == days[:1].tolist()
+        assert cube.along("time", datetime=f"../{missing}{moment}") == days[:1].tolist()
+        assert cube.along("time", datetime=f"{missing}{moment}/..") == days[1:].tolist()
+        assert cube.kinds(datetime=f"{missing}{moment}/{missing}{moment}") == ["datetime:invalid-period"]
+    assert cube.kinds(datetime=missing) == ["datetime:invalid-period"]
+
+
 def test_names_that_the_cube_lacks_are_all_told() -> None:
     assert globe.kinds(subset=["depth(3)", "Lat(5:1)"], properties="tas,snow", datetime="2006") == [
         "properties:unknown",

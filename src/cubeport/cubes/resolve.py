@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cubeport.cubes import boxes, periods
-from cubeport.cubes.calendars import canonical
+from cubeport.cubes.calendars import canonical, exists
 from cubeport.cubes.cells import Cells, exact
 from cubeport.cubes.cells import cells as cells_of
 from cubeport.cubes.crs import MERCATOR, degrees_of_mercator
@@ -144,11 +144,29 @@ _BESIDE = (1, 999_999)
 
 
 def _ends_of(time: Instant | Period, calendar: str, stamps: Array) -> tuple[Instant | None, Instant | None]:
-    """Return the start and the end of what is asked for, as :func:`_in_utc` does."""
+    """Return the start and the end of what is asked for, as :func:`_in_utc` does.
+
+    An end of a period may be a day of the Gregorian calendar that *calendar* does not have, as 31 January: it is then between the
+    last day of its month and the first of the next, and a start there is that first day.
+    """
     if isinstance(time, Instant):
         return (_in_utc(time, calendar, stamps),) * 2
-    start = None if time.start is None else _in_utc(time.start, calendar, stamps, bounds=True)
-    return start, None if time.end is None else _in_utc(time.end, calendar, stamps, bounds=True)
+    start, end = (
+        each if each is None or _is_foreign(each, calendar) else _in_utc(each, calendar, stamps, bounds=True)
+        for each in (time.start, time.end)
+    )
+    if start is not None and _is_foreign(start, calendar):
+        year, month = start.fields[:2]
+        start = Instant((year + month // 12, month % 12 + 1, 1))
+        if end is not None and first_of(start) > last_of(end):
+            raise ValueError(f"the calendar {calendar} has no such day")
+    return start, end
+
+
+def _is_foreign(instant: Instant, calendar: str) -> bool:
+    """Return whether the Gregorian calendar has the day of a time in UTC, but *calendar* has not."""
+    name, day = canonical(calendar) or "standard", instant.fields[:3]
+    return len(day) == 3 and not instant.offset and exists(*day, "standard") and not exists(*day, name)
 
 
 def _date_of(instant: Instant) -> str:
