@@ -93,6 +93,16 @@ def test_odd_values_have_a_picture_a_legend_and_tiles(client: httpx.Client, kept
         assert client.get(address).status_code == 200, address
 
 
+def test_a_picture_with_a_long_side_is_refused_by_this_side(client: httpx.Client, kept: Callable[[str], str]) -> None:
+    address = f"/ogcapi/collections/{kept('one-column')}/map"
+    refused = client.get(address, params={"width": 400})
+    assert (refused.status_code, refused.json()["limit"], refused.json()["unit"]) == (413, 4096, "pixels on a side")
+    assert refused.json()["value"] > 4096
+    assert "Leave out width and height, or set both of them" in refused.text
+    assert client.get(address).status_code == 200
+    assert pixels(client.get(address, params={"width": 40, "height": 400}).content).shape == (400, 40, 4)
+
+
 def test_the_legend_of_a_field_without_values_says_so(client: httpx.Client, kept: Callable[[str], str]) -> None:
     empty, full = (f"/datasets/{kept(name)}/legend" for name in ("nothing", "zero"))
     document = client.get(empty, params={"f": "json"}).json()

@@ -292,15 +292,23 @@ class Pictures:
         return found
 
     def _check(self, canvas: Canvas) -> None:
-        pixels = canvas.width * canvas.height
-        if pixels > self._most_pixels or max(canvas.width, canvas.height) > MOST_SIDE:
+        side, pixels = max(canvas.width, canvas.height), canvas.width * canvas.height
+        if side > MOST_SIDE:
             raise TooLarge(
-                f"The picture would have {pixels} pixels.",
+                f"The picture would be {canvas.width} × {canvas.height} pixels.",
+                limit=MOST_SIDE,
+                value=side,
+                unit="pixels on a side",
+                next_step="Leave out width and height, or set both of them.",
+            )
+        if pixels > self._most_pixels:
+            raise TooLarge(
+                f"The picture would have {pixels:,} pixels.",
                 setting="limits.map_pixels",
                 limit=self._most_pixels,
                 value=pixels,
                 unit="pixels",
-                next_step=f"Request fewer pixels, and at most {MOST_SIDE} on a side.",
+                next_step="Request fewer pixels.",
             )
 
     def _field(self, shown: PublishedView, selection: Selection) -> str:
