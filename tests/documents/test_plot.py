@@ -87,11 +87,19 @@ def test_titles_are_text() -> None:
 
 def test_a_title_that_is_too_long_for_the_width_is_shortened_and_the_label_has_it_whole() -> None:
     long = "An index of temperature with a long name, by the bureau"
-    for width, whole in ((360, False), (720, True)):
-        root = ET.fromstring(plot.svg(line([1, 2], title=long), width=width))
+    for text, width, whole in ((long, 360, False), (long, 720, True), ("W" * 100, 720, False), ("気" * 56, 720, False)):
+        root = ET.fromstring(plot.svg(line([1, 2], title=text), width=width))
         (title,) = root.findall(f"{SVG}text[@class='title']")
-        assert (title.text == f"{long} (K)", str(title.text).endswith("… (K)")) == (whole, not whole)
-        assert root.get("aria-label", "").startswith(long)
+        assert (title.text == f"{text} (K)", str(title.text).endswith("… (K)")) == (whole, not whole)
+        assert root.get("aria-label", "").startswith(text)
+
+
+@pytest.mark.parametrize("upright", [False, True])
+def test_a_plot_without_values_says_so_and_has_no_scale_of_them(upright: bool) -> None:
+    positions = np.array([200.0, 850.0])
+    shown = [each.text for each in ET.fromstring(plot.svg(line([np.nan, np.nan], positions=positions, upright=upright))).iter()]
+    assert "no values" in shown
+    assert "1" not in shown, "a made-up scale"
 
 
 def test_depths_count_downwards() -> None:

@@ -407,6 +407,17 @@ class TestWords:
         assert "never changes" not in latest
         assert f">{V1[:8]}…<" in latest
 
+    def test_a_single_place_is_written_once_and_its_map_shows_where_it_is(self) -> None:
+        from cubeport.server.html import _place, frame, lead
+
+        assert _place((13.4, 52.5, 13.4, 52.5)) == "52.5°\N{NO-BREAK SPACE}N, 13.4°\N{NO-BREAK SPACE}E"
+        assert _place((-10, 0, 10, 0)) == "0°, 10°\N{NO-BREAK SPACE}W to 10°\N{NO-BREAK SPACE}E"
+        assert (frame((13.4, 52.5, 13.4, 52.5))[2], frame((13.4, 52.5, 13.5, 52.5))[2]) == (30, 4)
+        long = "A sentence of a long description. " * 20
+        assert lead("short") == "short"
+        assert lead(long) != long
+        assert len(lead(long)) <= 321
+
     def test_what_has_no_place_has_no_map(self) -> None:
         from cubeport.server.html import _environment
 

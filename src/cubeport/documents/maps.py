@@ -175,8 +175,8 @@ def legend(field: str, title: str, units: str | None, look: Look) -> dict[str, A
     }
 
 
-_LETTERS = 44
-"""Letters that fit into the width of a legend."""
+_LETTERS = 38
+"""Letters that fit into the width of a legend, in a wide font."""
 
 
 def legend_svg(title: str, units: str | None, look: Look) -> bytes:

@@ -97,12 +97,13 @@ def _series(line: Line, width: int) -> bytes:
     height = _SERIES_HEIGHT
     across = _scale(float(line.positions[0]), float(line.positions[-1]), _LEFT, width - _RIGHT)
     up = _scale(marks[0], marks[-1], height - _BOTTOM, _TOP)
-    body = [_gridline(_LEFT, up(each), width - _RIGHT, up(each), _number(each), "end", -8, 4) for each in marks]
+    body = [_gridline(_LEFT, up(each), width - _RIGHT, up(each), _number(each), "end", -8, 4) for each in marks if known.size]
     for at in _spread(line.labels, width):
         half = _DIGIT * len(line.labels[at]) / 2  # no label is cut off at a side
         middle = min(max(across(float(line.positions[at])), _LEFT + 14, half), width - half)
         body.append(_text(middle, height - 12, line.labels[at], "middle"))
     body += _drawn([across(float(each)) for each in line.positions], line.values, up)
+    body += _empty(known.size, width, height)
     note = "Each column of pixels spans the least and the greatest value." if len(line.values) > _MOST_POINTS else ""
     return _document(line, width, height, body, note=note)
 
@@ -118,13 +119,14 @@ def _profile(line: Line, width: int) -> bytes:
     top, bottom = (_TOP + 8, height - _BOTTOM) if line.downwards else (height - _BOTTOM, _TOP + 8)
     up = _scale(levels[0], levels[-1], top, bottom)
     body = [_gridline(_LEFT, up(each), width - _RIGHT, up(each), _number(each), "end", -8, 4) for each in levels]
-    for mark, label in zip(marks, map(_number, marks), strict=True):
+    for mark, label in zip(marks, map(_number, marks), strict=True) if known.size else ():
         # A number is centred below its mark unless it would be cut off.
         body.append(_text(min(across(mark), width - 3.9 * len(label)), height - 12, label, "middle"))
     known_at = [(at, value) for at, value in zip(line.positions, line.values, strict=True) if math.isfinite(value)]
     points = [(across(float(value)), up(float(at))) for at, value in known_at]
     body.append(_path(points))
     body += map(_dot, points)
+    body += _empty(known.size, width, height)
     return _document(line, width, height, body, note=line.axis_title)
 
 
@@ -152,12 +154,17 @@ def _drawn(columns: Sequence[float], values: Array, up: Any) -> list[str]:
 
 
 def _document(line: Line, width: float, height: float, body: Sequence[str], *, note: str) -> bytes:
-    unit = titled("", line.units)
     box = f"0 0 {width:g} {height + 20:g}"
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{box}" role="img" aria-label={quoteattr(summary(line))}>'
-    title = f'<text class="title" x="0" y="12">{escape(_cut(line.title, width, unit + note) + unit)}</text>'
+    most = max(int(width / _LETTER) - len(note), 12)
+    title = f'<text class="title" x="0" y="12">{escape(titled(line.title, line.units, most=most))}</text>'
     foot = f'<text x="{width - _RIGHT:g}" y="12" text-anchor="end">{escape(note)}</text>' if note else ""
     return f'{head}<style>{_STYLE}</style>{title}{foot}<g transform="translate(0 20)">{"".join(body)}</g></svg>'.encode()
+
+
+def _empty(known: int, width: float, height: float) -> list[str]:
+    """Return what a plot without values says in its middle."""
+    return [] if known else [_text((_LEFT + width - _RIGHT) / 2, height / 2, "no values", "middle")]
 
 
 def _scale(low: float, high: float, start: float, end: float) -> Any:
@@ -192,14 +199,8 @@ def _gridline(x1: float, y1: float, x2: float, y2: float, label: str, anchor: st
     return f'<path class="grid" d="M{x1:.1f} {y1:.1f}L{x2:.1f} {y2:.1f}"/>' + _text(x1 + dx, y1 + dy, label, anchor)
 
 
-_LETTER, _DIGIT = 6.8, 7.7
-"""The width of a letter in pixels, about, and of a digit, at most."""
-
-
-def _cut(title: str, width: float, beside: str) -> str:
-    """Return as much of a title as fits into a line next to another text; the whole is in the label of the picture."""
-    room = max(int(width / _LETTER) - len(beside), 12)
-    return title if len(title) <= room else f"{title[: room - 1].rstrip()}…"
+_LETTER, _DIGIT = 8.0, 7.7
+"""The width of a bold letter in a wide font in pixels, about, and of a digit, at most."""
 
 
 def _text(x: float, y: float, text: str, anchor: str) -> str:

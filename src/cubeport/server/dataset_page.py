@@ -41,6 +41,7 @@ def page(parts: Parts, detail: documents.DatasetDetail, shown: PublishedView, vi
         "dataset.html",
         parts,
         it=detail,
+        lead=html.lead(detail.description),
         bbox=shown.description.spatial.bbox,
         coverage=shown.coverage_name,
         gaps=_gaps(shown),

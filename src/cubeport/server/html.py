@@ -423,7 +423,7 @@ def card(shown: PublishedView, parts: Parts) -> Mapping[str, Any]:
         "id": it.dataset_id,
         "page": f"{url}/datasets/{it.dataset_id}?f=html",
         "title": it.dataset_name,
-        "description": _lead(it.description) if it.description != it.dataset_name else None,
+        "description": lead(it.description) if it.description != it.dataset_name else None,
         "variables": _few([v.name for v in it.variables]),
         "period": _span(when) if when else None,
         "resolution": it.resolution,
@@ -434,13 +434,13 @@ def card(shown: PublishedView, parts: Parts) -> Mapping[str, Any]:
     }
 
 
-def _lead(text: str) -> str:
+def lead(text: str) -> str:
     """Return the beginning of a description, up to the end of a word: the page of the dataset has all of it."""
     return text if len(text) <= _LEAD else f"{text[:_LEAD].rpartition(' ')[0] or text[:_LEAD]}…"
 
 
 _LEAD = 320
-"""Letters of a description in a list."""
+"""Letters of a description in a list, and above the map of a dataset."""
 
 
 def drawn(parts: Parts, shown: PublishedView) -> bool:
@@ -476,10 +476,14 @@ def _view(box: BoundingBox) -> tuple[float, float, float, float]:
 
 
 def frame(box: BoundingBox) -> tuple[float, float, float, float]:
-    """Return the part of the world that the map of a dataset shows at first (x, y, width, height): its box with a margin, 2:1."""
+    """Return the part of the world that the map of a dataset shows at first (x, y, width, height): its box with a margin, 2:1.
+
+    A single place has no width: around it, the map shows enough of the coast to know where it is.
+    """
     west, south, east, north = box
     east += 360 if east < west else 0
-    width = min(360.0, max(1.15 * (east - west), 2.3 * (north - south), 4.0))
+    least = 4.0 if east > west or north > south else 30.0
+    width = min(360.0, max(1.15 * (east - west), 2.3 * (north - south), least))
     height = width / 2
     y = -(south + north) / 2 - height / 2
     return round((west + east) / 2 - width / 2, 4), round(min(max(y, -90.0), 90.0 - height), 4), round(width, 4), round(height, 4)
@@ -487,7 +491,10 @@ def frame(box: BoundingBox) -> tuple[float, float, float, float]:
 
 def _place(box: BoundingBox) -> str:
     west, south, east, north = box
-    return f"{_degrees(south, 'SN')} to {_degrees(north, 'SN')}, {_degrees(west, 'WE')} to {_degrees(east, 'WE')}"
+    return ", ".join(
+        " to ".join(dict.fromkeys(_degrees(each, letters) for each in ends))
+        for ends, letters in (((south, north), "SN"), ((west, east), "WE"))
+    )
 
 
 def _degrees(value: float, letters: str) -> str:
