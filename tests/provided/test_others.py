@@ -89,13 +89,27 @@ def test_a_profile_that_is_not_for_sources_and_keys_that_leave_it_are_refused(pl
     assert absent.error["kind"] == "no-data"
 
 
-def test_zarr_in_a_store_needs_no_consolidated_metadata(
-    tmp_path: Path, place: Place, bucket: str, object_store: ObjectStore
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("c.zarr", "store:bucket/c.zarr"),
+        ("c", "store:bucket/c"),
+        ("c.zarr2", "s3://{bucket}/data/c.zarr2/"),
+    ],
+)
+def test_zarr_in_a_store_needs_neither_consolidated_metadata_nor_a_name_in_zarr(
+    tmp_path: Path, place: Place, bucket: str, object_store: ObjectStore, name: str, source: str
 ) -> None:
+    """Of a store with another name, it was said that there is nothing."""
     cube(tmp_path).to_zarr(tmp_path / "c.zarr", consolidated=False, zarr_format=3)
-    object_store.put_tree(bucket, "data/c.zarr", tmp_path / "c.zarr")
-    done = ask(place.service, place.id, source="store:bucket/c.zarr")
+    object_store.put_tree(bucket, f"data/{name}", tmp_path / "c.zarr")
+    object_store.put(bucket, f"data/{name}/", b"")  # as consoles make folders
+    done = ask(place.service, place.id, source=source.format(bucket=bucket))
     assert (done.status, place.held()) == ("completed", days(0, 1, 2)), done.error
+    assert (again := ask(place.service, place.id, source=source.format(bucket=bucket))).reused, again
+    if "." in name:
+        absent = ask(place.service, f"{place.id}-a", source=source.format(bucket=bucket).rstrip("/") + "x")
+        assert "ends in .zarr or in /" in absent.error["next"]
 
 
 # --- Zarr over HTTP --------------------------------------------------------------------------------------------------

@@ -22,6 +22,12 @@ def is_zarr(address: str) -> bool:
     return address.partition("?")[0].rstrip("/").endswith(".zarr")
 
 
+def may_be_zarr(address: str) -> bool:
+    """Return whether an address can be that of a Zarr store with another name: its last part has no dot, or it ends in ``/``."""
+    path = address.partition("?")[0]
+    return path.endswith("/") or "." not in path.rpartition("/")[2]
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Period:
     """One period of a calendar. Consecutive periods have consecutive numbers, and periods are compared by these numbers."""

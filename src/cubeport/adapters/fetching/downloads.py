@@ -17,6 +17,7 @@ from urllib.parse import unquote
 
 from cubeport.adapters.fetching.patience import patiently
 from cubeport.adapters.storage.fetching import Answer, OriginFetcher, Resource
+from cubeport.catalog.artifacts.storage import Stored
 from cubeport.catalog.disk.durable import replace_file
 from cubeport.errors import Cancelled, SourceRejected
 
@@ -28,6 +29,11 @@ def name_of(target: str) -> str:
     """Return a file name for the last part of a path, without characters that could cause problems in a shell or a library."""
     last = unquote(target.partition("?")[0].rstrip("/").rpartition("/")[2], errors="replace")
     return _NAME.sub("-", last).strip("-.")[-120:] or "data"
+
+
+def validator(stored: Stored) -> str:
+    """Return the validator of an object, which stays the same while the object does: its ETag, otherwise size and time."""
+    return stored.etag or f"{stored.modified_s} {stored.size_bytes}"
 
 
 def download(fetcher: OriginFetcher, uri: str, path: Path, *, stopping: threading.Event) -> Resource | None:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from cubeport.adapters.fetching.bringing import Bringer, listed
-from cubeport.adapters.fetching.downloads import name_of
 from cubeport.adapters.fetching.stac import Asset, StacSource
 from cubeport.adapters.fetching.stores import StoreSource, check_key
 from cubeport.adapters.fetching.uploads import UploadFolder
@@ -22,7 +21,7 @@ from cubeport.adapters.sources.places import LocalPlaces
 from cubeport.adapters.storage.fetching import KeepingFetcher
 from cubeport.catalog.artifacts.storage import Profile
 from cubeport.cubes.placeholders import Pattern
-from cubeport.cubes.sources import Period, PeriodSource, SourceFactory, is_zarr
+from cubeport.cubes.sources import Period, PeriodSource, SourceFactory, is_zarr, may_be_zarr
 from cubeport.cubes.write_request import BringOrder, Brought, Progress
 from cubeport.errors import CubeportError, InvalidRequest, SourceFailed, SourceRejected, UnknownProfile
 
@@ -98,7 +97,7 @@ class InstalledSources:
             case "zarr" if source.profile:
                 return self._zarr_in(self._profile(source.profile), source.key or "", source.group, variables)
             case "store":
-                return self._object(self._profile(source.profile or ""), source)
+                return self._in_store(self._profile(source.profile or ""), source.key or "", source.group, variables, source.params)
             case "stac":
                 return self._stac(source, variables)
             case "plugin" if source.name in self._plugins:
@@ -140,15 +139,12 @@ class InstalledSources:
     ) -> PeriodSource:
         params = params or {}
         if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", address) and not address.lower().startswith(("http://", "https://")):
-            profile, key = self._by_address(address)
-            if is_zarr(key):
-                return self._zarr_in(profile, key, group, variables)
-            return StoreSource(profile, Pattern.of(check_key(key), params), most=self._most)
+            return self._in_store(*self._by_address(address), group, variables, params)
         if is_zarr(address):
             return self._zarr_at(address, group, variables)
         pattern = Pattern.of(address, params)
         fetcher = self._fetcher(pattern.example)
-        unnamed = not pattern.has_dates and "." not in name_of(address)
+        unnamed = not pattern.has_dates and may_be_zarr(address)
         store = self._zarr(WebKeys(fetcher, address, fetcher.stopping), group, variables, fetcher.stopping) if unnamed else None
         return UrlSource(pattern, fetcher, probe=cast("Probe", probe), store=store)
 
@@ -165,8 +161,15 @@ class InstalledSources:
     ) -> ZarrSource:
         return ZarrSource(keys, group=group, variables=variables, most=self._most, stopping=stopping)
 
-    def _object(self, profile: Profile, source: Block) -> PeriodSource:
-        return StoreSource(profile, Pattern.of(check_key(source.key or ""), source.params), most=self._most)
+    def _in_store(
+        self, profile: Profile, key: str, group: str | None, variables: Sequence[str], params: Mapping[str, Any]
+    ) -> PeriodSource:
+        if is_zarr(key):
+            return self._zarr_in(profile, key, group, variables)
+        pattern = Pattern.of(check_key(key.rstrip("/")), params)
+        unnamed = not pattern.has_dates and may_be_zarr(key)
+        store = self._zarr_in(profile, key, group, variables) if unnamed else None
+        return StoreSource(profile, pattern, most=self._most, store=store)
 
     def _stac(self, source: Block, variables: Sequence[str]) -> PeriodSource:
         def of_asset(asset: Asset) -> PeriodSource:

@@ -9,8 +9,9 @@ import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from cubeport.adapters.fetching.downloads import name_of
+from cubeport.adapters.fetching.downloads import name_of, validator
 from cubeport.adapters.fetching.patience import patiently
+from cubeport.adapters.fetching.zarrs import PerhapsZarr, ZarrSource
 from cubeport.adapters.storage.fetching import hold_time
 from cubeport.catalog.artifacts.storage import Profile, Stored
 from cubeport.catalog.disk.durable import replace_file
@@ -19,11 +20,6 @@ from cubeport.cubes.sources import Area, Fetched, Period
 from cubeport.errors import ArtifactMissing, Cancelled, NoData, SourceRejected, StoreUnavailable
 
 _PIECE = 1 << 20
-
-
-def validator(stored: Stored) -> str:
-    """Return the validator of an object, which stays the same while the object does: its ETag, otherwise size and time."""
-    return stored.etag or f"{stored.modified_s} {stored.size_bytes}"
 
 
 def check_key(key: str) -> str:
@@ -96,14 +92,15 @@ def _hold(key: str, size: int, most: int) -> None:
         )
 
 
-class StoreSource:
-    """One object for each period's key, or a single object."""
+class StoreSource(PerhapsZarr):
+    """One object for each period's key, or a single object or Zarr store."""
 
     max_concurrency = 8
     resumes = True
     is_patient = True
 
-    def __init__(self, profile: Profile, pattern: Pattern, *, most: int) -> None:
+    def __init__(self, profile: Profile, pattern: Pattern, *, most: int, store: ZarrSource | None = None) -> None:
+        super().__init__(store)
         self._profile = profile
         self._is_s3 = getattr(profile, "protocol", None) == "s3"
         self._pattern = pattern
@@ -117,7 +114,7 @@ class StoreSource:
 
     def location(self, period: Period | None) -> tuple[str, str] | None:
         """Return the profile and the key of an object of an S3 store, into which a version may point; ``None`` for other stores."""
-        return (self._profile.name, self._pattern.at(period)) if self._is_s3 else None
+        return (self._profile.name, self._pattern.at(period)) if self._is_s3 and self._store is None else None
 
     def unit(self, period: Period) -> str:
         """Return the key of a period. Periods of the same object share it."""
@@ -130,17 +127,24 @@ class StoreSource:
         return [each for each in asked if self._pattern.at(each) in there]
 
     def validator(self, period: Period | None) -> str | None:
-        """Return the current validator of the object."""
+        """Return the current validator of the object; ``None`` for a Zarr store, which checks each key itself."""
+        if self._store is not None:
+            return None
         stored = self._profile.stat(self._pattern.at(period))
         return validator(stored) if stored is not None else None
 
-    def fetch_period(self, period: Period | None, area: Area | None, into: Path) -> Fetched:  # noqa: ARG002 - objects are fetched whole
-        """Fetch the object. Raises NoData if the store says that it does not exist."""
+    def fetch_period(self, period: Period | None, area: Area | None, into: Path) -> Fetched:
+        """Fetch the whole object. Raises NoData if the store says that it does not exist."""
+        if self._store is not None:
+            return self._store.fetch_period(period, area, into)
         key = self._pattern.at(period)
         path = into / name_of(key)
         said = patiently(lambda: take(self._profile, key, path, most=self._most, stopping=self._stopping), self._stopping)
         if said is None:
-            raise NoData(f"There is nothing at {self._profile.name}/{key[:300]}.", next_step="check the key and the period")
+            step = "check the key and the period"
+            if period is None:
+                step = "check the key; that of a Zarr store ends in .zarr or in /"
+            raise NoData(f"There is no object {self._profile.name}/{key[:300]}.", next_step=step)
         return Fetched((path,), said)
 
     def _listed(self) -> Mapping[str, Stored]:

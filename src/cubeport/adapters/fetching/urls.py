@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 from cubeport.adapters.fetching.downloads import download, name_of
 from cubeport.adapters.fetching.patience import patiently
 from cubeport.adapters.fetching.stac import refuse_stac
-from cubeport.adapters.fetching.zarrs import ZarrSource
+from cubeport.adapters.fetching.zarrs import PerhapsZarr, ZarrSource
 from cubeport.adapters.storage.fetching import KeepingFetcher, Resource
 from cubeport.cubes.placeholders import Pattern
 from cubeport.cubes.sources import Area, Fetched, Period
-from cubeport.cubes.write_request import Choose
 from cubeport.errors import Cancelled, NoData, SourceFailed, SourceRejected, SourceTimeout
 
 PROBES_AT_ONCE = 8
@@ -24,7 +22,7 @@ PROBES_AT_ONCE = 8
 type Probe = Literal["head", "get", "none"]
 
 
-class UrlSource:
+class UrlSource(PerhapsZarr):
     """One file for each period's URL, or a single file.
 
     Parameters
@@ -34,8 +32,7 @@ class UrlSource:
     probe
         How to find out which files exist: by HEAD, by GET (without reading the body), or not at all.
     store
-        The same address read as a Zarr store, if its name does not tell what is there. It is used if the address has the metadata
-        of one.
+        The same address read as a Zarr store, if its name does not tell what is there.
     """
 
     max_concurrency = 8
@@ -46,8 +43,8 @@ class UrlSource:
     def __init__(
         self, pattern: Pattern, fetcher: KeepingFetcher, *, probe: Probe = "head", store: ZarrSource | None = None
     ) -> None:
+        super().__init__(store)
         self._pattern = pattern
-        self._named_store = store
         self._probe = probe
         self._stopping = fetcher.stopping
         self._fetcher = fetcher
@@ -92,16 +89,6 @@ class UrlSource:
             raise NoData(f"There is nothing at {uri.partition('?')[0][:300]}.", next_step="check the address and the period")
         refuse_stac(uri, path)
         return Fetched((path,), found.validator)
-
-    @property
-    def fetch_chosen(self) -> Callable[[Choose, Path], Fetched] | None:
-        """Fetches a part, which only a Zarr store has."""
-        return None if self._store is None else self._store.fetch_chosen
-
-    @cached_property
-    def _store(self) -> ZarrSource | None:
-        """The address as a Zarr store, if it is one; the origin is asked once."""
-        return self._named_store if self._named_store is not None and self._named_store.exists() else None
 
     def _head(self, uri: str) -> Resource | None:
         def ask() -> Resource | None:

@@ -11,19 +11,19 @@ import hashlib
 import json
 import re
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from math import prod
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
 
-from cubeport.adapters.fetching.downloads import name_of, small
+from cubeport.adapters.fetching.downloads import name_of, small, validator
 from cubeport.adapters.fetching.patience import patience, patiently
-from cubeport.adapters.fetching.stores import validator
 from cubeport.adapters.storage.fetching import KeepingFetcher, hold_time
 from cubeport.catalog.artifacts.storage import Profile
 from cubeport.catalog.forms.strictjson import strict_json
@@ -243,6 +243,28 @@ class ZarrSource:
             choose=choose,
         )
         return Fetched((folder,))
+
+
+class PerhapsZarr:
+    """A source with one name that does not tell whether a file is there or a Zarr store. The origin is asked once.
+
+    Parameters
+    ----------
+    store
+        The same place read as a Zarr store, which is used if it has the metadata of one; ``None`` if the name tells what is there.
+    """
+
+    def __init__(self, store: ZarrSource | None) -> None:
+        self._named_store = store
+
+    @cached_property
+    def _store(self) -> ZarrSource | None:
+        return self._named_store if self._named_store is not None and self._named_store.exists() else None
+
+    @property
+    def fetch_chosen(self) -> Callable[[Choose, Path], Fetched] | None:
+        """Fetches a part, which only a Zarr store has."""
+        return None if self._store is None else self._store.fetch_chosen
 
 
 def bring(
