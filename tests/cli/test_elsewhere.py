@@ -226,6 +226,7 @@ def test_records_of_a_service_are_found_shown_and_read(
         )
         assert (code, len(out.split())) == (0, 1)
         code, out, _ = _printed(capsys, ("--url", url), ("show", "r2018"))
+        assert "links" not in out, "as in a folder"
         assert (code, "title: The report of 2018" in out, "URL/records/" in out) == (0, True, True)
         here, there = (
             json.loads(_printed(capsys, place, ("show", "r2018", "--json"))[1]) for place in (("-i", root), ("--url", url))

@@ -169,6 +169,17 @@ def test_counts_say_when_they_are_lower_bounds(shared: Shared) -> None:
     assert "counts" not in shared.get("/records", "boss").json()
 
 
+def test_a_key_with_slashes_leads_to_its_record(shared: Shared) -> None:
+    with cubeport.Catalog.open(shared.root) as catalog:
+        record = catalog.add(title="A data set", key="10.5281/zenodo.7", visibility="project").record
+        for written in ("10.5281/zenodo.7", "10.5281%2Fzenodo.7"):
+            answer = shared.get(f"/records/{written}", "guest", f="html")
+            assert (answer.status_code, answer.headers["location"]) == (307, f"{shared.url}/records/{record.id}?f=html")
+            assert shared.get(f"/records/{written}").json()["kind"] == "record-not-found", "not for everybody"
+        catalog.delete(record.id)
+        catalog.purge(record.id)
+
+
 def test_what_is_counted_and_sorted_for_one_request_is_bounded(shared: Shared, monkeypatch: pytest.MonkeyPatch) -> None:
     """Asked in this process: a bound of two records in place of 10,000."""
     with cubeport.Catalog.open(shared.root) as catalog:

@@ -395,6 +395,8 @@ class TestOpenApi:
         assert document["openapi"].startswith("3.1")
         assert document["servers"] == [{"url": URL}]
         for route in app.routes:
+            if route.path == "/records/{record_key:path}":
+                continue  # in OpenAPI, it would be the same address as /records/{record_id}
             for method in route.methods or ():
                 operation = document["paths"][route.path][method.lower()]
                 named = {each["name"] for each in operation.get("parameters", ()) if each["in"] == "path"}

@@ -358,7 +358,8 @@ def show(
         if history:
             raise Usage("--history is for the folder of an instance.", next_step=f"cubeport history {id}")
         found = _afar.get(afar, id)
-        session.result(found, lambda: _output.tree(found))
+        # Its links are for programs.
+        session.result(found, lambda: _output.tree({name: each for name, each in found.items() if name != "links"}))
         return
     catalog = session.catalog(read_only=True)
     record = _version_of(catalog, id)

@@ -72,6 +72,7 @@ RULES: Mapping[tuple[str, str], Scope] = {
     ("GET", "/records/{record_id}/lineage"): "read",
     ("GET", "/records/{record_id}/artifacts"): "read",
     ("GET", "/records/{record_id}/artifacts/{artifact_id}"): "read",
+    ("GET", "/records/{record_key:path}"): "read",
     ("GET", "/datasets"): "read",
     ("GET", "/datasets/{dataset_id}"): "read",
     ("GET", "/datasets/{dataset_id}/versions"): "read",

@@ -62,7 +62,7 @@ _PATH_PARAMETERS: Mapping[str, tuple[str, str]] = {
     "item_id": (_REF, "id@version"),
     "beginning": (_ID, "The beginning of the ids of datasets"),
     "ref": ("^[a-z0-9][a-z0-9._-]{0,63}$", "A version id, a tag, or latest"),
-    "record_id": ("^[^/]{1,512}$", "A record's id or key, or the beginning of an id"),
+    "record_id": ("^[^/]{1,512}$", "A record's id or key, or the beginning of an id. A key with / leads to the id"),
     "artifact_id": ("^[0-9a-f]{8}$", "An artifact's id"),
     "extent_id": (_ID, "A named area's id"),
     "template_id": (_ID, "A template's id"),

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from fastapi import APIRouter
 from pydantic import Field
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import RedirectResponse, Response, StreamingResponse
 
 from cubeport.catalog.history import Edit
 from cubeport.catalog.models import Artifact, CatalogRecord, RecordStatus
@@ -118,6 +118,8 @@ def routes(parts: Parts) -> APIRouter:
         success={200: "The bytes", 206: "A part of them"},
         media_types=("application/octet-stream",),
     )
+    # In OpenAPI, {record_id} and {record_key} would be one address.
+    router.add_api_route("/records/{record_key:path}", face.of_key, methods=["GET"], include_in_schema=False)
     return router
 
 
@@ -152,6 +154,12 @@ class _Records:
         it = self._record(request)
         told = self._service.records.told
         return self._of_record(request, it, lambda: documents.record(told(it), self._url).model_dump_json().encode())
+
+    def of_key(self, request: Request) -> Response:
+        """Lead to a record whose key has a /, such as a DOI: no address of one part has such a key."""
+        found = self._service.records.get(request.path_params["record_key"], deleted=caller_of(request).may("ingest"))
+        query = request.scope["query_string"].decode("latin-1")
+        return RedirectResponse(f"{self._url}/records/{found.id}" + (f"?{query}" if query else ""))
 
     def history(self, request: Request) -> Response:
         it = self._record(request)
