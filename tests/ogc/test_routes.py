@@ -194,6 +194,9 @@ def test_accept_chooses(client: httpx.Client, url: str, accept: str, media_type:
 def test_f_beats_accept(client: httpx.Client, url: str) -> None:
     answer = client.get(f"{url}/coverage", params={"bbox": "0,0,5,5", "f": "json"}, headers={"Accept": "application/x-netcdf"})
     assert answer.headers["content-type"] == COV
+    for path in ("/ogcapi", "/ogcapi/conformance", "/ogcapi/collections", url, f"{url}/schema", f"{url}/items", f"{url}/instances"):
+        plain, asked = (client.get(path, params={"f": "json"}, headers={"Accept": each}) for each in ("*/*", "text/html"))
+        assert (asked.status_code, asked.content) == (200, plain.content), path
 
 
 def test_forms_that_are_not_there_are_refused(client: httpx.Client, url: str) -> None:

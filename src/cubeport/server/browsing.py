@@ -117,7 +117,10 @@ def prefers_html(scope: Scope) -> bool:
 
 
 def asked(scope: Scope) -> tuple[bool, Scope]:
-    """Return whether the client asks for a page, and the request without ``f`` if ``f`` only asks for a page."""
+    """Return whether the client asks for a page, and the request without ``f`` if ``f`` only asks for a page or a document.
+
+    Without ``f``, it is without ``Accept`` too, which ``f`` overrides.
+    """
     parts = scope["query_string"].split(b"&")
     forms = [part for part in parts if part.startswith(b"f=")]
     if not forms:
@@ -125,7 +128,8 @@ def asked(scope: Scope) -> tuple[bool, Scope]:
     if forms not in ([b"f=html"], [b"f=json"]):
         return False, scope  # another form, or an error that the route itself reports
     rest = b"&".join(part for part in parts if part not in forms)
-    return forms == [b"f=html"], {**scope, "query_string": rest}
+    headers = [(name, value) for name, value in scope["headers"] if name != b"accept"]
+    return forms == [b"f=html"], {**scope, "query_string": rest, "headers": headers}
 
 
 def problem_asked(scope: Scope) -> bool:
