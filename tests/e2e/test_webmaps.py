@@ -221,6 +221,13 @@ def test_times_and_levels_are_dimensions(families: Server) -> None:
     }
     values = {key: each["features"][0]["properties"]["value"] for key, each in seen.items()}
     assert len(set(values.values())) == len(values)
+    # What a map shows that its request does not name (06-042, C.4.2 and C.4.3).
+    asked = {**common, "REQUEST": "GetMap"}
+    told = families.get("/wms/pressure-levels", **asked, ELEVATION=600).headers.get_list("warning")
+    assert told == ["99 Default value used: time=2020-01-03T00:00:00Z ISO8601", "99 Nearest value used: elevation=500.0 hPa"]
+    assert "warning" not in families.get("/wms/pressure-levels", **asked, TIME="2020-01-01", ELEVATION="500").headers
+    capabilities = families.get("/wms/pressure-levels", REQUEST="GetCapabilities").text
+    assert re.findall(r'<Dimension name="(\w+)"[^>]* nearestValue="1"', capabilities) == ["elevation"]
 
 
 def test_owslib_reads_tiles_of_every_time(families: Server) -> None:

@@ -32,6 +32,8 @@ class Dimension:
     """Evenly spaced times as ``start/end/step``."""
     listed: bool = True
     """Whether capabilities list it. The steps of forecasts are not listed, because the run and the time decide them."""
+    nearest: bool = False
+    """Whether a value between labels selects one of them, as on axes of numbers."""
 
     @property
     def values(self) -> str:
@@ -148,8 +150,9 @@ def _wms_layer(layer: Layer) -> Element:
 
 
 def _wms_dimension(dimension: Dimension) -> Element:
-    symbol = {"unitSymbol": dimension.symbol} if dimension.symbol else {}
-    attributes = {"name": dimension.name, "units": dimension.units, **symbol, "default": dimension.default}
+    attributes = {"name": dimension.name, "units": dimension.units}
+    attributes |= {"unitSymbol": dimension.symbol} if dimension.symbol else {}
+    attributes |= {"default": dimension.default, **({"nearestValue": "1"} if dimension.nearest else {})}
     return element("Dimension", dimension.values, attributes=attributes)
 
 

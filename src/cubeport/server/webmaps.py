@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 from urllib.parse import unquote
 
@@ -30,7 +30,7 @@ from cubeport.errors import CubeportError, InvalidRequest, NotFound, Problem
 from cubeport.server import html, incoming, negotiation, problems, replies
 from cubeport.server.openapi import READ, described
 from cubeport.server.parts import Reads
-from cubeport.service.pictures import MOST_SIDE, RUN, PictureQuery, Pictures, framed, moment, no_map
+from cubeport.service.pictures import MOST_SIDE, RUN, Picture, PictureQuery, Pictures, framed, moment, no_map
 
 PNG = "image/png"
 _LISTED_LABELS = 2_000
@@ -204,7 +204,7 @@ class WebMaps:
                 layer, query = self._picture(shown, given, given.get("layers"))
                 if given.get("format", PNG).partition(";")[0].strip() != PNG:
                     raise _Refused("FORMAT must be image/png", "InvalidFormat", "format")
-                return self._drawn(request, layer, query)
+                return self._drawn(request, layer, query, given)
             case "getfeatureinfo" | "feature_info":
                 return self._feature_info(request, shown, given)
             case "getlegendgraphic":
@@ -241,13 +241,9 @@ class WebMaps:
             # The times are no axis (those of runs and steps, or one of all data), but a map of another time would be wrong.
             found |= _datetime(given.get("time", ""))
         for each in dimensions:
-            plain = each.name.lower()
-            key = plain if plain in ("time", "elevation") or (plain in given and plain not in _TAKEN) else f"dim_{plain}"
-            own = f"dim_{each.axis.lower()}"
-            if each.name == RUN and key not in given and own in given:
-                key = own  # by its name in the store
+            key = _parameter(each, given)
             text = given.get(key, "")
-            if text in ("", "current", "default"):
+            if text in _DEFAULT:
                 continue
             # QGIS asks for each frame of an animation by its interval, unless it is told otherwise: its first step is drawn.
             if "%" in text and (whole := unquote(text)) in self._labels(shown, field, each):
@@ -267,21 +263,40 @@ class WebMaps:
         found = self._pictures.dimensions(shown, field, most=_LISTED_LABELS)
         return next((each.labels for each in found if each.axis == dimension.axis), ())
 
-    def _drawn(self, request: Request, shown: PublishedView, query: PictureQuery) -> Response:
+    def _drawn(
+        self, request: Request, shown: PublishedView, query: PictureQuery, given: Mapping[str, str] | None = None
+    ) -> Response:
+        """Return the picture; for the *given* parameters of a WMS, with a warning of each label that they do not name."""
         dated = query.selection.datetime is not None or shown.description.temporal is None
         now = None if dated else moment(shown.description)
         tag = replies.etag_of(shown, request, "png", self._url, shown.description.overview_levels, now)
         request.state.lasting = now is None
         pinned = shown.pinned and f"@{shown.version.version_id}" in request.scope["path"]
         cache = replies.IMMUTABLE if pinned and dated else replies.NO_CACHE
-        return replies.reply(
-            request,
-            lambda: self._pictures.draw(shown, query).content,
-            media_type=PNG,
-            tag=tag,
-            cache=cache,
-            headers=replies.versioned(shown),
-        )
+        drawn: list[Picture] = []
+
+        def build() -> bytes:
+            drawn.append(self._pictures.draw(shown, query))
+            return drawn[0].content
+
+        answer = replies.reply(request, build, media_type=PNG, tag=tag, cache=cache, headers=replies.versioned(shown))
+        if given is not None and drawn:
+            for words in self._unnamed(shown, drawn[0], given):
+                answer.headers.append("Warning", words)
+        return answer
+
+    def _unnamed(self, shown: PublishedView, picture: Picture, given: Mapping[str, str]) -> Iterator[str]:
+        """Yield a warning for each label of a map that is a default, or the nearest to what was given (06-042, C.4.2 and C.4.3)."""
+        for each in self._pictures.dimensions(shown, picture.field):
+            text = given.get(_parameter(each, given), "")
+            axis = next((one for one in shown.description.axes if one.name == each.axis), None)
+            label = each.default if axis is None else picture.slices.get(axis.dimension, "")
+            if not each.listed or not label:
+                continue
+            near = each.nearest and text not in _DEFAULT and _label(text) != _label(label)
+            if near or text in _DEFAULT:
+                words = f"99 {'Nearest' if near else 'Default'} value used: {each.name}={label} {each.units}"
+                yield re.sub(r"[^ -~]", "?", words).strip()
 
     def _feature_info(self, request: Request, shown: PublishedView, given: Mapping[str, str]) -> Response:
         form = given.get("info_format", webmaps.INFO_FORMATS[0]).partition(";")[0].strip()
@@ -406,6 +421,19 @@ def asks_for_page(request: Request) -> bool:
     if request.scope["query_string"] == b"f=html":
         return not request.scope["path"].endswith(".xml")
     return _is_bare(request) and negotiation.preferred(request, _PAGE_FORMS) == "html"
+
+
+_DEFAULT = ("", "current", "default")
+
+
+def _parameter(dimension: webmaps.Dimension, given: Mapping[str, str]) -> str:
+    """Return the parameter that selects a label along a dimension."""
+    plain, own = dimension.name.lower(), f"dim_{dimension.axis.lower()}"
+    if plain in ("time", "elevation") or (plain in given and plain not in _TAKEN):
+        return plain
+    if dimension.name == RUN and f"dim_{plain}" not in given and own in given:
+        return own  # by its name in the store
+    return f"dim_{plain}"
 
 
 _TILE = ("tilematrix", "tilerow", "tilecol")
@@ -580,7 +608,7 @@ def _info(features: Sequence[Mapping[str, Any]], form: str) -> tuple[bytes, str]
 
 def _datetime(text: str) -> dict[str, Any]:
     """Return ``datetime`` of a request for TIME; nothing for the default."""
-    if text in ("", "current", "default"):
+    if text in _DEFAULT:
         return {}
     try:
         return {"datetime": parse_datetime(text)}

@@ -247,7 +247,9 @@ class Pictures:
             units, symbol = ("ISO8601", None) if dated else (axis.units or "", axis.units)
             default = _labels(opened, dimension, (place,))[0]
             listed = within is None or dimension not in within or is_run
-            found.append(Dimension(kind, axis.name, units, symbol, labels, default, extent, listed))
+            numbers = opened.labels().values.get(axis.name)
+            nearest = not dated and numbers is not None and numbers.dtype.kind in "iuf"
+            found.append(Dimension(kind, axis.name, units, symbol, labels, default, extent, listed, nearest))
         return found
 
     def look(self, shown: PublishedView, selection: Selection | None = None) -> tuple[str, Look]:
