@@ -199,6 +199,14 @@ def test_a_group_over_http_has_the_coordinates_of_its_parents(tmp_path: Path, pl
     zarr.consolidate_metadata(str(folder))
     done = ask(place.service, place.id, source={"kind": "zarr", "url": f"{place.provider.url}/g.zarr", "group": "inner"})
     assert (done.status, place.held()) == ("completed", days(0, 1, 2)), done.error
+    # What is not there is told by what is: of the store it was said that it has no groups, of a page that it is not strict JSON.
+    refused = ask(place.service, f"{place.id}-o", source={"kind": "zarr", "url": f"{place.provider.url}/g.zarr", "group": "outer"})
+    assert "its groups are inner" in refused.error["detail"]
+    refused = place.take("g.zarr/inner", mode="replace")
+    assert "--group" in refused.error["next"]
+    place.provider.put("g.zarr/inner/t/zarr.json", b"<!doctype html>")
+    refused = place.take("g.zarr", mode="replace")
+    assert "has a page of HTML where metadata are expected" in refused.error["detail"]
 
 
 # --- STAC ------------------------------------------------------------------------------------------------------------

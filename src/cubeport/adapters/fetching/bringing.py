@@ -90,12 +90,12 @@ class _Work:
                 pool.submit(self._one, name, period): name for name, period in units.items()
             }
             while running:
-                finished, _ = wait(running, timeout=_LOOK_S, return_when=FIRST_COMPLETED)
-                for each in finished:
-                    name = running.pop(each)
-                    found[name] = each.result()
-                    if found[name] is None and self.order.stops_at_missing:
-                        self.over.set()
+                # No local name keeps a future: it has its exception, whose traceback has this frame, so that the connections of
+                # the source would live until a collection of cycles.
+                done = {running.pop(each): each.result() for each in wait(running, _LOOK_S, FIRST_COMPLETED).done}
+                if self.order.stops_at_missing and None in done.values():
+                    self.over.set()
+                found |= done
                 progress("fetching", len(found), len(units))
         except BaseException:
             self.over.set()

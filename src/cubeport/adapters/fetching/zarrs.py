@@ -24,6 +24,7 @@ from urllib.parse import quote
 
 from cubeport.adapters.fetching.downloads import name_of, small, validator
 from cubeport.adapters.fetching.patience import patience, patiently
+from cubeport.adapters.sources.reading import no_group
 from cubeport.adapters.storage.fetching import KeepingFetcher, hold_time
 from cubeport.catalog.artifacts.storage import Profile
 from cubeport.catalog.forms.strictjson import strict_json
@@ -294,6 +295,9 @@ def bring(
     folder.mkdir(parents=True, exist_ok=True)
     documents = _documents(keys)
     every = _arrays(keys.name, documents)
+    groups = sorted({each.path.rpartition("/")[0] for each in every} - {""})
+    if group and group not in groups:
+        raise no_group(name_of(keys.name), group, groups)
     arrays = {each.path: each for each in _chosen(every, group, variables)}
     others = {each.path for each in every} - arrays.keys()
     written = {key: data for key, data in documents.items() if key.rpartition("/")[0] not in others}
@@ -479,7 +483,8 @@ def _not_consolidated(name: str) -> SourceRejected:
         name,
         "has no consolidated metadata, and over HTTP nobody can list what is in it",
         "unreadable",
-        next_step="have it written with zarr.consolidate_metadata(store), or name it by a storage profile, which can list",
+        next_step="if it is a group, name the store that it is in, with --group; otherwise have it written with"
+        " zarr.consolidate_metadata(store), or name it by a storage profile, which can list",
     )
 
 
@@ -487,6 +492,10 @@ def _json(name: str, data: bytes) -> dict[str, Any]:
     try:
         document = strict_json(data.decode(), nan=True)
     except (ValueError, RecursionError):
+        if data.lstrip()[:1] == b"<":
+            words = "has a page of HTML where metadata are expected: its server answers so for what it does not have"
+            step = "name it by a storage profile, or copy it and ingest the copy: missing chunks could not be told from others"
+            raise _refused(name, words, "unreadable", next_step=step) from None
         raise _refused(name, "has metadata that are not strict JSON", "unreadable") from None
     if not isinstance(document, dict):
         raise _refused(name, "has metadata that are not a JSON object", "unreadable")

@@ -327,14 +327,19 @@ def check_group(name: str, group: str | None, groups: Callable[[], list[str]]) -
         return
     found = groups()
     if group.strip("/") not in found:
-        raise SourceRejected(
-            f"{name} has no group {group[:80]!r} with variables"
-            + (f"; its groups are {', '.join(found[:20])}" if found else "; it has no groups"),
-            reason="not-a-cube",
-            source=name,
-            next_step=f"choose one, for example --group {found[0]}" if found else "leave out --group",
-            groups=found[:100],
-        )
+        raise no_group(name, group, found)
+
+
+def no_group(name: str, group: str, groups: list[str]) -> SourceRejected:
+    """Return the refusal of a *group* that a source does not have, with the existing *groups*."""
+    return SourceRejected(
+        f"{name} has no group {group[:80]!r} with variables"
+        + (f"; its groups are {', '.join(groups[:20])}" if groups else "; it has no groups"),
+        reason="not-a-cube",
+        source=name,
+        next_step=f"choose one, for example --group {groups[0]}" if groups else "leave out --group",
+        groups=groups[:100],
+    )
 
 
 def _no_fields(name: str, groups: list[str], skipped: Sequence[str]) -> SourceRejected:
