@@ -188,17 +188,39 @@ def test_a_time_that_one_variable_may_say_is_told_once() -> None:
     assert "from_variable: Times" in words
 
 
-def test_a_label_that_its_fill_value_hides_is_not_advised_away() -> None:
-    """The advice was to leave out its row or column, which are data."""
-    hidden = cube(lon=(("lon",), [0.0, 10, 20, 30, 40], {**EAST, "_FillValue": 0.0}))
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        {"lon": (("lon",), [0.0, 10, 20, 30, 40], {**EAST, "_FillValue": 0.0})},
+        {"lon": (("lon",), [-21.0, -9, 0, 11, 20], {**EAST, "_FillValue": 0.0})},
+        {"time": (("time",), np.array([0, 31, 60]), {**TIME, "_FillValue": 0})},
+        {"time": (("time",), [0.0, 31, 60], {**TIME, "_FillValue": 0.0})},
+    ],
+    ids=["even", "uneven", "time", "time-float"],
+)
+def test_a_label_that_its_fill_value_hides_is_not_advised_away(hidden: dict[str, Any]) -> None:
+    """The advice was to leave out its row, column or step, which are data: of Zarr v2 with its fill_value 0, the first."""
+    raw = cube(**hidden)
+    [name] = hidden
     with pytest.raises(SourceRejected) as caught:
-        check(hidden)
-    assert "label 0 is 0, which is its _FillValue too" in caught.value.message
-    mended = normalise(hidden, pasted(caught.value))
+        check(raw)
+    assert "is 0, which is its _FillValue too" in caught.value.message
+    mended = normalise(raw, pasted(caught.value))
     check(mended)
-    assert next(axis for axis in find(mended).axes if axis.kind == "x").labels is not None
-    with pytest.raises(SourceRejected) as caught:  # here the number stands for no label
-        check(cube(lat=(("lat",), [10.0, 20, 9999, 30], {**NORTH, "_FillValue": 9999.0})))
+    assert next(axis for axis in find(mended).axes if axis.name == name).labels is not None
+
+
+@pytest.mark.parametrize(
+    "missing",
+    [
+        {"lat": (("lat",), [10.0, 20, 9999, 30], {**NORTH, "_FillValue": 9999.0})},
+        {"lat": (("lat",), [-9999.0, 10, 20, 30], {**NORTH, "_FillValue": -9999.0})},
+        {"time": (("time",), [-9999.0, 0, 1], {**TIME, "_FillValue": -9999.0})},
+    ],
+)
+def test_a_number_that_stands_for_no_label_is_advised_away(missing: dict[str, Any]) -> None:
+    with pytest.raises(SourceRejected) as caught:
+        check(cube(**missing))
     assert "drop_missing" in str(caught.value.next_step)
 
 

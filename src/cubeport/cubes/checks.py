@@ -465,6 +465,7 @@ def _check_axis(raw: xr.Dataset, axis: FoundAxis, found: CubeAxes, notes: list[t
                 repair={"ragged": [axis.dimension]},
                 before="to place them by station and time, repeat with",
             )
+        _check_hidden(variable, exact(values), name, "time")
         _check_time(variable, name, values)
         return
     if axis.kind == "index":
@@ -523,7 +524,22 @@ def _jump(numbers: Any) -> str:
     return f"{numbers[at]:g} to {numbers[at + 1]:g} at index {at}"
 
 
-def _check_hidden(variable: xr.Variable, numbers: Any, name: str) -> None:
+def _fits(steps: Any, index: int) -> bool:
+    """Return whether a label goes on as its neighbours do, so that it is no number that stands for none: the steps to and from it
+    are like the others.
+    """
+    import numpy as np
+
+    there = [at for at in (index - 1, index) if 0 <= at < steps.size]
+    own, others = np.abs(steps[there]), np.abs(np.delete(steps, there))
+    if not ((steps > 0).all() or (steps < 0).all()):
+        return False
+    if not others.size:
+        return bool(np.allclose(steps, steps[0], rtol=1e-3, atol=0))
+    return bool((own >= others.min() / 2).all() and (own <= others.max() * 2).all())
+
+
+def _check_hidden(variable: xr.Variable, numbers: Any, name: str, what: str = "coordinate") -> None:
     """Refuse labels that only their own fill value hides, such as 0 in a Zarr v2 array whose ``fill_value`` is 0."""
     import numpy as np
 
@@ -532,11 +548,9 @@ def _check_hidden(variable: xr.Variable, numbers: Any, name: str) -> None:
     if where.size != 1 or numbers.size < 3 or fill is None or "scale_factor" in variable.attrs or "add_offset" in variable.attrs:
         return
     stored = np.asarray(variable.values, dtype="float64").reshape(-1)
-    steps = np.diff(stored)
-    # Without the fill value the labels are even: they are those of an axis, and not a number that stands for none.
-    if np.isfinite(stored).all() and steps[0] != 0 and np.allclose(steps, steps[0], rtol=1e-3, atol=0):
+    if np.isfinite(stored).all() and _fits(np.diff(stored), int(where[0])):
         raise repairable(
-            f"coordinate {name!r}: label {where[0]} is {stored[where[0]]:g}, which is its _FillValue too, so it is read as missing",
+            f"{what} {name!r}: label {where[0]} is {stored[where[0]]:g}, which is its _FillValue too, so it is read as missing",
             reason="bad-coordinates",
             repair={"set_attributes": {name: {"_FillValue": None}}},
             before="to read it as a label, repeat with",
