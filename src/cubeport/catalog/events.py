@@ -24,9 +24,9 @@ from typing import Any, Literal, Protocol, TypedDict, get_args
 
 from cubeport.catalog.disk.durable import make_folders, open_file
 from cubeport.catalog.forms.canonical import dumps, json_value, new_id, now, timestamp
-from cubeport.catalog.forms.leap import without_leap
 from cubeport.catalog.forms.redaction import redact
 from cubeport.errors import InvalidRange, InvalidRequest
+from cubeport.leap import without_leap
 
 Level = Literal["debug", "info", "warning", "error"]
 LEVELS: tuple[str, ...] = get_args(Level)

@@ -22,11 +22,11 @@ from cubeport.catalog.audience import Audience
 from cubeport.catalog.forms import cursors
 from cubeport.catalog.forms.boxes import Box, checked_box, meet
 from cubeport.catalog.forms.canonical import dumps, timestamp
-from cubeport.catalog.forms.leap import without_leap
 from cubeport.catalog.forms.patterns import Wildcard, is_like
 from cubeport.catalog.models import CatalogRecord, TimeSpan
 from cubeport.catalog.terms import Op, Scalar, Term, canonical_field, join_step, parse_term
 from cubeport.errors import InvalidCursor, InvalidFilter, InvalidRequest
+from cubeport.leap import without_leap
 
 TEXT_COMPARED = 256
 """How many characters of a text comparisons use."""

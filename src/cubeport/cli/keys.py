@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from cubeport.catalog.forms.leap import without_leap
 from cubeport.cli import _output
 from cubeport.cli._session import Session, current
 from cubeport.errors import AmbiguousId, Usage
+from cubeport.leap import without_leap
 
 if TYPE_CHECKING:
     from cubeport.service.keys import Keys

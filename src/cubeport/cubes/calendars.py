@@ -11,8 +11,8 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
-from cubeport.catalog.forms.leap import without_leap
 from cubeport.errors import InvalidPeriod
+from cubeport.leap import without_leap
 
 type CalendarName = Literal["standard", "proleptic_gregorian", "noleap", "all_leap", "360_day", "julian"]
 

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from cubeport.catalog.forms.leap import without_leap
 from cubeport.cubes.calendars import Stamp, canonical, exists, ordinal, stamp_of
 from cubeport.errors import InvalidRequest, Problem, not_among
+from cubeport.leap import without_leap
 
 CRS84 = "http://www.opengis.net/def/crs/OGC/1.3/CRS84"
 """Longitude and latitude in degrees on WGS 84, the default CRS of a ``bbox``."""

@@ -15,10 +15,10 @@ from datetime import UTC, date, datetime
 from functools import cached_property, partial
 from typing import Any
 
-from cubeport.catalog.forms.leap import without_leap
 from cubeport.catalog.forms.patterns import Wildcard, is_like
 from cubeport.documents.geojson import box_geometry
 from cubeport.errors import InvalidRequest, Problem
+from cubeport.leap import without_leap
 
 MAX_TEXT = 4_096
 MAX_TERMS = 100

@@ -19,8 +19,8 @@ from starlette.requests import Request
 from starlette.types import Receive
 
 from cubeport.catalog.forms import strictjson, wording
-from cubeport.catalog.forms.leap import without_leap
 from cubeport.errors import InvalidRequest, Problem, TooLarge, UnsupportedMediaType, UriTooLong
+from cubeport.leap import without_leap
 from cubeport.server.threads import run_in
 
 MAX_BODY = 1 << 20

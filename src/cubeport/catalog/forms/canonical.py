@@ -19,8 +19,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer, ValidationInfo
 
 from cubeport.catalog.forms.clock import now as now
-from cubeport.catalog.forms.leap import without_leap
 from cubeport.errors import InvalidRequest, Problem
+from cubeport.leap import without_leap
 
 type Json = bool | int | float | str | list[Json] | dict[str, Json] | None
 
