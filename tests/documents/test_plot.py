@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -143,6 +144,15 @@ def test_dates_of_a_series_have_the_same_distance(count: int, shown: list[int] |
     found = [labels.index(text.text) for text in root.iter(f"{SVG}text") if text.text in labels]
     assert (found[0], found[-1]) == (0, count - 1)
     assert found == shown or (shown is None and len(found) == 5)
+
+
+@pytest.mark.parametrize("width", [360, 720])
+@pytest.mark.parametrize("count", range(3, 40))
+def test_dates_never_run_into_each_other(count: int, width: int) -> None:
+    labels = [f"2020-01-{at:02}" for at in range(count)]
+    root = ET.fromstring(plot.svg(line(np.arange(count), labels=labels), width=width))
+    middles = [float(text.get("x", "")) for text in root.iter(f"{SVG}text") if text.text in labels]
+    assert all(b - a >= 10 * 7.7 for a, b in pairwise(middles)), "ten letters in a wide font"
 
 
 def test_long_dates_are_fewer() -> None:

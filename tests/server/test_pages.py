@@ -407,6 +407,12 @@ class TestWords:
         assert "never changes" not in latest
         assert f">{V1[:8]}…<" in latest
 
+    def test_an_error_about_a_dataset_leads_back_to_its_page(self, client: Client) -> None:
+        back = f'href="{PATH}/datasets/sea?f=html">The page of the dataset'
+        for path in ("/datasets/sea?f=html&x=1", "/datasets/sea@nix?f=html", "/ogcapi/collections/sea/coverage?f=html&x=1"):
+            assert back in client.get(path).text, path
+        assert "The page of the dataset" not in client.get("/datasets/nix?f=html").text
+
     def test_a_single_place_is_written_once_and_its_map_shows_where_it_is(self) -> None:
         from cubeport.server.html import _place, frame, lead
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from cubeport.documents.markup import escape, quoteattr
@@ -177,14 +178,18 @@ def _spread(labels: Sequence[str], width: float) -> list[int]:
     last = len(labels) - 1
     # The last label is pushed inwards, so that it ends with the picture.
     wide = _DIGIT * max(map(len, labels))
-    most = max(2, min(7, 1 + int((width - _LEFT - _RIGHT) / (wide + max(0.0, wide / 2 - _RIGHT) + 8))))
+    room = (width - _LEFT - _RIGHT) / (wide + max(0.0, wide / 2 - _RIGHT) + 8)
+    most = max(2, min(7, 1 + int(room)))
     if last < 2:
         return list(range(last + 1))
     for gaps in sorted(range(min(2, most - 1), most), key=lambda each: abs(each - 4)):
         if last % gaps == 0:
             return list(range(0, last + 1, last // gaps))
-    gaps = min(4, most - 1)
-    return sorted({round(at * last / gaps) for at in range(gaps + 1)})
+    for gaps in range(min(4, most - 1), 1, -1):
+        found = sorted({round(at * last / gaps) for at in range(gaps + 1)})
+        if all((b - a) * room >= last for a, b in pairwise(found)):
+            return found
+    return [0, last]
 
 
 def _dot(point: tuple[float, float]) -> str:

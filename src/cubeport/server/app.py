@@ -333,7 +333,10 @@ class App:
             return  # The server closes the connection if the answer is incomplete.
         document = problems.document(exc, public_url=self._parts.public_url, request_id=request_id)
         if scope["method"] in ("GET", "HEAD") and browsing.problem_asked(scope):
-            content, more = html.problem(self._parts, document), {"content-type": negotiation.HTML, **replies.PAGE_HEADERS}
+            content, more = (
+                html.problem(self._parts, document, scope["path"]),
+                {"content-type": negotiation.HTML, **replies.PAGE_HEADERS},
+            )
         else:
             content, more = problems.dumps(document), {"content-type": problems.MEDIA_TYPE}
         headers = {

@@ -21,6 +21,7 @@ from cubeport.documents import native as documents
 from cubeport.documents.licences import in_words
 from cubeport.documents.tables.forms import TABLE_FORMS
 from cubeport.documents.texts import PublishedView
+from cubeport.errors import CubeportError
 from cubeport.server.parts import Parts
 
 
@@ -372,6 +373,15 @@ _MOST_NAMES = 12
 """Variables that a card of the list names; the page of the dataset has all."""
 
 
+def _dataset_of(parts: Parts, path: str) -> str | None:
+    """Return the dataset that a path is about, if it is published: a way back from what is not found in it."""
+    found = next((found[1] for each in _OF_DATASETS if (found := each.match(f"{path.partition('@')[0]}/"))), None)
+    try:
+        return None if found is None else parts.service.shown(found).texts.dataset_id
+    except CubeportError:
+        return None
+
+
 def _few(names: Sequence[str]) -> str:
     """Return names for a card: all, or the first ones and how many more there are."""
     return (
@@ -381,15 +391,22 @@ def _few(names: Sequence[str]) -> str:
     )
 
 
-def problem(parts: Parts, document: Mapping[str, Any]) -> bytes:
-    """Return a problem document as a page: what went wrong, where, and what to do next."""
+def problem(parts: Parts, document: Mapping[str, Any], path: str) -> bytes:
+    """Return a problem document as a page: what went wrong, where, and what to do next. *path* is that of the request."""
     # What a program does next, a person does by a link below.
     detail = re.sub(r" ?Next: GET http\S+$", "", str(document["detail"]))
     sought = document.get("dataset_id") if document["status"] == 404 and document.get("what") == "dataset" else None
     alternatives = [_way_out(each) for each in document.get("alternatives") or ()]
     similar = [{"href": f"{parts.public_url}/datasets/{each}?f=html", "text": each} for each in document.get("similar") or ()]
     return rendered(
-        "failure.html", parts, it=document, detail=detail, sought=sought, alternatives=similar or alternatives, similar=similar
+        "failure.html",
+        parts,
+        it=document,
+        detail=detail,
+        sought=sought,
+        alternatives=similar or alternatives,
+        similar=similar,
+        dataset=_dataset_of(parts, path),
     )
 
 
