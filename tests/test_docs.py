@@ -45,3 +45,14 @@ def test_the_map_names_only_what_is_there() -> None:
     assert {path for path in paths if not (ROOT / path).exists()} == set()
     for name, path in re.findall(r"`(\w+)` in `(src/[\w/.]+)`", page):
         assert re.search(rf"^\s*(class |def )?{name}\b", (ROOT / path).read_text(), re.MULTILINE), (name, path)
+
+
+def test_no_block_of_commands_moves_the_next_one_to_another_folder() -> None:
+    """The tests give each block a shell of its own; a reader pastes all of them into one, where a second ``cd climate`` fails."""
+    pages = sorted((ROOT / "docs").rglob("*.md"))
+    blocks = [
+        (page, each) for page in pages for each in re.findall(r"^```sh.*?\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    ]
+    moving = [(page.name, each) for page, each in blocks if re.search(r"(?:^|&& |; )cd (?!/)", each, re.MULTILINE)]
+    exported = [(page.name, each) for page, each in blocks if re.search(r"^export CUBEPORT_FAIL", each, re.MULTILINE)]
+    assert (moving, exported) == ([], [])
