@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import csv
+import datetime as dt
 import functools
 import html
 import http.server
@@ -17,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cftime
 import numpy as np
 import pytest
 import xarray as xr
@@ -115,6 +117,27 @@ class TestParts:
         xr.testing.assert_equal(by_server, cubeport.open_stac(f"{url}/stac")["sea"].select(**asked))
         assert [by_server.lon.dtype] == [by_zarr.lon.dtype]
         assert by_server.sst.size == part.price()["cells"]
+
+    def test_times_of_every_library_are_times_and_what_select_does_not_take_is_said(self, port: Port, url: str) -> None:
+        data, day = port["sea"], np.datetime64("2020-01-02")
+        times = (
+            dt.datetime(2020, 1, 2, tzinfo=dt.UTC),
+            dt.date(2020, 1, 2),
+            np.datetime64("2020-01-02"),
+            cftime.datetime(2020, 1, 2),
+        )
+        for time in (*times, slice(times[0], times[0])):
+            assert data.select(time=time, at=(-130, 5)).load().time.values == day
+        for wrong, told in (
+            ({"time": ["2020-01-01", "2020-01-03"]}, "slice"),
+            ({"level": slice(0, 10)}, "level takes one label"),
+            ({"level": [0, 10]}, "level takes one label"),
+            ({"at": (0, 0), "method": "nearest"}, "leave it out"),
+        ):
+            with pytest.raises(InvalidRequest, match=told):
+                data.select(**wrong)
+        stac = cubeport.open_stac(f"{url}/stac")
+        assert ["sea" in port, "nix" in port, "sea" in stac, "nix" in stac] == [True, False, True, False]
 
     def test_an_index_is_plotted_without_a_place(self, port: Port, root: Path, tmp_path: Path) -> None:
         time = ("time", [0, 31, 59], {"units": "days since 2020-01-01"})

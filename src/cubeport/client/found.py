@@ -3,8 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any, Protocol
 
-from cubeport.errors import InvalidRequest
+from cubeport.errors import InvalidRequest, NotFound
+
+
+class _Named(Protocol):
+    def __getitem__(self, name: str, /) -> Any: ...
+
+
+def has(named: _Named, name: str) -> bool:
+    """Return whether something of that name is found. Raises what finding it raises, except NotFound."""
+    try:
+        named[name]
+    except NotFound:
+        return False
+    return True
 
 
 class Found[T](Iterator[T]):

@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 
 from cubeport.client._http import HttpSession, Session, next_cursor
 from cubeport.client.dataset import Dataset
-from cubeport.client.found import Found
+from cubeport.client.found import Found, has
 from cubeport.client.records import Records
 from cubeport.cubes.following import waiting
 from cubeport.errors import CoverageIncomplete, CubeportError, InvalidRequest
@@ -106,6 +106,10 @@ class Port:
 
     def __iter__(self) -> Iterator[Dataset]:
         return self.search()
+
+    def __contains__(self, ref: str) -> bool:
+        """Return whether there is such a dataset, as ``port[ref]`` would find it."""
+        return has(self, ref)
 
     @property
     def records(self) -> Records:

@@ -13,8 +13,13 @@ if TYPE_CHECKING:
     from cubeport.cubes.quads import Outlines
     from cubeport.cubes.windows import Labels, Window, Windows
 
-_MEANT = {"variable": "variables='NAME'", "bbox": "box=(west, south, east, north)", "datetime": "time='FROM/TO'"}
-"""Names that addresses have for what ``select`` calls otherwise."""
+_MEANT = {
+    "variable": "write variables='NAME'",
+    "bbox": "write box=(west, south, east, north)",
+    "datetime": "write time='FROM/TO'",
+    "method": "leave it out: a place, a time and a level each select the cell that contains them",
+}
+"""What to do about names that addresses and xarray have for what ``select`` calls otherwise, or does not need."""
 
 
 def asked(
@@ -32,18 +37,22 @@ def asked(
     parameters. Raises InvalidRequest.
     """
     names = (variables,) if isinstance(variables, str) else variables
-    for name, value in axes.items():
-        if name in _MEANT:
-            raise InvalidRequest(f"select has no {name}.", next_step=f"write {_MEANT[name]}")
-        if isinstance(value, slice):
+    for name in axes.keys() & _MEANT.keys():
+        raise InvalidRequest(f"select has no {name}.", next_step=_MEANT[name])
+    for name, value in (*axes.items(), ("level", level)):
+        if isinstance(value, (slice, list, tuple)):
             raise InvalidRequest(
-                f"{name} takes one label, not a range.",
+                f"{name} takes one label, not several.",
                 next_step="a range of places is box=(west, south, east, north); cut others out of what load gives",
             )
     if isinstance(time, slice):
         if time.step is not None:
             raise InvalidRequest("A slice of time has no step.", next_step="take each n-th step of what load gives")
-        time = f"{'..' if time.start is None else time.start}/{'..' if time.stop is None else time.stop}"
+        time = f"{_time(time.start)}/{_time(time.stop)}"
+    elif isinstance(time, (list, tuple)):
+        raise InvalidRequest("time takes one time or one interval.", next_step="write time=slice(FROM, TO), or time='FROM/TO'")
+    elif time is not None:
+        time = _time(time)
     if sum(each is not None for each in (box, at, area, along)) > 1:
         raise InvalidRequest("select takes one of box, at, area and along.")
     if box is not None and len(box) != 4:
@@ -83,6 +92,11 @@ def asked(
             "subset": subset,
         }
     return kind, query
+
+
+def _time(value: Any) -> str:
+    """Return a time as RFC 3339 writes it: of text, or of a date or time of Python, pandas, numpy or cftime; ``..`` without one."""
+    return ".." if value is None else value.isoformat() if hasattr(value, "isoformat") else str(value)
 
 
 def _label(value: float | str | None) -> str:

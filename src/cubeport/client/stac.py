@@ -11,7 +11,7 @@ from urllib.parse import quote, urljoin, urlsplit
 from urllib.request import Request
 
 from cubeport.client._http import fetched
-from cubeport.client.found import Found
+from cubeport.client.found import Found, has
 from cubeport.cubes.readers import reader
 from cubeport.errors import CubeportError, ExtraMissing, InvalidRequest, NoData, NotFound, TooLarge, Unavailable
 
@@ -63,6 +63,10 @@ class StacCatalog:
 
     def __iter__(self) -> Iterator[StacDataset]:
         return self.search()
+
+    def __contains__(self, collection_id: str) -> bool:
+        """Return whether the catalog has such a Collection, as ``catalog[collection_id]`` would find it."""
+        return has(self, collection_id)
 
     def __getitem__(self, collection_id: str) -> StacDataset:
         return self.get(collection_id)
