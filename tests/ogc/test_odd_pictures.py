@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import io
+import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -161,6 +163,34 @@ def test_the_range_of_a_level_is_that_of_all_its_times(client: httpx.Client, she
     low, high = first
     drawn = client.get(f"/ogcapi/collections/{own}/map?width=512&bbox=-5,-15,35,15&properties=g&range={low},{high}")
     assert client.get(f"/datasets/{own}/thumbnail.png").content == drawn.content
+
+
+def test_tiles_of_members_and_levels(client: httpx.Client, shelf: Any, tmp_path: Path) -> None:
+    """The template of WMTS has a subset for each: tiles took only one. Its tile is that of key and value."""
+    axes = {"plev": ("plev", [500.0, 1000.0], {"units": "hPa", "positive": "down", "axis": "Z"})}
+    axes |= {"member": ("member", [1, 2], {"standard_name": "realization"})}
+    axes |= {"lat": ("lat", [-10.0, 0], LAT), "lon": ("lon", [0.0, 10], LON)}
+    values = np.arange(16.0).reshape(2, 2, 2, 2)
+    xr.Dataset({"g": (("member", "plev", "lat", "lon"), values, {"units": "m"})}, axes).to_netcdf(tmp_path / "both.nc")
+    own = shelf.keep("odd-both", tmp_path / "both.nc").dataset_id
+    capabilities = client.get(f"/wmts/{own}?REQUEST=GetCapabilities").text
+    [template] = re.findall(r'template="[^"]*?(/ogcapi[^"]*)"', capabilities)
+    place = {"TileMatrixSet": "WebMercatorQuad", "TileMatrix": "0", "TileRow": "0", "TileCol": "0"}
+    asked = {"REQUEST": "GetTile", "LAYER": "g", "FORMAT": "image/png", **place}
+    found = set()
+    for member in ("1", "2"):
+        for level in ("500.0", "1000.0"):
+            holes = {**place, "member": member, "Elevation": level}
+            address = re.sub(r"{(\w+)}", lambda each, holes=holes: holes[each[1]], html.unescape(template))
+            tile = client.get(address)
+            assert tile.status_code == 200, tile.text
+            assert tile.content == client.get(f"/wmts/{own}", params={**asked, "member": member, "Elevation": level}).content
+            found.add(tile.content)
+            described = address.replace("/0/0/0?", "?f=tilejson&")
+            assert client.get(described).json()["tiles"][0].count("subset=") == 2
+    assert len(found) == 4
+    refused = client.get(f"/wmts/{own}", params={**asked, "FORMAT": "image/jpeg"})
+    assert (refused.status_code, "InvalidParameterValue" in refused.text) == (400, True)
 
 
 @pytest.mark.parametrize("damage", ["cut", "lost"])

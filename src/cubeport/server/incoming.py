@@ -104,8 +104,9 @@ class FormQuery(Model):
     f: Literal["json", "html"] | None = None
 
 
-def query[M: BaseModel](query_string: bytes, model: type[M], *, lists: Collection[str] = ()) -> M:
-    """Return the parameters as *model*. Each may be given at most once, except the *lists*.
+def query[M: BaseModel](query_string: bytes, model: type[M], *, lists: Collection[str] = (), joined: Collection[str] = ()) -> M:
+    """Return the parameters as *model*. Each may be given at most once, except the *lists*, and the *joined*, whose texts are put
+    together with commas.
 
     Raises
     ------
@@ -115,7 +116,8 @@ def query[M: BaseModel](query_string: bytes, model: type[M], *, lists: Collectio
         With all unknown, repeated and malformed parameters.
     """
     values: dict[str, Any]
-    values, problems = parameters(query_string, lists)
+    values, problems = parameters(query_string, (*lists, *joined))
+    values |= {name: ",".join(values[name]) for name in joined if name in values}
     try:
         checked = model.model_validate(values)
     except ValidationError as exc:

@@ -36,6 +36,8 @@ _LEGENDS = {documents.SVG: "svg", PNG: "png", "application/json": "json"}
 _WIDTH, _THUMBNAIL = 1024, 512
 _CODE = re.compile(r"(?:https?://www\.opengis\.net/def/crs/)?\[?([A-Za-z]{2,10})[:/](?:[0-9.]{1,6}/)?([A-Za-z0-9]{1,10})\]?")
 _SELECTION = ("datetime", "subset", "properties")
+_JOINED = ("subset",)
+"""What may be given several times, as in coverages (OGC API Maps 1.0, 13.4)."""
 _PLACES = {"lon": "x", "long": "x", "longitude": "x", "lat": "y", "latitude": "y"}
 """The axes of CRS84 in a subset of a map, by their usual names."""
 
@@ -151,7 +153,7 @@ class MapsFace:
 
     async def map(self, request: Request) -> Response:
         """Answer ``…/map``."""
-        asked = incoming.query(request.scope["query_string"], MapQuery)
+        asked = incoming.query(request.scope["query_string"], MapQuery, joined=_JOINED)
         request.state.generation = self._service.generation()
         shown = self._service.coverage(request.path_params["collection_id"])
         if asked.estimate:
@@ -160,7 +162,7 @@ class MapsFace:
 
     async def tile(self, request: Request) -> Response:
         """Answer one tile."""
-        asked = incoming.query(request.scope["query_string"], LookQuery)
+        asked = incoming.query(request.scope["query_string"], LookQuery, joined=_JOINED)
         request.state.generation = self._service.generation()
         shown = self._service.coverage(request.path_params["collection_id"])
         named = [request.path_params[each] for each in ("zoom", "row", "column")]
@@ -232,7 +234,7 @@ class MapsFace:
 
     def legend(self, request: Request) -> Response:
         """Answer ``…/legend``."""
-        asked = incoming.query(request.scope["query_string"], LegendQuery)
+        asked = incoming.query(request.scope["query_string"], LegendQuery, joined=_JOINED)
         shown = self._service.shown(request.path_params["dataset_id"])
         form = asked.f or negotiation.preferred(request, _LEGENDS)
         if form is None:
@@ -285,7 +287,7 @@ class MapsFace:
 
     def tileset(self, request: Request) -> Response:
         """Answer ``…/map/tiles/{tms}``."""
-        asked = incoming.query(request.scope["query_string"], TilesetQuery)
+        asked = incoming.query(request.scope["query_string"], TilesetQuery, joined=_JOINED)
         name, tms = _styled(request), request.path_params["tms"]
         shown = self._service.coverage(request.path_params["collection_id"])
         if tms not in documents.TILE_MATRIX_SETS:
@@ -293,7 +295,7 @@ class MapsFace:
         # What its tiles would refuse is refused here.
         query = self._query(asked, Canvas((0, 0, 1, 1), 1, 1), _style(request))
         self._pictures.look_of(shown, replace(query, range=None, logarithmic=None) if query.range in ("view", "level") else query)
-        kept = urlencode([(key, value) for key, value in request.query_params.items() if key != "f"])
+        kept = urlencode([(key, value) for key, value in request.query_params.multi_items() if key != "f"])
 
         def build() -> bytes:
             if asked.f == "tilejson":

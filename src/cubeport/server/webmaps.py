@@ -202,8 +202,7 @@ class WebMaps:
                 return self._capabilities(request, shown, "wms")
             case "getmap" | "map":
                 layer, query = self._picture(shown, given, given.get("layers"))
-                if given.get("format", PNG).partition(";")[0].strip() != PNG:
-                    raise _Refused("FORMAT must be image/png", "InvalidFormat", "format")
+                _check_png(given, "InvalidFormat")
                 return self._drawn(request, layer, query, given)
             case "getfeatureinfo" | "feature_info":
                 return self._feature_info(request, shown, given)
@@ -348,6 +347,7 @@ class WebMaps:
             case "getcapabilities":
                 return self._capabilities(request, shown, "wmts")
             case "gettile":
+                _check_png(given, "InvalidParameterValue")
                 layer, field = _layer(shown, given.get("layer"))
                 numbers = [int(text) if re.fullmatch(r"[0-9]{1,7}", text := given.get(each, "")) else -1 for each in _TILE]
                 canvas = maps.tile(given.get("tilematrixset", ""), *numbers)
@@ -507,6 +507,11 @@ def _side(given: Mapping[str, str], name: str) -> int:
     if re.fullmatch(r"[0-9]{1,5}", text) is None or not 1 <= int(text) <= MOST_SIDE:
         raise _Refused(f"{name.upper()} must be 1 to {MOST_SIDE}", parameter=name)
     return int(text)
+
+
+def _check_png(given: Mapping[str, str], code: str) -> None:
+    if given.get("format", PNG).partition(";")[0].strip() != PNG:
+        raise _Refused("FORMAT must be image/png", code, "format")
 
 
 def _pixel(given: Mapping[str, str], name: str, size: int) -> int:
