@@ -277,6 +277,17 @@ def test_what_has_no_place_has_no_box(client: httpx.Client, put: Any) -> None:
         assert "Dimension" not in nothing.text  # no dimension of the request is wrong
 
 
+def test_a_form_that_data_cannot_have_has_no_link(client: httpx.Client, put: Any) -> None:
+    """CoverageJSON needs an axis of place, height or time, and GeoTIFF the width of a cell."""
+    one = FAMILIES["regular"].make().isel(lat=[2], lon=[3])
+    for name, data in (("counted", xr.Dataset({"v": ("k", np.arange(3, dtype="f4"))}, {"k": ("k", [1, 2, 3])})), ("one-cell", one)):
+        links = client.get(f"/ogcapi/collections/{put(name, data).dataset_id}").json()["links"]
+        found = [each["href"] for each in links if each["rel"].endswith("/coverage")]
+        assert len(found) > 2
+        for href in found:
+            assert client.get(href).status_code == 200, href
+
+
 TILESETS = ("map/tiles/WebMercatorQuad", "map/tiles/WebMercatorQuad?f=tilejson", "map/tiles/WebMercatorQuad/0/0/0")
 
 

@@ -13,7 +13,7 @@ from cubeport.cubes.cut import Cut
 from cubeport.cubes.description import Axis, CubeDescription, Variable
 from cubeport.cubes.selection import stamp_at
 from cubeport.cubes.variables import PRESSURE_UNITS
-from cubeport.cubes.windows import LATITUDE_FIRST, UNKNOWN, Mask, Windows, aligned, storage_crs, time_axis
+from cubeport.cubes.windows import LATITUDE_FIRST, UNKNOWN, IndexRange, Mask, Window, Windows, aligned, storage_crs, time_axis
 from cubeport.errors import NotAcceptable
 
 if TYPE_CHECKING:
@@ -80,6 +80,14 @@ def groups(description: CubeDescription, windows: Windows) -> tuple[Group, ...]:
     for variable in map(description.variable, windows.fields):
         found.setdefault(frozenset(variable.dimensions), []).append(variable)
     return tuple(_group(description, windows, tuple(fields)) for fields in found.values())
+
+
+def takes(description: CubeDescription) -> bool:
+    """Return whether every field has an axis of place, height or time, one of which every domain needs."""
+    fields = [description.variable(name) for name in description.fields]
+    sizes = {name: size for each in fields for name, size in zip(each.dimensions, each.shape, strict=True)}
+    along = {name: Window(name, (IndexRange(0, size),)) for name, size in sizes.items()}
+    return all(group.named or group.composite for group in groups(description, Windows(description.fields, along)))
 
 
 def encode(cut: Cut, *, public_url: str) -> bytes:

@@ -14,6 +14,7 @@ from cubeport.cubes.description import Axis, CubeDescription, Temporal, Variable
 from cubeport.cubes.edr.queries import QUERIES
 from cubeport.cubes.forms import FORMS
 from cubeport.cubes.windows import LATITUDE_FIRST, storage_crs, time_axis
+from cubeport.documents import coveragejson
 from cubeport.documents.coveragejson import CRS84, NERC, crs_uri, direction_of, ucum, unit_of
 from cubeport.documents.json_types import (
     ConformanceJSON,
@@ -255,7 +256,7 @@ def _coverage_links(description: CubeDescription, base: str) -> list[LinkJSON]:
                 continue
             chosen, words = one
             query, title = query | chosen, f"{words} as {form.title}"
-        if form.name == "csv" and not together:
+        if (form.name == "csv" and not together) or (form.name == "covjson" and not coveragejson.takes(description)):
             continue
         found.append(link(f"{base}/coverage?{urlencode(query)}", f"{_REL}coverage", title, form.media_type))
     return found
@@ -275,6 +276,8 @@ def _one_map(description: CubeDescription) -> tuple[dict[str, str], str] | None:
     across = {each.dimension for each in (x, y) if each is not None} if straight else set(description.cell_dimensions)
     if spatial.reach is not None or len(across) < (2 if straight else 1) or any(each and each.scalar for each in (x, y)):
         return None
+    if straight and any(each and each.size == 1 and not each.bounds for each in (x, y)):
+        return None  # the width of its cells is unknown
     held = [description.variable(name) for name in description.fields]
     drawn = [each for each in held if across <= set(each.dimensions) and each.decoded_dtype[:1] in "iufb"]
     pixels = (
