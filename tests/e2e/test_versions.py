@@ -301,6 +301,15 @@ def test_over_http_and_on_the_command_line(root: Path, small: list[Path]) -> Non
         for method, path in (("POST", "/datasets/t/rollback"), ("PUT", "/datasets/t/tags/x"), ("DELETE", "/datasets/t/tags/x")):
             reader = httpx.request(method, url + path, json={}, headers={"X-Forwarded-For": "203.0.113.1"}, trust_env=False)
             assert reader.status_code == 401, (method, path, reader.text)
+        with cubeport.connect(root) as service:
+            Changes(service.catalog.backend, keep_days=0).prune()
+        for accept in ("application/json", "text/event-stream"):
+            expired = httpx.get(f"{url}/changes", params={"cursor": last}, headers={"Accept": accept}, trust_env=False)
+            assert (expired.status_code, expired.json()["kind"]) == (410, "cursor-expired")
+            assert [each["href"] for each in expired.json()["links"]] == [f"{url}/datasets", f"{url}/changes"]
+            last = (
+                httpx.get(expired.json()["links"][1]["href"], trust_env=False).json()["next_cursor"] if "stream" in accept else last
+            )
         began = time.monotonic()
         with following(url, last):  # a stream that nothing ends does not keep the server
             stop(process)

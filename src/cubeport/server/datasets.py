@@ -17,7 +17,7 @@ from cubeport.cubes.view import View
 from cubeport.documents import native as documents
 from cubeport.documents.native import DatasetDetail, DatasetSummary, Version
 from cubeport.documents.texts import PublishedView
-from cubeport.errors import InvalidCursor, InvalidRequest, NotFound
+from cubeport.errors import CursorExpired, InvalidCursor, InvalidRequest, NotFound
 from cubeport.server import dataset_page, incoming, negotiation, replies, streams
 from cubeport.server.auth import caller_of, require, sees_unpublished
 from cubeport.server.bodies import ChangeList, Citation, PublishRequest, RollbackRequest, TagRequest, VersionDiff
@@ -458,6 +458,17 @@ class _Datasets:
         return replies.fresh(await asyncio.to_thread(act))
 
     async def changes(self, request: Request) -> Response:
+        try:
+            return await self._changes(request)
+        except CursorExpired as exc:
+            begin = (("datasets", "The datasets"), ("changes", "The changes that are kept"))
+            links = [
+                documents.Link(href=f"{self._url}/{path}", rel=path, title=title, type=negotiation.JSON) for path, title in begin
+            ]
+            exc.members = {**exc.members, "links": [each.model_dump() for each in links]}
+            raise
+
+    async def _changes(self, request: Request) -> Response:
         asked = incoming.query(request.scope["query_string"], ChangesQuery)
         if negotiation.preferred(request, {negotiation.JSON: "json", streams.MEDIA_TYPE: "events"}) == "events":
             return await self._changes_as_events(request, asked)
