@@ -8,7 +8,7 @@ import pytest
 
 from cubeport.catalog.batch import BatchResult
 from cubeport.catalog.hooks import WritePayload
-from cubeport.errors import HookFailed, InvalidConfiguration, NoMatch
+from cubeport.errors import HookFailed, InvalidConfiguration, InvalidRequest, NoMatch
 from cubeport.main import Catalog
 
 
@@ -127,6 +127,26 @@ class TestFiles:
         done = catalog.ingest(str(inbox / "*.zarr"))
         assert catalog.get(str(done.items[0].record_id)).artifacts[0].target_kind == "directory"
         assert outcomes(catalog.ingest(str(inbox / "*.zarr"))) == ["skipped"]
+
+    def test_two_stars_name_each_file_once(self, catalog: Catalog, inbox: Path) -> None:
+        (inbox / "deep" / "c.zarr" / "t").mkdir(parents=True)
+        (inbox / "empty").mkdir()
+        for name in ("a.csv", "deep/b.csv", "deep/c.zarr/zarr.json", "deep/c.zarr/t/zarr.json"):
+            (inbox / name).write_text(name)
+        (inbox / "0.csv").symlink_to("a.csv")
+        (inbox / "deep" / "around").symlink_to(inbox)
+        planned = catalog.ingest(str(inbox / "**" / "*"), dry_run=True)
+        found = [Path(each.source).relative_to(inbox).as_posix() for each in planned.items]
+        assert found == ["a.csv", "deep/b.csv", "deep/c.zarr", "empty"]
+        assert catalog.ingest(str(inbox / "**" / "*")).counts["added"] == 4
+
+    def test_a_name_that_is_not_utf8_is_refused_by_name_and_leaves_nothing(self, catalog: Catalog, inbox: Path) -> None:
+        (inbox / os.fsdecode(b"caf\xe9.csv")).write_text("a")
+        [item] = catalog.ingest(str(inbox / "*.csv"), dry_run=True).items
+        assert (item.outcome, Path(item.source).name, "not UTF-8" in str(item.reason)) == ("error", r"caf\xe9.csv", True)
+        with pytest.raises(InvalidRequest, match=r"caf\\xe9\.csv is not UTF-8"):
+            catalog.add_file(inbox / os.fsdecode(b"caf\xe9.csv"))
+        assert catalog.ports.journal.open_ids() == []
 
 
 class TestManifest:

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from cubeport.catalog.adding import ArtifactSource, referring, source_of
 from cubeport.catalog.drafts import ArtifactFields, OnExists
 from cubeport.catalog.forms import strictyaml
-from cubeport.catalog.forms.canonical import new_id
+from cubeport.catalog.forms.canonical import in_utf8, new_id
 from cubeport.catalog.forms.redaction import redact_text, url_secrets
 from cubeport.catalog.models import CatalogRecord
 from cubeport.catalog.schemas import Schema
@@ -174,6 +174,9 @@ def _with_defaults(item: Item, defaults: _Defaults, folder: Path) -> Item:
 def from_patterns(patterns: Sequence[str], **common: Any) -> list[Item]:
     """Return an item for each path that matches the patterns (``*``, ``?``, ``**``) or is given, in order, each once.
 
+    Of several paths to one file, that with the fewest links counts, and a folder is left out if a path in it matches too. Of a
+    Zarr store, the folder counts.
+
     Raises
     ------
     NoMatch
@@ -187,8 +190,25 @@ def from_patterns(patterns: Sequence[str], **common: Any) -> list[Item]:
         found = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - Path.glob refuses absolute patterns
         if not found:
             raise NoMatch(f"Nothing matches {pattern}.")
-        sources |= dict.fromkeys(str(Path(each).absolute()) for each in found)
+        sources |= dict.fromkeys(map(str, _each_once([Path(each).absolute() for each in found])))
     return [Item(source=source, **common) for source in sources]
+
+
+def _each_once(paths: Sequence[Path]) -> list[Path]:
+    """Return the paths without other ways to the same files, and without folders of which other paths name what is in them."""
+    first: dict[Path, Path] = {}
+    for each in sorted(paths, key=lambda path: (len(path.parts), path.is_symlink())):  # "**" follows links, also in a circle
+        first.setdefault(each.resolve(), each)
+    stores = {real for real in first if is_zarr(real)}
+    within = {real for real in first if not stores.isdisjoint(real.parents)}
+    around = {parent for real in first.keys() - within for parent in real.parents} - stores
+    kept = {path for real, path in first.items() if real not in within and real not in around}
+    return [each for each in paths if each in kept]
+
+
+def is_zarr(folder: Path) -> bool:
+    """Return whether a folder is a Zarr store."""
+    return any((folder / name).is_file() for name in ("zarr.json", ".zgroup"))
 
 
 def collect(
@@ -331,7 +351,9 @@ def plan_item(item: Item, held: Callable[[str], CatalogRecord | None]) -> BatchP
     missing = [each for each in (item.source, *(more.source for more in item.artifacts)) if not _is_there(each)]
     if record is None:
         if missing:
-            return BatchPlan(item, key, "error", f"{missing[0]} is not there")
+            return BatchPlan(item, key, "error", f"{in_utf8(missing[0])} is not there")
+        if in_utf8(item.source) != item.source:
+            return BatchPlan(item, key, "error", "its name is not UTF-8; rename it first")
         return BatchPlan(item, key, "add", "is new")
     if not _is_there(item.source):
         return BatchPlan(item, key, "skip", "already added; the source is gone", record.id)
@@ -343,7 +365,7 @@ def plan_item(item: Item, held: Callable[[str], CatalogRecord | None]) -> BatchP
 
 def _shown(source: str) -> str:
     """Return a source in a printable form, with any secret removed from a URL."""
-    return redact_text(source) if is_address(source) and url_secrets(source) else source
+    return redact_text(source) if is_address(source) and url_secrets(source) else in_utf8(source)
 
 
 def _is_there(source: str) -> bool:

@@ -93,9 +93,11 @@ def import_(
         raise Usage("--reference and --move cannot be combined.")
     if on_changed not in (None, "skip", "new_version"):
         raise Usage("--on-changed must be skip or new_version.")
+    from cubeport.catalog.batch import is_zarr
+
     session.note(f"import: {_WORDS[what]}")
     for each in sources if what == "files" else ():
-        if Path(each).is_dir() and not (Path(each) / "zarr.json").exists() and not (Path(each) / ".zgroup").exists():
+        if Path(each).is_dir() and not is_zarr(Path(each)):
             session.note(
                 f"{each} is a folder, and becomes one record; for a record of each file: cubeport import {shlex.quote(f'{each}/*')}"
             )

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, ClassVar, Literal, Protocol
 
 from cubeport.catalog.disk.durable import FOLDER_MODE, store_errors
 from cubeport.catalog.disk.failpoints import passing
+from cubeport.catalog.forms.canonical import in_utf8
 from cubeport.catalog.models import TargetKind
 from cubeport.errors import Conflict, InvalidRequest, NotFound, TooLarge
 
@@ -54,6 +55,8 @@ def path_source(path: str | Path, kind: Literal["file", "directory", "zip_file"]
     if not (path.is_file() or path.is_dir()):
         # Checked before it is opened, because opening a pipe would block.
         raise InvalidRequest(f"{path} is not a regular file.")
+    if (name := in_utf8(str(path))) != str(path):
+        raise InvalidRequest(f"The name of {name} is not UTF-8, so no record can contain it.", next_step="rename it first")
     return PathSource(path, kind)
 
 

@@ -129,6 +129,11 @@ def _json(value: object, path: str, depth: int) -> Json:
     raise _unsayable(path, f"is a {type(value).__name__}, which JSON cannot represent")
 
 
+def in_utf8(name: str) -> str:
+    r"""Return the name of a file as text: bytes that are not UTF-8 become ``\xe9``."""
+    return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
+
+
 def _text(value: str, path: str) -> str:
     if "\0" in value or (not value.isascii() and _SURROGATE.search(value)):
         raise _unsayable(path, "contains U+0000 or a lone surrogate")

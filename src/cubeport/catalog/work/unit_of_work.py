@@ -122,6 +122,7 @@ class UnitOfWork:
         self._parent_id = parent_id
         self._parameters = redact(json_value(dict(parameters or {})))
         self._inputs = list(inputs)
+        json_value(self._inputs)  # what JSON cannot represent is refused before there is a journal
         self._records = [*records, *filter(is_id, self._inputs)]
         self._schema_policy = schema_policy
         self._drafting = drafting
