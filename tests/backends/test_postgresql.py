@@ -45,7 +45,17 @@ def backend(database: str) -> Iterator[SqlBackend]:
         yield backend
 
 
-def test_connections_end_with_their_peer_and_commits_are_waited_for(backend: SqlBackend) -> None:
+def test_connections_end_with_their_peer_and_commits_are_waited_for(database: str) -> None:
+    with psycopg.connect(database, autocommit=True) as connection:  # what a country may set for all its databases
+        for setting in ("DateStyle = 'German, DMY'", "TimeZone = 'Asia/Kolkata'", "statement_timeout = 1"):
+            connection.execute(f"ALTER DATABASE {connection.info.dbname} SET {setting}")  # type: ignore[arg-type]
+    postgresql.create(database, ID)
+    with contextlib.closing(SqlBackend.at(database, ID, lock_timeout_s=0.3)) as backend:
+        _has_settings_of_its_own(backend)
+        backend.generation()
+
+
+def _has_settings_of_its_own(backend: SqlBackend) -> None:
     wanted = {
         "tcp_keepalives_idle": "5",
         "tcp_keepalives_interval": "2",
@@ -54,6 +64,8 @@ def test_connections_end_with_their_peer_and_commits_are_waited_for(backend: Sql
         "lock_timeout": "300ms",
         "statement_timeout": "1min",
         "synchronous_commit": "on",
+        "DateStyle": "ISO, MDY",
+        "TimeZone": "UTC",
         "search_path": "cubeport_cccccccc",
     }
     with backend._store.reading() as connection:

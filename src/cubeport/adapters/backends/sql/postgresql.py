@@ -383,6 +383,9 @@ def address(url: str, schema: str, lock_timeout_s: float, options: PostgresOptio
         "statement_timeout": f"{int(options.statement_timeout_s * 1000)}",
         "idle_in_transaction_session_timeout": f"{int(options.statement_timeout_s * 10_000)}",
         "synchronous_commit": "on",
+        # A database or a role may have another style, in which psycopg reads no times.
+        "DateStyle": "ISO",
+        "TimeZone": "UTC",
         "jit": "off",
         "tcp_user_timeout": f"{dead * 1000}",
         **{f"tcp_{name}": str(value) for name, value in keepalives.items()},
