@@ -487,7 +487,8 @@ def refuse_address(settings: Settings, backend: str) -> None:
     if settings.catalog_url is not None and kind_of(backend) != POSTGRESQL:
         raise InvalidConfiguration(
             f"catalog_url names a database, but the catalog of this folder is {backend}.",
-            next_step="leave catalog_url out, and run cubeport convert --to postgresql://HOST/DATABASE",
+            next_step="for a new one: cubeport init --catalog postgresql; otherwise leave catalog_url out, and run "
+            "cubeport convert --to postgresql://HOST/DATABASE",
         )
 
 
