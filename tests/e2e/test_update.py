@@ -400,6 +400,27 @@ def test_the_command(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
         assert days_of(service) == held(range(12), d11=11.5)
 
 
+def test_days_that_only_seemed_to_be_pentads_are_added_as_the_refusal_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """January alone, each fifth day, looks like pentads; with February two steps are in the last of them."""
+    from cubeport.main import run
+
+    root = tmp_path / "instance"
+    prepare(root)
+    january, february = (save(tmp_path / f"{first}.nc", list(range(first, first + 30, 5))).files[0] for first in (0, 30))
+    assert run(["-i", str(root), "ingest", january, "--id", "x"]) == 0
+    capsys.readouterr()
+    asked = ["-i", str(root), "update", "x", february]
+    assert run(asked) == 5
+    [advice] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("next: ")]
+    assert "if the data are not pentad" in advice
+    assert run([*asked, *shlex.split(advice.partition("repeat with ")[2])]) == 0
+    with cubeport.connect(root) as service:
+        assert service.shown("x").texts.period_type == "irregular"
+        assert days_of(service) == held(range(0, 60, 5))
+
+
 KILLS = (
     "started", "planned", "artifact_write_started", "begin", "bytes", "measure", "assemble", "fsync", "artifact_write_succeeded",
     "publish", "catalog_write_started", "commit", "catalog_write_succeeded", "afterwards", "committed",

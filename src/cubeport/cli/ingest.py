@@ -230,6 +230,9 @@ def update(
         typer.Option("--on-overlap", metavar="error|skip|replace", help="What to do with steps that the dataset already has."),
     ] = None,
     allow_gaps: Annotated[bool, typer.Option("--allow-gaps", help="Accept missing periods, and list them.")] = False,
+    period_type: Annotated[
+        str | None, typer.Option("--period-type", help="daily, 6-hourly, irregular… Default: that of the dataset.")
+    ] = None,
     variables: Annotated[str | None, typer.Option("--variables", metavar="A,B", help="Only these variables of the files.")] = None,
     group: Annotated[str | None, typer.Option("--group", help="The group of the files to read. Default: the root.")] = None,
     filter_by_keys: FilterByKeys = None,
@@ -274,7 +277,7 @@ def update(
         "tag": tag,
         "dry_run": dry_run,
     }
-    fields = _template_fields(None, None, None, None, variables, None)
+    fields = _template_fields(None, None, None, period_type, variables, None)
     for name, flag, steps in (("normalise", "--normalise", normalise), ("transforms", "--transform", transform)):
         if steps or as_is:
             fields[name] = [_step(text, flag) for text in steps or ()]

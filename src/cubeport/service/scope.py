@@ -169,7 +169,7 @@ def check_realised(scope: Scope, description: CubeDescription, period_type: str,
         raise SourceRejected(
             f"{temporal.axis}: {temporal.count} steps are in {expected} {period_type} periods.",
             reason="bad-time",
-            next_step="name the period_type that the data have",
+            next_step=f"if the data are not {period_type}, repeat with --period-type {temporal.period_type}",
         )
     if temporal.count < expected and not allow_gaps:
         found = [gap.model_dump() for gap in gaps(temporal, period_type)[:GAPS_TOLD]]
