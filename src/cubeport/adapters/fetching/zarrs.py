@@ -24,7 +24,6 @@ from urllib.parse import quote
 
 from cubeport.adapters.fetching.downloads import name_of, small, validator
 from cubeport.adapters.fetching.patience import patience, patiently
-from cubeport.adapters.sources.reading import no_group
 from cubeport.adapters.storage.fetching import KeepingFetcher, hold_time
 from cubeport.catalog.artifacts.storage import Profile
 from cubeport.catalog.forms.strictjson import strict_json
@@ -297,6 +296,8 @@ def bring(
     every = _arrays(keys.name, documents)
     groups = sorted({each.path.rpartition("/")[0] for each in every} - {""})
     if group and group not in groups:
+        from cubeport.adapters.sources.reading import no_group  # with xarray, which a service that fetches nothing does not need
+
         raise no_group(name_of(keys.name), group, groups)
     arrays = {each.path: each for each in _chosen(every, group, variables)}
     others = {each.path for each in every} - arrays.keys()
