@@ -1,6 +1,7 @@
 """Small GRIB files, made by ecCodes in a process of its own: ``python gribs.py FILE LEVELS``, one field for each.
 
-LEVELS are ``typeOfLevel:level:date:shortName``, with commas between them. A value tells which field it is of and where it is.
+LEVELS are ``typeOfLevel:level:date:shortName``, with commas between them, and perhaps ``:key=value`` at the end of one. A value
+tells which field it is of and where it is.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def _main(path: str, levels: list[str]) -> None:
 
     with Path(path).open("wb") as file:
         for number, each in enumerate(levels):
-            kind, level, date, name = each.split(":")
+            kind, level, date, name, *more = each.split(":")
             message = eccodes.codes_grib_new_from_samples("regular_ll_sfc_grib2")
             grid = {"Ni": COLUMNS, "Nj": ROWS, "iDirectionIncrementInDegrees": 1, "jDirectionIncrementInDegrees": 1}
             grid |= {"latitudeOfFirstGridPointInDegrees": 52, "latitudeOfLastGridPointInDegrees": 50}
@@ -38,6 +39,8 @@ def _main(path: str, levels: list[str]) -> None:
             for key, value in {**grid, "typeOfLevel": kind, "level": int(level), "shortName": name}.items():
                 eccodes.codes_set(message, key, value)
             eccodes.codes_set(message, "dataDate", int(date))
+            for key, _, value in (said.partition("=") for said in more):
+                eccodes.codes_set(message, key, int(value) if value.isdigit() else value)
             eccodes.codes_set(message, "bitsPerValue", 16)
             eccodes.codes_set_values(message, field(number).ravel())
             eccodes.codes_write(message, file)

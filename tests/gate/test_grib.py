@@ -96,6 +96,25 @@ def test_clashing_levels_are_refused_with_keys_until_one_cube_is_chosen(children
             assert (opened[name].values == gribs.field(number)).all()
 
 
+def test_messages_for_one_place_are_refused_with_what_tells_them_apart(children: Children, tmp_path: Path) -> None:
+    """Sums of 6 and of 3 hours with one end, as in each file of GFS: cfgrib reads the first, and says nothing of the others."""
+    six, three = (f"surface:0:20240101:tp:productDefinitionTemplateNumber=8:stepRange={start}-6" for start in (0, 3))
+    path = gribs.made(tmp_path / "sums.grib2", six, three)
+    with pytest.raises(SourceRejected, match="2 different messages of tp") as refused:
+        written(children, tmp_path / "none", path)
+    keys = refused.value.members["filter_by_keys"]
+    assert keys == ["lengthOfTimeRange=6", "lengthOfTimeRange=3"]
+    for number, each in enumerate(keys):
+        target = tmp_path / f"chosen-{number}"
+        written(children, target, path, group=each)
+        with ours_of(target) as opened:
+            assert (opened["tp"].values == gribs.field(number)).all()
+    twice = tmp_path / "twice.grib2"
+    one = gribs.made(tmp_path / "one.grib2", six).read_bytes()
+    twice.write_bytes(one + one)
+    written(children, tmp_path / "twice", twice)
+
+
 @pytest.mark.parametrize("name", [FILES[0], *(pytest.param(each, marks=pytest.mark.slow) for each in FILES[1:])])
 def test_values_places_and_times_are_those_of_cfgrib(name: str, children: Children, realdata: Path, tmp_path: Path) -> None:
     written(children, tmp_path / "new", realdata / name)

@@ -36,6 +36,10 @@ _VALUE = 8
 _CHOICE = re.compile(r"filter_by_keys=\{(.+?)\}")
 _KINDS = ("typeOfLevel", "stepType", "shortName")
 """Keys that tell cubes of one file apart, coarsest first."""
+_APART = ("lengthOfTimeRange", "stepRange", "percentileValue", "lowerLimit", "upperLimit", "typeOfStatisticalProcessing")
+"""Keys by which messages differ that have one place in a cube: of accumulations from two starts, of percentiles and probabilities.
+cfgrib does not index them.
+"""
 _KEY = re.compile(r"([A-Za-z][A-Za-z0-9_]{0,63}(?::[a-z]+)?)=([^,=]{1,128})")
 
 
@@ -54,7 +58,7 @@ def scan(source: Input, limits: SourceLimits) -> Scanned:
         edition = head[7] if len(head) > 15 else 0
         if edition not in (1, 2):
             raise unreadable(source.name, f"has a message of GRIB edition {edition} at byte {at:,}")
-        length = int.from_bytes(head[8:16]) if edition == 2 else int.from_bytes(head[4:7])
+        length = _length(head)
         if edition == 1 and length & 0x800000:
             raise rejected(
                 source.name, f"has a message of more than 8 MiB of edition 1 at byte {at:,}", "unreadable", "write edition 2"
@@ -69,6 +73,11 @@ def scan(source: Input, limits: SourceLimits) -> Scanned:
         arrays.check("chunks", len(arrays.found), "number of messages")
         at += length
     return Scanned(source.name, "grib", size, arrays.done(size))
+
+
+def _length(head: bytes) -> int:
+    """Return the length of the message that begins with these bytes."""
+    return int.from_bytes(head[8:16]) if head[7] == 2 else int.from_bytes(head[4:7])
 
 
 def _next(source: Input, at: int, size: int) -> int:
@@ -125,7 +134,8 @@ def open(  # noqa: A001 - every format has it
     Raises
     ------
     SourceRejected
-        ``not-a-cube``, if the messages are not one cube. The next step names keys to select by.
+        ``not-a-cube``, if the messages are not one cube, or several are for one time, level and member. The next step names keys
+        to select by.
     """
     if find_spec("cfgrib") is None:
         raise ExtraMissing(
@@ -134,6 +144,8 @@ def open(  # noqa: A001 - every format has it
 
     keys = _keys(source.name, group)
     raw = _opened(source.name, source.path, keys)
+    for name, each in variables(raw).items():
+        _check_once(source, name, each, keys)
     held = {}
     for name, each in variables(raw).items():
         each.attrs.pop("dtype", None)  # cfgrib adds it for xarray; it is not an attribute of the data
@@ -144,6 +156,29 @@ def open(  # noqa: A001 - every format has it
     whole = dataset(held, {key: value for key, value in raw.attrs.items() if key != "history"})
     whole.set_close(raw.close)
     return opened(source.name, whole, wanted, skipped, list, group=group)
+
+
+def _check_once(source: Input, name: str, variable: xr.Variable, keys: dict[str, Any]) -> None:
+    """Refuse different messages for one time, level and member of a variable, of which cfgrib would read only the first."""
+    from cfgrib.dataset import OnDiskArray
+
+    array: Any = variable._data  # noqa: SLF001 - xarray's layers around the array of cfgrib, which has the messages of each place
+    while not isinstance(array, OnDiskArray):
+        if not hasattr(array, "array"):
+            return
+        array = array.array
+    for places in array.field_id_index.values():
+        if len(places) > 1 and len({_message(source.fd, each) for each in places}) > 1:
+            fields = [array.index.get_field(each) for each in places]
+            told = ((key, [each.get(key) for each in fields]) for key in _APART)
+            key, values = next(((key, found) for key, found in told if len(set(found)) == len(found)), ("", []))
+            what = f"{len(places)} different messages of {name} for one time, level and member"
+            raise _several(source.name, keys, [{key: each} for each in values], what)
+
+
+def _message(fd: int, place: int | tuple[int, int]) -> object:
+    """Return the bytes of a message by its offset; of one of several fields in a message, the place itself."""
+    return os.pread(fd, _length(os.pread(fd, 16, place)), place) if isinstance(place, int) else place
 
 
 def _keys(name: str, group: str | None) -> dict[str, Any]:
@@ -169,7 +204,8 @@ def _opened(name: str, path: Path, keys: dict[str, Any]) -> xr.Dataset:
                 str(path), engine="cfgrib", backend_kwargs={"indexpath": "", "errors": "raise", "filter_by_keys": keys}, **RAW
             )
         except DatasetBuildError as error:
-            raise _several(name, keys, _choices(str(error)) or _kinds(path, keys)) from error
+            what = "messages that are not one cube: their levels, grids or kinds of step differ"
+            raise _several(name, keys, _choices(str(error)) or _kinds(path, keys), what) from error
         if not raw.data_vars:
             chosen = ", ".join(f"{key}={value}" for key, value in keys.items())
             raise SourceRejected(
@@ -181,11 +217,11 @@ def _opened(name: str, path: Path, keys: dict[str, Any]) -> xr.Dataset:
         return raw
 
 
-def _several(name: str, keys: dict[str, Any], choices: list[dict[str, Any]]) -> SourceRejected:
+def _several(name: str, keys: dict[str, Any], choices: list[dict[str, Any]], what: str) -> SourceRejected:
     """Return the refusal of messages that are not one cube, with the keys to select by."""
     written = [",".join(f"{key}={value}" for key, value in {**keys, **each}.items()) for each in choices]
     return SourceRejected(
-        f"{name} contains messages that are not one cube: their levels, grids or kinds of step differ",
+        f"{name} contains {what}",
         reason="not-a-cube",
         source=name,
         next_step="ingest one of them, or each as a separate dataset: "
