@@ -161,6 +161,20 @@ class TestTime:
         assert [each.start for each in told] == [each.end for each in told] == found
 
 
+@pytest.mark.parametrize(
+    ("days", "expected"),
+    [
+        (["2004-11-16", "2004-12-16"], ["Nov", "Dec"]),
+        (["2000-01-16", "2000-04-16", "2000-07-16", "2000-10-16"], ["DJF", "MAM", "JJA", "SON"]),
+        (["2000-12-01", "2001-03-01", "2001-06-01", "2001-09-01"], ["DJF", "MAM", "JJA", "SON"]),
+        (["2000-01-01", "2000-02-01", "2000-03-01", "2000-04-01"], ["Jan", "Feb", "Mar", "Apr"]),
+        (["2000-01-01", "2000-01-06", "2000-01-11"], ["01-01", "01-06", "01-11"]),
+    ],
+)
+def test_the_steps_of_a_climatology_have_names_without_a_year(days: list[str], expected: list[str]) -> None:
+    assert native.period_labels([f"{each}T00:00:00Z" for each in days], "climatology") == expected
+
+
 class TestLinks:
     def test_only_what_answers_is_linked(self) -> None:
         rels = [link.rel for link in native.summary(shown(), URL).links]

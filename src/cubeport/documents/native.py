@@ -584,6 +584,9 @@ _SHOWN_LETTERS = {"daily": 10, "monthly": 7, "yearly": 4}
 """How much of a time names a period."""
 
 
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
 def written_period(named: str | None, temporal: Temporal | None) -> str | None:
     """Return the period type in which :func:`period_labels` writes times. ``None`` for labels at the end of their periods, which
     are written whole, because their date can be that of the next period.
@@ -592,22 +595,27 @@ def written_period(named: str | None, temporal: Temporal | None) -> str | None:
 
 
 def period_labels(labels: Sequence[str], period: str | None) -> Sequence[str]:
-    """Return times as a person reads them: a month as its month, a day without its hour, an hour without its seconds, and the
-    months or days of a climatology without a year.
+    """Return times as a person reads them: a month as its month, a day without its hour, an hour without its seconds, and the steps
+    of a climatology by their seasons or months, or as days without a year.
 
     Two steps never look the same, and all look alike.
     """
     if period == "climatology":
-        # The year of a label is only one of those that its step is of.
-        for part in (slice(5, 7), slice(5, 10)):
-            if len({label[part] for label in labels}) == len(labels):
-                return [label[part] for label in labels]
+        return _without_years(labels)
     short = [label[: _SHOWN_LETTERS.get(period or "", len(label))] for label in labels]
     named = short if len(set(short)) == len(short) else labels
     for idle in ("T00:00:00Z", ":00Z"):
         if all(label.endswith(idle) for label in named):
             return [label.removesuffix(idle) for label in named]
     return named
+
+
+def _without_years(labels: Sequence[str]) -> Sequence[str]:
+    """Return the steps of a climatology by their seasons or months, or as days: the year of a label is only one of its years."""
+    months = [int(label[5:7]) for label in labels]
+    seasons = [periods.CLIMATOLOGIES["seasonal"][month % 12 // 3] for month in months] if len(months) == 4 else []
+    ways = (seasons, [_MONTHS[month - 1] for month in months], [label[5:10] for label in labels])
+    return next((names for names in ways if len(set(names)) == len(labels)), labels)
 
 
 def period(label: str, kind: str, calendar: str = "standard", time_label: TimeLabel = "start") -> str:
