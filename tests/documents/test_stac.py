@@ -354,8 +354,7 @@ def test_a_climatology_is_of_its_years_and_its_steps_have_none(schemas: Path, la
     assert summary.extent.temporal == native.Periods(start=years[:4], end=years[-4:])
     assert summary.period_type == "climatology"
     months = [str(each)[:19] + "Z" for each in (starts + np.timedelta64(14, "D")).astype("M8[s]")]
-    assert native.period_labels(months, "climatology") == [f"{month:02d}" for month in range(1, 13)]
-    assert native.period_labels(["1991-01-15T00:00:00Z", "1991-01-16T00:00:00Z"], "climatology") == ["01-15", "01-16"]
+    assert native.period_labels(months, "climatology")[::11] == ["Jan", "Dec"]
 
 
 def test_a_day_that_gregorian_lacks_is_the_last_of_its_month(schemas: Path) -> None:

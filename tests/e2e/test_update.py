@@ -24,6 +24,7 @@ from cubeport.adapters.engines import zarr
 from cubeport.adapters.engines.disk import Disk
 from cubeport.adapters.engines.opened import VersionStore
 from cubeport.catalog.disk import failpoints
+from cubeport.documents import native
 from cubeport.errors import CubeportError
 from cubeport.main import prepare
 from cubeport.service.ingestions import FileOptions, IngestionRequest
@@ -200,6 +201,39 @@ def test_a_climatology_is_whole_and_stays_so(root: Path, tmp_path: Path) -> None
         asked = IngestionRequest(dataset_id="normal", mode="update")
         more = service.ingest_here(asked, save(tmp_path / "more.nc", [500]))
         assert (more.error and more.error["reason"], service.shown("normal").version.version_id) == ("bad-time", whole.version_id)
+
+
+def test_the_years_of_a_climatology_are_shown_kept_and_held_against_its_bounds(root: Path, tmp_path: Path) -> None:
+    said = {"period_type": "climatology", "climatology": "monthly", "climatology_period": [1991, 2020]}
+    days = [15 + 30 * month for month in range(12)]
+    asked = {"dataset_id": "normal", "mode": "replace"}
+    with cubeport.connect(root) as service:
+
+        def ingest(options: FileOptions, **fields: Any) -> Any:
+            return service.ingest_here(IngestionRequest.model_validate({**asked, "template": fields}), options)
+
+        plain = save(tmp_path / "normal.nc", days)
+        before = ingest(plain, period_type="climatology", climatology="monthly")
+        assert service.shown("normal").description.temporal.years is None
+        made = ingest(plain, **said)
+        assert (made.status, made.version_id == before.version_id) == ("completed", False)
+        shown = service.shown("normal")
+        assert (shown.description.temporal.years, shown.description.temporal.period_type) == ("1991 to 2020", "climatology")
+        assert service.catalog.get("normal").time.end.year == 2021
+        assert native.summary(shown, "http://x").extent.temporal == native.Periods(start="1991", end="2020")
+        again = ingest(plain, **said)
+        assert again.version_id == made.version_id
+        update = IngestionRequest(dataset_id="normal", mode="update", on_overlap="replace")
+        assert service.ingest_here(update, save(tmp_path / "new.nc", days[:1], add=0.5)).status == "completed"
+        assert service.shown("normal").description.temporal.years == "1991 to 2020"
+        with xr.open_dataset(plain.files[0], decode_times=False) as opened:
+            bounded = opened.load()
+        bounded["edges"] = ("time", "nv"), np.array([[day - 15, day + 3650] for day in days])
+        bounded["time"].attrs["climatology"] = "edges"
+        bounded.to_netcdf(tmp_path / "bounded.nc")
+        refused = ingest(FileOptions(files=(str(tmp_path / "bounded.nc"),)), **said)
+        assert (refused.status, refused.error and refused.error["reason"]) == ("failed", "bad-time")
+        assert "climatology_period 1991 to 2020, the bounds of the data say 2000" in refused.error["detail"]
 
 
 def test_a_dataset_that_began_with_one_step_learns_its_period_type(tmp_path: Path) -> None:

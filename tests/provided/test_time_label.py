@@ -80,7 +80,8 @@ def test_days_that_are_labelled_at_their_end(tmp_path: Path, place: Place) -> No
 def test_an_update_goes_on_with_the_label_of_the_dataset(tmp_path: Path, place: Place) -> None:
     for name, numbers in (("a.nc", (1, 2)), ("b.nc", (3, 5))):
         place.provider.put(name, netcdf(tmp_path, *numbers))
-    assert place.take("a.nc", template={"period_type": "daily", "time_label": "end"}).error is None
+    made = {"period_type": "daily", "time_label": "end", "layout": {"chunks": {"time": 2}}}
+    assert place.take("a.nc", template=made).error is None
     assert place.take("b.nc", mode="update", allow_gaps=True).error is None
     assert span_of(place) == ("2024-01-01", "2024-01-05")
     temporal = native.coverage(place.service.shown(place.id).description, "daily").temporal

@@ -55,6 +55,7 @@ def describe(
     ranges: Mapping[str, Values | None] | None = None,
     presence: Presence | None = None,
     time_label: TimeLabel = "start",
+    years: tuple[int, int] | None = None,
 ) -> CubeDescription:
     """Return the description of a dataset.
 
@@ -72,6 +73,8 @@ def describe(
         What is known already of which steps have a value.
     time_label
         Which moment of its period each label of time is.
+    years
+        The first and the last year of a climatology, where no bounds of CF 7.4 tell them; ``None`` for other times.
 
     Raises
     ------
@@ -87,7 +90,7 @@ def describe(
     if not found.fields:
         raise SourceRejected("no variable contains data", reason="not-a-cube")
     notes = list(found.notes)
-    axes, spatial, temporal, grids = _extents(raw, found, time_label)
+    axes, spatial, temporal, grids = _extents(raw, found, time_label, years)
     along = _along(raw, found, temporal)
     if presence is None and along is not None:
         presence = Presence(along, int(raw.sizes[along]))
@@ -126,12 +129,12 @@ def where_and_when(raw: xr.Dataset) -> tuple[BoundingBox | None, tuple[Temporal,
 
 
 def _extents(
-    raw: xr.Dataset, found: CubeAxes, time_label: TimeLabel = "start"
+    raw: xr.Dataset, found: CubeAxes, time_label: TimeLabel = "start", years: tuple[int, int] | None = None
 ) -> tuple[tuple[Axis, ...], Spatial, Temporal | None, tuple[Grid, ...]]:
-    axes, spatial, temporal = _extent(raw, found, time_label)
+    axes, spatial, temporal = _extent(raw, found, time_label, years)
     grids: list[Grid] = []
     for other in found.others:
-        along, place, time = _extent(raw, other, time_label)
+        along, place, time = _extent(raw, other, time_label, years)
         name = re.sub(r"[^A-Za-z0-9_.-]+", "-", other.fields[0])
         taken = {each.name for each in grids}
         names = itertools.chain([name], (f"{name}-{n}" for n in itertools.count(2)))
@@ -140,10 +143,12 @@ def _extents(
     return axes, _box_of_all(spatial, [each.spatial for each in grids]), temporal, tuple(grids)
 
 
-def _extent(raw: xr.Dataset, found: CubeAxes, time_label: TimeLabel) -> tuple[tuple[Axis, ...], Spatial, Temporal | None]:
+def _extent(
+    raw: xr.Dataset, found: CubeAxes, time_label: TimeLabel, years: tuple[int, int] | None
+) -> tuple[tuple[Axis, ...], Spatial, Temporal | None]:
     stamps = {a.name: _stamps(raw, a) for a in found.axes if a.kind == "t" and a.labels is not None}
     axes = tuple(_axis(raw, found, each, stamps.get(each.name)) for each in found.axes)
-    return axes, _spatial(raw, found, axes), _temporal(raw, found, stamps, time_label)
+    return axes, _spatial(raw, found, axes), _temporal(raw, found, stamps, time_label, years)
 
 
 def _box_of_all(spatial: Spatial, others: Sequence[Spatial]) -> Spatial:
@@ -537,7 +542,11 @@ def _moments(raw: xr.Dataset, axis: FoundAxis, stamps: tuple[CalendarName, Stamp
 
 
 def _temporal(
-    raw: xr.Dataset, found: CubeAxes, stamps: Mapping[str, tuple[CalendarName, Stamps]], time_label: TimeLabel
+    raw: xr.Dataset,
+    found: CubeAxes,
+    stamps: Mapping[str, tuple[CalendarName, Stamps]],
+    time_label: TimeLabel,
+    years: tuple[int, int] | None,
 ) -> Temporal | None:
     if found.times is not None:
         return _times_of_each(raw, found.times)
@@ -549,8 +558,11 @@ def _temporal(
         return None
     (starts, ends), whole = _bounds_of(raw, axis, stamps[axis.name])
     step = times.step_of(labelled, calendar, whole[0] if whole is not None else None)
+    outer = str(gregorian(starts.earliest)), str(gregorian(ends.latest))
     if raw.variables[axis.name].attrs.get("climatology") in raw.variables:
-        kind = "climatology"  # its labels look like periods of one year
+        kind, years = "climatology", None  # its labels look like periods of one year
+    elif years is not None:
+        kind, outer = "climatology", (f"{years[0]:04d}-01-01T00:00:00Z", f"{years[1] + 1:04d}-01-01T00:00:00Z")
     else:
         kind = periods.infer(labelled, calendar, whole, frequency=_text(raw.attrs, "frequency"))
     said: dict[str, Any] = {}
@@ -573,8 +585,9 @@ def _temporal(
         count=len(labelled),
         step=step,
         values=tuple(map(str, labelled)) if step is None and len(labelled) <= _LISTED_TIMES else None,
-        index_start=str(gregorian(starts.earliest)),
-        index_end=str(gregorian(ends.latest)),
+        given_years=years,
+        index_start=outer[0],
+        index_end=outer[1],
         time_label=time_label,
         period_type=kind,
         **said,

@@ -147,7 +147,7 @@ class Temporal(Value):
     """Which moment of its period each label is, as the template says. It decides the period of steps without bounds."""
     period_type: str | None = None
     """The period type (:mod:`cubeport.cubes.periods`) by bounds, spacing or the ``frequency`` attribute, otherwise
-    ``irregular``. It is ``climatology`` by the bounds of CF 7.4."""
+    ``irregular``. It is ``climatology`` by the bounds of CF 7.4, or if its years are given."""
     first_period: str | None = None
     last_period: str | None = None
     """The periods of the first and last step (by the start of their bounds), as native strings of this type."""
@@ -158,6 +158,8 @@ class Temporal(Value):
     """The moments of the steps at which no field has a value: the first 1,000. ``None`` if not all values were read."""
     empty_count: int = 0
     """How many such steps there are."""
+    given_years: tuple[int, int] | None = None
+    """The first and the last year of a climatology, if its template gave them and no bounds tell them."""
     index_start: str = ""
     index_end: str = ""
     """The outer bounds of the cells as Gregorian instants. Searches use them."""

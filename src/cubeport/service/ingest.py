@@ -413,6 +413,7 @@ def _digest(ingestion: Ingestion, wanted: Wanted, identities: Sequence[Mapping[s
         "group": wanted.group,
         **wanted.fields.steps(),
         **({"climatology": wanted.fields.climatology} if wanted.fields.climatology is not None else {}),
+        **({"years": wanted.fields.climatology_period} if wanted.fields.climatology_period is not None else {}),
         **({"time_label": "end"} if wanted.fields.time_label == "end" else {}),
         **({"skip_bad": True} if ingestion.request.skip_bad else {}),
         **({"on_overlap": ingestion.request.on_overlap} if ingestion.request.on_overlap is not None else {}),

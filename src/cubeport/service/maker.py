@@ -329,6 +329,7 @@ class Maker:
                 pointed=wanted.pointed,
                 verify=verify,
                 time_label=fields.time_label or "start",
+                years=fields.climatology_period,
                 progress=progress,
             )
         return written, measured
@@ -390,8 +391,12 @@ class Maker:
 def _is_typed_anew(wanted: Wanted, dataset: Dataset | None, before: CubeDescription | None) -> bool:
     """Return whether the same values become other periods, as when somebody says that steps with gaps are days."""
     kind = wanted.fields.period_type
-    if before is not None and before.temporal is not None and before.temporal.time_label != (wanted.fields.time_label or "start"):
-        return True
+    if before is not None and before.temporal is not None:
+        years, given = wanted.fields.climatology_period, before.temporal.given_years
+        if years != given and (given is not None or before.temporal.years is None):  # bounds tell them whatever is said
+            return True
+        if before.temporal.time_label != (wanted.fields.time_label or "start"):
+            return True
     return kind is not None and dataset is not None and kind != dataset.state.texts.period_type
 
 

@@ -120,6 +120,7 @@ class Gate(Protocol):
         pointed: Sequence[Pointed] = (),
         verify: Verify = "full",
         time_label: TimeLabel = "start",
+        years: tuple[int, int] | None = None,
         progress: Progress | None = None,
     ) -> Measured:
         """Run the second child: decode everything in ``staging/<op>/new``, compare digests, describe the cube, write
@@ -128,7 +129,7 @@ class Gate(Protocol):
         With *arrived*, another instance wrote the version. The variables and their order are then those of its own metadata, and
         there are no digests of values to compare. With *held*, chunks may be in these sources, and *verify*
         says which of them to decode. The version points into *pointed* instead, in the same order, where *held* are copies.
-        *time_label* is that of the steps.
+        *time_label* is that of the steps, and *years* those of a climatology whose bounds do not tell them.
         """
 
     def overviews(self, staging: Staging, digest: str, cube: CubeDescription, *, version: Path | None = None) -> None:

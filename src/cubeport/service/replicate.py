@@ -68,6 +68,8 @@ class Replica(BaseModel):
     """The data variables that faces offer together."""
     period_type: Annotated[str | None, Field(max_length=40)] = None
     time_label: TimeLabel = "start"
+    climatology_period: Annotated[tuple[int, int] | None, Field(exclude_if=lambda said: said is None)] = None
+    """The years of a climatology that no bounds tell. Releases that do not know this member refuse a replica that has it."""
     overview_levels: Annotated[int, Field(ge=0, le=MOST)] = 0
     overviews: Annotated[tuple[tuple[Annotated[str, Field(max_length=200)], Method], ...], Field(max_length=10_000)] = ()
     """The overviews. They are not sent: an instance makes those of the versions that it receives."""
@@ -226,6 +228,7 @@ class Replicator:
             raise NotFound("There is no such version.", what="version")
         version = VersionState.of(row.document)
         said = shown.texts.model_dump(mode="json", include=set(describe.TEXTS))
+        temporal = shown.description.temporal
         return Replica(
             dataset_id=shown.texts.dataset_id,
             version_id=version.version_id,
@@ -236,7 +239,8 @@ class Replicator:
             release=version.release,
             fields=shown.description.fields,
             period_type=shown.texts.period_type,
-            time_label="start" if shown.description.temporal is None else shown.description.temporal.time_label,
+            time_label="start" if temporal is None else temporal.time_label,
+            climatology_period=None if temporal is None else temporal.given_years,
             overview_levels=shown.description.overview_levels,
             overviews=shown.description.overviews,
             texts={name: value for name, value in said.items() if value not in (None, [], {})},
@@ -533,6 +537,7 @@ class Replicator:
                     fields=replica.fields or None,
                     arrived=True,
                     time_label=replica.time_label,
+                    years=replica.climatology_period,
                     progress=progress,
                 )
             if measured.digest != replica.digest:

@@ -287,12 +287,14 @@ def listed(found: Sequence[str], *, of: int | None = None) -> str:
 
 
 def check_said(fields: TemplateFields, description: CubeDescription) -> None:
-    """Refuse data that do not match the template in units, standard names or calendar. Values are never converted.
+    """Refuse data that do not match the template in units, standard names, calendar or years. Values are never converted.
 
     Raises
     ------
     UnitsMismatch, VariablesMismatch, CalendarMismatch
         With the values of the template and of the data.
+    SourceRejected
+        ``bad-time``, if the bounds of a climatology tell other years.
     """
     units = {choice.name: choice.units for choice in fields.variables}
     if fields.units and description.fields:
@@ -314,6 +316,14 @@ def check_said(fields: TemplateFields, description: CubeDescription) -> None:
             raise CalendarMismatch(
                 f"The template says calendar {fields.calendar!r}, the data say {temporal.calendar!r}.",
                 next_step="write the calendar of the data in the template",
+            )
+    if (years := fields.climatology_period) is not None and (temporal := description.temporal) is not None:
+        said = " to ".join(dict.fromkeys(f"{year:04d}" for year in years))
+        if temporal.years != said:
+            raise SourceRejected(
+                f"The template says climatology_period {said}, the bounds of the data say {temporal.years}.",
+                reason="bad-time",
+                next_step="leave climatology_period out of the template: the data tell it",
             )
 
 

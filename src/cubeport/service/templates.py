@@ -45,6 +45,7 @@ def _on_earth(bbox: tuple[float, float, float, float]) -> tuple[float, float, fl
 
 
 type PeriodType = Annotated[str, AfterValidator(_known_period_type)]
+type Year = Annotated[int, Field(ge=1, le=9998)]
 
 type PublicId = Annotated[str, Field(pattern=ID_PATTERN)]
 
@@ -338,6 +339,9 @@ class TemplateFields(_Part):
     period_type: PeriodType | None = None
     climatology: ClimatologyKind | None = None
     """The periods of which a climatology has one step each, for the ``period_type`` of that name."""
+    climatology_period: tuple[Year, Year] | None = None
+    """The first and the last year of which each step of a climatology is a statistic: its temporal extent, where the bounds of
+    CF 7.4 do not tell it."""
     calendar: str | None = None
     time_label: TimeLabel | None = None
     """Which moment of its period a time label of the source is, where bounds do not tell; by default ``start``, or as the dataset
@@ -378,13 +382,18 @@ class TemplateFields(_Part):
         return {name: _without_lists(value, within=name not in _FREE) for name, value in fields.items()}
 
     @model_validator(mode="after")
-    def _labels_periods(self) -> TemplateFields:
-        if self.time_label in ("middle", "end") and self.period_type in (None, "irregular", "climatology", "none"):
+    def _labels_periods(self, info: ValidationInfo) -> TemplateFields:
+        without = self.period_type in (None, "irregular", "climatology", "none")
+        if self.time_label in ("middle", "end") and without and info.context is not TRUSTED:
             raise ValueError(f"time_label {self.time_label} needs a period_type such as daily: a label is in a period of that type")
         return self
 
     @model_validator(mode="after")
     def _says_of_what(self, info: ValidationInfo) -> TemplateFields:
+        if self.climatology_period is not None and self.climatology_period[0] > self.climatology_period[1]:
+            raise ValueError("climatology_period ends before it begins")
+        if self.climatology_period is not None and self.period_type != "climatology" and info.context is not TRUSTED:
+            raise ValueError("climatology_period goes with period_type: climatology")
         if (self.period_type == "climatology") == (self.climatology is not None) or info.context is TRUSTED:
             return self
         kinds = ", ".join(periods.CLIMATOLOGIES)
@@ -455,6 +464,8 @@ class DatasetTemplate(TemplateFields):
         parts["ingestion"] = self.ingestion.of_values()
         if self.time_label == "end":
             parts["time_label"] = "end"  # a label at the start and one in the middle are in the same period
+        if self.climatology_period is not None:
+            parts["climatology_period"] = list(self.climatology_period)
         return hashlib.sha256(dumps(parts).encode()).hexdigest()
 
 

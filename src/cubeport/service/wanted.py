@@ -141,16 +141,21 @@ class Names:
         return wanted
 
     def _labelled(self, ingestion: Ingestion, wanted: Wanted) -> Wanted:
-        """Return it with the time label that the dataset has, if it updates one and does not say another."""
-        if wanted.template is not None or wanted.fields.time_label is not None or ingestion.request.mode == "replace":
+        """Return it with the time label and the years that the dataset has, if it updates one and does not say others."""
+        if wanted.template is not None or ingestion.request.mode == "replace":
             return wanted
         held = self.datasets.find(wanted.dataset_id)
         if held is None or held.state.head is None:
             return wanted
         temporal = self.datasets.cube(held.state.head).description.temporal
-        if temporal is None or temporal.time_label == "start":
+        if temporal is None:
             return wanted
-        return replace(wanted, fields=wanted.fields.model_copy(update={"time_label": temporal.time_label}))
+        fields = wanted.fields
+        kept = {
+            "time_label": fields.time_label or temporal.time_label,
+            "climatology_period": fields.climatology_period or temporal.given_years,
+        }
+        return replace(wanted, fields=fields.model_copy(update=kept))
 
 
 def _resolved(

@@ -159,6 +159,7 @@ class ConfinedGate:
         pointed: Sequence[Pointed] = (),
         verify: Verify = "full",
         time_label: TimeLabel = "start",
+        years: tuple[int, int] | None = None,
         progress: Progress | None = None,
     ) -> Measured:
         """Run the second child over the output of the first; see :class:`~cubeport.service.ports.Gate`."""
@@ -172,6 +173,7 @@ class ConfinedGate:
             "listed": [list(Lying.of(each)) for each in pointed or held],
             "verify": verify,
             "time_label": time_label,
+            "years": None if years is None else list(years),
         }
         if expected.given is not None:
             with _or_apart():

@@ -51,9 +51,9 @@ def measure(request: Mapping[str, Any], context: child.Context) -> dict[str, Any
     """Check ``target/cube.zarr`` against ``digests`` and return ``description, documents, files, size_bytes, digest``.
 
     ``request`` contains ``target``; ``digests`` by variable in the order of the store, or ``None`` if another instance wrote the
-    version; ``fields``, a list or ``None``; ``time_label``, that of its steps; ``held``, the sources that the version may point
-    into; ``listed``, what the manifest says of each; ``verify``, which of those chunks to decode; and ``checked``, the folders
-    with the shares that workers have decoded (:mod:`.shares`).
+    version; ``fields``, a list or ``None``; ``time_label``, that of its steps; ``years``, those of a climatology, or ``None``;
+    ``held``, the sources that the version may point into; ``listed``, what the manifest says of each; ``verify``, which of those
+    chunks to decode; and ``checked``, the folders with the shares that workers have decoded (:mod:`.shares`).
     """
     target = None if request["target"] is None else Path(request["target"])
     made = _handed_over(context) if target is None else InFolder(target / CUBE)
@@ -112,6 +112,7 @@ def measure(request: Mapping[str, Any], context: child.Context) -> dict[str, Any
             ranges=known,
             presence=presence,
             time_label=request.get("time_label", "start"),
+            years=None if request.get("years") is None else tuple(request["years"]),
         )
         if updated is not None and updated.is_append:
             # What was odd about values that nobody reads again is odd still.
