@@ -24,7 +24,8 @@ from cubeport.server.app import App
 from cubeport.server.browsing import BROWSABLE, _limited
 from cubeport.server.html import _few, _options, _span
 
-from .conftest import GONE, PATH, URL, V1, V2, Client, FakeEngine, FakeService, Live, make_parts
+from . import conftest
+from .conftest import GONE, PATH, URL, V1, V2, Client, FakeEngine, FakeService, Live, described, make_parts
 
 PAGES = [
     "/?f=html",
@@ -540,3 +541,14 @@ def test_an_address_for_all_data_says_that_each_dataset_has_its_own(client: Clie
     assert answer.status_code == 404
     assert f"each dataset has its own, /{re.split('[/?]', path)[1]}/ID" in answer.json()["detail"]
     assert "its own" not in client.get("/nowhere").json()["detail"]
+
+
+def test_a_thousand_variables_are_not_all_in_the_page(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    *axes, sst = described().variables
+    names = tuple(f"tracer_{number:04}" for number in range(1000))
+    variables = [sst.model_copy(update={"name": name, "long_name": f"Mole concentration of {name} in sea water"}) for name in names]
+    made = described().model_copy(update={"variables": (*axes, *variables), "fields": names})
+    monkeypatch.setattr(conftest, "described", lambda: made)
+    text = client.get("/datasets/sea?f=html").text
+    assert (text.count("<code>tracer_"), 'name="properties" value=' in text, '<input id="properties"' in text) == (100, False, True)
+    assert "The first 100 of 1,000 variables" in text

@@ -31,6 +31,9 @@ from cubeport.service.pictures import MOST_SIDE
 _MOST_LABELS = 3_000
 """Up to this many labels of an axis are in the page. For more, it has the first and the last, and a text field."""
 
+_MOST_VARIABLES = 100
+"""Up to this many variables are in the table and have a box to tick. The list to draw one from has all of them."""
+
 
 def page(parts: Parts, detail: documents.DatasetDetail, shown: PublishedView, view: View) -> bytes:
     """Return the page. Raises InvalidRequest if the dataset does not have the view."""
@@ -42,6 +45,7 @@ def page(parts: Parts, detail: documents.DatasetDetail, shown: PublishedView, vi
         parts,
         it=detail,
         lead=html.lead(detail.description),
+        most=_MOST_VARIABLES,
         bbox=shown.description.spatial.bbox,
         coverage=shown.coverage_name,
         gaps=_gaps(shown),
