@@ -101,6 +101,13 @@ class TestTold:
         assert (profile["name"], profile["writable"], profile["hash"], profile["problems"]) == ("default", True, "sha256", [])
         assert shell.ok("plugins", "--json", "--no-plugins").json == []
 
+    def test_two_problems_of_a_profile_are_two_sentences(self, shell: Shell) -> None:
+        shell.file("config/profiles.yaml", "profiles:\n  a: {root: x, key_env: {A: B}, rooot: y}\n")
+        said = shell.ok("profiles").out
+        assert "key_env: should be the name of an environment variable" in said
+        assert said.count(": correct config/profiles.yaml.") == 2
+        assert "config/profiles.yaml. config/profiles.yaml:2:" in said
+
 
 def test_an_interrupted_command_is_rolled_back_and_130(shell: Shell) -> None:
     script = Path(sys.executable).with_name("cubeport")

@@ -119,7 +119,7 @@ def profiles(ctx: typer.Context) -> None:
         }
         for each in session.catalog(read_only=True).profiles
     ]
-    rows = ([each["name"], each["writable"], each["hash"], each["free_bytes"], each["problems"]] for each in found)
+    rows = ([each["name"], each["writable"], each["hash"], each["free_bytes"], " ".join(each["problems"])] for each in found)
     session.result(found, lambda: _output.table(rows, ["profile", "writable", "hash", "free bytes", "problems"]))
 
 

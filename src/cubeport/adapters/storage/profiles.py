@@ -67,6 +67,13 @@ class ProfileSettings(BaseModel):
             raise ValueError(why)
         return value
 
+    @field_validator("storage_options_env", "key_env", "secret_env", "token_env", mode="before")
+    @classmethod
+    def _variable(cls, value: object) -> object:
+        if value is not None and not isinstance(value, str):
+            raise ValueError("should be the name of an environment variable, which contains the value")
+        return value
+
     @field_validator("directory", "filename")
     @classmethod
     def _template(cls, value: str | None) -> str | None:
