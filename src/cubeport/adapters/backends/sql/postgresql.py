@@ -211,7 +211,11 @@ class Postgresql(Dialect):
             case errors.UndefinedTable() | errors.UndefinedColumn() | errors.InvalidSchemaName():
                 return corrupt(f"A part of the catalog's database is missing ({_said(exc)}).")
             case errors.ReadOnlySqlTransaction():
-                return ReadOnly(f"The catalog's database cannot be written ({_said(exc)}).")
+                return ReadOnly(
+                    f"The catalog's database is read-only ({_said(exc)}).",
+                    next_step="use the address of the primary (target_session_attrs=read-write finds it among several hosts), or let"
+                    " the database be written: default_transaction_read_only = off",
+                )
             case errors.InsufficientPrivilege():
                 return ReadOnly(
                     f"The role of the database address does not have the right ({_said(exc)}).",
