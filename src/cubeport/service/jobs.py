@@ -72,9 +72,10 @@ POLL_S = 1.0
 """How long an idle worker sleeps, in seconds. It sees jobs that other processes accepted after at most this time."""
 
 CLOCK_S = 5.0
-CHORES_S = 60.0
-"""How often the clock applies retention, in seconds."""
 """How often a process with workers checks for jobs of dead workers and for old rows, in seconds."""
+
+CHORES_S = 60.0
+"""How often the clock does the regular tasks, such as retention, in seconds."""
 
 RETRY_AFTER_S = (60.0, 120.0, 240.0)
 """The pauses after failed attempts of an asynchronous job, in seconds."""
