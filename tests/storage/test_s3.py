@@ -180,6 +180,11 @@ def test_an_error_of_a_bucket_has_the_words_of_the_store(said: str, words: str) 
             " tcp connect error: Connection refused (os error 111)",
             "tcp connect error: Connection refused (os error 111)",
         ),
+        (
+            'Generic S3 error: Error performing GET http://s/b in 47.9ms - 404 Not Found: <?xml version="1.0"?>\n'
+            "<Error><Code>NoSuchBucket</Code><Message>The bucket does not exist.</Message></Error>",
+            "The bucket does not exist (NoSuchBucket)",
+        ),
         ("decompression failed\n  |-> for developers", "decompression failed"),
         ("much " * 60, "much " * 49 + "much…"),
     ],

@@ -59,9 +59,13 @@ def test_rclone_is_refused(tmp_path):
 
 
 def test_a_store_that_cannot_be_asked_is_unavailable_not_unfit(object_store):
-    for wrong in (place(object_store, "no-such-bucket"), place(object_store, "any", endpoint_url="http://127.0.0.1:1")):
-        with pytest.raises(StoreUnavailable, match=r"Cannot try the store at s3://"):
+    for wrong, advice in (
+        (place(object_store, "no-such-bucket"), "make the bucket"),
+        (place(object_store, "any", endpoint_url="http://127.0.0.1:1"), "check the profile"),
+    ):
+        with pytest.raises(StoreUnavailable, match=r"Cannot try the store at s3://") as caught:
             check_store(wrong)
+        assert advice in str(caught.value.next_step)
 
 
 def test_a_wrong_secret_is_unavailable_and_not_shown(seaweed):

@@ -133,9 +133,13 @@ class S3Place:
 def reason(error: Exception) -> str:
     """Return what the store said and its code, or the first line of an error of obstore. The rest is for its own developers."""
     text = str(error)
-    if found := re.search(r"<Code>(\w+)</Code>\s*<Message>([^<]+)</Message>", text):
-        return f"{found[2].rstrip('. ')} ({found[1]})"
-    return text.partition("\n")[0].partition(": <?xml")[0].rstrip()
+    return _answered(text) or text.partition("\n")[0].partition(": <?xml")[0].rstrip()
+
+
+def _answered(text: str) -> str | None:
+    """Return what the store said and its code, if the text contains the XML of its answer."""
+    found = re.search(r"<Code>(\w+)</Code>\s*<Message>([^<]+)</Message>", text)
+    return None if found is None else f"{found[2].rstrip('. ')} ({found[1]})"
 
 
 def cure(text: str, otherwise: str) -> str:
@@ -153,7 +157,7 @@ _CURES = (
         "the key of the profile does not have the right: let it read, write, list and delete below the profile's root, or set"
         " another key (key_env, secret_env, token_env)",
     ),
-    (("NoSuchBucket",), "make the bucket, or correct the root of the profile in config/profiles.yaml"),
+    (("NoSuchBucket", "no such bucket"), "make the bucket, or correct the root of the profile in config/profiles.yaml"),
     (("RequestTimeTooSkewed",), "set the clock of this machine, which differs from that of the store"),
     (
         ("AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException", "IncorrectEndpoint"),
@@ -174,6 +178,8 @@ _CURES = (
 
 def in_words(text: str) -> str:
     """Return the first line of an error of Icechunk's client as a person says it: what the store said, and its code."""
+    if answered := _answered(text):
+        return answered
     first = text.partition("\n")[0].removeprefix("object store error ")
     if found := re.search(r'Error \{ code: "(\w+)", message: "(.*?)"', first):
         first = f"{found[2].rstrip('. ')} ({found[1]})"
