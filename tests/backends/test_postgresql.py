@@ -133,7 +133,7 @@ def test_reading_only_is_held_by_the_server_too(backend: SqlBackend, database: s
 def test_a_database_that_is_read_only_says_how_it_is_written(backend: SqlBackend, database: str) -> None:
     """As on a standby, where each transaction reads only."""
     standby = f"{database}?options=-c%20default_transaction_read_only%3Don"
-    with contextlib.closing(SqlBackend.at(standby, ID)) as reader, pytest.raises(ReadOnly, match="database is read-only") as refused:
+    with contextlib.closing(SqlBackend.at(standby, ID)) as reader, pytest.raises(ReadOnly, match="is read-only") as refused:
         reader.add_record(sample(1))
     assert "target_session_attrs=read-write" in str(refused.value.next_step)
 

@@ -46,7 +46,9 @@ def broken_promises(place: S3Place) -> list[str]:
     tried = _Object(store, f"{UPLOADS}/trial-{secrets.token_hex(8)}")
     with place.errors("try the store"):
         if (why := tried.write(b"the first body of the trial", "create")) is not None:
-            raise StoreUnavailable(f"Cannot try the store at {place.url}: {why}", next_step=cure(why, "check the profile and the bucket"))
+            raise StoreUnavailable(
+                f"Cannot try the store at {place.url}: {why}", next_step=cure(why, "check the profile and the bucket")
+            )
         # Read before it changes as well: a cache on the way would otherwise hide every change.
         broken = [*_reads(tried), *_conditions(tried), *_reads(tried)]
         try:

@@ -213,8 +213,8 @@ class Postgresql(Dialect):
             case errors.ReadOnlySqlTransaction():
                 return ReadOnly(
                     f"The catalog's database is read-only ({_said(exc)}).",
-                    next_step="use the address of the primary (target_session_attrs=read-write finds it among several hosts), or let"
-                    " the database be written: default_transaction_read_only = off",
+                    next_step="use the address of the primary (target_session_attrs=read-write finds it among several hosts), or"
+                    " let the database be written: default_transaction_read_only = off",
                 )
             case errors.InsufficientPrivilege():
                 return ReadOnly(
