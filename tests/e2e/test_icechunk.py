@@ -22,7 +22,7 @@ import icechunk
 
 import cubeport
 from cubeport.catalog.disk import failpoints
-from cubeport.errors import InvalidConfiguration
+from cubeport.errors import InvalidConfiguration, StoreUnavailable
 from cubeport.main import prepare
 from cubeport.service.ingestions import FileOptions, IngestionRequest
 from cubeport.service.service import Service
@@ -286,6 +286,24 @@ def test_what_the_store_lost_or_changed_is_told_and_never_served(place: Place) -
         place.store.put(place.bucket, keys[0], data)
     with cubeport.connect(place.root) as service:
         assert not service.catalog.fsck(data=True).findings
+        held = json.loads(service.engines.manifest("t", version))["entries"]
+        for key in place.store.keys(place.bucket):
+            place.store.client.delete_object(Bucket=place.bucket, Key=key)
+        place.store.client.delete_bucket(Bucket=place.bucket)
+        _check_gone(service, version, held)
+    with cubeport.connect(place.root) as service:
+        _check_gone(service, version, held)
+
+
+def _check_gone(service: Service, version: str, entries: list[dict[str, Any]]) -> None:
+    """A bucket that is not there is not damage of its versions."""
+
+    def read_all() -> None:
+        for each in entries:
+            service.engines.read("t", version, each["key"])
+
+    with pytest.raises(StoreUnavailable, match="NoSuchBucket"):
+        read_all()
 
 
 def test_a_version_whose_tag_somebody_deleted_is_told_and_gc_keeps_it(place: Place) -> None:

@@ -106,7 +106,7 @@ def _gives(gives: dict[str, list[str]]) -> str:
 def profiles(ctx: typer.Context) -> None:
     """List the storage profiles, and what is wrong with them."""
     session = current(ctx)
-    found = [
+    found: list[dict[str, Any]] = [
         {
             "name": each.name,
             "writable": each.writable,

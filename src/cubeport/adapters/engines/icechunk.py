@@ -421,10 +421,17 @@ class Reader:
         # What is kept would stay damaged after the version was brought again from the service that it mirrors.
         self._open.drop(version_id)
         if content is None:
-            raise _corrupt(f"{key!r} is missing", dataset_id, version_id)
+            raise self._lost(f"{key!r} is missing", dataset_id, version_id)
         if len(content) != entry.size:
             raise _corrupt(f"{key!r} has a different size than was written", dataset_id, version_id)
         raise _corrupt(f"{key!r} has different bytes than were written", dataset_id, version_id)
+
+    def _lost(self, what: str, dataset_id: str, version_id: str) -> Corrupt:
+        """Return the error of an object that the store says it does not have. Raises StoreUnavailable if the whole bucket is gone,
+        which looks the same to Icechunk.
+        """
+        self._store.place.ask()
+        return _corrupt(what, dataset_id, version_id)
 
     def keep(self, version_id: str, held: _Held) -> None:
         """Keep a version that is open."""
@@ -447,10 +454,10 @@ class Reader:
     def _opened(self, dataset_id: str, version_id: str) -> _Held:
         repository = self._store.find(dataset_id)
         if repository is None:
-            raise _corrupt("its repository is missing", dataset_id, version_id)
+            raise self._lost("its repository is missing", dataset_id, version_id)
         session = repositories.at(repository, self._references(version_id))
         if session is None:
-            raise _corrupt("its snapshot is missing", dataset_id, version_id)
+            raise self._lost("its snapshot is missing", dataset_id, version_id)
         nodes = [_node(listed) for _, listed in _TREES]
         try:
             with repositories.errors("open a version"):
@@ -459,7 +466,7 @@ class Reader:
         except ValueError as error:
             raise _corrupt("its manifest cannot be read", dataset_id, version_id) from error
         except Corrupt as error:
-            raise _corrupt("its manifest is missing", dataset_id, version_id) from error
+            raise self._lost("its manifest is missing", dataset_id, version_id) from error
         if manifest is None:
             raise _corrupt("its manifest is missing", dataset_id, version_id)
         # One that was damaged may not list an object that there is, and readers take an absent chunk for fill values.

@@ -68,6 +68,9 @@ class ObjectPlace(Protocol):
     def check(self) -> None:
         """Try whether the store keeps its word. Raises InvalidConfiguration, StoreUnavailable."""
 
+    def ask(self) -> None:
+        """Ask whether the bucket is there. Raises StoreUnavailable."""
+
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
@@ -110,6 +113,10 @@ class Bucket:
         """Try whether the store keeps its word. Raises InvalidConfiguration, StoreUnavailable."""
         check_store(self.place)
 
+    def ask(self) -> None:
+        """Ask whether the bucket is there. Raises StoreUnavailable."""
+        self.place.ask()
+
 
 @dataclass(frozen=True, slots=True)
 class Folder:
@@ -134,6 +141,9 @@ class Folder:
 
     def check(self) -> None:
         """Do nothing: one process writes to it."""
+
+    def ask(self) -> None:
+        """Do nothing: the folder is made when it is needed."""
 
 
 @dataclass(frozen=True, slots=True)

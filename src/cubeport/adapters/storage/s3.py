@@ -96,12 +96,14 @@ class S3Place:
             )
 
     def ask(self) -> None:
-        """Ask the store for an object that nobody writes. Raises StoreUnavailable if it does not answer at once, or refuses."""
+        """Ask the store for an object that nobody writes. Raises StoreUnavailable if it does not answer at once, refuses, or has no
+        such bucket.
+        """
         import obstore
 
         store = self.connect(tries=1, wait_s=3)
         with suppress(ArtifactMissing), self.errors("look"):
-            obstore.head(store, f"{UPLOADS}/ready")
+            obstore.get(store, f"{UPLOADS}/ready")  # only the answer to GET has a body, which says whether the bucket is there
 
     @contextmanager
     def errors(self, what: str) -> Iterator[None]:
@@ -112,15 +114,15 @@ class S3Place:
         ArtifactMissing
             If the store says that there is no such object.
         StoreUnavailable
-            For every other error: absent is not unreadable.
+            For every other error, a bucket that is not there among them: absent is not unreadable.
         """
         from obstore.exceptions import BaseError
 
         try:
             yield
-        except FileNotFoundError as exc:
-            raise ArtifactMissing(f"Cannot {what} at {self.url}: there is no such object.") from exc
         except (BaseError, OSError) as exc:
+            if isinstance(exc, FileNotFoundError) and "<Code>NoSuchBucket<" not in str(exc):
+                raise ArtifactMissing(f"Cannot {what} at {self.url}: there is no such object.") from exc
             raise StoreUnavailable(
                 f"Cannot {what} at {self.url}: {reason(exc)}",
                 next_step=cure(
