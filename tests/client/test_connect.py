@@ -6,6 +6,7 @@ import gc
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -121,6 +122,17 @@ def test_problems_of_the_service_are_our_own_errors(port: Port) -> None:
         port["sea"].select(time="never").load()
     with pytest.raises(NotFound):
         port["sea@unknown"]
+
+
+def test_what_only_an_open_dataset_has_is_said(port: Port) -> None:
+    found: Any = port["sea"]
+    for name in ("sel", "isel", "mean"):
+        with pytest.raises(AttributeError, match=rf"no '{name}'.*open\(\) returns an xarray.Dataset, and \.select\("):
+            getattr(found, name)
+    with pytest.raises(TypeError, match=r"no \['sst'\].*open\(\) returns"):
+        found["sst"]
+    with pytest.raises(TypeError, match="not iterable"):
+        list(found)
 
 
 def test_what_is_no_service_is_said(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from cubeport.client._http import Session
 from cubeport.client.selecting import asked, taken
@@ -32,6 +32,8 @@ _SAID = {
     "subset": "axes",
 }
 """What ``select`` calls the parameters of addresses."""
+
+_UNOPENED = "Its .open() returns an xarray.Dataset, and .select(variables=…, time=…, box=…) a part of it."
 
 
 class Dataset:
@@ -75,6 +77,17 @@ class Dataset:
         """The CF calendar of the times, or ``None`` if the dataset has no time."""
         found: str | None = self._session.json(f"/datasets/{self.id}@{self.version}")["calendar"]
         return found
+
+    if not TYPE_CHECKING:  # a checker of types must still find the wrong name
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise AttributeError(f"A dataset of a service has no {name!r}. {_UNOPENED}", name=name, obj=self)
+
+        def __getitem__(self, key: object) -> NoReturn:
+            raise TypeError(f"A dataset of a service has no [{key!r}]. {_UNOPENED}")
+
+        __iter__ = None
+        __contains__ = None
 
     def __repr__(self) -> str:
         from cubeport.client.notebook import span
