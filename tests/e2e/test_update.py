@@ -115,6 +115,23 @@ def test_chunks_that_somebody_chose_stay_as_they_were_chosen(tmp_path: Path, len
         assert days_of(service) == held(range(28))
 
 
+def test_a_server_repeats_the_steps_and_chunks_of_the_dataset_whatever_else_is_said(root: Path, tmp_path: Path) -> None:
+    """It runs the request of its row, which had all fields that nobody gave, so that the new step was 11 instead of 22."""
+    with (root / "config/service.yaml").open("a") as file:
+        file.write(f"sources:\n  roots: ['{tmp_path}']\n")
+    save(tmp_path / "new.nc", [10, 11])
+    with cubeport.connect(root) as service:
+        made = {"transforms": [{"scale": {"t": {"factor": 2}}}], "layout": {"chunks": {"time": 4}}}
+        request = IngestionRequest.model_validate({"dataset_id": "x", "mode": "replace", "template": made})
+        service.ingest_here(request, save(tmp_path / "first.nc", list(range(10))))
+        service.start()
+        said = {"dataset_id": "x", "mode": "update", "source": str(tmp_path / "new.nc"), "template": {"units": "K"}}
+        done = service.wait(service.ingest(IngestionRequest.model_validate(said)).ingestion_id, 60)
+        assert done.status == "completed", done.error
+        assert days_of(service) == {day: 2.0 * day for day in range(12)}
+        assert service.versions("x")[0][0].chunks == {"time": 4}
+
+
 def test_one_step_after_another_is_read_by_the_same_two_processes(root: Path, tmp_path: Path) -> None:
     with cubeport.connect(root) as service:
         before = forks()  # of other tests

@@ -15,7 +15,7 @@ from cubeport.documents.texts import Texts
 from cubeport.errors import CoverageIncomplete, DatasetExists, ExtentChanged, NotFound, TagExists, TemplateChanged
 from cubeport.service.datasets import Dataset
 from cubeport.service.decide import as_before, decide
-from cubeport.service.ingestions import Ingestion, IngestionRequest, Scope
+from cubeport.service.ingestions import Ingestion, IngestionRequest, Scope, job_of
 from cubeport.service.state import KIND, DatasetState, VersionState
 from cubeport.service.templates import DatasetTemplate, Extent, SourceBlock, TemplateFields, VariableChoice
 from cubeport.service.wanted import Wanted
@@ -244,3 +244,24 @@ def test_a_waiting_request_of_an_earlier_release_repeats_the_steps_of_its_datase
     head = held()["head"].model_copy(update={"steps": {"normalise": [{"rename": {"t": "tas"}}]}})
     told = as_before(Ingestion(dataset_id="sst", request=asked), Wanted("sst", fields, (Path("/a.nc"),), Scope()), head)
     assert (told.fields.period_type, told.fields.steps()) == ("climatology", head.steps)
+
+
+def test_a_stored_update_repeats_what_its_request_does_not_say() -> None:
+    """A server runs the job of its row. With the fields that nobody gave, it would have an empty list of steps."""
+    kept = {"steps": {"transforms": [{"scale": {"tas": {"factor": 2.0, "offset": 0.0, "units": None}}}]}, "chunks": {"time": 4}}
+    head = held()["head"].model_copy(update=kept)
+    for said, pyramid in (({"title": "T"}, "auto"), ({"layout": {"pyramid": {"levels": "off"}}}, "off")):
+        asked = IngestionRequest.model_validate({"dataset_id": "sst", "mode": "update", "template": said})
+        job = job_of(Ingestion(dataset_id="sst", request=asked).model_dump(mode="json"))
+        assert isinstance(job, Ingestion)
+        assert job.request.template is not None
+        fields = as_before(job, Wanted("sst", job.request.template, (Path("/a.nc"),), Scope()), head).fields
+        assert (fields.steps(), fields.layout.chunks, fields.layout.pyramid.levels) == (head.steps, {"time": 4}, pyramid)
+    chosen = asked.model_copy(
+        update={"template": TemplateFields.model_validate({"normalise": [], "layout": {"chunks": {"time": 9}}})}
+    )
+    job = job_of(Ingestion(dataset_id="sst", request=chosen).model_dump(mode="json"))
+    assert isinstance(job, Ingestion)
+    assert job.request.template is not None
+    assert job.request.template.model_fields_set == {"normalise", "layout"}
+    assert as_before(job, Wanted("sst", job.request.template, (), Scope()), head).fields.layout.chunks == {"time": 9}

@@ -6,7 +6,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from cubeport.catalog.forms.canonical import TRUSTED
 from cubeport.cubes.repairs import after
 from cubeport.cubes.update import OnOverlap
 from cubeport.errors import (
@@ -180,12 +179,14 @@ def as_before(ingestion: Ingestion, wanted: Wanted, head: VersionState | None) -
     """
     if head is None or not updates(ingestion, wanted):
         return wanted
-    again = repeated(ingestion, wanted, head)
-    layout = {} if head.chunks is None or "layout" in _said(ingestion) else {"layout": {"chunks": head.chunks}}
-    if not again and not layout:
+    again, layout = repeated(ingestion, wanted, head), wanted.fields.layout
+    kept: dict[str, Any] = {name: getattr(TemplateFields.model_validate({name: steps}), name) for name, steps in again.items()}
+    if head.chunks is not None and "chunks" not in layout.model_fields_set:
+        kept["layout"] = layout.model_copy(update={"chunks": head.chunks})
+    if not kept:
         return wanted
-    # The request can be a stored one, which was accepted by the rules of its time (`job_of`).
-    fields = TemplateFields.model_validate(wanted.fields.model_dump(exclude_unset=True) | dict(again) | layout, context=TRUSTED)
+    # A copy is not checked: the other fields can be those of the dataset, or of a stored request of an earlier release (`job_of`).
+    fields = wanted.fields.model_copy(update=kept)
     if not again:
         return replace(wanted, fields=fields)
     told = ", ".join(key for steps in again.values() for each in steps for key in each)

@@ -8,7 +8,16 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    FieldSerializationInfo,
+    WithJsonSchema,
+    field_serializer,
+    model_validator,
+)
 
 from cubeport.catalog.forms.canonical import TRUSTED, Timestamp, dumps, new_id, now
 from cubeport.cubes.sources import is_zarr
@@ -91,6 +100,11 @@ class IngestionRequest(_Value):
     append_dim: Annotated[str | None, Field(max_length=200)] = None
     """The dimension along which to join several files; null is time."""
     dry_run: bool = False
+
+    @field_serializer("template")
+    def _as_given(self, template: TemplateFields | None, info: FieldSerializationInfo) -> dict[str, Any] | None:
+        """Write only the fields that were given: an update repeats the steps and chunks of its dataset for those that were not."""
+        return None if template is None else template.model_dump(mode=info.mode, exclude_unset=True)
 
     @model_validator(mode="after")
     def _no_tag_of_ours(self) -> IngestionRequest:
