@@ -155,6 +155,25 @@ def test_an_update_shares_what_did_not_change_and_equals_a_rebuild(site: Site) -
     }
 
 
+@pytest.mark.slow
+def test_an_update_makes_no_overviews_that_were_turned_off(tmp_path: Path) -> None:
+    """A slice of more than a million cells has them by default."""
+    cubeport.Catalog.create(tmp_path / "instance").close()
+    lat, lon = np.linspace(-51, 51, 1025), np.linspace(0, 102, 1025)
+    for day in (0, 1):
+        time = ("time", [day], {"units": "days since 2000-01-01"})
+        t = (("time", "lat", "lon"), np.full((1, lat.size, lon.size), day, "u1"))
+        data = xr.Dataset({"t": t}, {"time": time, "lat": lat, "lon": lon})
+        data.lat.attrs, data.lon.attrs = {"units": "degrees_north"}, {"units": "degrees_east"}
+        data.to_netcdf(tmp_path / f"{day}.nc")
+    with cubeport.connect(tmp_path / "instance") as service:
+        for day, more in ((0, {"template": {"layout": {"pyramid": {"levels": "off"}}}}), (1, {"mode": "update"})):
+            request = IngestionRequest.model_validate({"dataset_id": "x", **more})
+            done = service.ingest_here(request, FileOptions(files=(str(tmp_path / f"{day}.nc"),)))
+            assert done.status == "completed", done.error
+            assert service.shown("x").description.overview_levels == 0
+
+
 def test_damage_to_overviews_is_found(site: Site, tmp_path: Path) -> None:
     root = tmp_path / "instance"
     cubeport.Catalog.create(root).close()

@@ -134,7 +134,7 @@ class Maker:
                 progress("sealing", 0, 0)
                 held = None if staging.parent is None or parent is None else self._described(parent)
                 pyramid = sparing(wanted.fields.layout.pyramid, measured.documents, elsewhere=bool(wanted.pointed))
-                cube = with_overviews(measured.description, pyramid, held)
+                cube = with_overviews(measured.description, pyramid, held, of_template=wanted.template is not None)
                 measured = replace(measured, description=cube)
                 copies = wanted_copies(ingestion.request, wanted, head)
                 if copies:

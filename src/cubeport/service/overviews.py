@@ -10,7 +10,9 @@ from cubeport.cubes.description import CubeDescription
 from cubeport.service.templates import Pyramid
 
 
-def with_overviews(cube: CubeDescription, pyramid: Pyramid, parent: CubeDescription | None = None) -> CubeDescription:
+def with_overviews(
+    cube: CubeDescription, pyramid: Pyramid, parent: CubeDescription | None = None, *, of_template: bool = True
+) -> CubeDescription:
     """Return the description with the overviews that a template requests; without overviews if the grid has no axes for them.
 
     Parameters
@@ -18,10 +20,13 @@ def with_overviews(cube: CubeDescription, pyramid: Pyramid, parent: CubeDescript
     parent
         The description of the version that this one updates. If nothing is requested, the new version gets the same overviews as
         its parent, so that both can share them.
+    of_template
+        Whether a template says what a parent without overviews gets. For other sources, somebody turned them off.
     """
-    held = parent is not None and pyramid == Pyramid()
-    levels = overviews.levels(cube, (parent.overview_levels or "auto") if held and parent is not None else pyramid.levels)
-    known = dict(parent.overviews) if held and parent is not None else {}
+    held = parent if pyramid == Pyramid() else None
+    without: overviews.Wanted = "auto" if of_template else "off"
+    levels = overviews.levels(cube, pyramid.levels if held is None else held.overview_levels or without)
+    known = {} if held is None else dict(held.overviews)
     fields = overviews.fields_of(cube) if levels else ()
     made = tuple((name, known.get(name) or overviews.method_of(cube.variable(name), pyramid.method)) for name in fields)
     return cube.model_copy(update={"overviews": made, "overview_levels": levels if made else 0})
