@@ -223,6 +223,17 @@ def test_the_picture_of_a_part_leaves_room_for_its_forms(page: Callable[..., Pag
     assert opened.evaluate("document.querySelector('figure img').getBoundingClientRect().height") <= 384
 
 
+@pytest.mark.browser
+def test_a_page_that_one_goes_back_to_chooses_what_it_draws(page: Callable[..., Page]) -> None:
+    opened = page("/datasets/regular?f=html")
+    opened.evaluate("(look.value = 'magma', look.dispatchEvent(new Event('change')), 1)")
+    opened.settle()
+    assert "look=magma" in opened.evaluate("location.search")
+    opened.evaluate("(setTimeout(() => history.back(), 20), 1)")
+    opened.settle()
+    assert opened.evaluate("[location.search.includes('magma'), look.value]") == [False, ""]
+
+
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=() if n == "dataset" else pytest.mark.browser) for n in ("landing", "dataset", "found", "ogc")]
 )

@@ -200,6 +200,8 @@ function start(root, url) {
   if (form.z) form.z.onchange = () => { plotted(); draw(); };
   const again = () => { location.href = `${address()}&f=html`; };
   for (const each of [form.v, form.look, form.range, ...form.querySelectorAll("[name=subset]")]) if (each) each.onchange = again;
+  // A browser that goes back may show the page as it was left: with the new choice, but the old picture.
+  addEventListener("pageshow", event => { if (event.persisted) location.reload(); });
   form.at.onchange = () => { plotted(); draw(); };
   if (steps) {
     const slider = time.querySelector("input"), label = time.querySelector("output");
