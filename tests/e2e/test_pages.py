@@ -234,6 +234,16 @@ def test_a_page_that_one_goes_back_to_chooses_what_it_draws(page: Callable[..., 
     assert opened.evaluate("[location.search.includes('magma'), look.value]") == [False, ""]
 
 
+@pytest.mark.browser
+def test_a_table_of_values_moves_in_its_frame_on_a_phone_and_breaks_no_time(page: Callable[..., Page]) -> None:
+    opened = page(
+        "/ogcapi/collections/members/coverage?f=html&form=csv&properties=t&subset=level(500.0)&subset=member(3)", width=390
+    )
+    assert opened.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
+    cell = "document.querySelector('td')"
+    assert opened.evaluate(f"{cell}.getBoundingClientRect().height < 2 * parseFloat(getComputedStyle({cell}).lineHeight)")
+
+
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=() if n == "dataset" else pytest.mark.browser) for n in ("landing", "dataset", "found", "ogc")]
 )
