@@ -182,8 +182,9 @@ def test_pages_offer_tables_by_areas_exactly_where_they_work(families: Server) -
                 without.add(name)
                 assert families.get(f"/datasets/{name}/table", zones="offered").status_code == 406, name
             for each in offers:
-                answer = httpx.get(families.url + each, trust_env=False)
-                assert answer.status_code == 200, (name, each, answer.text)
+                page, answer = (httpx.get(families.url + href, trust_env=False) for href in (each, each.replace("f=html", "f=csv")))
+                assert (page.status_code, answer.status_code) == (200, 200), (name, each, answer.text)
+                assert "<table" in page.text
                 assert len(answer.text.splitlines()) == (2 if name == "no-time" else 4), (name, answer.text)
         assert without == {"unstructured"}
     finally:

@@ -144,6 +144,7 @@ def of_routes(site: Site) -> Iterator[Asked]:
         "template_id": of_ids[:1],
         "beginning": [(HIDDEN[:3], ABSENT[:3])],
         "record_id": [(HIDDEN, ABSENT), (site.record, NONE), (site.record[:12], NONE[:12])],
+        "record_key": [(f"{HIDDEN}/1", f"{ABSENT}/1")],
         "ingestion_id": [(job, NONE) for job in site.jobs],
         "job_id": [(job, NONE) for job in site.jobs],
         **dict.fromkeys(("ref", "instance_id", "artifact_id", "digest", "sha256"), of_versions),
