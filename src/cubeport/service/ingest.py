@@ -369,7 +369,8 @@ def _warned(wanted: Wanted, dataset: Dataset | None) -> Wanted:
         return wanted
     words = (
         f"{wanted.dataset_id} is a mirror of {shown_origin(dataset.state.mirror_of)}. The next push or pull publishes the version"
-        " of that service in place of this one. Update it there, or ingest under another id here."
+        " of that service in place of this one, and steps that made its values there are not repeated here. Update it there, or"
+        " ingest under another id here."
     )
     return replace(wanted, warnings=(*wanted.warnings, ("mirror", words)))
 
