@@ -153,7 +153,9 @@ def starts(instance: Path, count: int) -> Iterator[list[Any]]:
             process.wait(timeout=60)
 
 
-@pytest.mark.parametrize("count", [2, pytest.param(50, marks=[pytest.mark.abuse, pytest.mark.timeout(1800)])])
+@pytest.mark.parametrize(
+    "count", [pytest.param(2, marks=pytest.mark.slow), pytest.param(50, marks=[pytest.mark.abuse, pytest.mark.timeout(1800)])]
+)
 def test_requests_of_each_kind_from_the_first_millisecond(instance: Path, count: int) -> None:
     for answers in starts(instance, count):
         assert [each for each in answers if each[1] != 200] == []

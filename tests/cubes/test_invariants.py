@@ -34,7 +34,7 @@ NAMES = sorted(
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=sample(NAMES, every=2))
+@pytest.fixture(scope="module", params=sample(NAMES, every=4))
 def real(request: pytest.FixtureRequest) -> Iterator[Version]:
     """Each real file that is accepted, open for all rules and closed before the next: two handles of one file crash netCDF-C."""
     path = REALDATA / request.param

@@ -99,6 +99,7 @@ def _requests(page: str) -> list[tuple[Block, Block]]:
     return list(zip(found[::2], found[1::2], strict=True))
 
 
+@pytest.mark.slow
 def test_the_pages_on_other_servers_work_as_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

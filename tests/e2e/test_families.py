@@ -63,7 +63,7 @@ def test_the_collection_contains_every_position(families: Server, name: str) -> 
     assert ((lon - west) % 360 <= (east - west) % 360 + 360 * (east - west == 360)).all()
 
 
-@pytest.mark.parametrize("name", sample(FAMILIES, every=2))
+@pytest.mark.parametrize("name", sample(FAMILIES, every=4))
 def test_the_page_draws_the_data_and_its_addresses_answer(families: Server, name: str) -> None:
     page = families.get(f"/datasets/{name}", f="html")
     assert page.status_code == 200

@@ -84,7 +84,7 @@ def test_the_deleted_one_is_restored_by_its_id_as_the_page_says(session: Session
     assert (done.returncode, done.stdout.strip()) == (0, "tsa is restored, unpublished."), done.stderr
 
 
-@pytest.mark.parametrize("package", ["ncdf4", "terra"])
+@pytest.mark.parametrize("package", ["ncdf4", pytest.param("terra", marks=pytest.mark.slow)])
 def test_r_reads_the_same_values(session: Session, package: str) -> None:
     program = shutil.which("Rscript")
     if program is None or subprocess.run([program, "-e", f"library({package})"], capture_output=True, check=False).returncode:

@@ -48,6 +48,7 @@ def test_the_page_on_changes_works_as_written(tmp_path: Path) -> None:
     assert settings.load(tmp_path / "here").webhooks.targets[0].secret_env == "HOOK_SECRET"
 
 
+@pytest.mark.slow
 def test_the_page_on_deleting_works_as_written(tmp_path: Path) -> None:
     prepare(tmp_path / "here")
     with Catalog.open(tmp_path / "here") as catalog:
@@ -134,6 +135,7 @@ def test_the_pages_on_big_files_and_on_names_work_as_written(tmp_path: Path) -> 
     assert settings.load(tmp_path / "here").title == "Meteorological service of Example"
 
 
+@pytest.mark.slow
 def test_the_page_on_tables_works_as_written(tmp_path: Path) -> None:
     """The months of a district are those that numpy makes of its cells, on the page as in the answers."""
     before = Follower(tmp_path)
@@ -182,7 +184,7 @@ def test_the_page_on_scale_computes_what_it_prints(tmp_path: Path) -> None:
     assert Follower(tmp_path).follow("explanation/scale.md") == 1
 
 
-@pytest.mark.parametrize("page", ["calendars", "gate"])
+@pytest.mark.parametrize("page", [pytest.param("calendars", marks=pytest.mark.slow), "gate"])
 def test_an_explanation_is_true_as_written(tmp_path: Path, page: str) -> None:
     assert Follower(tmp_path).follow(f"explanation/{page}.md") >= 1
 

@@ -62,7 +62,11 @@ def test_a_killed_process_comes_back_and_sigterm_ends_all(served: tuple[subproce
 
 
 @pytest.mark.parametrize(
-    "signals", [(signal.SIGTERM, signal.SIGINT), (signal.SIGINT, signal.SIGTERM)], ids=["term-int", "int-term"]
+    "signals",
+    [
+        pytest.param((signal.SIGTERM, signal.SIGINT), id="term-int"),
+        pytest.param((signal.SIGINT, signal.SIGTERM), id="int-term", marks=pytest.mark.slow),
+    ],
 )
 def test_ctrl_c_and_the_sigterm_of_the_parent_stop_quietly_in_either_order(
     tmp_path: Path, signals: tuple[signal.Signals, ...]
