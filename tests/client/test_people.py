@@ -129,7 +129,7 @@ class TestParts:
         for time in (*times, slice(times[0], times[0])):
             assert data.select(time=time, at=(-130, 5)).load().time.values == day
         for wrong, told in (
-            ({"time": ["2020-01-01", "2020-01-03"]}, "slice"),
+            ({"time": ["2020-01-01", "2020-01-03"]}, "time='FROM/TO'"),
             ({"level": slice(0, 10)}, "level takes one label"),
             ({"level": [0, 10]}, "level takes one label"),
             ({"at": (0, 0), "method": "nearest"}, "leave it out"),

@@ -50,7 +50,7 @@ def asked(
             raise InvalidRequest("A slice of time has no step.", next_step="take each n-th step of what load gives")
         time = f"{_time(time.start)}/{_time(time.stop)}"
     elif isinstance(time, (list, tuple)):
-        raise InvalidRequest("time takes one time or one interval.", next_step="write time=slice(FROM, TO), or time='FROM/TO'")
+        raise InvalidRequest("time takes one time or one interval.", next_step="write time='FROM/TO'")
     elif time is not None:
         time = _time(time)
     if sum(each is not None for each in (box, at, area, along)) > 1:
